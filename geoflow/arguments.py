@@ -1,0 +1,63 @@
+"""What plans, fan-ins and finalize are given, as JSON text put together from the store's own.
+
+Results stay text on their way: parsing a hundred thousand of them here, only to write them again, would cost more
+than the rest of the coordinator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from geoflow.models import Category, Failure, Stage
+from geoflow.stores.base import ResultRow
+from geoflow.values import to_json
+
+
+def plan_argument(job_parameters: str, previous: Iterable[str]) -> str:
+    """``job_params`` and ``previous_results``, which is null when there are none."""
+    results = ",".join(previous)
+    previous_results = f"[{results}]" if results else "null"
+    return f'{{"job_params":{job_parameters},"previous_results":{previous_results}}}'
+
+
+def fan_in_parameters(stage: Stage, job_parameters: str, previous: list[str]) -> str:
+    """The parameters of a fan-in's one task."""
+    about = {
+        "stage": stage.number,
+        "previous_stage": stage.number - 1,
+        "result_count": len(previous),
+        "pattern": "fan_in",
+    }
+    return (
+        f'{{"previous_results":[{",".join(previous)}],"job_parameters":{job_parameters},'
+        f'"aggregation_metadata":{to_json(about)}}}'
+    )
+
+
+def finalize_argument(job: Mapping[str, Any], job_parameters: str, tasks: Iterable[ResultRow]) -> str:
+    """The fields of a `JobExecutionContext`; each task result as a list."""
+
+    def listed() -> Iterator[str]:
+        for task in tasks:
+            head = to_json([task.task_id, task.task_type, task.status])[:-1]
+            tail = to_json([task.error, task.ended_at])[1:]
+            yield f"{head},{task.result or 'null'},{tail}"
+
+    return f'{to_json(job)[:-1]},"parameters":{job_parameters},"task_results":[{",".join(listed())}]}}'
+
+
+def fallback_result(job_type: str, failure: Failure, statuses: list[str]) -> dict[str, Any]:
+    """The result of a job whose finalize failed: the tasks' results are all there, and it can be run again."""
+    completed, failed = statuses.count("completed"), statuses.count("failed")
+    return {
+        "job_type": job_type,
+        "status": "completed_with_errors",
+        "finalization_error": failure.error,
+        "error_type": failure.error_type if failure.category != Category.CONTRACT else "ContractViolationError",
+        "task_count": len(statuses),
+        "completed_tasks": completed,
+        "failed_tasks": failed,
+        "message": "finalize_job failed; all task results are kept. Mend it, then run it again with refinalize().",
+        "fallback": True,
+    }

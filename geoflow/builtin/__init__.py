@@ -1,0 +1,1 @@
+"""Job types that every installation has, to try it with and to learn from."""

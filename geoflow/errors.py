@@ -1,0 +1,90 @@
+"""Every exception that geoflow raises, and the ones that job types raise to it."""
+
+from __future__ import annotations
+
+
+class GeoflowError(Exception):
+    """The root of all of geoflow's exceptions."""
+
+
+# What handlers raise. The names are production's; `geoflow.retry` decides by name what each one means.
+
+
+class ContractViolationError(GeoflowError, TypeError):
+    """User code broke the contract between a job type and the engine. Never retried."""
+
+
+class BusinessLogicError(GeoflowError):
+    """The work itself went wrong. Retried."""
+
+
+class TaskExecutionError(BusinessLogicError):
+    """A task could not do its work. Retried."""
+
+
+class ResourceNotFoundError(BusinessLogicError):
+    """Something that the task needs does not exist. Permanent: not retried."""
+
+
+class ServiceBusError(BusinessLogicError):
+    """A message could not be sent or received. Transient: retried."""
+
+
+class DatabaseError(BusinessLogicError):
+    """A database could not be reached or refused. Transient: retried."""
+
+
+# What geoflow raises to its users.
+
+
+class DefinitionError(GeoflowError, ValueError):
+    """A job type or a handler cannot be used as it is written; the message lists every problem."""
+
+
+class ParameterError(GeoflowError, ValueError):
+    """The parameters of a submission were rejected; nothing was stored."""
+
+
+class UnstorableValue(GeoflowError, TypeError):
+    """A value has no JSON form; the message names the key and says what to do instead."""
+
+
+class JobNotFound(GeoflowError, LookupError):
+    """No job, or more than one, goes by this id or beginning of an id."""
+
+
+class JobExists(GeoflowError):
+    """The job was submitted before, and ``on_existing="raise"`` was asked for."""
+
+
+class JobFailed(GeoflowError):
+    """The job ended without a result. ``job_id`` and ``status`` say which and how."""
+
+    def __init__(self, message: str, *, job_id: str = "", status: str = "failed") -> None:
+        super().__init__(message)
+        self.job_id = job_id
+        self.status = status
+
+
+class JobIdCollision(GeoflowError):
+    """One job id for two different jobs: the id leaves out something that tells them apart."""
+
+
+class IllegalTransition(GeoflowError):
+    """A change of state that the tables of `geoflow.transitions` do not have."""
+
+
+class StoreError(GeoflowError):
+    """The store cannot be opened, read or written; the message names the file and what is safe."""
+
+
+class StoreBusy(StoreError):
+    """Another process drives this job, or holds this store."""
+
+
+class SchemaTooNew(StoreError):
+    """The store was written by a newer geoflow. It was not touched."""
+
+
+class LeaseLost(StoreError):
+    """Another session took the job over; this one must not write to it again."""

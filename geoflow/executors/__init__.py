@@ -1,0 +1,1 @@
+"""Where tasks run: one protocol, and the executors that speak it."""

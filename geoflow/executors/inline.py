@@ -1,0 +1,119 @@
+"""Chunks run in the caller's own thread: no processes, so that a debugger works. Timeouts cannot be enforced here."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections import deque
+from queue import SimpleQueue
+from typing import Any, TextIO
+
+from geoflow.executors.base import Chunk, Report
+from geoflow.executors.reports import report
+from geoflow.worker import Codes, run_chunk
+
+
+class _NoMarker:
+    """Nobody outlives this process to read a marker."""
+
+    def running(self, chunk: int, position: int, key: int) -> None:
+        pass
+
+    def reporting(self, chunk: int) -> None:
+        pass
+
+
+class _Tee(io.TextIOBase):
+    """Prints go where they went before, and are kept."""
+
+    def __init__(self, screen: TextIO, limit: int) -> None:
+        self._screen, self._kept, self._room, self._limit = screen, io.StringIO(), limit, limit
+
+    def write(self, text: str) -> int:
+        self._screen.write(text)
+        self._kept.write(text[: max(self._room, 0)])
+        self._room -= len(text)
+        return len(text)
+
+    def flush(self) -> None:
+        self._screen.flush()
+
+    def take(self) -> str:
+        kept, over = self._kept.getvalue(), -self._room
+        self._kept, self._room = io.StringIO(), self._limit
+        return kept + (f"\n… {over} more characters" if over > 0 else "")
+
+
+class _Capture:
+    """Holds stdout and stderr while a chunk runs."""
+
+    def __init__(self, limit: int) -> None:
+        self._before = sys.stdout, sys.stderr
+        self._tees = _Tee(sys.stdout, limit), _Tee(sys.stderr, limit)
+
+    def __enter__(self) -> _Capture:
+        sys.stdout, sys.stderr = self._tees  # type: ignore[assignment]
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        sys.stdout, sys.stderr = self._before
+
+    def take(self) -> str | None:
+        return "".join(tee.take() for tee in self._tees) or None
+
+
+class InlineExecutor:
+    """One slot, which is the thread that asks `run_here`."""
+
+    slots = 1
+
+    def __init__(self, *, output_limit: int = 64_000) -> None:
+        self._codes = Codes()
+        self._waiting: deque[Chunk] = deque()
+        self._limit = output_limit
+        self._inbox: SimpleQueue[Any] = SimpleQueue()
+
+    def start(self, inbox: SimpleQueue[Any]) -> None:
+        self._inbox = inbox
+
+    def capacity(self, job_id: str, *, reserve: bool) -> int:
+        return 0 if self._waiting else 1
+
+    def submit(self, chunk: Chunk) -> None:
+        self._waiting.append(chunk)
+
+    def run_here(self) -> bool:
+        if not self._waiting:
+            return False
+        chunk = self._waiting[0]
+        with _Capture(self._limit) as capture:
+            # An interrupt is the user's, not the handler's: it goes up, and the chunk stays to be stopped.
+            answer = run_chunk(chunk, self._codes, _NoMarker(), capture, os.getpid(), passes=(KeyboardInterrupt,))
+        self._waiting.popleft()
+        self._inbox.put(report(chunk, answer, slot=0))
+        return True
+
+    def collect(self, message: Any) -> list[Report]:
+        return [message]
+
+    def check(self) -> list[Report]:
+        return []
+
+    def stop(self, job_id: str) -> list[Report]:
+        stopped = [chunk for chunk in self._waiting if chunk.job_id == job_id]
+        self._waiting = deque(chunk for chunk in self._waiting if chunk.job_id != job_id)
+        # The first call of an interrupted chunk had begun; it is accounted for as lost.
+        return [
+            Report(chunk, lost=(chunk.calls[0].key,), unstarted=tuple(call.key for call in chunk.calls[1:]))
+            for chunk in stopped
+        ]
+
+    def busy(self) -> bool:
+        return bool(self._waiting)
+
+    def where(self) -> str | None:
+        return None
+
+    def close(self) -> None:
+        self._waiting.clear()

@@ -1,0 +1,384 @@
+"""Slots: process pools of one worker each, so that a process that dies takes exactly one task with it.
+
+A slot's file of memory (its mark) says which call runs; that is how a timeout and a death find the one to blame. All
+processes start from a fork server, or by spawn where there is none, never as a fork of a kernel with threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, NamedTuple
+
+from geoflow.executors import reaper
+from geoflow.executors.base import Chunk, Report
+from geoflow.executors.reports import report
+from geoflow.executors.slot import STACK_SIGNAL, MarkFile, Setup, initialise, read_output, work
+from geoflow.executors.spawning import SlotContext
+from geoflow.models import Attempt, Call, Category, Failure, Outcome
+from geoflow.worker import Answer
+
+MAX_START_FAILURES = 3
+_FAULT_HEADS = ("Fatal Python error:", "Current thread 0x", "Thread 0x")
+
+
+class _Message(NamedTuple):
+    slot: int
+    generation: int
+    chunk: int
+    future: Future[Any]
+
+
+class ProcessExecutor:
+    """*slots* worker processes. Nothing is started before the first chunk."""
+
+    def __init__(
+        self,
+        slots: int,
+        *,
+        preload: tuple[str, ...] = (),
+        output_limit: int = 64_000,
+        log_file: Path | None = None,
+        log_level: str = "INFO",
+    ) -> None:
+        self.slots = slots
+        self._preload = preload
+        self._output_limit = output_limit
+        self._log = (None if log_file is None else str(log_file.absolute()), log_level)
+        self._slots: list[_Slot] = []
+        self._inbox: SimpleQueue[Any] = SimpleQueue()
+        self._folder: Path | None = None
+        self._lifeline: _Lifeline | None = None
+
+    def start(self, inbox: SimpleQueue[Any]) -> None:
+        self._inbox = inbox
+
+    def _open(self) -> None:
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="geoflow-"))
+            self._lifeline = _Lifeline(self._folder)
+            self._slots = [_Slot(number, self._folder, self._setup) for number in range(self.slots)]
+
+    def _setup(self, mark: Path, output: Path) -> Setup:
+        registry = self._lifeline.registry if self._lifeline else None
+        return Setup(str(mark), str(output), self._output_limit, registry, dict(os.environ), self._preload, *self._log)
+
+    def where(self) -> str | None:
+        self._open()
+        return str(self._folder)
+
+    def capacity(self, job_id: str, *, reserve: bool) -> int:
+        self._open()
+        idle = sum(1 for slot in self._slots if not slot.chunks)
+        if not reserve:
+            return idle
+        return idle * 2 + sum(1 for slot in self._slots if len(slot.chunks) == 1 and slot.chunks[0].job_id == job_id)
+
+    def submit(self, chunk: Chunk) -> None:
+        def burden(slot: _Slot) -> tuple[bool, int, bool]:
+            foreign = any(other.job_id != chunk.job_id for other in slot.chunks)
+            return foreign, len(slot.chunks), not slot.started
+
+        slot = min(self._slots, key=burden)
+        slot.send(chunk, self._inbox)
+
+    def run_here(self) -> bool:
+        return False
+
+    def collect(self, message: Any) -> list[Report]:
+        slot = self._slots[message.slot]
+        if message.generation != slot.generation:
+            return []  # of a process that was ended meanwhile and accounted for then
+        error = message.future.exception()
+        if error is None:
+            return [slot.answered(message.chunk, Answer(*message.future.result()))]
+        return slot.died(None if isinstance(error, BrokenProcessPool) else error)
+
+    def check(self) -> list[Report]:
+        return [found for slot in self._slots for found in slot.check()]
+
+    def stop(self, job_id: str) -> list[Report]:
+        return [
+            found
+            for slot in self._slots
+            if any(chunk.job_id == job_id for chunk in slot.chunks)
+            for found in slot.stop()
+        ]
+
+    def busy(self) -> bool:
+        return any(slot.chunks for slot in self._slots)
+
+    def close(self) -> None:
+        for slot in self._slots:
+            slot.close()
+        self._slots = []
+        if self._lifeline is not None:
+            self._lifeline.close()
+            self._lifeline = None
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+
+class _Slot:
+    """One process at a time, replaced when it dies, and the chunks that it was sent."""
+
+    def __init__(self, number: int, folder: Path, setup: Callable[[Path, Path], Setup]) -> None:
+        self.number = number
+        self.generation = 0
+        self.chunks: deque[Chunk] = deque()
+        self._folder = folder
+        self._setup = setup
+        self._open_files()
+        self._pool: ProcessPoolExecutor | None = None
+        self._context: SlotContext | None = None
+        self._versions: dict[str, str] = {}
+        self._start_failures = 0
+
+    def _open_files(self) -> None:
+        # New ones for each process: the last one may still write while it dies.
+        stem = f"slot-{self.number}-{self.generation}"
+        self._output = self._folder / f"{stem}.out"
+        self._mark_path = self._folder / f"{stem}.mark"
+        self._mark = MarkFile(self._mark_path)
+
+    @property
+    def started(self) -> bool:
+        return self._pool is not None
+
+    def send(self, chunk: Chunk, inbox: SimpleQueue[Any]) -> None:
+        name = chunk.code.reference or chunk.code.version
+        if self._versions.get(name, chunk.code.version) != chunk.code.version and not self.chunks:
+            self._replace()  # its process imported an older version of the module
+        self.chunks.append(chunk)
+        if name in self._versions:
+            chunk = chunk._replace(code=chunk.code._replace(value=None))
+        self._versions[name] = chunk.code.version
+        generation, number = self.generation, chunk.number
+        try:
+            future = self._submit(chunk)
+        except (BrokenProcessPool, OSError, RuntimeError) as exc:
+            future = Future()
+            future.set_exception(exc if isinstance(exc, BrokenProcessPool) else BrokenProcessPool(str(exc)))
+        future.add_done_callback(lambda done: inbox.put(_Message(self.number, generation, number, done)))
+
+    def _submit(self, chunk: Chunk) -> Future[Any]:
+        if self._pool is None:
+            self._context = SlotContext()
+            self._pool = ProcessPoolExecutor(
+                1,
+                mp_context=self._context,
+                initializer=initialise,
+                initargs=(self._setup(self._mark_path, self._output),),
+            )
+        return self._pool.submit(work, chunk)
+
+    def answered(self, number: int, answer: Answer) -> Report:
+        chunk = self.chunks.popleft()
+        assert chunk.number == number, "a slot answers in the order in which it was asked"
+        self._start_failures = 0
+        return report(chunk, answer, self.number)
+
+    def check(self) -> list[Report]:
+        """Whether the running call is past its time, or the process gone without its pool's noticing."""
+        if not self.chunks or self._pool is None:
+            return []
+        mark = self._mark.read()
+        if not mark.pid:
+            return []
+        chunk = self.chunks[0]
+        spent = time.monotonic() - mark.since
+        if chunk.timeout is not None and mark.chunk == chunk.number and mark.position > 0 and spent > chunk.timeout:
+            _dump_stack(mark.pid, self._output)
+            failure = Failure(
+                f"timed out: it ran longer than {chunk.timeout:g} s, and its process was ended",
+                "TaskTimeout",
+                Category.TIMEOUT,
+                True,
+            )
+            return self._end(failure)
+        # A child of the worker may hold the pipe that would tell of its death (found with os.fork in a handler).
+        return [] if _is_alive(mark.pid) else self.died(None)
+
+    def stop(self) -> list[Report]:
+        """End the process for the job's sake: nobody is to blame."""
+        return self._end(None)
+
+    def died(self, error: BaseException | None) -> list[Report]:
+        """The process ended by itself, or could not answer: the running call is to blame."""
+        pid = self._mark.read().pid
+        if error is not None:
+            what = f"the worker's answer could not be read: {type(error).__name__}: {error}"
+        else:
+            what = f"worker process {pid} {self._how_it_ended()} while it ran this task"
+        return self._end(Failure(what, "WorkerDied", Category.LOST, True))
+
+    def _how_it_ended(self) -> str:
+        # Its pool's own thread asks for the exit code first; two askers would get it wrong.
+        closing = threading.Thread(target=self._pool.shutdown, daemon=True) if self._pool else None
+        if closing is not None:
+            closing.start()
+            closing.join(1.0)
+        code = self._context.exit_code() if self._context and not (closing and closing.is_alive()) else None
+        if code is None:
+            return "ended"
+        if code >= 0:
+            return f"ended with exit status {code}"
+        name = signal.Signals(-code).name if -code in iter(signal.Signals) else "?"
+        hint = "; it may have been out of memory" if -code == signal.SIGKILL else ""
+        return f"was ended by signal {-code} ({name}{hint})"
+
+    def _end(self, failure: Failure | None) -> list[Report]:
+        """End the process, and account for all that it was sent. *failure* is for the call that ran."""
+        mark, chunks = self._mark.read(), list(self.chunks)
+        if mark.pid:
+            _kill_group(mark.pid)
+        printed = read_output(self._output, 64_000)
+        self._replace()
+        if not chunks:
+            return []
+        first, *rest = chunks
+        position = mark.position if mark.chunk == first.number else 0
+        if position == 0:
+            reports = [self._unstarted(first)]
+        elif position > 0:
+            reports = [self._blamed(first, position - 1, mark.since, failure, printed, mark.pid)]
+        elif len(first.calls) == 1 and failure is not None:
+            reports = [self._blamed(first, 0, mark.since, failure, printed, mark.pid)]
+        else:
+            keys = tuple(call.key for call in first.calls)
+            reports = [Report(first, lost=keys[:-position], unstarted=keys[-position:], suspects=failure is not None)]
+        return reports + [Report(chunk, unstarted=tuple(call.key for call in chunk.calls)) for chunk in rest]
+
+    def _unstarted(self, chunk: Chunk) -> Report:
+        self._start_failures += 1
+        broken = None
+        if self._start_failures >= MAX_START_FAILURES:
+            text = read_output(self._output, 4_000) or ""
+            broken = f"Worker processes cannot start: {self._start_failures} in a row ended before any work. {text}"
+        return Report(chunk, unstarted=tuple(call.key for call in chunk.calls), broken=broken)
+
+    def _blamed(
+        self, chunk: Chunk, index: int, since: float, failure: Failure | None, printed: str | None, pid: int
+    ) -> Report:
+        self._start_failures = 0
+        keys = tuple(call.key for call in chunk.calls)
+        if failure is None:
+            return Report(chunk, lost=keys[: index + 1], unstarted=keys[index + 1 :])
+        call: Call = chunk.calls[index]
+        printed, stack = _parted(printed)
+        ended = time.time()
+        blamed = Attempt(
+            call.key,
+            call.attempt,
+            Outcome.FAILED,
+            ended - max(time.monotonic() - since, 0.0),
+            ended,
+            failure=failure._replace(traceback=stack),
+            output=printed,
+            slot=self.number,
+            pid=pid,
+            code=chunk.code.version,
+        )
+        return Report(chunk, (blamed,), lost=keys[:index], unstarted=keys[index + 1 :])
+
+    def _replace(self) -> None:
+        """Forget the process; the next chunk starts another."""
+        self.generation += 1
+        self.chunks.clear()
+        self._versions.clear()
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = None
+        self._mark.shut()
+        for path in (self._output, self._mark_path):
+            path.unlink(missing_ok=True)
+        self._open_files()
+
+    def close(self) -> None:
+        pid = self._mark.read().pid
+        if self._pool is not None and pid and self.chunks:
+            _kill_group(pid)
+        pool = self._pool
+        self._replace()
+        if pool is not None:
+            closing = threading.Thread(target=pool.shutdown, daemon=True)
+            closing.start()
+            closing.join(0.5)
+            if pid:
+                _kill_group(pid)  # also what its tasks left running
+                closing.join(1.0)
+        self._mark.shut()
+
+
+class _Lifeline:
+    """The reaper, and the pipe whose end tells it that this process is gone."""
+
+    def __init__(self, folder: Path) -> None:
+        self.registry = str(folder / "workers")
+        os.mkfifo(self.registry, 0o600)
+        self._registry = os.open(self.registry, os.O_RDWR | os.O_CLOEXEC)  # held open, so that workers never wait
+        self._reaper = subprocess.Popen(
+            [sys.executable, "-I", "-S", str(reaper.__file__), self.registry],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def close(self) -> None:
+        assert self._reaper.stdin is not None
+        self._reaper.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._reaper.wait(2.0)
+        os.close(self._registry)
+
+
+def _kill_group(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _dump_stack(pid: int, output: Path) -> None:
+    """Have the stuck process write where it is; a signal handler in C does it, also while the GIL is held."""
+    if STACK_SIGNAL is None:
+        return
+    with contextlib.suppress(OSError):
+        before = output.stat().st_size
+        os.kill(pid, STACK_SIGNAL)
+        deadline = time.monotonic() + 0.2
+        while time.monotonic() < deadline and output.stat().st_size == before:
+            time.sleep(0.005)
+
+
+def _parted(printed: str | None) -> tuple[str | None, str | None]:
+    """What the task printed, and the stack that the process wrote as it ended."""
+    if printed is None:
+        return None, None
+    found = [place for head in _FAULT_HEADS if (place := printed.find(head)) >= 0]
+    if not found:
+        return printed, None
+    return printed[: min(found)] or None, printed[min(found) :]

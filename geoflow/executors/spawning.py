@@ -1,0 +1,64 @@
+"""How a slot's process is started: from a fork server where there is one, and without the caller's ``__main__``."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import threading
+from collections.abc import Iterator
+from multiprocessing import context, spawn
+from typing import Any
+
+_HAS_FORKSERVER = "forkserver" in multiprocessing.get_all_start_methods()
+_Context: Any = context.ForkServerContext if _HAS_FORKSERVER else context.SpawnContext
+_Process: Any = context.ForkServerProcess if _HAS_FORKSERVER else context.SpawnProcess
+_starting = threading.Lock()
+
+
+class SlotProcess(_Process):  # type: ignore[misc]
+    """A worker process that does not run the user's script once more."""
+
+    def start(self) -> None:
+        with _without_main():
+            super().start()
+
+
+class SlotContext(_Context):  # type: ignore[misc]
+    """A multiprocessing context for one process, which it remembers for its exit code."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._made: SlotProcess | None = None
+        if _HAS_FORKSERVER:
+            self.set_forkserver_preload(["geoflow.executors.slot"])
+
+    def Process(self, *args: Any, **kwargs: Any) -> SlotProcess:
+        self._made = SlotProcess(*args, **kwargs)
+        return self._made
+
+    def exit_code(self) -> int | None:
+        return None if self._made is None else self._made.exitcode
+
+
+@contextlib.contextmanager
+def _without_main() -> Iterator[None]:
+    """Start a process that does not import the caller's ``__main__``: what lives there travels by value.
+
+    Otherwise a script without an ``if __name__ == "__main__"`` guard would start itself again in every worker.
+    """
+    thread = threading.get_ident()
+    original = spawn.get_preparation_data
+
+    def prepared(name: str) -> dict[str, Any]:
+        data = original(name)
+        if threading.get_ident() == thread:
+            data.pop("init_main_from_name", None)
+            data.pop("init_main_from_path", None)
+        return data
+
+    with _starting:
+        spawn.get_preparation_data = prepared
+        try:
+            yield
+        finally:
+            spawn.get_preparation_data = original

@@ -1,0 +1,471 @@
+"""CoreMachine: the loop that drives jobs.
+
+Each turn takes in what was reported, asks `next_step` what each job needs, and does it in at most one transaction.
+What is sent to a slot was committed as started before; what came back is committed before anything follows from it.
+There is no other way through a job: a resumed one enters the same loop, with its dead engine's attempts as lost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import Any, Literal, NamedTuple
+
+from geoflow.arguments import fallback_result, fan_in_parameters, finalize_argument, plan_argument
+from geoflow.clock import Clock
+from geoflow.contract import task_id
+from geoflow.errors import DefinitionError
+from geoflow.executors.base import Chunk, Executor, Report
+from geoflow.jobrun import JobRun
+from geoflow.models import Attempt, Call, Category, Failure, JobStatus, Outcome
+from geoflow.stores.base import Move, NewTask, Store
+from geoflow.transitions import Close, Ended, Fail, Finalize, Plan, Start, Work, failure_message, next_step
+from geoflow.values import from_json, to_json
+
+# How long the loop sleeps at most: timeouts and silent deaths are seen that late.
+TICK_SECONDS = 0.1
+# How often the store is asked whether another process wants the job cancelled.
+REQUEST_SECONDS = 0.5
+FAN_IN_UNIT = "fan_in_aggregate"
+logger = logging.getLogger("geoflow.machine")
+
+Verb = Literal["drive", "cancel", "interrupt"]
+
+
+class Command(NamedTuple):
+    """What another thread asks of the loop about a job."""
+
+    verb: Verb
+    run: JobRun
+
+
+class CoreMachine:
+    """Drives jobs, in whichever one thread calls `drive`, with one store and one executor."""
+
+    def __init__(
+        self,
+        store: Store,
+        executor: Executor,
+        clock: Clock,
+        *,
+        on_job_complete: Callable[..., object] | None = None,
+        ran_at_death: Callable[[str], frozenset[int] | None] = lambda owner: None,
+    ) -> None:
+        self._store = store
+        self._executor = executor
+        self._clock = clock
+        self._on_job_complete = on_job_complete
+        self._ran_at_death = ran_at_death
+        self._inbox: SimpleQueue[Any] = SimpleQueue()
+        self._runs: dict[str, JobRun] = {}
+        self._pending = 0  # commands that no turn has seen yet
+        self._chunks = 0
+        self._next_request = 0.0
+        self._driving = threading.Lock()
+        executor.start(self._inbox)
+
+    # What other threads may call
+
+    def ask(self, verb: Verb, run: JobRun) -> None:
+        """Have the loop take the job up, cancel it, or put it back to be resumed."""
+        self._pending += 1
+        self._inbox.put(Command(verb, run))
+
+    def idle(self) -> bool:
+        return not self._runs and not self._pending
+
+    def drive(self, until: Callable[[], bool] = lambda: False) -> None:
+        """Turn until *until*, or until nothing is left to drive. One thread at a time: others wait for it."""
+        with self._driving:
+            while not self.idle() and not until():
+                self.turn()
+
+    def interrupt_all(self) -> None:
+        """Put every job back to be resumed, and end the executor's processes."""
+        with self._driving:
+            for run in list(self._runs.values()):
+                self._guarded(run, self._interrupt)
+            self._executor.close()
+
+    # The loop
+
+    def turn(self) -> None:
+        """One round: take in what happened, do what follows from it."""
+        message = None if self._executor.run_here() else self._next_message()
+        while message is not None:
+            self._take(message)
+            message = self._received()
+        for report in self._executor.check():
+            self._settle(report)
+        self._look_for_requests()
+        for run in list(self._runs.values()):
+            self._guarded(run, self._advance)
+
+    def _received(self) -> Any:
+        try:
+            return self._inbox.get_nowait()
+        except Empty:
+            return None
+
+    def _next_message(self) -> Any:
+        if self._executor.busy():
+            # Work is out, so real time passes, whatever the clock of a test says.
+            with contextlib.suppress(Empty):
+                return self._inbox.get(timeout=TICK_SECONDS)
+            return None
+        due = [at for run in self._runs.values() if (at := run.due()) is not None]
+        seconds = max(min(due) - self._clock.now(), 0.0) if due else TICK_SECONDS
+        return self._clock.wait(self._inbox, min(seconds, self._clock.tick))
+
+    def _take(self, message: Any) -> None:
+        if not isinstance(message, Command):
+            for report in self._executor.collect(message):
+                self._settle(report)
+            return
+        self._pending -= 1
+        run = message.run
+        if message.verb == "drive":
+            self._runs[run.job_id] = run
+            self._guarded(run, self._take_up)
+        elif run.job_id in self._runs:
+            self._guarded(run, self._cancel if message.verb == "cancel" else self._interrupt)
+
+    def _guarded(self, run: JobRun, act: Callable[[JobRun], None]) -> None:
+        """A store that fails stops this job's run and tells whoever waits for it; other jobs go on."""
+        try:
+            act(run)
+        except Exception as exc:
+            self._executor.stop(run.job_id)
+            run.error = exc
+            self._tell(run, "stopped", logging.ERROR, error_type=type(exc).__name__, error_message=str(exc))
+            self._let_go(run)
+
+    def _advance(self, run: JobRun) -> None:
+        """Do what comes next, until that is to wait."""
+        while run.job_id in self._runs:
+            if run.asked is not None:
+                self._send_asked(run)
+                self._flush(run)
+                return
+            match Finalize() if run.refinalizing else next_step(run.view()):
+                case Start():
+                    self._store.change_job(run.lease, "start", now=self._clock.now())
+                    run.status = JobStatus.PROCESSING
+                    self._tell(run, "started")
+                case Plan(stage):
+                    self._plan(run, stage)
+                case Work(dispatch):
+                    self._work(run, dispatch)
+                    return
+                case Fail():
+                    self._fail(run, failure_message(run.failures))
+                case Finalize():
+                    self._flush(run)
+                    self._ask_finalize(run)
+                case Close():
+                    self._close(run)
+                case Ended():
+                    self._end(run)
+
+    def _flush(self, run: JobRun) -> None:
+        moves, attempts = run.take_changes()
+        if moves or attempts:
+            self._store.commit(run.lease, moves, attempts)
+
+    # Taking a job up, and letting it go
+
+    def _take_up(self, run: JobRun) -> None:
+        """Account for what a dead engine left, then stand where the store and the caller's intent say."""
+        planned = self._planned(run)
+        if planned is not None:
+            left = self._store.in_state(planned, "processing")
+            if left:
+                run.recover(left, self._ran_at_death(run.row.owner or "{}"))
+                self._flush(run)
+        if run.intent == "resume" and run.row.status in (JobStatus.FAILED, JobStatus.CANCELLED):
+            resets = [
+                Move("reset", [key for key, _, _ in self._store.in_state(planned, state)])
+                for state in ("failed", "cancelled")
+                if planned is not None
+            ]
+            self._store.change_job(run.lease, "resume", now=self._clock.now(), moves=resets)
+        elif run.intent == "rerun":
+            self._store.change_job(run.lease, "rerun", now=self._clock.now(), parameters=run.parameters)
+        row = self._store.job(run.job_id)
+        assert row is not None, "a claimed job is in the store"
+        run.row = row
+        planned = self._planned(run)
+        run.stand_at(row, planned, self._store.counts(planned) if planned else {})
+        if planned is not None and run.counts["failed"]:
+            run.failures = self._store.failed(planned)
+
+    def _planned(self, run: JobRun) -> Any:
+        stages = self._store.stages(run.row.job_key)
+        row = self._store.job(run.job_id)
+        return next((stage for stage in stages if row is not None and stage.stage == row.stage), None)
+
+    def _let_go(self, run: JobRun) -> None:
+        self._runs.pop(run.job_id, None)
+        self._store.release(run.lease)
+        run.done.set()
+
+    def _end(self, run: JobRun) -> None:
+        """The row says how the job ended: give it back, then tell the callback, in a thread of its own."""
+        self._runs.pop(run.job_id, None)
+        self._store.release(run.lease)
+        self._tell(run, str(run.status))
+        if self._on_job_complete is None or run.refinalizing:
+            run.done.set()
+        else:
+            threading.Thread(target=self._call_back, args=(run, self._on_job_complete), daemon=True).start()
+
+    def _call_back(self, run: JobRun, callback: Callable[..., object]) -> None:
+        try:
+            row = self._store.job(run.job_id)
+            result = from_json(row.result) if row and row.result else None
+            callback(job_id=run.job_id, job_type=run.job_type.name, status=str(run.status), result=result)
+        except Exception as exc:  # it is the user's, and changes nothing
+            fields = {"error_type": type(exc).__name__, "error_message": str(exc)}
+            self._tell(run, "on_job_complete failed", logging.ERROR, **fields)
+        finally:
+            run.done.set()
+
+    # The steps
+
+    def _plan(self, run: JobRun, number: int) -> None:
+        self._flush(run)
+        stage = run.job_type.stages[number - 1]
+        earlier = [row for row in self._store.stages(run.row.job_key) if row.stage == number - 1]
+        previous = list(self._store.results(earlier[0])) if earlier else []
+        if not stage.is_fan_in:
+            argument = plan_argument(run.parameters, previous)
+            self._ask(run, "plan", number, argument, run.options.plan_timeout)
+        elif previous:
+            unit = task_id(run.job_id, number, FAN_IN_UNIT)
+            self._planned_as(
+                run, number, [NewTask(unit, stage.task_type, fan_in_parameters(stage, run.parameters, previous))]
+            )
+        else:
+            self._fail(
+                run,
+                f"Stage {number} ({stage.name}) is a fan_in and has nothing to aggregate: stage {number - 1} completed "
+                "no task.",
+            )
+
+    def _planned_as(self, run: JobRun, number: int, tasks: list[NewTask]) -> None:
+        try:
+            planned = self._store.plan(run.lease, number, tasks, now=self._clock.now())
+        except DefinitionError as exc:
+            self._fail(run, str(exc))
+            return
+        run.planned_at(planned, {"queued": len(tasks)})
+        self._tell(run, "planned", tasks=len(tasks))
+
+    def _ask(
+        self, run: JobRun, kind: Literal["plan", "finalize"], stage: int, argument: str, timeout: float | None
+    ) -> None:
+        """Send user code that is not a task's to a slot, as soon as one is free."""
+        self._chunks += 1
+        run.asked = (kind, stage)
+        run.to_send = Chunk(
+            self._chunks,
+            kind,
+            run.job_id,
+            run.job_type.name,
+            stage,
+            run.class_code,
+            (Call(0, kind, 0, kind, 1, argument),),
+            run.options.policy,
+            timeout,
+            tuple(run.job_type.handlers),
+        )
+        self._send_asked(run)
+
+    def _send_asked(self, run: JobRun) -> None:
+        if run.to_send is not None and self._executor.capacity(run.job_id, reserve=False):
+            self._executor.submit(run.to_send)
+            run.to_send = None
+
+    def _ask_finalize(self, run: JobRun) -> None:
+        job = {
+            "job_id": run.job_id,
+            "job_type": run.job_type.name,
+            "current_stage": run.stage_number,
+            "total_stages": len(run.job_type.stages),
+        }
+        argument = finalize_argument(job, run.parameters, self._store.ended(run.row.job_key))
+        self._ask(run, "finalize", run.stage_number, argument, run.options.finalize_timeout)
+
+    def _work(self, run: JobRun, dispatch: bool) -> None:
+        """Choose what to send, write all that happened and all that starts in one transaction, then send."""
+        chunks: list[Chunk] = []
+        planned = run.planned
+        assert planned is not None, "there is no work before a plan"
+        room = self._executor.capacity(run.job_id, reserve=run.pace.is_short()) if dispatch else 0
+        while len(chunks) < room:
+            size = run.pace.chunk_size(run.counts["queued"], self._executor.slots)
+            tasks = run.next_tasks(
+                size, self._clock.now(), lambda after, limit: self._store.queued(planned, after, limit)
+            )
+            if not tasks:
+                break
+            self._chunks += 1
+            calls = tuple(
+                Call(task.key, task.task_id, task.task_index, task.task_type, task.attempt, task.parameters)
+                for task in tasks
+            )
+            chunks.append(
+                Chunk(
+                    self._chunks,
+                    "tasks",
+                    run.job_id,
+                    run.job_type.name,
+                    run.stage_number,
+                    run.codes[calls[0].task_type],
+                    calls,
+                    run.options.policy,
+                    run.stage.timeout or run.options.task_timeout,
+                )
+            )
+        self._flush(run)
+        for chunk in chunks:
+            self._executor.submit(chunk)
+
+    def _fail(self, run: JobRun, error: str, traceback: str | None = None) -> None:
+        moves, attempts = run.take_changes()
+        now = self._clock.now()
+        self._store.change_job(
+            run.lease, "fail", now=now, error=error, traceback=traceback, moves=moves, attempts=attempts
+        )
+        run.status = JobStatus.FAILED
+        self._tell(run, "failed", logging.WARNING, error_message=error)
+
+    def _close(self, run: JobRun) -> None:
+        self._flush(run)
+        failed = self._store.failed(run.planned) if run.planned is not None else []
+        # Named again now that all siblings have settled, so that the order in which they failed does not show.
+        self._store.close(run.lease, error=failure_message(failed) if failed else None, now=self._clock.now())
+        run.closed = True
+
+    # What came back
+
+    def _settle(self, report: Report) -> None:
+        run = self._runs.get(report.chunk.job_id)
+        if run is None:
+            return
+        if report.broken is not None:
+            self._guarded(run, lambda run: self._cannot_work(run, report))
+        elif report.chunk.kind != "tasks":
+            self._guarded(run, lambda run: self._answered(run, report))
+        else:
+            for attempt in run.settle(report, self._clock.now()):
+                self._tell_failure(run, attempt)
+
+    def _cannot_work(self, run: JobRun, report: Report) -> None:
+        if report.chunk.kind == "tasks":
+            run.settle(report, self._clock.now())
+        run.asked = run.to_send = None
+        if run.status == JobStatus.PROCESSING:
+            self._fail(run, report.broken or "")
+        raise DefinitionError(report.broken)
+
+    def _answered(self, run: JobRun, report: Report) -> None:
+        """A plan or a finalize came back, or died."""
+        assert run.asked is not None, "an answer follows a question"
+        kind, stage = run.asked
+        if not report.attempts:  # its process died before it began
+            run.to_send = report.chunk
+            return
+        run.asked = None
+        attempt = report.attempts[0]
+        if kind == "finalize":
+            self._finalized(run, attempt)
+        elif attempt.failure is None:
+            self._planned_as(run, stage, [NewTask(*task) for task in report.planned])
+        else:
+            name, failure = run.job_type.stages[stage - 1].name, attempt.failure
+            what = f"Stage {stage} ({name}) could not be planned: {failure.error_type}: {failure.error}"
+            self._fail(run, what.replace("while it ran this task", "while it made the plan"), failure.traceback)
+
+    def _finalized(self, run: JobRun, attempt: Attempt) -> None:
+        failure: Failure | None = attempt.failure
+        if failure is None:
+            result = attempt.result
+        else:
+            error = failure.error.replace("while it ran this task", "while it ran finalize_job")
+            failure = failure._replace(error=error)
+            statuses = [task.status for task in self._store.ended(run.row.job_key)]
+            result = to_json(fallback_result(run.job_type.name, failure, statuses))
+            level = logging.WARNING
+            self._tell(run, "finalize failed", level, error_type=failure.error_type, error_message=failure.error)
+        event = "refinalize" if run.refinalizing else "complete"
+        traceback = failure.traceback if failure else None
+        self._store.change_job(run.lease, event, now=self._clock.now(), result=result, traceback=traceback)
+        run.status = JobStatus.COMPLETED
+        run.closed = True
+        self._end(run)
+
+    # Cancel and interrupt
+
+    def _look_for_requests(self) -> None:
+        now = self._clock.now()
+        if self._runs and now >= self._next_request:
+            self._next_request = now + REQUEST_SECONDS
+            for run in list(self._runs.values()):
+                if self._store.cancel_requested(run.row.job_key):
+                    self._guarded(run, self._cancel)
+
+    def _cancel(self, run: JobRun) -> None:
+        begun, unstarted = self._stop(run, Outcome.CANCELLED)
+        queued = [key for key, _, _ in self._store.in_state(run.planned, "queued")] if run.planned else []
+        moves, attempts = run.take_changes()
+        moves += [Move("release", unstarted), Move("cancel", [*begun, *unstarted, *queued])]
+        now = self._clock.now()
+        if run.status == JobStatus.FAILED:  # it has ended already; only its siblings were still running
+            self._store.commit(run.lease, moves, attempts)
+            self._close(run)
+        else:
+            self._store.change_job(run.lease, "cancel", now=now, error="cancelled", moves=moves, attempts=attempts)
+            run.status = JobStatus.CANCELLED
+        self._end(run)
+
+    def _interrupt(self, run: JobRun) -> None:
+        begun, unstarted = self._stop(run, Outcome.INTERRUPTED)
+        moves, attempts = run.take_changes()
+        moves += [Move("release", unstarted), Move("requeue", begun)]
+        run.interrupted = True
+        if run.status == JobStatus.PROCESSING:
+            self._store.change_job(run.lease, "interrupt", now=self._clock.now(), moves=moves, attempts=attempts)
+        else:
+            self._store.commit(run.lease, moves, attempts)
+        self._tell(run, "interrupted")
+        self._let_go(run)
+
+    def _stop(self, run: JobRun, outcome: Outcome) -> tuple[list[int], list[int]]:
+        """End the job's processes; what had begun and what had not, once what is known is written."""
+        begun, unstarted = run.give_up(self._executor.stop(run.job_id), outcome)
+        run.asked = run.to_send = None
+        return begun, unstarted
+
+    # Saying so
+
+    def _tell(self, run: JobRun, what: str, level: int = logging.INFO, **fields: Any) -> None:
+        """One line for each committed change of a job."""
+        about = {"job_id": run.job_id, "job_type": run.job_type.name, "stage": run.stage_number}
+        logger.log(level, "job %s %s", run.job_id[:8], what, extra={**about, **fields})
+
+    def _tell_failure(self, run: JobRun, attempt: Attempt) -> None:
+        failure = attempt.failure or Failure("", "", Category.UNKNOWN, False)
+        self._tell(
+            run,
+            f"task failed: {failure.error_type}",
+            logging.WARNING,
+            attempt=attempt.attempt,
+            error_type=failure.error_type,
+            error_message=failure.error,
+            error_category=failure.category,
+            retryable=failure.retryable,
+        )

@@ -1,0 +1,479 @@
+"""A session: the store, the workers and the job types that a notebook holds, opened when they are first needed."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import socket
+import sys
+import tempfile
+import threading
+import warnings
+import weakref
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import ValidationError
+
+from geoflow import loading, logs
+from geoflow.clock import Clock, SystemClock
+from geoflow.config import Settings, load_settings
+from geoflow.contract import Handler, JobType, Registry
+from geoflow.errors import (
+    ContractViolationError,
+    DefinitionError,
+    JobExists,
+    JobIdCollision,
+    JobNotFound,
+    ParameterError,
+    StoreBusy,
+    UnstorableValue,
+)
+from geoflow.executors.base import Executor
+from geoflow.handle import JobHandle
+from geoflow.jobrun import Intent, JobRun, Options
+from geoflow.machine import CoreMachine, Verb
+from geoflow.models import JobStatus, Receipt, Stage
+from geoflow.retry import RetryPolicy
+from geoflow.stores.base import JobRow, NewJob, Store
+from geoflow.text import shorten
+from geoflow.transport import pack
+from geoflow.values import from_json, to_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from geoflow.notebook.snapshot import JobView
+
+OnExisting = Literal["return", "resume", "rerun", "raise"]
+logger = logging.getLogger("geoflow.session")
+
+
+class Session:
+    """Runs job types on this machine and keeps all that happens in one store.
+
+    *store* is a file, or ``":memory:"``; *workers* is the number of worker processes, 0 to run in this one, None for
+    one a processor. *retry* and *on_failure* (``"drain"``: siblings of a failed task still run, or ``"stop"``) hold
+    where a stage does not say otherwise. *on_job_complete* is called with ``job_id``, ``job_type``, ``status`` and
+    ``result`` for every job that ends. Everything else is a setting of `geoflow.config.Settings`.
+    """
+
+    def __init__(
+        self,
+        store: str | os.PathLike[str] | None = None,
+        *,
+        workers: int | None = None,
+        retry: RetryPolicy | None = None,
+        on_job_complete: Callable[..., object] | None = None,
+        clock: Clock | None = None,
+        **settings: Any,
+    ) -> None:
+        path = None if store is None else os.fspath(store)
+        self.settings: Settings = load_settings(store=path, workers=workers, **settings)
+        self.registry = Registry()
+        self._retry = retry
+        self._on_job_complete = on_job_complete
+        self._clock = clock or SystemClock()
+        self._runs: dict[str, JobRun] = {}
+        self._thread: threading.Thread | None = None
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, exc_type: type[BaseException] | None, *_: object) -> None:
+        if exc_type is None:
+            for run in list(self._runs.values()):
+                self._wait_for(run, None)
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<geoflow session on {self.settings.store}>"
+
+    # The parts, opened when needed
+
+    @cached_property
+    def store(self) -> Store:
+        from geoflow.stores.sqlite import SqliteStore
+
+        logs.configure(self.settings.log_path, self.settings.log_level, secrets=self.settings.secrets)
+        store = SqliteStore(self.settings.store, synchronous=self.settings.synchronous)
+        store.open()
+        logger.debug("store opened: %s", self.settings.store)
+        return store
+
+    @cached_property
+    def _executor(self) -> Executor:
+        settings = self.settings
+        workers = os.cpu_count() or 1 if settings.workers is None else settings.workers
+        executor: Executor
+        if workers == 0:
+            from geoflow.executors.inline import InlineExecutor
+
+            executor = InlineExecutor(output_limit=settings.output_limit)
+        else:
+            from geoflow.executors.processes import ProcessExecutor
+
+            executor = ProcessExecutor(
+                workers,
+                preload=settings.preload,
+                output_limit=settings.output_limit,
+                log_file=settings.log_path,
+                log_level=settings.log_level,
+            )
+        logger.debug("executor opened: %d slots", executor.slots)
+        weakref.finalize(self, executor.close)
+        return executor
+
+    @cached_property
+    def _machine(self) -> CoreMachine:
+        return CoreMachine(
+            self.store,
+            self._executor,
+            self._clock,
+            on_job_complete=self._on_job_complete,
+            ran_at_death=_ran_at_death,
+        )
+
+    def close(self) -> None:
+        """Interrupt what runs, so that it can be resumed, end the workers and close the store. It may be used again."""
+        for run in list(self._runs.values()):
+            if not run.done.is_set():
+                self._interrupt(run)
+        for part in ("_machine", "_executor", "store"):
+            found = self.__dict__.pop(part, None)
+            if part == "_executor" and found is not None:
+                found.close()
+            elif part == "store" and found is not None:
+                found.shut()
+
+    # Job types
+
+    def register(
+        self, target: type | ModuleType | str, handlers: Mapping[str, Handler] | None = None, *, name: str | None = None
+    ) -> list[str]:
+        """Register a job class with its *handlers* (a dict by task type), or all of a module, or of a ``file.py``.
+
+        Returns the names registered. Raises ``DefinitionError`` with every problem found.
+        """
+        if isinstance(target, str):
+            target = loading.load(target)
+        return self.registry.register(target, handlers, name=name)
+
+    # Submitting
+
+    def submit(
+        self,
+        job_type: str | type,
+        params: Mapping[str, Any] | None = None,
+        *,
+        on_existing: OnExisting = "return",
+        **parameters: Any,
+    ) -> JobHandle:
+        """Start a job, and return at once; a job that was submitted before is found again.
+
+        *on_existing* says what then happens: ``"return"`` (nothing: look at it), ``"resume"`` (go on where it
+        stopped), ``"rerun"`` (all over again, the old attempts kept) or ``"raise"`` (``JobExists``). Raises
+        ``ParameterError`` for parameters that the job type refuses; nothing is stored then.
+        """
+        return self._submit(job_type, {**(params or {}), **parameters}, on_existing, here=False)
+
+    def run(
+        self,
+        job_type: str | type,
+        params: Mapping[str, Any] | None = None,
+        *,
+        on_existing: OnExisting = "return",
+        **parameters: Any,
+    ) -> JobHandle:
+        """Submit a job, show its progress, and wait for its end; see `submit`.
+
+        An interrupt ends what runs and puts the job back, to be resumed. A job that fails does not raise here:
+        ``job.result()`` does, and the job draws itself with its errors.
+        """
+        job = self._submit(job_type, {**(params or {}), **parameters}, on_existing, here=True)
+        self.follow(job)
+        return job
+
+    def follow(self, job: JobHandle) -> None:
+        """Show the job's progress until it ends, or until nobody drives it. An interrupt puts it back to be resumed."""
+        from geoflow.progress import watching
+
+        run = self._runs.get(job.id)
+        with watching(job, self.settings.display) as refresh:
+            try:
+                if run is None:
+                    job.wait(_refresh=refresh)
+                else:
+                    self._wait_for(run, None, refresh)
+            except KeyboardInterrupt:
+                if run is not None:
+                    self._interrupt(run)
+                raise
+        if run is not None and run.error is not None:
+            raise run.error
+
+    def _submit(self, job_type: str | type, given: dict[str, Any], on_existing: OnExisting, here: bool) -> JobHandle:
+        if on_existing not in ("return", "resume", "rerun", "raise"):
+            raise ParameterError(f"on_existing cannot be {on_existing!r}: use 'return', 'resume', 'rerun' or 'raise'.")
+        registered = self._registered(job_type)
+        text = _validated(registered, given)
+        job_id = _job_id(registered, text)
+        stages = [
+            stage.model_dump(include={"number", "name", "task_type", "parallelism"}) for stage in registered.stages
+        ]
+        source = getattr(sys.modules.get(registered.job_class.__module__), "__file__", None)
+        row, created = self.store.create(
+            NewJob(job_id, registered.name, to_json(stages), text, self._clock.now(), source)
+        )
+        if created:
+            receipt = Receipt(job_id=job_id, job_type=registered.name, status="created")
+            return self._drive(row, registered, "go on", here=here, receipt=receipt)
+        _check_same_job(row, registered, text)
+        receipt = Receipt(
+            job_id=job_id,
+            job_type=registered.name,
+            status="already_exists",
+            existing_status=row.status,
+            stage=row.stage,
+            idempotent=True,
+        )
+        if on_existing == "raise":
+            raise JobExists(f"Job {job_id[:8]} ({registered.name}) exists and is {row.status}; see session.job(…).")
+        if on_existing == "return":
+            return JobHandle(self, job_id, receipt)
+        return self._drive(row, registered, on_existing, here=here, receipt=receipt, parameters=text)
+
+    def _registered(self, job_type: str | type) -> JobType:
+        if isinstance(job_type, type):
+            job_type = str(getattr(job_type, "job_type", job_type.__name__))
+        return self.registry.get(loading.find(self.registry, job_type))
+
+    # Driving
+
+    def _drive(
+        self,
+        row: JobRow,
+        registered: JobType,
+        intent: Intent,
+        *,
+        here: bool = False,
+        receipt: Receipt | None = None,
+        parameters: str | None = None,
+    ) -> JobHandle:
+        """Have this session's machine drive the job, with the code of now."""
+        running = self._runs.get(row.job_id)
+        if running is not None and not running.done.is_set():
+            if intent in ("go on", "resume"):
+                return JobHandle(self, row.job_id, receipt)
+            raise StoreBusy(f"Job {row.job_id[:8]} is running in this session: wait for it or cancel it first.")
+        run = self._new_run(row, registered, intent, parameters)
+        self._machine.ask("drive", run)
+        if not (here and self.settings.workers == 0):
+            self._in_background()
+        return JobHandle(self, row.job_id, receipt)
+
+    def _new_run(self, row: JobRow, registered: JobType, intent: Intent, parameters: str | None = None) -> JobRun:
+        codes = {name: pack(handler) for name, handler in registered.handlers.items()}
+        lease = self.store.claim(row.job_key, self._owner())
+        fresh = self.store.job(row.job_id)
+        assert fresh is not None, "a claimed job is in the store"
+        # The owner before this claim left marks that say what ran when it ended.
+        claimed = fresh._replace(owner=row.owner)
+        run = JobRun(
+            claimed,
+            lease,
+            registered,
+            codes,
+            pack(registered.job_class),
+            self._options(),
+            intent=intent,
+            parameters=parameters if intent == "rerun" else None,
+        )
+        self._runs[row.job_id] = run
+        return run
+
+    def _options(self) -> Options:
+        s = self.settings
+        policy = self._retry or RetryPolicy(max_retries=s.max_retries, base_delay=s.base_delay, max_delay=s.max_delay)
+        return Options(policy, s.on_failure, s.task_timeout, s.plan_timeout, s.finalize_timeout)
+
+    def _owner(self) -> str:
+        return json.dumps(
+            {
+                "pid": os.getpid(),
+                "host": socket.gethostname(),
+                "since": datetime.now(UTC).isoformat(timespec="seconds"),
+                "folder": self._executor.where(),
+            }
+        )
+
+    def _in_background(self) -> None:
+        with self._lock:
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=_drive, args=(self._machine,), name="geoflow-machine")
+                self._thread.start()
+
+    def _wait_for(
+        self, run: JobRun, deadline: Callable[[], bool] | None, refresh: Callable[[], None] | None = None
+    ) -> bool:
+        """Wait until the run is done, driving it from here where there are no workers; False past the deadline."""
+        if self.settings.workers == 0 and (self._thread is None or not self._thread.is_alive()):
+            self._machine.drive(lambda: run.done.is_set() or bool(deadline and deadline()))
+        while not run.done.wait(0.05):  # short steps, so that an interrupt of the kernel lands
+            if deadline is not None and deadline():
+                return False
+            if refresh is not None:
+                refresh()
+            if self._thread is None or not self._thread.is_alive():
+                self._machine.drive(run.done.is_set)
+        return True
+
+    def _ask(self, verb: Verb, run: JobRun) -> None:
+        """Have the loop cancel or interrupt the job, and see it done."""
+        self._machine.ask(verb, run)
+        if self._thread is None or not self._thread.is_alive():
+            self._machine.drive(run.done.is_set)
+        run.done.wait(5.0)
+
+    def _interrupt(self, run: JobRun) -> None:
+        self._ask("interrupt", run)
+
+    def _cancel_here(self, row: JobRow) -> None:
+        """Cancel a job that nobody drives; its code is not needed for that."""
+        run = self._new_run(row, stored_type(row), "go on")
+        self._machine.ask("drive", run)
+        self._ask("cancel", run)
+
+    # Looking
+
+    def _snapshot(self, job_id: str) -> JobView:
+        from geoflow.notebook.snapshot import snapshot
+
+        return snapshot(self.store, job_id, self._clock.now(), self.settings.secrets)
+
+    def job(self, job_id: str) -> JobHandle:
+        """The job whose id begins with *job_id*; ``JobNotFound`` when there is none, or more than one."""
+        return JobHandle(self, self._row(job_id).job_id)
+
+    def _row(self, job_id: str) -> JobRow:
+        found = self.store.find(job_id.strip().lower()) if job_id.strip() else []
+        if not found:
+            raise JobNotFound(f"No job in {self.settings.store} has an id that begins with {job_id!r}; see jobs().")
+        if len(found) > 1:
+            several = ", ".join(f"{row.job_id[:12]} ({row.job_type})" for row in found[:5])
+            raise JobNotFound(f"{len(found)} jobs have ids that begin with {job_id!r}: {several}. Give more of the id.")
+        return found[0]
+
+    def jobs(self) -> pd.DataFrame:
+        """All jobs of the store, one row each, oldest first."""
+        from geoflow import frames
+
+        return frames.jobs(self.store)
+
+    def resume(self) -> list[JobHandle]:
+        """Go on with every job that was interrupted, or whose process ended; the jobs that were taken up.
+
+        Jobs that another live process drives are left to it. Those whose type is not registered here are named in a
+        warning and stay as they are.
+        """
+        resumed = []
+        for row in self.store.jobs():
+            unfinished = row.status in (JobStatus.QUEUED, JobStatus.PROCESSING)
+            draining = row.status == JobStatus.FAILED and row.ended_at is None
+            if not (unfinished or draining) or self.store.driver(row.job_key) is not None:
+                continue
+            try:
+                resumed.append(self._drive(row, self._registered(row.job_type), "go on"))
+            except DefinitionError:
+                where = f" It came from {row.source}." if row.source else ""
+                warnings.warn(
+                    f"Job {row.job_id[:8]} cannot be resumed here: the job type {row.job_type!r} is not registered."
+                    f"{where}",
+                    stacklevel=2,
+                )
+        return resumed
+
+
+def _drive(machine: CoreMachine) -> None:
+    """Drive until nothing is left, or the main thread has ended: then put the jobs back, so that the process can end."""
+    main = threading.main_thread()
+    machine.drive(lambda: not main.is_alive())
+    if not main.is_alive():
+        machine.interrupt_all()
+
+
+def _validated(registered: JobType, given: dict[str, Any]) -> str:
+    """The parameters as JSON text, after the job type has checked them."""
+    name = registered.name
+    try:
+        accepted = registered.job_class.validate_job_parameters(dict(given))  # type: ignore[attr-defined]
+    except ValidationError as exc:
+        problems = [
+            f"  - {'.'.join(map(str, error['loc'])) or 'parameters'}: {error['msg']}"
+            + ("" if error["type"] == "missing" else f" (got {shorten(repr(error['input']), 60)})")
+            for error in exc.errors(include_url=False)
+        ]
+        raise ParameterError(f"{name} refuses these parameters:\n" + "\n".join(problems)) from None
+    except ValueError as exc:
+        raise ParameterError(f"{name} refuses these parameters: {exc}") from exc
+    if not isinstance(accepted, dict):
+        raise ContractViolationError(
+            f"{name}.validate_job_parameters must return a dict; it returned {type(accepted).__name__}."
+        )
+    try:
+        return to_json(accepted, where="parameters")
+    except UnstorableValue as exc:
+        raise ParameterError(f"{name}: {exc}") from None
+
+
+def _job_id(registered: JobType, parameters: str) -> str:
+    job_id = registered.job_class.generate_job_id(from_json(parameters))  # type: ignore[attr-defined]
+    if not isinstance(job_id, str) or len(job_id) != 64 or set(job_id) - set("0123456789abcdef"):
+        raise ContractViolationError(
+            f"{registered.name}.generate_job_id must return 64 lower-case hex digits, such as a SHA-256; it returned "
+            f"{shorten(repr(job_id), 80)}."
+        )
+    return str(job_id)
+
+
+def _check_same_job(row: JobRow, registered: JobType, parameters: str) -> None:
+    def identity(text: str) -> dict[str, Any]:
+        return {key: value for key, value in from_json(text).items() if key not in registered.non_identity}
+
+    if row.job_type != registered.name:
+        raise JobIdCollision(
+            f"{registered.name} with these parameters has the id {row.job_id[:8]}, which is that of a job of type "
+            f"{row.job_type}. Put the job type into generate_job_id of both."
+        )
+    if identity(row.parameters) != identity(parameters):
+        raise JobIdCollision(
+            f"{registered.name}: the id {row.job_id[:8]} belongs to a job with other parameters. There "
+            f"{shorten(row.parameters, 200)}, here {shorten(parameters, 200)}. Put what differs into generate_job_id, or "
+            "name it in non_identity_parameters."
+        )
+
+
+def stored_type(row: JobRow) -> JobType:
+    """The job type as the store knows it: enough to end a job whose code is not here."""
+    return JobType(row.job_type, object, tuple(Stage(**stage) for stage in from_json(row.stages)), {})
+
+
+def _ran_at_death(owner: str) -> frozenset[int] | None:
+    """The tasks that ran when the job's last owner was killed; what it left in the temporary folder is removed."""
+    from geoflow.executors.slot import running_at_death
+
+    known = json.loads(owner)
+    folder = Path(known.get("folder") or "")
+    ours = folder.name.startswith("geoflow-") and folder.parent == Path(tempfile.gettempdir()) and folder.is_dir()
+    if not ours or known.get("host") != socket.gethostname() or folder.stat().st_uid != os.getuid():
+        return None
+    ran = running_at_death(str(folder))
+    shutil.rmtree(folder, ignore_errors=True)
+    return ran

@@ -1,0 +1,1 @@
+"""Where jobs, tasks and attempts are kept: one protocol, and the stores that speak it."""

@@ -1,0 +1,216 @@
+"""What the engine needs of a store: the rows it reads, the changes it writes, and the protocol of both.
+
+The store holds the truth. One process drives a job at a time, by a lease; every change is one transaction that
+names the lease's epoch and the state that it leaves, and is refused when either is no longer so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple, Protocol
+
+from geoflow.models import Attempt, JobStatus
+
+
+class NewJob(NamedTuple):
+    """A submission. ``stages`` and ``parameters`` are JSON text; ``source`` says where its code came from."""
+
+    job_id: str
+    job_type: str
+    stages: str
+    parameters: str
+    created_at: float
+    source: str | None = None
+
+
+class JobRow(NamedTuple):
+    """One job as the store has it. ``owner`` is JSON text about the last process that drove it."""
+
+    job_key: int
+    job_id: str
+    job_type: str
+    status: JobStatus
+    stage: int
+    stages: str
+    parameters: str
+    result: str | None
+    error: str | None
+    traceback: str | None
+    created_at: float
+    started_at: float | None
+    ended_at: float | None
+    owner: str | None
+    epoch: int
+    source: str | None
+
+
+class StageRow(NamedTuple):
+    """A planned stage, whose tasks have the keys ``first_key`` to ``first_key + task_count - 1``."""
+
+    stage_key: int
+    stage: int
+    first_key: int
+    task_count: int
+    planned_at: float
+
+    @property
+    def end_key(self) -> int:
+        """The key after the last task's."""
+        return self.first_key + self.task_count
+
+
+class NewTask(NamedTuple):
+    """A task of a plan. ``parameters`` and ``metadata`` are JSON text."""
+
+    task_id: str
+    task_type: str
+    parameters: str
+    metadata: str | None = None
+
+
+class TaskRow(NamedTuple):
+    """A task that waits to be sent to a slot."""
+
+    key: int
+    task_id: str
+    task_index: int
+    task_type: str
+    attempt: int
+    retries: int
+    losses: int
+    not_before: float | None
+    parameters: str
+
+
+class ResultRow(NamedTuple):
+    """A task that has ended, as finalize is told of it."""
+
+    task_id: str
+    task_type: str
+    status: str
+    result: str | None
+    error: str | None
+    ended_at: float | None
+
+
+class FailedRow(NamedTuple):
+    """A failed task, in the order in which `geoflow.transitions.failure_message` takes them."""
+
+    task_index: int
+    task_id: str
+    task_type: str
+    retries: int
+    error: str
+
+
+class Move(NamedTuple):
+    """A change of state of the tasks *keys*, all by the same *event* of ``TASK_TRANSITIONS``."""
+
+    event: str
+    keys: Sequence[int]
+    not_before: float | None = None
+
+
+class Lease(NamedTuple):
+    """The right to write to a job: it is good until someone claims the job again."""
+
+    job_key: int
+    job_id: str
+    epoch: int
+
+
+class Store(Protocol):
+    """A place that keeps jobs, tasks and attempts. Its methods may be called from any thread."""
+
+    @property
+    def name(self) -> str:
+        """What to call it in messages: a path, or ``:memory:``."""
+
+    def open(self) -> None:
+        """Open it now; ``StoreError`` that names the file when that cannot be."""
+
+    # Submitting and taking over
+
+    def create(self, job: NewJob) -> tuple[JobRow, bool]:
+        """The job's row, and whether this call made it: one row, however many submit at once."""
+
+    def claim(self, job_key: int, owner: str) -> Lease:
+        """Take the job for *owner* (JSON text with ``pid`` and ``since``), ending every earlier lease; ``StoreBusy`` when a live process or session drives it."""
+
+    def release(self, lease: Lease) -> None:
+        """Give the job back; others may claim it at once."""
+
+    def driver(self, job_key: int) -> str | None:
+        """Who drives the job now, in words, or None when no live process does."""
+
+    def request_cancel(self, job_key: int) -> None:
+        """Ask whoever drives the job to cancel it."""
+
+    def cancel_requested(self, job_key: int) -> bool: ...
+
+    # Driving: each of these is one transaction, guarded by the lease
+
+    def change_job(
+        self,
+        lease: Lease,
+        event: str,
+        *,
+        now: float,
+        result: str | None = None,
+        error: str | None = None,
+        traceback: str | None = None,
+        moves: Sequence[Move] = (),
+        attempts: Sequence[Attempt] = (),
+        parameters: str | None = None,
+    ) -> None:
+        """Move the job by *event*, together with *moves* of its tasks and *attempts* that ended.
+
+        A ``rerun`` sets the plans of all stages aside, as history, and may give the job other *parameters*.
+        """
+
+    def close(self, lease: Lease, *, error: str | None, now: float) -> None:
+        """Write when a failed job's last sibling ended, and why the job failed."""
+
+    def plan(self, lease: Lease, stage: int, tasks: Sequence[NewTask], *, now: float) -> StageRow:
+        """Write a stage's tasks and make it the current stage; ``DefinitionError`` when a task id is taken."""
+
+    def commit(self, lease: Lease, moves: Sequence[Move], attempts: Sequence[Attempt]) -> None:
+        """Write what became of tasks. Nothing is written when one of them is not in the state it should leave."""
+
+    # Reading
+
+    def job(self, job_id: str) -> JobRow | None: ...
+
+    def find(self, prefix: str) -> list[JobRow]:
+        """The jobs whose id begins with *prefix*."""
+
+    def jobs(self) -> list[JobRow]:
+        """All jobs, oldest first."""
+
+    def stages(self, job_key: int) -> list[StageRow]:
+        """The current plans of the job's stages, in order."""
+
+    def counts(self, stage: StageRow) -> dict[str, int]:
+        """How many of the stage's tasks are in each state."""
+
+    def queued(self, stage: StageRow, after: int, limit: int) -> list[TaskRow]:
+        """The next *limit* queued tasks with keys above *after*, in order."""
+
+    def in_state(self, stage: StageRow, status: str) -> list[tuple[int, int, int]]:
+        """(key, attempt, losses) of the stage's tasks that are *status*."""
+
+    def results(self, stage: StageRow) -> Iterator[str]:
+        """The results (JSON text) of the stage's completed tasks, in task order."""
+
+    def ended(self, job_key: int) -> Iterator[ResultRow]:
+        """The tasks of all current stages, in order, for finalize."""
+
+    def failed(self, stage: StageRow) -> list[FailedRow]:
+        """The stage's failed tasks, in task order."""
+
+    def reading(self) -> AbstractContextManager[Any]:
+        """A connection to read the views with, which holds up nobody who writes."""
+
+    def shut(self) -> None:
+        """Close every connection. The store can be opened again."""

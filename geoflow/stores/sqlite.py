@@ -1,0 +1,511 @@
+"""Jobs, tasks and attempts in a SQLite file: the store of record.
+
+One connection writes, one transaction a change, begun IMMEDIATE so that two writers wait for each other instead of
+failing half-way. Readers have connections of their own. The promises that the rows keep are in `schema.sql`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from importlib import resources
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from geoflow.errors import DefinitionError, IllegalTransition, LeaseLost, SchemaTooNew, StoreBusy, StoreError
+from geoflow.models import Attempt, JobStatus, TaskStatus
+from geoflow.stores.base import FailedRow, JobRow, Lease, Move, NewJob, NewTask, ResultRow, StageRow, TaskRow
+from geoflow.stores.ownership import Ownership
+from geoflow.transitions import job_after, task_after
+
+APPLICATION_ID = 0x67666C77  # "gflw", so that another program's database is not taken for ours
+SCHEMA_VERSION = 1
+BUSY_SECONDS = 30.0
+_JOB_COLUMNS = ", ".join(JobRow._fields)
+_TASK_STATES_AFTER = {
+    event: (source, task_after(source, event))
+    for event, source in {
+        "start": TaskStatus.QUEUED,
+        "complete": TaskStatus.PROCESSING,
+        "fail": TaskStatus.PROCESSING,
+        "retry": TaskStatus.PROCESSING,
+        "lose": TaskStatus.PROCESSING,
+        "requeue": TaskStatus.PROCESSING,
+        "release": TaskStatus.PROCESSING,
+    }.items()
+}
+# What else changes with the state. A loss counts only while nothing else comes between.
+_ALSO = {
+    "start": ", attempt = attempt + 1, not_before = NULL",
+    "complete": ", losses = 0",
+    "fail": "",
+    "retry": ", retries = retries + 1, losses = 0, not_before = :not_before",
+    "lose": ", losses = losses + 1",
+    "requeue": "",
+    "release": ", attempt = attempt - 1",
+    "cancel": ", not_before = NULL",
+    "reset": ", retries = 0, losses = 0, not_before = NULL",
+}
+_END = "ended_at = :now, result = :result, error = :error, traceback = :traceback"
+_JOB_CHANGES = {
+    "start": "started_at = coalesce(started_at, :now), ended_at = NULL, error = NULL, traceback = NULL",
+    "complete": _END,
+    "cancel": _END,
+    "refinalize": _END,
+    # Its siblings may still run: `close` writes the end.
+    "fail": "error = :error, traceback = :traceback, result = NULL, ended_at = NULL",
+    "interrupt": "ended_at = NULL",
+    "resume": "ended_at = NULL, cancel_requested = 0",
+    "rerun": "started_at = NULL, ended_at = NULL, result = NULL, error = NULL, traceback = NULL, stage = 1,"
+    " cancel_requested = 0, parameters = coalesce(:parameters, parameters)",
+}
+_INSERT_ATTEMPT = (
+    "INSERT INTO attempt (task_key, attempt, outcome, started_at, ended_at, cpu, peak_memory, result, output, slot,"
+    " pid, code, queued_at, backoff, error, error_type, error_category, retryable, traceback)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+
+
+class SqliteStore:
+    """The store in the file *path*, or in memory for ``":memory:"``. Nothing is opened before it is needed."""
+
+    def __init__(self, path: str | os.PathLike[str], *, synchronous: str = "NORMAL") -> None:
+        self.name = os.fspath(path)
+        if not self.name:
+            raise StoreError("The store's path is empty: give a file such as 'work.db', or ':memory:'.")
+        self._path = None if self.name == ":memory:" else Path(self.name)
+        self._synchronous = synchronous
+        self._lock = threading.RLock()
+        self._connection: sqlite3.Connection | None = None
+        self._ownership = Ownership(self._path, f"{id(self)}")
+
+    # Opening
+
+    def open(self) -> None:
+        with self._lock:
+            self._writer()
+
+    def _writer(self) -> sqlite3.Connection:
+        if self._connection is None:
+            if self._path is not None:
+                _check_file(self._path)
+            try:
+                connection = sqlite3.connect(
+                    self.name, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+                )
+                self._prepare(connection)
+            except sqlite3.Error as exc:
+                raise _explained(exc, self.name) from exc
+            self._connection = connection
+        return self._connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version > SCHEMA_VERSION:
+            connection.close()
+            raise SchemaTooNew(
+                f"{self.name} was written by a newer geoflow (schema {version}, this one knows {SCHEMA_VERSION}). "
+                "It was not touched: upgrade geoflow, or use another store."
+            )
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA cache_size = -16000")
+        if version < SCHEMA_VERSION:
+            from geoflow.stores.migrations import bring_up_to_date
+
+            bring_up_to_date(connection, self._path, schema(), APPLICATION_ID, SCHEMA_VERSION)
+
+    def shut(self) -> None:
+        with self._lock:
+            self._ownership.release_all()
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            writer = self._writer()
+            if self._path is None:
+                yield writer
+                return
+        connection = sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_SECONDS)
+        try:
+            connection.execute("PRAGMA wal_autocheckpoint = 0")
+            yield connection
+        except sqlite3.Error as exc:
+            raise _explained(exc, self.name) from exc
+        finally:
+            connection.close()
+
+    @contextlib.contextmanager
+    def _transaction(self, lease: Lease | None = None) -> Iterator[sqlite3.Connection]:
+        """One IMMEDIATE transaction, refused when *lease* is no longer the job's."""
+        with self._lock:
+            connection = self._writer()
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                if lease is not None:
+                    self._verify(connection, lease)
+                yield connection
+                connection.execute("COMMIT")
+            except sqlite3.Error as exc:
+                raise _explained(exc, self.name) from exc
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+
+    def _verify(self, connection: sqlite3.Connection, lease: Lease) -> None:
+        row = connection.execute("SELECT epoch FROM job WHERE job_key = ?", (lease.job_key,)).fetchone()
+        if row is None or row[0] != lease.epoch:
+            raise LeaseLost(
+                f"Job {lease.job_id[:8]} was taken over by another session; this one has stopped driving it. "
+                "Nothing was written: look at it with session.job(...)."
+            )
+
+    # Submitting and taking over
+
+    def create(self, job: NewJob) -> tuple[JobRow, bool]:
+        with self._transaction() as connection:
+            created = connection.execute(
+                "INSERT INTO job (job_id, job_type, status, stages, parameters, created_at, source)"
+                " VALUES (?, ?, 'queued', ?, ?, ?, ?) ON CONFLICT (job_id) DO NOTHING",
+                (job.job_id, job.job_type, job.stages, job.parameters, job.created_at, job.source),
+            ).rowcount
+            row = _job_row(
+                connection.execute(f"SELECT {_JOB_COLUMNS} FROM job WHERE job_id = ?", (job.job_id,)).fetchone()
+            )
+        return row, created == 1
+
+    def claim(self, job_key: int, owner: str) -> Lease:
+        with self._lock:
+            self._writer()
+            if not self._ownership.acquire(job_key):
+                raise StoreBusy(
+                    f"Job {self._job_id(job_key)[:8]} is driven by {self.driver(job_key) or 'another process'}. "
+                    "Look at it from here, or cancel it or end that process first."
+                )
+            with self._transaction() as connection:
+                connection.execute("UPDATE job SET epoch = epoch + 1, owner = ? WHERE job_key = ?", (owner, job_key))
+                job_id, epoch = connection.execute(
+                    "SELECT job_id, epoch FROM job WHERE job_key = ?", (job_key,)
+                ).fetchone()
+        return Lease(job_key, job_id, epoch)
+
+    def release(self, lease: Lease) -> None:
+        self._ownership.release(lease.job_key)
+
+    def driver(self, job_key: int) -> str | None:
+        with self._lock:
+            if self._ownership.is_free(job_key):
+                return None
+            found = self._rows("SELECT owner FROM job WHERE job_key = ?", job_key)
+            owner = json.loads(found[0][0]) if found and found[0][0] else {}
+            since = f", since {owner['since']}" if "since" in owner else ""
+            return f"process {owner.get('pid', '?')}{since}"
+
+    def request_cancel(self, job_key: int) -> None:
+        with self._transaction() as connection:
+            connection.execute("UPDATE job SET cancel_requested = 1 WHERE job_key = ?", (job_key,))
+
+    def cancel_requested(self, job_key: int) -> bool:
+        return bool(self._rows("SELECT cancel_requested FROM job WHERE job_key = ?", job_key)[0][0])
+
+    def _job_id(self, job_key: int) -> str:
+        return str(self._rows("SELECT job_id FROM job WHERE job_key = ?", job_key)[0][0])
+
+    # Driving
+
+    def change_job(
+        self,
+        lease: Lease,
+        event: str,
+        *,
+        now: float,
+        result: str | None = None,
+        error: str | None = None,
+        traceback: str | None = None,
+        moves: Sequence[Move] = (),
+        attempts: Sequence[Attempt] = (),
+        parameters: str | None = None,
+    ) -> None:
+        with self._transaction(lease) as connection:
+            (text,) = connection.execute("SELECT status FROM job WHERE job_key = ?", (lease.job_key,)).fetchone()
+            before = JobStatus(text)
+            after = job_after(before, event)
+            self._move(connection, moves, attempts)
+            connection.execute(
+                f"UPDATE job SET status = :after, {_JOB_CHANGES[event]} WHERE job_key = :job_key AND status = :before",
+                {"after": after, "before": before, "job_key": lease.job_key, "now": now, "result": result}
+                | {"error": error, "traceback": traceback, "parameters": parameters},
+            )
+            if event == "rerun":
+                connection.execute(
+                    "UPDATE stage SET superseded = 1 WHERE job_key = ? AND NOT superseded", (lease.job_key,)
+                )
+
+    def close(self, lease: Lease, *, error: str | None, now: float) -> None:
+        with self._transaction(lease) as connection:
+            connection.execute(
+                "UPDATE job SET ended_at = ?, error = coalesce(?, error)"
+                " WHERE job_key = ? AND status = 'failed' AND ended_at IS NULL",
+                (now, error, lease.job_key),
+            )
+
+    def plan(self, lease: Lease, stage: int, tasks: Sequence[NewTask], *, now: float) -> StageRow:
+        with self._transaction(lease) as connection:
+            taken = self._taken(connection, lease.job_key, tasks)
+            if taken:
+                raise DefinitionError(
+                    f"Stage {stage} has the task id {taken[0]!r}, which an earlier stage of this job used: "
+                    "put the stage into the id."
+                )
+            (first_key,) = connection.execute("SELECT coalesce(max(task_key), 0) + 1 FROM task").fetchone()
+            (stage_key,) = connection.execute(
+                "INSERT INTO stage (job_key, stage, first_key, task_count, planned_at) VALUES (?, ?, ?, ?, ?)"
+                " RETURNING stage_key",
+                (lease.job_key, stage, first_key, len(tasks), now),
+            ).fetchone()
+            connection.executemany(
+                "INSERT INTO task (task_key, stage_key, task_index, task_id, task_type, parameters, metadata)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (
+                    (first_key + index, stage_key, index, task.task_id, task.task_type, task.parameters, task.metadata)
+                    for index, task in enumerate(tasks)
+                ),
+            )
+            connection.execute("UPDATE job SET stage = ? WHERE job_key = ?", (stage, lease.job_key))
+        return StageRow(stage_key, stage, first_key, len(tasks), now)
+
+    def _taken(self, connection: sqlite3.Connection, job_key: int, tasks: Sequence[NewTask]) -> list[str]:
+        """The first of *tasks* whose id an earlier stage of the job has."""
+        earlier = connection.execute(
+            "SELECT stage_key FROM stage WHERE job_key = ? AND NOT superseded", (job_key,)
+        ).fetchall()
+        for (stage_key,) in earlier:
+            found = connection.execute(
+                "SELECT value FROM json_each(?) WHERE EXISTS"
+                " (SELECT 1 FROM task WHERE stage_key = ? AND task_id = value) LIMIT 1",
+                (json.dumps([task.task_id for task in tasks]), stage_key),
+            ).fetchone()
+            if found:
+                return [found[0]]
+        return []
+
+    def commit(self, lease: Lease, moves: Sequence[Move], attempts: Sequence[Attempt]) -> None:
+        with self._transaction(lease) as connection:
+            self._move(connection, moves, attempts)
+
+    def _move(self, connection: sqlite3.Connection, moves: Sequence[Move], attempts: Sequence[Attempt]) -> None:
+        if attempts:
+            try:
+                connection.executemany(_INSERT_ATTEMPT, map(_attempt_row, attempts))
+            except sqlite3.IntegrityError as exc:
+                raise IllegalTransition(f"An attempt was reported twice; the second was not written ({exc}).") from exc
+        for move in moves:
+            changed = 0
+            for first, last in _ranges(move.keys):
+                changed += self._move_range(connection, move, first, last)
+            if changed != len(move.keys):
+                raise IllegalTransition(
+                    f"{len(move.keys) - changed} of {len(move.keys)} tasks were not in the state that "
+                    f"{move.event!r} leaves; nothing of this change was written."
+                )
+
+    def _move_range(self, connection: sqlite3.Connection, move: Move, first: int, last: int) -> int:
+        if move.event == "cancel":
+            condition, after = "status IN ('queued', 'processing')", TaskStatus.CANCELLED
+        elif move.event == "reset":
+            condition, after = "status IN ('failed', 'cancelled')", TaskStatus.QUEUED
+        else:
+            before, after = _TASK_STATES_AFTER[move.event]
+            condition = f"status = '{before}'"
+        return connection.execute(
+            f"UPDATE task SET status = :after{_ALSO[move.event]}"
+            f" WHERE task_key BETWEEN :first AND :last AND {condition}",
+            {"after": after, "first": first, "last": last, "not_before": move.not_before},
+        ).rowcount
+
+    # Reading
+
+    def job(self, job_id: str) -> JobRow | None:
+        found = self._rows(f"SELECT {_JOB_COLUMNS} FROM job WHERE job_id = ?", job_id)
+        return _job_row(found[0]) if found else None
+
+    def find(self, prefix: str) -> list[JobRow]:
+        found = self._rows(
+            f"SELECT {_JOB_COLUMNS} FROM job WHERE substr(job_id, 1, ?) = ? ORDER BY job_key", len(prefix), prefix
+        )
+        return [_job_row(row) for row in found]
+
+    def jobs(self) -> list[JobRow]:
+        return [_job_row(row) for row in self._rows(f"SELECT {_JOB_COLUMNS} FROM job ORDER BY job_key")]
+
+    def stages(self, job_key: int) -> list[StageRow]:
+        return [
+            StageRow(*row)
+            for row in self._rows(
+                "SELECT stage_key, stage, first_key, task_count, planned_at FROM stage"
+                " WHERE job_key = ? AND NOT superseded ORDER BY stage",
+                job_key,
+            )
+        ]
+
+    def counts(self, stage: StageRow) -> dict[str, int]:
+        return dict(
+            self._rows(
+                "SELECT status, count(*) FROM task WHERE task_key >= ? AND task_key < ? GROUP BY status",
+                stage.first_key,
+                stage.end_key,
+            )
+        )
+
+    def queued(self, stage: StageRow, after: int, limit: int) -> list[TaskRow]:
+        return [
+            TaskRow(*row)
+            for row in self._rows(
+                "SELECT task_key, task_id, task_index, task_type, attempt, retries, losses, not_before, parameters"
+                " FROM task WHERE task_key > ? AND task_key >= ? AND task_key < ? AND status = 'queued'"
+                " ORDER BY task_key LIMIT ?",
+                after,
+                stage.first_key,
+                stage.end_key,
+                limit,
+            )
+        ]
+
+    def in_state(self, stage: StageRow, status: str) -> list[tuple[int, int, int]]:
+        return [
+            (key, attempt, losses)
+            for key, attempt, losses in self._rows(
+                "SELECT task_key, attempt, losses FROM task WHERE task_key >= ? AND task_key < ? AND status = ?"
+                " ORDER BY task_key",
+                stage.first_key,
+                stage.end_key,
+                status,
+            )
+        ]
+
+    def results(self, stage: StageRow) -> Iterator[str]:
+        for (result,) in self._stream(
+            "SELECT a.result FROM task t JOIN attempt a ON a.task_key = t.task_key AND a.attempt = t.attempt"
+            " WHERE t.task_key >= ? AND t.task_key < ? AND t.status = 'completed' ORDER BY t.task_key",
+            stage.first_key,
+            stage.end_key,
+        ):
+            yield result
+
+    def ended(self, job_key: int) -> Iterator[ResultRow]:
+        for row in self._stream(
+            "SELECT task_id, task_type, status, result, error, ended_at FROM tasks"
+            " WHERE job_key = ? AND NOT superseded ORDER BY task_key",
+            job_key,
+        ):
+            yield ResultRow(*row)
+
+    def failed(self, stage: StageRow) -> list[FailedRow]:
+        return [
+            FailedRow(*row)
+            for row in self._rows(
+                "SELECT task_index, task_id, task_type, retries, coalesce(error_type || ': ' || error, '') FROM tasks"
+                " WHERE task_key >= ? AND task_key < ? AND status = 'failed' ORDER BY task_key",
+                stage.first_key,
+                stage.end_key,
+            )
+        ]
+
+    def _rows(self, sql: str, *values: Any) -> list[Any]:
+        with self._lock:
+            connection = self._writer()
+            try:
+                return connection.execute(sql, values).fetchall()
+            except sqlite3.Error as exc:
+                raise _explained(exc, self.name) from exc
+
+    def _stream(self, sql: str, *values: Any) -> Iterator[Any]:
+        """Rows a few at a time. The cursor is run to its end: an open one would keep the log from being emptied."""
+        with self.reading() as connection:
+            cursor = connection.execute(sql, values)
+            while rows := list(islice(cursor, 1000)):
+                yield from rows
+
+
+def schema() -> str:
+    """The SQL that makes an empty store."""
+    return resources.files("geoflow.stores").joinpath("schema.sql").read_text("utf-8")
+
+
+def _job_row(row: Sequence[Any]) -> JobRow:
+    found = JobRow(*row)
+    return found._replace(status=JobStatus(found.status))
+
+
+def _attempt_row(attempt: Attempt) -> tuple[Any, ...]:
+    key, number, outcome, started, ended, cpu, memory, result, failure, *rest = attempt
+    told = failure or (None, None, None, None, None)
+    return (key, number, outcome, started, ended, cpu, memory, result, *rest, *told)
+
+
+def _ranges(keys: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """The runs of consecutive numbers in *keys*, which are mostly one: an update of a range costs a fifth."""
+    ordered = sorted(keys)
+    if not ordered:
+        return
+    first = last = ordered[0]
+    for key in ordered[1:]:
+        if key != last + 1:
+            yield first, last
+            first = key
+        last = key
+    yield first, last
+
+
+def _check_file(path: Path) -> None:
+    """Refuse what cannot be a store before SQLite touches it; make a new file readable by its owner alone."""
+    if path.is_dir():
+        raise StoreError(f"{path} is a folder: the store is a file, such as {path / 'geoflow.db'}.")
+    if not path.absolute().parent.is_dir():
+        raise StoreError(f"{path} cannot be opened: the folder {path.absolute().parent} does not exist. Make it first.")
+    try:
+        if path.exists() and path.stat().st_size:
+            with path.open("rb") as file:
+                header = file.read(72)
+            if not header.startswith(b"SQLite format 3\0"):
+                raise StoreError(f"{path} is not a SQLite file. It was not touched: name another store.")
+            if header[68:72] not in (APPLICATION_ID.to_bytes(4, "big"), bytes(4)):
+                raise StoreError(f"{path} is the database of another program. It was not touched: name another store.")
+            if header[68:72] == bytes(4) and _has_tables(path):
+                raise StoreError(f"{path} holds tables that are not geoflow's. It was not touched: name another store.")
+        else:
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    except OSError as exc:
+        raise StoreError(f"{path} cannot be opened: {exc.strerror}. Check its permissions and the disk.") from exc
+
+
+def _has_tables(path: Path) -> bool:
+    with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        try:
+            return bool(connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
+        except sqlite3.Error as exc:
+            raise _explained(exc, str(path)) from exc
+
+
+def _explained(exc: sqlite3.Error, name: str) -> StoreError:
+    """SQLite's error in words: what happened to which file, and what is safe."""
+    code = getattr(exc, "sqlite_errorcode", None)
+    primary = code & 0xFF if isinstance(code, int) else None
+    if primary == sqlite3.SQLITE_FULL:
+        return StoreError(f"The disk of {name} is full. What was committed is safe; free some space, then resume.")
+    if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return StoreBusy(f"{name} was locked by another process for {BUSY_SECONDS:.0f} s. Nothing was written.")
+    if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return StoreError(f"{name} is damaged or is not a store ({exc}). Keep a copy, and start with another store.")
+    if primary == sqlite3.SQLITE_READONLY:
+        return StoreError(f"{name} cannot be written ({exc}). Check the permissions of the file and of its folder.")
+    return StoreError(f"{name}: {exc}.")

@@ -1,0 +1,191 @@
+"""Settings come from arguments, then GEOFLOW_* variables, then defaults; what is wrong is named."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from geoflow import config
+from geoflow.config import Settings, load_settings
+from geoflow.errors import ParameterError
+from geoflow.text import DEFAULT_SECRETS
+
+
+@pytest.fixture(autouse=True)
+def _no_variables(monkeypatch):
+    for name in list(os.environ):
+        if name.upper().startswith(config.PREFIX):
+            monkeypatch.delenv(name)
+
+
+def test_the_defaults_are_those_that_the_promises_name():
+    settings = load_settings()
+
+    assert (settings.store, settings.workers, settings.on_failure) == ("geoflow.db", None, "drain")
+    assert (settings.max_retries, settings.base_delay, settings.max_delay) == (3, 1.0, 10.0)  # S26
+    assert (settings.task_timeout, settings.plan_timeout, settings.finalize_timeout) == (None, 600, 600)
+    assert (settings.synchronous, settings.display, settings.output_limit) == ("NORMAL", "auto", 64_000)
+    assert (settings.log_file, settings.log_level, settings.preload) == (None, "INFO", ())
+    assert settings.secrets == DEFAULT_SECRETS  # S44
+
+
+def test_an_argument_goes_before_a_variable_and_a_variable_before_the_default(monkeypatch):
+    monkeypatch.setenv("GEOFLOW_WORKERS", "2")
+    monkeypatch.setenv("GEOFLOW_MAX_RETRIES", "5")
+
+    settings = load_settings(workers=4)
+
+    assert (settings.workers, settings.max_retries, settings.base_delay) == (4, 5, 1.0)
+
+
+def test_an_argument_of_none_counts_as_not_given(monkeypatch):
+    monkeypatch.setenv("GEOFLOW_WORKERS", "2")
+
+    assert load_settings(workers=None, plan_timeout=None).workers == 2
+    assert load_settings(workers=None, plan_timeout=None).plan_timeout == 600
+
+
+def test_the_word_none_takes_a_limit_away(monkeypatch):
+    monkeypatch.setenv("GEOFLOW_PLAN_TIMEOUT", "None")
+
+    settings = load_settings(finalize_timeout="none")
+
+    assert (settings.plan_timeout, settings.finalize_timeout) == (None, None)
+
+
+def test_an_empty_variable_counts_as_not_set(monkeypatch):
+    monkeypatch.setenv("GEOFLOW_WORKERS", "")
+    monkeypatch.setenv("GEOFLOW_SECRETS", "")
+
+    assert load_settings() == Settings()
+    assert load_settings().secrets == DEFAULT_SECRETS
+
+
+@pytest.mark.parametrize("text", ["pin, code", '["pin", "code"]', "pin,,code,"])
+def test_S44_the_list_of_secrets_is_read_from_words_or_json(monkeypatch, text):
+    monkeypatch.setenv("GEOFLOW_SECRETS", text)
+
+    assert load_settings().secrets == ("pin", "code")
+    assert load_settings(secrets=["a"]).secrets == ("a",)
+
+
+def test_words_are_read_in_any_case(monkeypatch):
+    monkeypatch.setenv("GEOFLOW_LOG_LEVEL", "debug")
+    monkeypatch.setenv("GEOFLOW_SYNCHRONOUS", " full ")
+    monkeypatch.setenv("GEOFLOW_DISPLAY", "None")
+
+    settings = load_settings(on_failure="Stop")
+
+    assert (settings.log_level, settings.synchronous, settings.display) == ("DEBUG", "FULL", "none")
+    assert settings.on_failure == "stop"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("workers", "-1", "0 (run in this process) to 1000"),
+        ("workers", "1001", "to 1000"),
+        ("workers", "two", "whole number"),
+        ("workers", "1.5", "whole number"),
+        ("max_retries", "-1", "0 to 1000"),
+        ("max_retries", "1000000000", "0 to 1000"),
+        ("base_delay", "1e308", "0 to 86400"),
+        ("base_delay", "nan", "0 to 86400"),
+        ("max_delay", "inf", "0 to 86400"),
+        ("task_timeout", "0", "above 0"),
+        ("plan_timeout", "nan", "above 0"),
+        ("finalize_timeout", "-5", "above 0"),
+        ("on_failure", "continue", "drain or stop"),
+        ("synchronous", "OFF", "NORMAL"),
+        ("log_level", "LOUD", "DEBUG, INFO"),
+        ("secrets", '["a", 1]', "commas"),
+        ("secrets", "[1", "commas"),
+        ("output_limit", "-1", "0 to"),
+        ("display", "svg", "auto, html, text or none"),
+    ],
+)
+def test_a_wrong_value_is_told_with_its_variable_and_what_is_allowed(monkeypatch, name, value, allowed):
+    monkeypatch.setenv(f"GEOFLOW_{name.upper()}", value)
+
+    with pytest.raises(ParameterError) as raised:
+        load_settings()
+
+    message = str(raised.value)
+    assert message.startswith(f"GEOFLOW_{name.upper()} cannot be '{value}'.")
+    assert allowed in message
+    assert message.count("\n") == 0
+
+    with pytest.raises(ParameterError) as raised:
+        load_settings(**{name: value})
+    assert str(raised.value).startswith(f"{name} cannot be '{value}'.")
+
+
+def test_all_that_is_wrong_is_told_at_once(monkeypatch):
+    monkeypatch.setenv("geoflow_workers", "many")  # variables are found in any case
+
+    with pytest.raises(ParameterError) as raised:
+        load_settings(max_retries=-1)
+
+    lines = str(raised.value).splitlines()
+    assert {line.split(" ")[0] for line in lines} == {"GEOFLOW_WORKERS", "max_retries"}
+    assert "'many'" in str(raised.value)
+
+
+def test_S45_a_wrong_value_is_shown_short_plain_and_masked(monkeypatch):
+    monkeypatch.setenv("GEOFLOW_WORKERS", "\x1b[31m" + "x" * 1000)
+
+    with pytest.raises(ParameterError) as raised:
+        load_settings(display="https://u:hunter2@h")
+
+    assert "\x1b" not in str(raised.value)
+    assert "hunter2" not in str(raised.value)
+    assert len(str(raised.value)) < 500
+
+
+def test_a_setting_that_does_not_exist_is_refused_with_those_that_do():
+    with pytest.raises(ParameterError, match=r"no setting 'worker'.*workers"):
+        load_settings(worker=2)
+
+
+@pytest.mark.parametrize("name", ["workers", "max_retries", "task_timeout", "output_limit"])
+def test_true_is_not_a_number(name):
+    with pytest.raises(ParameterError, match=f"{name} cannot be 'True'"):
+        load_settings(**{name: True})
+
+
+def test_settings_cannot_be_changed():
+    settings = load_settings(store="a.db")
+
+    with pytest.raises(ValidationError):
+        settings.store = "b.db"
+    assert hash(settings) == hash(load_settings(store="a.db"))
+
+
+def test_the_log_lies_beside_the_store_unless_it_is_put_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    assert load_settings(store=tmp_path / "work.db").log_path == tmp_path / "work.db.log"
+    assert load_settings(store="~/work.db").store == str(tmp_path / "work.db")
+    assert load_settings(log_file="~/x.log", store=":memory:").log_path == tmp_path / "x.log"
+    assert load_settings(store=":memory:").log_path is None
+
+
+def test_a_store_path_that_no_file_can_have_is_refused():
+    with pytest.raises(ParameterError, match="store cannot be"):
+        load_settings(store="a\0b")
+    with pytest.raises(ParameterError, match="store cannot be"):
+        load_settings(store=5)
+
+
+def test_only_config_imports_pydantic_settings():
+    code = "import sys, geoflow.models, geoflow.text, geoflow.logs; print('pydantic_settings' in sys.modules)"
+    top = Path(config.__file__).parents[1]
+
+    ran = subprocess.run([sys.executable, "-c", code], cwd=top, capture_output=True, text=True, check=True)
+
+    assert ran.stdout.strip() == "False"

@@ -1,0 +1,370 @@
+"""Text from users is safe to show: secrets masked, nothing that a terminal obeys, any object as a string (S44, S45)."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from geoflow.text import (
+    DEFAULT_SECRETS,
+    count,
+    cut,
+    exact,
+    human_bytes,
+    human_duration,
+    looks_secret,
+    mask,
+    mask_text,
+    plain,
+    shorten,
+)
+
+ANY_TEXT = st.text(st.characters())  # lone surrogates and control characters too
+
+
+SECRET = [
+    "password", "token", "secret", "sas", "key", "connection_string", "PASSWORD", "api_key", "sas_token",
+    "accessKey", "AZURE_STORAGE_KEY", "APIKey", "apikey", "accountkey", "SASToken", "dbpassword",
+    "clientsecret", "ConnectionString", "connection-string", "connectionstring", "keys", "access_keys", "key2",
+    "oauth2Token", "storage.key", "x-api-key", "primaryKey", "aws_secret_access_key",
+]  # fmt: skip
+HARMLESS = [
+    "keyword", "monkey", "turkey", "kansas", "key_count", "keyCount", "token_path", "passwordReset", "string",
+    "connection", "name", "sassy", "tokenizer", "secretary", "12", "_", "",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SECRET)
+def test_S44_a_name_whose_last_words_are_a_secret_looks_secret(name):
+    assert looks_secret(name)
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_S44_a_name_that_only_contains_a_secret_does_not_look_secret(name):
+    assert not looks_secret(name)
+
+
+def test_S44_the_list_of_secrets_is_a_setting():
+    assert looks_secret("user_PIN", ["pin"])
+    assert not looks_secret("spin", ["pin"])
+    assert not looks_secret("password", ["pin"])
+    assert looks_secret("la_contraseña", ["contraseña"])
+    assert looks_secret("thePassPhrase", ["pass_phrase"])
+    assert mask({"password": "a", "pin": 1234}, secrets=iter(["pin"])) == {"password": "a", "pin": "***"}
+
+
+def test_S44_mask_replaces_secrets_at_any_depth_and_changes_nothing_else():
+    given_value = {
+        "api_key": "k",
+        "layers": [{"name": "roads", "login": {"user": "ann", "password": "p"}}],
+        "pair": ({"token": ["a", "b"]}, 2),
+        "keyword": "kept",
+        "key_count": 3,
+        "view": MappingProxyType({"sas": "x", 5: None}),
+    }
+    before = repr(given_value)
+
+    masked = mask(given_value)
+
+    assert masked == {
+        "api_key": "***",
+        "layers": [{"name": "roads", "login": {"user": "ann", "password": "***"}}],
+        "pair": ({"token": "***"}, 2),
+        "keyword": "kept",
+        "key_count": 3,
+        "view": {"sas": "***", 5: None},
+    }
+    assert repr(given_value) == before
+
+
+def test_S44_mask_finds_the_secrets_inside_harmless_values_too():
+    masked = mask({"url": "https://store/x.tif?sv=1&sig=abc%3D&se=2", "urls": ["postgres://u:pw@db/x"]})
+
+    assert masked == {"url": "https://store/x.tif?sv=1&sig=***&se=2", "urls": ["postgres://u:***@db/x"]}
+
+
+def test_S44_a_secret_that_was_not_given_is_shown_as_not_given():
+    assert mask({"password": None, "use_token": False, "key": 0}) == {
+        "password": None,
+        "use_token": False,
+        "key": "***",
+    }
+
+
+def test_S44_mask_ends_on_values_that_contain_themselves():
+    inner: dict[str, Any] = {"password": "p"}
+    inner["again"] = [inner, inner]
+    deep: list[Any] = []
+    for _ in range(5000):
+        deep = [deep]
+
+    assert mask(inner) == {"password": "***", "again": ["...", "..."]}
+    assert "..." in repr(mask(deep))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("password=hunter2", "password=***"),
+        ("login failed (password=hunter2)", "login failed (password=***)"),
+        ("token: abc, next", "token: ***, next"),
+        ("PWD=x;UID=me", "PWD=***;UID=me"),
+        ("AccountName=x;AccountKey=ab/c==;EndpointSuffix=z", "AccountName=x;AccountKey=***;EndpointSuffix=z"),
+        ("GET https://h/c/b.tif?sv=1&sig=a%2Fb%3D&sp=r 403", "GET https://h/c/b.tif?sv=1&sig=***&sp=r 403"),
+        ("url=https://h/b?sp=r&sig=abc", "url=https://h/b?sp=r&sig=***"),
+        ("x%3Fsp%3Dr%26sig%3Dabc", "x%3Fsp%3Dr%26sig%3D***"),
+        ("postgresql://ann:p@ss@db:5432/gis", "postgresql://ann:***@db:5432/gis"),
+        ("postgresql://token:abc@db/gis", "postgresql://token:***@db/gis"),
+        ("https://ghp_abc@github.com/x", "https://***@github.com/x"),
+        ("https://ghp_abc:@github.com/x", "https://***@github.com/x"),
+        ("X-Amz-Signature=0a1b&x=1", "X-Amz-Signature=***&x=1"),
+        ("Authorization: Bearer abc.def-g", "Authorization: ***"),
+        ("{'Authorization': 'Bearer abc'}", "{'Authorization': '***'}"),
+        (r"{'password': 'hun\'ter2', 'user': 'bob'}", "{'password': '***', 'user': 'bob'}"),
+        ('{"password":"x","user":"y"}', '{"password":"***","user":"y"}'),
+        (r'"{\"password\": \"x\"}"', r'"{\"password\": ***'),
+        ("Params(password=b'hunter2', n=3)", "Params(password=***, n=3)"),
+        ("'key': {'a': {'b': 1}}", "'key': ***"),
+        ("password='hunter", "password=***"),
+        ("api_key := abc", "api_key := ***"),
+        ("ogr2ogr --password hunter2 -f GPKG", "ogr2ogr --password *** -f GPKG"),
+        ("['az', '--account-key', 'abc', '-o']", "['az', '--account-key', '***', '-o']"),
+        ("key='-----BEGIN PRIVATE KEY-----\nMII\n-----END PRIVATE KEY-----'", "key='***'"),
+    ],
+)
+def test_S44_mask_text_masks_what_running_text_says_of_secrets(text, shown):
+    assert mask_text(text) == shown
+    assert mask_text(shown) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "KeyError: 'name'",
+        "missing key: 'bands'",
+        "available keys: a, b",
+        "signature: greet(params)",
+        "password=None, token=None",
+        "ssh://git@github.com/x",
+        "https://token:8080/x",
+        "12:30:00 stage: 3",
+        "monkey=1&keyword=2",
+        "--token --verbose",
+        "key=",
+    ],
+)
+def test_S44_mask_text_leaves_ordinary_words_as_they_are(text):
+    assert mask_text(text) == text
+
+
+@settings(deadline=None)
+@given(secret=ANY_TEXT)
+def test_S44_no_quoted_secret_gets_through_whatever_is_in_it(secret):
+    value = "hunter2" + secret
+    for text in (repr({"password": value, "n": 1}), json.dumps({"n": 1, "password": value})):
+        assert "hunter2" not in mask_text(f"bad parameters {text} for x")
+
+
+@settings(deadline=None)
+@given(text=ANY_TEXT)
+def test_S44_mask_text_takes_any_text_and_masks_once(text):
+    assert mask_text(mask_text(f"token={text}")) == mask_text(f"token={text}")
+
+
+def test_S44_mask_text_takes_its_list_from_the_setting():
+    assert mask_text("pin=1234 password=x", ["pin"]) == "pin=*** password=x"
+    assert mask_text("pin=1234", DEFAULT_SECRETS) == "pin=1234"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\tb\nc", "a\tb\nc"),
+        ("\x1b[31mred\x1b[0m \x1b[38;5;9mx\x1b[K", "red x"),
+        ("\x1b]0;title\x07a\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\", "alink"),
+        ("\x9b31mred\x9d0;title\x9cx", "redx"),
+        ("\x1bPq#0\x1b\\a\x1b(Bb\x1bc", "ab"),
+        ("\x1b]0;never ends", "0;never ends"),
+        ("\x1b\x1b[0m[31mx", "[31mx"),
+        ("10%\r20%\r\ndone\r", "10%\n20%\ndone\n"),
+        ("a\x00\x07\x08\x7f\x85b", "ab"),
+        ("user\u202egnp.exe\u2066\u200f\u200b", "usergnp.exe"),
+        ("caf\udce9", "caf\\udce9"),
+        ("é 漢 👩\u200d🚀", "é 漢 👩\u200d🚀"),
+    ],
+)
+def test_S45_plain_strips_what_a_terminal_would_obey(text, shown):
+    assert plain(text) == shown
+
+
+@settings(deadline=None)
+@given(text=st.text(st.sampled_from("\x1b\x9b\x9d\x07\\[];0mPa\r\n\t\u202e\udc80é")) | ANY_TEXT)
+def test_S45_plain_leaves_no_control_character_and_can_be_written(text):
+    shown = plain(text)
+
+    shown.encode("utf-8")
+    assert not [c for c in shown if unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\t"]
+    assert not set(shown) & set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+    assert plain(shown) == shown
+
+
+class Sub(str):
+    def __str__(self):
+        raise RuntimeError("never asked")
+
+
+class GivesSub:
+    def __str__(self):
+        return Sub("sub")
+
+
+class Raises:
+    def __init__(self, error):
+        self.error = error
+
+    def __str__(self):
+        raise self.error
+
+
+class GivesNumber:
+    def __str__(self):
+        return 5  # noqa: PLE0307 - that is the fault
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("x", "x"),
+        (5, "5"),
+        (Sub("kept"), "kept"),
+        (GivesSub(), "sub"),
+        (Raises(ValueError("no")), "<Raises whose __str__ raised ValueError>"),
+        (Raises(SystemExit(3)), "<Raises whose __str__ raised SystemExit>"),
+        (GivesNumber(), "<GivesNumber whose __str__ raised TypeError>"),
+        ("a\x00b\udc80", "a\\x00b\\udc80"),
+        (ValueError("é"), "é"),
+    ],
+)
+def test_exact_gives_a_built_in_string_of_any_object(value, text):
+    assert exact(value) == text
+    assert type(exact(value)) is str
+
+
+def test_exact_lets_an_interrupt_of_the_user_through():
+    with pytest.raises(KeyboardInterrupt):
+        exact(Raises(KeyboardInterrupt()))
+
+
+@settings(deadline=None)
+@given(text=ANY_TEXT)
+def test_exact_can_always_be_stored(text):
+    stored = exact(text)
+
+    stored.encode("utf-8")
+    assert "\x00" not in stored
+
+
+def test_exact_cuts_a_message_of_ten_megabytes_in_the_middle():
+    text = exact("begin" + "x" * 10_000_000 + "end")
+
+    assert len(text) <= 16000
+    assert text.startswith("begin")
+    assert text.endswith("end")
+    assert "characters left out" in text
+
+
+@settings(deadline=None)
+@given(length=st.integers(0, 3000), limit=st.integers(60, 2000))
+def test_cut_says_exactly_how_much_it_left_out(length, limit):
+    text = cut("x" * length, limit)
+
+    assert len(text) <= limit or length <= limit
+    if length <= limit:
+        assert text == "x" * length
+    else:
+        left_out = int(text.split("[... ")[1].split(" ")[0].replace(",", ""))
+        note = text.replace("x", "")
+        assert text.count("x") - note.count("x") + left_out == length
+
+
+def test_cut_keeps_its_note_when_there_is_room_for_nothing_else():
+    assert cut("x" * 100, 5) == "\n[... 100 characters left out ...]\n"
+
+
+def test_shorten_gives_one_plain_line_of_at_most_the_width():
+    assert shorten("two\n  lines\t\x1b[1mbold\x1b[0m", 80) == "two lines bold"
+    assert shorten("abcdefgh", 5) == "abcd…"
+    assert shorten("abc defgh", 5) == "abc…"
+    assert shorten("abcde", 5) == "abcde"
+    assert shorten("abc", 1) == "…"
+    assert shorten("abc", 0) == ""
+
+
+@pytest.mark.parametrize(
+    ("number", "noun", "text"),
+    [
+        (0, "task", "0 tasks"),
+        (1, "task", "1 task"),
+        (2, "task", "2 tasks"),
+        (12345, "row", "12,345 rows"),
+        (2, "retry", "2 retries"),
+        (2, "day", "2 days"),
+        (3, "process", "3 processes"),
+        (2, "index", "2 indexes"),
+    ],
+)
+def test_count_agrees_with_its_noun(number, noun, text):
+    assert count(number, noun) == text
+
+
+def test_count_takes_an_irregular_plural():
+    assert count(2, "datum", "data") == "2 data"
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (999.7, "1.0 kB"),
+        (1500, "1.5 kB"),
+        (999_949, "999.9 kB"),
+        (999_960, "1.0 MB"),
+        (64e6, "64.0 MB"),
+        (3.2e9, "3.2 GB"),
+        (1e18, "1,000.0 PB"),
+        (-1500, "-1.5 kB"),
+        (float("nan"), "?"),
+    ],
+)
+def test_human_bytes_has_no_gap_between_units(number, text):
+    assert human_bytes(number) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 ms"),
+        (0.0002, "<1 ms"),
+        (0.012, "12 ms"),
+        (0.9994, "999 ms"),
+        (0.9996, "1.0 s"),
+        (1.2, "1.2 s"),
+        (59.96, "1 min 00 s"),
+        (184, "3 min 04 s"),
+        (3599.6, "1 h 00 min"),
+        (7380, "2 h 03 min"),
+        (86399, "1 d 00 h"),
+        (349200, "4 d 01 h"),
+        (-184, "-3 min 04 s"),
+        (float("inf"), "?"),
+    ],
+)
+def test_human_duration_has_no_gap_between_units(seconds, text):
+    assert human_duration(seconds) == text
