@@ -96,11 +96,8 @@ class JsonLines(logging.Formatter):
             "logger": record.name,
             "message": self._text(_message(record)),
         }
-        try:
-            fields = self._fields(record)
-        except Exception as error:  # a mapping whose items() raises, for one
-            fields = {"unreadable": type(error).__name__}
-        line.update((name + "_" if name in _OURS else name, value) for name, value in fields.items())
+        for name, value in self._fields(record).items():
+            line[name + "_" if name in _OURS else name] = value
         text = self._traceback(record)
         if text:
             line["traceback"] = text
@@ -120,8 +117,11 @@ class JsonLines(logging.Formatter):
         return {name: self._masked(name, value) for name, value in fields.items() if value is not None}
 
     def _masked(self, name: str, value: object) -> object:
-        if name not in _IDENTITY:
-            value = mask({name: value}, self._secrets)[name]
+        try:
+            if name not in _IDENTITY:
+                value = mask({name: value}, self._secrets)[name]
+        except Exception as error:  # a mapping whose items() raises, for one
+            return f"<{type(value).__name__} that raised {type(error).__name__}>"
         return cut(value, _LONGEST_TEXT) if isinstance(value, str) else value
 
     def _traceback(self, record: logging.LogRecord) -> str:

@@ -83,18 +83,11 @@ class CoreMachine:
             while not self.idle() and not until():
                 self.turn()
 
-    def interrupt_all(self) -> None:
-        """Put every job back to be resumed, and end the executor's processes."""
-        with self._driving:
-            for run in list(self._runs.values()):
-                self._guarded(run, self._interrupt)
-            self._executor.close()
-
     # The loop
 
     def turn(self) -> None:
         """One round: take in what happened, do what follows from it."""
-        message = None if self._executor.run_here() else self._next_message()
+        message = self._received() if self._executor.run_here() else self._next_message()
         while message is not None:
             self._take(message)
             message = self._received()

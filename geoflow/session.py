@@ -42,7 +42,7 @@ from geoflow.machine import CoreMachine, Verb
 from geoflow.models import JobStatus, Receipt, Stage
 from geoflow.retry import RetryPolicy
 from geoflow.stores.base import JobRow, NewJob, Store
-from geoflow.text import shorten
+from geoflow.text import looks_secret, mask, shorten
 from geoflow.transport import pack
 from geoflow.values import from_json, to_json
 
@@ -129,6 +129,7 @@ class Session:
             )
         logger.debug("executor opened: %d slots", executor.slots)
         weakref.finalize(self, executor.close)
+        _close_at_exit(self)
         return executor
 
     @cached_property
@@ -317,7 +318,7 @@ class Session:
     def _in_background(self) -> None:
         with self._lock:
             if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=_drive, args=(self._machine,), name="geoflow-machine")
+                self._thread = threading.Thread(target=self._machine.drive, name="geoflow-machine")
                 self._thread.start()
 
     def _wait_for(
@@ -401,12 +402,23 @@ class Session:
         return resumed
 
 
-def _drive(machine: CoreMachine) -> None:
-    """Drive until nothing is left, or the main thread has ended: then put the jobs back, so that the process can end."""
-    main = threading.main_thread()
-    machine.drive(lambda: not main.is_alive())
-    if not main.is_alive():
-        machine.interrupt_all()
+_open_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+
+
+def _close_at_exit(session: Session) -> None:
+    """Have the session closed when the interpreter ends, before the pools are waited for.
+
+    `atexit` is too late for that: by then the interpreter has waited for all that runs in a pool, which may be for
+    ever. concurrent.futures itself uses this hook, which has been in every Python since 3.9.
+    """
+    if not _open_sessions:
+        threading._register_atexit(_close_all)  # type: ignore[attr-defined]
+    _open_sessions.add(session)
+
+
+def _close_all() -> None:
+    for session in list(_open_sessions):
+        session.close()
 
 
 def _validated(registered: JobType, given: dict[str, Any]) -> str:
@@ -416,8 +428,7 @@ def _validated(registered: JobType, given: dict[str, Any]) -> str:
         accepted = registered.job_class.validate_job_parameters(dict(given))  # type: ignore[attr-defined]
     except ValidationError as exc:
         problems = [
-            f"  - {'.'.join(map(str, error['loc'])) or 'parameters'}: {error['msg']}"
-            + ("" if error["type"] == "missing" else f" (got {shorten(repr(error['input']), 60)})")
+            f"  - {'.'.join(map(str, error['loc'])) or 'parameters'}: {error['msg']}" + _what_was_given(error)
             for error in exc.errors(include_url=False)
         ]
         raise ParameterError(f"{name} refuses these parameters:\n" + "\n".join(problems)) from None
@@ -431,6 +442,12 @@ def _validated(registered: JobType, given: dict[str, Any]) -> str:
         return to_json(accepted, where="parameters")
     except UnstorableValue as exc:
         raise ParameterError(f"{name}: {exc}") from None
+
+
+def _what_was_given(error: Any) -> str:
+    if error["type"] == "missing" or any(looks_secret(str(part)) for part in error["loc"]):
+        return ""
+    return f" (got {shorten(repr(mask(error['input'])), 60)})"
 
 
 def _job_id(registered: JobType, parameters: str) -> str:

@@ -314,7 +314,7 @@ def test_S26_a_policy_is_frozen_can_be_compared_and_survives_json() -> None:
     assert RetryPolicy.model_validate_json(policy.model_dump_json()) == policy
     assert len({policy, policy.model_copy(), DEFAULT}) == 2
     with pytest.raises(ValidationError):
-        policy.max_retries = 6  # type: ignore[misc]
+        policy.max_retries = 6
 
 
 # How long

@@ -436,8 +436,8 @@ def test_S21_sets_become_arrays_in_order(value: object, items: list[object]) -> 
 @given(st.lists(scalars.filter(lambda value: value is not np.ma.masked), max_size=6))
 def test_S21_the_order_of_a_set_does_not_depend_on_how_it_was_made(items: list[Any]) -> None:
     members = list(set(items))
-    forwards, backwards = set(members), set(reversed(members))
-    assert to_json(forwards) == to_json(backwards)
+    turned_round = members[::-1]
+    assert to_json(set(members)) == to_json(set(turned_round))
 
 
 def test_S21_the_order_of_a_set_is_the_same_in_every_process() -> None:
@@ -492,8 +492,11 @@ def test_S21_keys_of_other_kinds_become_the_text_of_their_value(key: Any, text: 
 
 @pytest.mark.parametrize(
     "key",
-    [(1, 2), frozenset({1}), b"a", UUID(int=1), Path("a"), Decimal(1), math.nan, math.inf, np.float64("nan"), 1j, int]
-    + [pd.NaT, np.datetime64("NaT"), Colour.ALIEN, EvilLevel.A, EvilRepr(), timedelta(1), np.complex64(1), 10**5000],
+    [
+        *((1, 2), frozenset({1}), b"a", UUID(int=1), Path("a"), Decimal(1), 1j, int, timedelta(1), 10**5000),
+        *(math.nan, math.inf, np.float64("nan"), np.complex64(1), pd.NaT, np.datetime64("NaT")),
+        *(Colour.ALIEN, EvilLevel.A, EvilRepr()),
+    ],
     ids=lambda key: type(key).__name__,
 )
 def test_S21_other_keys_are_refused_with_the_path_to_their_dict(key: Any) -> None:
@@ -721,7 +724,7 @@ def test_S21_code_of_the_value_that_raises_is_refused_with_path_and_error() -> N
     assert "failed with ValueError: no items today" in refusal({"a": EvilDict(a=1)})
     assert "failed with EvilText: (its text cannot be shown)" in refusal({"a": Unspeakable()})
     assert "failed with RuntimeError: no value" in refusal({"a": EvilLevel.A})
-    assert "failed with AttributeError" in refusal({"a": dataclasses.make_dataclass("D", ["x"]).__new__(Node)})
+    assert "failed with AttributeError" in refusal({"a": object.__new__(Node)})
     assert "failed with AttributeError" in refusal({"a": UUID.__new__(UUID)})
 
 
@@ -752,8 +755,13 @@ def test_S21_an_interrupt_or_a_lack_of_memory_is_no_fault_of_the_value(exception
         def model_dump(self) -> object:
             raise exception
 
-    with pytest.raises(exception):
-        to_json({"a": Slow()})
+    class SlowDay(date):
+        def isoformat(self) -> str:
+            raise exception
+
+    for value in (Slow(), SlowDay(2024, 1, 1), {SlowDay(2024, 1, 1): 1}):
+        with pytest.raises(exception):
+            to_json({"a": value})
 
 
 def test_S21_an_object_that_answers_every_question_is_not_taken_for_a_model() -> None:
@@ -766,7 +774,7 @@ def test_S21_an_object_that_answers_every_question_is_not_taken_for_a_model() ->
 
 def test_S21_an_object_that_lies_about_its_class_is_taken_for_what_it_is() -> None:
     class Liar:
-        @property
+        @property  # type: ignore[misc]
         def __class__(self) -> Any:
             return dict
 

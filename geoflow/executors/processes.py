@@ -32,7 +32,9 @@ from geoflow.models import Attempt, Call, Category, Failure, Outcome
 from geoflow.worker import Answer
 
 MAX_START_FAILURES = 3
-_FAULT_HEADS = ("Fatal Python error:", "Current thread 0x", "Thread 0x")
+# A chunk that waits behind a call which has run this long is given to an idle slot instead.
+RECALL_SECONDS = 0.1
+_FAULT_HEADS = ("Fatal Python error:", "Stack (most recent call first):", "Current thread 0x")
 
 
 class _Message(NamedTuple):
@@ -104,11 +106,17 @@ class ProcessExecutor:
             return []  # of a process that was ended meanwhile and accounted for then
         error = message.future.exception()
         if error is None:
-            return [slot.answered(message.chunk, Answer(*message.future.result()))]
+            return slot.answered(message.chunk, Answer(*message.future.result()))
         return slot.died(None if isinstance(error, BrokenProcessPool) else error)
 
     def check(self) -> list[Report]:
-        return [found for slot in self._slots for found in slot.check()]
+        found = [report for slot in self._slots for report in slot.check()]
+        idle = sum(1 for slot in self._slots if not slot.chunks)
+        for slot in self._slots:
+            if idle and (recalled := slot.recall_waiting()):
+                found.append(recalled)
+                idle -= 1
+        return found
 
     def stop(self, job_id: str) -> list[Report]:
         return [
@@ -147,6 +155,7 @@ class _Slot:
         self._context: SlotContext | None = None
         self._versions: dict[str, str] = {}
         self._start_failures = 0
+        self._recalled: set[int] = set()
 
     def _open_files(self) -> None:
         # New ones for each process: the last one may still write while it dies.
@@ -186,11 +195,27 @@ class _Slot:
             )
         return self._pool.submit(work, chunk)
 
-    def answered(self, number: int, answer: Answer) -> Report:
+    def answered(self, number: int, answer: Answer) -> list[Report]:
+        if number in self._recalled:
+            self._recalled.remove(number)
+            return []
         chunk = self.chunks.popleft()
         assert chunk.number == number, "a slot answers in the order in which it was asked"
         self._start_failures = 0
-        return report(chunk, answer, self.number)
+        return [report(chunk, answer, self.number)]
+
+    def recall_waiting(self) -> Report | None:
+        """Take back the chunk that waits behind one that turned out long, while another slot has nothing to do."""
+        mark = self._mark.read()
+        if len(self.chunks) < 2 or mark.position <= 0 or time.monotonic() - mark.since < RECALL_SECONDS:
+            return None
+        waiting = self.chunks[-1]
+        self._mark.recall(waiting.number)
+        if self._mark.read().chunk != self.chunks[0].number:
+            return None  # it begins just now, and answers for itself
+        self.chunks.pop()
+        self._recalled.add(waiting.number)
+        return Report(waiting, unstarted=tuple(call.key for call in waiting.calls))
 
     def check(self) -> list[Report]:
         """Whether the running call is past its time, or the process gone without its pool's noticing."""
@@ -237,7 +262,7 @@ class _Slot:
             return "ended"
         if code >= 0:
             return f"ended with exit status {code}"
-        name = signal.Signals(-code).name if -code in iter(signal.Signals) else "?"
+        name = next((known.name for known in signal.Signals if known == -code), "?")
         hint = "; it may have been out of memory" if -code == signal.SIGKILL else ""
         return f"was ended by signal {-code} ({name}{hint})"
 
@@ -299,6 +324,7 @@ class _Slot:
         """Forget the process; the next chunk starts another."""
         self.generation += 1
         self.chunks.clear()
+        self._recalled.clear()
         self._versions.clear()
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)

@@ -11,6 +11,7 @@ import os
 import signal
 import struct
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,10 +21,16 @@ from geoflow.executors.base import Chunk
 from geoflow.worker import Codes, run_chunk
 
 # One thread for each native pool: the slots already use the processors. Not where the user set them.
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS") + ("VECLIB_MAXIMUM_THREADS", "GDAL_NUM_THREADS"), "1")
+ONE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+    + ("VECLIB_MAXIMUM_THREADS", "GDAL_NUM_THREADS"),
+    "1",
+)
 DEFAULT_ENVIRONMENT = {**ONE_THREAD, "GDAL_CACHEMAX": "64"}
 STACK_SIGNAL = getattr(signal, "SIGUSR1", None)
 _LAYOUT = struct.Struct("=qqqqd")
+_RECALL = struct.Struct("=q")
+_SIZE = _LAYOUT.size + _RECALL.size
 
 
 class Mark(NamedTuple):
@@ -38,15 +45,20 @@ class Mark(NamedTuple):
 
 
 class MarkFile:
-    """The mark in a file that is mapped into memory: written by the slot, read by whoever wants to know."""
+    """The mark in a file that is mapped into memory: written by the slot, read by whoever wants to know.
+
+    Behind it stands the number of a chunk that is to come back unstarted, written by the coordinator. Each side writes
+    its own part, then passes a fence, then reads the other's: so at least one of them sees the other.
+    """
 
     def __init__(self, path: Path) -> None:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            os.ftruncate(descriptor, _LAYOUT.size)
-            self._map = mmap.mmap(descriptor, _LAYOUT.size)
+            os.ftruncate(descriptor, _SIZE)
+            self._map = mmap.mmap(descriptor, _SIZE)
         finally:
             os.close(descriptor)
+        self._fence = threading.Lock()  # taking it is a full memory barrier
         self._pid = os.getpid()
 
     def read(self) -> Mark:
@@ -62,6 +74,18 @@ class MarkFile:
         pid, _, position, key, since = self.read()
         _LAYOUT.pack_into(self._map, 0, pid, chunk, -position, key, since)
 
+    def recall(self, chunk: int) -> None:
+        _RECALL.pack_into(self._map, _LAYOUT.size, chunk)
+        with self._fence:
+            pass
+
+    def begins(self, chunk: int) -> bool:
+        """Whether the slot is to run *chunk*; it then counts as begun."""
+        _LAYOUT.pack_into(self._map, 0, self._pid, chunk, 0, 0, time.monotonic())
+        with self._fence:
+            pass
+        return bool(_RECALL.unpack_from(self._map, _LAYOUT.size)[0] != chunk)
+
     def shut(self) -> None:
         self._map.close()
 
@@ -74,8 +98,8 @@ def running_at_death(folder: str) -> frozenset[int] | None:
     keys = set()
     for path in marks:
         content = path.read_bytes()
-        if len(content) == _LAYOUT.size:
-            mark = Mark(*_LAYOUT.unpack(content))
+        if len(content) == _SIZE:
+            mark = Mark(*_LAYOUT.unpack_from(content))
             if mark.position > 0:
                 keys.add(mark.key)
     return frozenset(keys)
@@ -181,4 +205,6 @@ def work(chunk: Chunk) -> tuple[Any, ...]:
     """Run *chunk* in this slot; a plain tuple, see `geoflow.worker.Answer`."""
     assert _state is not None
     codes, mark, printed = _state
+    if not mark.begins(chunk.number):
+        return (os.getpid(), 0.0, [], [])
     return tuple(run_chunk(chunk, codes, mark, printed, os.getpid()))

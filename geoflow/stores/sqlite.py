@@ -106,12 +106,6 @@ class SqliteStore:
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version > SCHEMA_VERSION:
-            connection.close()
-            raise SchemaTooNew(
-                f"{self.name} was written by a newer geoflow (schema {version}, this one knows {SCHEMA_VERSION}). "
-                "It was not touched: upgrade geoflow, or use another store."
-            )
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {self._synchronous}")
         connection.execute("PRAGMA foreign_keys = ON")
@@ -135,7 +129,7 @@ class SqliteStore:
             if self._path is None:
                 yield writer
                 return
-        connection = sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_SECONDS)
+        connection = _read_only(self._path)
         try:
             connection.execute("PRAGMA wal_autocheckpoint = 0")
             yield connection
@@ -467,33 +461,41 @@ def _ranges(keys: Sequence[int]) -> Iterator[tuple[int, int]]:
 
 
 def _check_file(path: Path) -> None:
-    """Refuse what cannot be a store before SQLite touches it; make a new file readable by its owner alone."""
+    """Refuse what cannot be a store before anything is written; make a new file readable by its owner alone.
+
+    An existing file is looked at through SQLite only: opening and closing it by other means would drop the locks
+    that this process's connections hold on it.
+    """
     if path.is_dir():
         raise StoreError(f"{path} is a folder: the store is a file, such as {path / 'geoflow.db'}.")
     if not path.absolute().parent.is_dir():
         raise StoreError(f"{path} cannot be opened: the folder {path.absolute().parent} does not exist. Make it first.")
     try:
-        if path.exists() and path.stat().st_size:
-            with path.open("rb") as file:
-                header = file.read(72)
-            if not header.startswith(b"SQLite format 3\0"):
-                raise StoreError(f"{path} is not a SQLite file. It was not touched: name another store.")
-            if header[68:72] not in (APPLICATION_ID.to_bytes(4, "big"), bytes(4)):
-                raise StoreError(f"{path} is the database of another program. It was not touched: name another store.")
-            if header[68:72] == bytes(4) and _has_tables(path):
-                raise StoreError(f"{path} holds tables that are not geoflow's. It was not touched: name another store.")
-        else:
+        if not path.exists() or not path.stat().st_size:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            return
     except OSError as exc:
         raise StoreError(f"{path} cannot be opened: {exc.strerror}. Check its permissions and the disk.") from exc
-
-
-def _has_tables(path: Path) -> bool:
-    with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+    with contextlib.closing(_read_only(path)) as connection:
         try:
-            return bool(connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
-        except sqlite3.Error as exc:
+            (application,) = connection.execute("PRAGMA application_id").fetchone()
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        except sqlite3.DatabaseError as exc:
+            if getattr(exc, "sqlite_errorcode", 0) == sqlite3.SQLITE_NOTADB:
+                raise StoreError(f"{path} is not a SQLite file. It was not touched: name another store.") from None
             raise _explained(exc, str(path)) from exc
+    if tables and application != APPLICATION_ID:
+        raise StoreError(f"{path} is the database of another program. It was not touched: name another store.")
+    if version > SCHEMA_VERSION:
+        raise SchemaTooNew(
+            f"{path} was written by a newer geoflow (schema {version}, this one knows {SCHEMA_VERSION}). "
+            "It was not touched: upgrade geoflow, or use another store."
+        )
+
+
+def _read_only(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_SECONDS)
 
 
 def _explained(exc: sqlite3.Error, name: str) -> StoreError:

@@ -1,0 +1,803 @@
+"""What every store must do, whatever it is made of. Another store joins by a line in STORES."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geoflow.errors import DefinitionError, GeoflowError, IllegalTransition, LeaseLost, StoreBusy, StoreError
+from geoflow.models import Attempt, Failure, JobStatus, TaskStatus
+from geoflow.stores.base import FailedRow, JobRow, Lease, Move, NewJob, NewTask, ResultRow, StageRow, Store
+from geoflow.stores.sqlite import SqliteStore
+from geoflow.transitions import JOB_TRANSITIONS, TASK_TRANSITIONS
+
+STORES: dict[str, Callable[[Path], Store]] = {
+    "sqlite in memory": lambda folder: SqliteStore(":memory:"),
+    "sqlite in a file": lambda folder: SqliteStore(folder / "work.db"),
+}
+NOW = 1_700_000_000.25
+OWNER = json.dumps({"pid": 4242, "since": "2024-01-01T00:00:00+00:00"})
+STAGES = json.dumps(
+    [
+        {"number": 1, "name": "scan", "task_type": "scan_it", "parallelism": "single"},
+        {"number": 2, "name": "stat", "task_type": "stat_it", "parallelism": "fan_out"},
+    ]
+)
+WRONG = Failure("no such tile", "OSError", "transient", True, "Traceback: here")
+NASTY = [
+    "it's \"quoted\" and `ticked`; it\\'s",
+    "'; DROP TABLE job; --",
+    "Robert'); DELETE FROM attempt WHERE ('1'='1",
+    "<script>alert('x')</script> &amp; <b>",
+    "%_[a-z]*?\\%",
+    "line\nline\r\nline\ttab\x00nul\x1b[31mred\x7f\x85\u2028\u202e",
+    "emoji 👩‍🚀🌍 and é, e\u0301, 𝕏, ﷽",
+    ":name ?1 @at $dollar {brace} %s %(x)s",
+    " leading and trailing ",
+    "",
+]
+_numbers = count(1)
+
+
+@pytest.fixture(params=list(STORES))
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    made = STORES[request.param](tmp_path)
+    made.open()
+    yield made
+    made.shut()
+
+
+def new_job(job_id: str | None = None, **fields: Any) -> NewJob:
+    made = NewJob(job_id or f"{next(_numbers):064x}", "tiles", STAGES, '{"folder":"data"}', NOW)
+    return made._replace(**fields)
+
+
+def created(store: Store) -> JobRow:
+    row, _ = store.create(new_job())
+    return row
+
+
+def started(store: Store) -> Lease:
+    """A job that is claimed and processing."""
+    lease = store.claim(created(store).job_key, OWNER)
+    store.change_job(lease, "start", now=NOW)
+    return lease
+
+
+def new_tasks(*names: str) -> list[NewTask]:
+    return [NewTask(name, "scan_it", f'{{"name":"{name}"}}') for name in names]
+
+
+def planned(store: Store, tasks: int = 3, stage: int = 1) -> tuple[Lease, StageRow]:
+    lease = started(store)
+    return lease, store.plan(lease, stage, new_tasks(*(f"s{stage}-{n}" for n in range(tasks))), now=NOW)
+
+
+def ended(
+    key: int, number: int = 1, outcome: str = "completed", failure: Failure | None = None, **fields: Any
+) -> Attempt:
+    result = '{"success":true,"result":{"n":1}}' if outcome == "completed" else None
+    made = Attempt(key, number, outcome, NOW + 1, NOW + 3, 0.5, 10**8, result, failure, slot=1, pid=77, code="c1")
+    return made._replace(**fields)
+
+
+def complete(store: Store, lease: Lease, keys: Sequence[int], number: int = 1) -> None:
+    store.commit(lease, [Move("start", keys)], [])
+    store.commit(lease, [Move("complete", keys)], [ended(key, number) for key in keys])
+
+
+def select(store: Store, sql: str) -> list[tuple[Any, ...]]:
+    with store.reading() as connection:
+        return [tuple(row) for row in connection.execute(sql).fetchall()]
+
+
+def everything(store: Store) -> list[Any]:
+    """All that the store's views show: what a refused change must leave as it was."""
+    return [
+        sorted(map(repr, select(store, f"SELECT * FROM {view}"))) for view in ("jobs", "stages", "tasks", "attempts")
+    ]
+
+
+def again(store: Store, lease: Lease) -> JobRow:
+    row = store.job(lease.job_id)
+    assert row is not None
+    return row
+
+
+# Submitting and taking over
+
+
+def test_S9_a_job_submitted_again_is_the_first_one_and_nothing_of_it_changes(store: Store) -> None:
+    first, made = store.create(new_job("a" * 64, source="jobs.py"))
+    second, made_again = store.create(new_job("a" * 64, job_type="other", parameters='{"n":2}', created_at=NOW + 9))
+    assert (made, made_again) == (True, False)
+    assert second == first
+    assert store.jobs() == [first]
+    assert first.status is JobStatus.QUEUED
+    assert first[1:] == (
+        *("a" * 64, "tiles", "queued", 1, STAGES, '{"folder":"data"}'),
+        *(None, None, None, NOW, None, None, None, 0, "jobs.py"),
+    )
+
+
+def test_S9_threads_that_submit_one_job_at_the_same_time_make_one_row(store: Store) -> None:
+    job, barrier, found = new_job(), threading.Barrier(8), []
+
+    def submit() -> None:
+        barrier.wait()
+        found.append(store.create(job))
+
+    threads = [threading.Thread(target=submit) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(made for _, made in found) == [False] * 7 + [True]
+    assert len({row.job_key for row, _ in found}) == 1
+
+
+def test_S19_each_claim_ends_the_lease_before_it(store: Store) -> None:
+    first = started(store)
+    second = store.claim(first.job_key, OWNER)
+    assert (second.job_id, second.epoch) == (first.job_id, first.epoch + 1)
+    before = everything(store)
+    writes: list[Callable[[], Any]] = [
+        lambda: store.plan(first, 1, new_tasks("a"), now=NOW),
+        lambda: store.change_job(first, "complete", now=NOW, result="{}"),
+        lambda: store.close(first, error=None, now=NOW),
+        lambda: store.commit(first, [], []),
+    ]
+    for write in writes:
+        with pytest.raises(LeaseLost, match=first.job_id[:8]):
+            write()
+    assert everything(store) == before
+    store.plan(second, 1, new_tasks("a"), now=NOW)
+
+
+def test_S19_the_driver_is_named_while_the_job_is_held_and_no_longer(store: Store) -> None:
+    row = created(store)
+    assert store.driver(row.job_key) is None
+    lease = store.claim(row.job_key, OWNER)
+    assert store.driver(row.job_key) == "process 4242, since 2024-01-01T00:00:00+00:00"
+    assert again(store, lease).owner == OWNER
+    store.release(lease)
+    assert store.driver(row.job_key) is None
+
+
+def test_S19_giving_back_an_old_lease_leaves_the_claim_that_followed_it(store: Store) -> None:
+    old = store.claim(created(store).job_key, OWNER)
+    store.claim(old.job_key, OWNER)
+    store.release(old)
+    assert store.driver(old.job_key) is not None
+
+
+def test_S36_a_store_that_is_shut_drives_nothing_and_opens_again(store: Store) -> None:
+    if store.name == ":memory:":
+        pytest.skip("a store in memory ends when it is shut")
+    lease, stage = planned(store)
+    store.shut()
+    assert store.driver(lease.job_key) is None
+    assert store.counts(stage) == {"queued": 3}
+    assert store.claim(lease.job_key, OWNER).epoch == lease.epoch + 1
+
+
+def test_S38_a_wish_to_cancel_is_kept_until_the_job_is_taken_up_again(store: Store) -> None:
+    lease = started(store)
+    assert not store.cancel_requested(lease.job_key)
+    store.request_cancel(lease.job_key)
+    assert store.cancel_requested(lease.job_key)
+    store.change_job(lease, "cancel", now=NOW)
+    store.change_job(lease, "resume", now=NOW)
+    assert not store.cancel_requested(lease.job_key)
+
+
+# Changes of a job
+
+JOB_EVENTS = sorted({event for _, event in JOB_TRANSITIONS})
+WAY_TO = {
+    JobStatus.QUEUED: [],
+    JobStatus.PROCESSING: ["start"],
+    JobStatus.COMPLETED: ["start", "complete"],
+    JobStatus.FAILED: ["start", "fail"],
+    JobStatus.CANCELLED: ["cancel"],
+}
+
+
+@pytest.mark.parametrize("event", JOB_EVENTS)
+@pytest.mark.parametrize("status", JobStatus)
+def test_S19_a_job_changes_as_the_table_says_and_in_no_other_way(store: Store, status: JobStatus, event: str) -> None:
+    lease = started(store)
+    stage = store.plan(lease, 1, new_tasks("a"), now=NOW)
+    store.change_job(lease, "interrupt", now=NOW)
+    for step in WAY_TO[status]:
+        store.change_job(lease, step, now=NOW)
+    before = everything(store)
+
+    def change() -> None:
+        store.change_job(
+            lease,
+            event,
+            now=NOW + 5,
+            error="why",
+            moves=[Move("start", [stage.first_key])],
+            attempts=[ended(stage.first_key)],
+        )
+
+    if (status, event) in JOB_TRANSITIONS:
+        change()
+        assert again(store, lease).status is JOB_TRANSITIONS[status, event]
+        assert store.in_state(stage, "processing") == [(stage.first_key, 1, 0)]
+    else:
+        with pytest.raises(IllegalTransition, match=rf"{status} cannot {event}"):
+            change()
+        assert everything(store) == before
+
+
+def test_S19_a_job_does_not_change_when_one_of_its_tasks_cannot(store: Store) -> None:
+    lease, stage = planned(store)
+    complete(store, lease, [stage.first_key])
+    before = everything(store)
+    with pytest.raises(IllegalTransition):
+        store.change_job(lease, "fail", now=NOW, error="x", moves=[Move("fail", [stage.first_key])])
+    assert everything(store) == before
+
+
+def test_S28_a_job_that_completes_has_times_a_result_and_no_error(store: Store) -> None:
+    lease = started(store)
+    store.change_job(lease, "fail", now=NOW + 2, error="boom", traceback="here")
+    store.close(lease, error=None, now=NOW + 3)
+    failed = again(store, lease)
+    assert (failed.error, failed.traceback, failed.ended_at) == ("boom", "here", NOW + 3)
+    store.change_job(lease, "resume", now=NOW + 4)
+    store.change_job(lease, "start", now=NOW + 5)
+    store.change_job(lease, "complete", now=NOW + 9, result='{"a":1}')
+    row = again(store, lease)
+    assert (row.status, row.result, row.error, row.traceback) == (JobStatus.COMPLETED, '{"a":1}', None, None)
+    assert (row.created_at, row.started_at, row.ended_at) == (NOW, NOW, NOW + 9)
+    assert select(store, "SELECT status, duration, error FROM jobs") == [("completed", 9.0, None)]
+
+
+def test_S34_a_completed_job_takes_the_result_of_another_finalize(store: Store) -> None:
+    lease = started(store)
+    store.change_job(lease, "complete", now=NOW + 1, result='{"fallback":true}', traceback="in finalize")
+    assert again(store, lease).traceback == "in finalize"
+    store.change_job(lease, "refinalize", now=NOW + 2, result='{"good":1}')
+    row = again(store, lease)
+    assert (row.status, row.result, row.traceback, row.ended_at) == ("completed", '{"good":1}', None, NOW + 2)
+
+
+def test_S29_a_failed_job_has_no_end_before_its_siblings_have(store: Store) -> None:
+    lease = started(store)
+    store.change_job(lease, "fail", now=NOW + 1, error="the first")
+    assert again(store, lease).ended_at is None
+    store.close(lease, error="named again", now=NOW + 2)
+    row = again(store, lease)
+    assert (row.status, row.error, row.ended_at) == ("failed", "named again", NOW + 2)
+
+
+@pytest.mark.parametrize("status", [status for status in JobStatus if status != JobStatus.FAILED])
+def test_S19_only_a_failed_job_is_closed(store: Store, status: JobStatus) -> None:
+    lease = store.claim(created(store).job_key, OWNER)
+    for step in WAY_TO[status]:
+        store.change_job(lease, step, now=NOW)
+    before = everything(store)
+    with pytest.raises(IllegalTransition):
+        store.close(lease, error="late", now=NOW + 1)
+    assert everything(store) == before
+
+
+# Plans
+
+
+def test_S13_a_plan_writes_all_tasks_in_their_order_and_makes_the_stage_current(store: Store) -> None:
+    lease = started(store)
+    tasks = [
+        NewTask("b", "scan_it", '{"x":1}', '{"m":1}'),
+        NewTask("a", "stat_it", "{}"),
+        NewTask("B", "scan_it", "{}"),
+    ]
+    first = store.plan(lease, 1, tasks, now=NOW + 1)
+    assert (first.stage, first.task_count, first.end_key, first.planned_at) == (1, 3, first.first_key + 3, NOW + 1)
+    assert [row[1:] for row in store.queued(first, 0, 10)] == [
+        ("b", 0, "scan_it", 0, 0, 0, None, '{"x":1}'),
+        ("a", 1, "stat_it", 0, 0, 0, None, "{}"),
+        ("B", 2, "scan_it", 0, 0, 0, None, "{}"),
+    ]
+    second = store.plan(lease, 2, new_tasks("c"), now=NOW + 2)
+    assert second.first_key >= first.end_key
+    assert store.stages(lease.job_key) == [first, second]
+    assert again(store, lease).stage == 2
+    assert select(store, "SELECT task_id, stage_name, metadata FROM tasks WHERE stage = 1 AND task_index = 0") == [
+        ("b", "scan", '{"m":1}')
+    ]
+
+
+def test_S16_a_stage_without_tasks_is_planned_too(store: Store) -> None:
+    lease = started(store)
+    empty = store.plan(lease, 1, [], now=NOW)
+    assert (empty.task_count, store.counts(empty), store.queued(empty, 0, 9)) == (0, {}, [])
+    assert store.stages(lease.job_key) == [empty]
+    following = store.plan(lease, 2, new_tasks("a", "b"), now=NOW)
+    assert store.counts(empty) == {}
+    assert store.counts(following) == {"queued": 2}
+
+
+@pytest.mark.parametrize("place", [1, 500, 999])
+def test_S13_a_plan_that_fails_in_the_middle_leaves_nothing(store: Store, place: int) -> None:
+    lease = started(store)
+    before = everything(store)
+    names = [f"t{n}" for n in range(1000)]
+    names[place] = names[0]
+    with pytest.raises(GeoflowError):
+        store.plan(lease, 1, new_tasks(*names), now=NOW)
+    assert everything(store) == before
+    assert store.stages(lease.job_key) == []
+    assert store.counts(store.plan(lease, 1, new_tasks(*set(names)), now=NOW)) == {"queued": 999}
+
+
+def test_S17_a_task_id_of_an_earlier_stage_is_a_definition_error_and_nothing_is_planned(store: Store) -> None:
+    lease = started(store)
+    store.plan(lease, 1, new_tasks("it's", "b"), now=NOW)
+    store.plan(lease, 2, new_tasks("c"), now=NOW)
+    before = everything(store)
+    with pytest.raises(DefinitionError, match='Stage 3 has the task id "it\'s"'):
+        store.plan(lease, 3, new_tasks("new", "it's"), now=NOW)
+    assert everything(store) == before
+
+
+def test_S17_jobs_do_not_share_task_ids(store: Store) -> None:
+    planned(store)
+    _, other = planned(store)
+    assert store.counts(other) == {"queued": 3}
+
+
+def test_S32_a_stage_that_is_planned_is_not_planned_twice(store: Store) -> None:
+    lease, _ = planned(store)
+    before = everything(store)
+    with pytest.raises(GeoflowError):
+        store.plan(lease, 1, new_tasks("other"), now=NOW)
+    assert everything(store) == before
+
+
+@pytest.mark.parametrize("status", [status for status in JobStatus if status != JobStatus.PROCESSING])
+def test_S19_only_a_job_that_is_processing_is_planned(store: Store, status: JobStatus) -> None:
+    lease = store.claim(created(store).job_key, OWNER)
+    for step in WAY_TO[status]:
+        store.change_job(lease, step, now=NOW)
+    before = everything(store)
+    with pytest.raises(IllegalTransition):
+        store.plan(lease, 1, new_tasks("a"), now=NOW)
+    assert everything(store) == before
+
+
+# Changes of tasks
+
+TASK_EVENTS = sorted({event for _, event in TASK_TRANSITIONS})
+TASK_WAY_TO = {
+    TaskStatus.QUEUED: [],
+    TaskStatus.PROCESSING: ["start"],
+    TaskStatus.COMPLETED: ["start", "complete"],
+    TaskStatus.FAILED: ["start", "fail"],
+    TaskStatus.CANCELLED: ["cancel"],
+}
+
+
+@pytest.mark.parametrize("event", TASK_EVENTS)
+@pytest.mark.parametrize("status", TaskStatus)
+def test_S19_a_task_changes_as_the_table_says_and_nothing_of_a_batch_with_another_change_is_written(
+    store: Store, status: TaskStatus, event: str
+) -> None:
+    lease, stage = planned(store, tasks=5)
+    key = stage.first_key + 2  # in the middle, so that its neighbours could be hit
+    for step in TASK_WAY_TO[status]:
+        store.commit(lease, [Move(step, [key])], [])
+    before = everything(store)
+    batch = [Move("start", [stage.first_key]), Move(event, [key], NOW + 7), Move("start", [stage.first_key + 4])]
+    if (status, event) in TASK_TRANSITIONS:
+        store.commit(lease, batch, [ended(stage.first_key)])
+        assert key in [found for found, _, _ in store.in_state(stage, TASK_TRANSITIONS[status, event])]
+        assert len(store.in_state(stage, "processing")) >= 2
+    else:
+        with pytest.raises(IllegalTransition, match=f"1 of 1 tasks were not in the state that '{event}' leaves"):
+            store.commit(lease, batch, [ended(stage.first_key)])
+        assert everything(store) == before
+
+
+def test_S19_one_task_in_the_wrong_state_stops_the_whole_range(store: Store) -> None:
+    lease, stage = planned(store, tasks=6)
+    keys = list(range(stage.first_key, stage.end_key))
+    store.commit(lease, [Move("start", [keys[3]])], [])
+    before = everything(store)
+    with pytest.raises(IllegalTransition, match="1 of 6 tasks"):
+        store.commit(lease, [Move("start", keys)], [])
+    with pytest.raises(IllegalTransition):
+        store.commit(lease, [Move("start", [keys[0], keys[0]])], [])  # the second time it is no longer queued
+    with pytest.raises(IllegalTransition):
+        store.commit(lease, [Move("start", [10**9])], [])  # no such task
+    assert everything(store) == before
+
+
+def test_S32_an_attempt_that_is_reported_twice_is_refused_with_all_that_came_with_it(store: Store) -> None:
+    lease, stage = planned(store)
+    key = stage.first_key
+    complete(store, lease, [key])
+    store.commit(lease, [Move("start", [key + 1])], [])
+    before = everything(store)
+    with pytest.raises(IllegalTransition, match="reported twice"):
+        store.commit(lease, [Move("complete", [key + 1])], [ended(key + 1), ended(key)])
+    assert everything(store) == before
+    with pytest.raises(IllegalTransition, match="reported twice"):
+        store.commit(lease, [Move("complete", [key + 1])], [ended(key + 1), ended(key + 1)])
+    assert everything(store) == before
+    store.commit(lease, [Move("complete", [key + 1])], [ended(key + 1)])
+
+
+def test_S26_attempts_retries_and_losses_are_counted_as_each_event_means(store: Store) -> None:
+    lease, stage = planned(store, tasks=1)
+    key = stage.first_key
+
+    def stands(*moves: Move) -> tuple[Any, ...]:
+        store.commit(lease, moves, [])
+        row = store.queued(stage, 0, 1)[0]
+        return row.attempt, row.retries, row.losses, row.not_before
+
+    start = Move("start", [key])
+    assert stands(start, Move("release", [key])) == (0, 0, 0, None)  # it had not begun
+    assert stands(start, Move("lose", [key])) == (1, 0, 1, None)
+    assert stands(start, Move("requeue", [key])) == (2, 0, 1, None)  # not to blame
+    assert stands(start, Move("lose", [key])) == (3, 0, 2, None)
+    assert stands(start, Move("retry", [key], NOW + 10)) == (4, 1, 0, NOW + 10)  # losses count only in a row
+    assert stands(start, Move("lose", [key])) == (5, 1, 1, None)  # it has waited for its retry
+    assert stands(start, Move("fail", [key]), Move("reset", [key])) == (6, 0, 0, None)
+    assert stands(Move("cancel", [key]), Move("reset", [key])) == (6, 0, 0, None)
+
+
+@given(st.lists(st.tuples(st.sampled_from(TASK_EVENTS), st.sets(st.integers(0, 7))), max_size=25))
+def test_S19_any_sequence_of_changes_leaves_the_states_that_the_table_gives(
+    changes: list[tuple[str, set[int]]],
+) -> None:
+    store = SqliteStore(":memory:")
+    try:
+        lease, stage = planned(store, tasks=8)
+        states = [TaskStatus.QUEUED] * 8
+        for event, places in changes:
+            move = Move(event, [stage.first_key + place for place in places])
+            if all((states[place], event) in TASK_TRANSITIONS for place in places):
+                store.commit(lease, [move], [])
+                for place in places:
+                    states[place] = TASK_TRANSITIONS[states[place], event]
+            else:
+                with pytest.raises(IllegalTransition):
+                    store.commit(lease, [move], [])
+            found = {key - stage.first_key: state for state in TaskStatus for key, _, _ in store.in_state(stage, state)}
+            assert [found[place] for place in range(8)] == states
+            assert sum(store.counts(stage).values()) == 8
+    finally:
+        store.shut()
+
+
+def test_S37_a_rerun_keeps_the_old_tasks_and_attempts_as_history(store: Store) -> None:
+    lease, old = planned(store)
+    complete(store, lease, range(old.first_key, old.end_key))
+    store.plan(lease, 2, new_tasks("x"), now=NOW)
+    store.change_job(lease, "complete", now=NOW + 5, result='{"old":1}')
+    store.change_job(lease, "rerun", now=NOW + 6, parameters='{"folder":"data","failure_rate":0.5}')
+    row = again(store, lease)
+    assert (row.status, row.stage, row.result, row.started_at, row.ended_at) == ("queued", 1, None, None, None)
+    assert row.parameters == '{"folder":"data","failure_rate":0.5}'
+    assert store.stages(lease.job_key) == []
+    assert list(store.ended(lease.job_key)) == []
+    store.change_job(lease, "start", now=NOW + 7)
+    new = store.plan(lease, 1, new_tasks("s1-0", "s1-1", "s1-2"), now=NOW + 7)  # the same ids are free again
+    complete(store, lease, [new.first_key])
+    assert len(list(store.results(new))) == 1
+    assert [found.task_id for found in store.ended(lease.job_key)] == ["s1-0", "s1-1", "s1-2"]
+    assert select(store, "SELECT superseded, count(*) FROM attempts GROUP BY superseded ORDER BY superseded") == [
+        (0, 1),
+        (1, 3),
+    ]
+    assert select(store, "SELECT tasks, completed, failed FROM jobs") == [(3, 1, 0)]
+    store.change_job(lease, "rerun", now=NOW + 8)
+    assert again(store, lease).parameters == '{"folder":"data","failure_rate":0.5}'
+
+
+# Reading
+
+
+def test_S45_jobs_are_found_by_the_beginning_of_their_id_and_nothing_else_has_a_meaning(store: Store) -> None:
+    ids = ["ab" + "0" * 62, "ab" + "1" * 62, "b" * 64]
+    rows = [store.create(new_job(job_id))[0] for job_id in ids]
+    assert store.find("ab") == rows[:2]
+    assert store.find("ab1") == [rows[1]]
+    assert store.find(ids[2]) == [rows[2]]
+    assert store.find("") == rows == store.jobs()
+    assert store.job(ids[0]) == rows[0]
+    for strange in ("%", "_b", "a%", "ab*", "ab' OR '1'='1", "'", "ab\\", "[a]b", "\x00", "b" * 65, "🌍", "\udc80"):
+        assert store.find(strange) == []
+        assert store.job(strange) is None
+
+
+def test_S18_the_queue_is_read_in_order_piece_by_piece(store: Store) -> None:
+    lease, stage = planned(store, tasks=10)
+    planned(store, tasks=5)  # another job's tasks, which follow
+    store.commit(lease, [Move("start", [stage.first_key + 1, stage.first_key + 8])], [])
+    first = store.queued(stage, 0, 5)
+    assert [row.task_index for row in first] == [0, 2, 3, 4, 5]
+    assert [row.task_index for row in store.queued(stage, first[-1].key, 5)] == [6, 7, 9]
+    assert store.queued(stage, stage.end_key - 1, 5) == []
+    assert store.counts(stage) == {"queued": 8, "processing": 2}
+
+
+def test_S14_results_come_whole_and_in_task_order_from_completed_tasks_alone(store: Store) -> None:
+    lease, stage = planned(store, tasks=4)
+    first = stage.first_key
+    texts = ['{"success":true,"result":"ü\\u0000"}', '{"success":true,"result":1e300}']
+    store.commit(lease, [Move("start", [first + 3, first, first + 1])], [])
+    store.commit(lease, [Move("complete", [first + 3])], [ended(first + 3, result=texts[0])])
+    store.commit(lease, [Move("fail", [first + 1])], [ended(first + 1, 1, "failed", WRONG)])
+    store.commit(lease, [Move("complete", [first])], [ended(first, result=texts[1])])
+    assert list(store.results(stage)) == [texts[1], texts[0]]
+
+
+def test_S14_a_result_is_that_of_the_last_attempt(store: Store) -> None:
+    lease, stage = planned(store, tasks=1)
+    key = stage.first_key
+    store.commit(lease, [Move("start", [key]), Move("lose", [key]), Move("start", [key])], [ended(key, 1, "lost")])
+    store.commit(lease, [Move("complete", [key])], [ended(key, 2, result='{"second":2}')])
+    assert list(store.results(stage)) == ['{"second":2}']
+
+
+def test_S22_a_failed_task_shows_why_and_has_no_result(store: Store) -> None:
+    lease, stage = planned(store, tasks=2)
+    first = stage.first_key
+    store.commit(lease, [Move("start", [first, first + 1]), Move("fail", [first])], [ended(first, 1, "failed", WRONG)])
+    store.commit(lease, [Move("complete", [first + 1])], [ended(first + 1)])
+    shown = "status, result, error, error_type, error_category, started_at, ended_at, duration, code"
+    assert select(store, f"SELECT {shown} FROM tasks ORDER BY task_index") == [
+        ("failed", None, "no such tile", "OSError", "transient", NOW + 1, NOW + 3, 2.0, "c1"),
+        ("completed", ended(first + 1).result, None, None, None, NOW + 1, NOW + 3, 2.0, "c1"),
+    ]
+    assert store.failed(stage) == [FailedRow(0, "s1-0", "scan_it", 0, "OSError: no such tile")]
+    assert list(store.ended(lease.job_key)) == [
+        ResultRow("s1-0", "scan_it", "failed", None, "no such tile", NOW + 3),
+        ResultRow("s1-1", "scan_it", "completed", ended(first).result, None, NOW + 3),
+    ]
+    assert select(store, "SELECT retryable, traceback FROM attempts WHERE outcome = 'failed'") == [
+        (1, "Traceback: here")
+    ]
+
+
+def test_S28_a_task_that_completes_after_a_retry_has_its_count_and_no_error(store: Store) -> None:
+    lease, stage = planned(store, tasks=1)
+    key = stage.first_key
+    store.commit(lease, [Move("start", [key]), Move("retry", [key], NOW + 1)], [ended(key, 1, "failed", WRONG)])
+    assert select(store, "SELECT status, error, not_before FROM tasks") == [("queued", "no such tile", NOW + 1)]
+    store.commit(lease, [Move("start", [key])], [])
+    store.commit(lease, [Move("complete", [key])], [ended(key, 2, queued_at=NOW + 1, backoff=1.0)])
+    assert select(store, "SELECT status, attempts, retries, error, error_type, error_category FROM tasks") == [
+        ("completed", 2, 1, None, None, None)
+    ]
+    assert select(store, "SELECT attempt, outcome, error, queued_at, backoff FROM attempts ORDER BY attempt") == [
+        (1, "failed", "no such tile", NOW, None),  # a first attempt was queued when its stage was planned
+        (2, "completed", None, NOW + 1, 1.0),
+    ]
+
+
+def test_S45_text_of_any_kind_comes_back_as_it_was(store: Store) -> None:
+    lease = started(store)
+    tasks = [
+        NewTask(f"{n} {text}", f"type {text}", json.dumps({"v": text}), json.dumps({text: 1}))
+        for n, text in enumerate(NASTY)
+    ]
+    stage = store.plan(lease, 1, tasks, now=NOW)
+    keys = range(stage.first_key, stage.end_key)
+    store.commit(lease, [Move("start", keys)], [])
+    reports = [
+        ended(key, 1, "failed", Failure(text, "E" + text, "unknown", True, text), output=text)
+        for key, text in zip(keys, NASTY, strict=True)
+    ]
+    store.commit(lease, [Move("fail", keys)], reports)
+    assert [tuple(row[1:]) for row in select(store, "SELECT task_key, task_id, task_type, parameters, metadata FROM tasks ORDER BY task_key")] == [
+        tuple(task) for task in tasks
+    ]  # fmt: skip
+    assert select(store, "SELECT error, error_type, traceback, output FROM attempts ORDER BY task_key") == [
+        (text, "E" + text, text, text) for text in NASTY
+    ]
+    assert [(row.task_id, row.error) for row in store.failed(stage)] == [
+        (task.task_id, f"E{text}: {text}") for task, text in zip(tasks, NASTY, strict=True)
+    ]
+    assert [row.error for row in store.ended(lease.job_key)] == NASTY
+    for text in NASTY:
+        store.change_job(lease, "fail", now=NOW, error=text, traceback=text)
+        store.close(lease, error=None, now=NOW)
+        row = again(store, lease)
+        assert (row.error, row.traceback) == (text, text)
+        store.change_job(lease, "resume", now=NOW)
+        store.change_job(lease, "start", now=NOW)
+
+
+def test_S45_the_owner_and_the_source_of_a_job_are_text_too(store: Store) -> None:
+    for text in NASTY:
+        row, _ = store.create(new_job(job_type=text, source=text, parameters=json.dumps({"v": text})))
+        lease = store.claim(row.job_key, json.dumps({"pid": text, "since": text}))
+        found = again(store, lease)
+        assert (found.job_type, found.source, json.loads(found.parameters)) == (text, text, {"v": text})
+        assert store.driver(row.job_key) == f"process {text}, since {text}"
+
+
+DOCUMENTED = {
+    "jobs": "job_id, job_type, status, stage, total_stages, parameters, result, error, created_at, started_at, ended_at, "
+    "duration, tasks, completed, failed",
+    "tasks": "job_id, task_id, stage, stage_name, task_index, task_type, status, attempts, retries, parameters, result, "
+    "error, error_type, error_category, created_at, started_at, ended_at, duration, code",
+    "attempts": "job_id, task_id, stage, attempt, outcome, error, error_type, error_category, retryable, traceback, "
+    "output, slot, pid, queued_at, started_at, ended_at, duration, cpu, peak_memory",
+    "stages": "job_id, stage, stage_name, task_type, parallelism, tasks, planned_at",
+}
+
+
+@pytest.mark.parametrize("view", DOCUMENTED)
+def test_the_views_give_the_documented_columns_in_their_order_also_when_there_is_nothing(
+    store: Store, view: str
+) -> None:
+    documented = DOCUMENTED[view].split(", ")
+    with store.reading() as connection:
+        found = connection.execute(f"SELECT * FROM {view}")
+        columns = [column[0] for column in found.description]
+        assert found.fetchall() == []
+    assert [column for column in columns if column in documented] == documented
+
+
+def test_the_views_count_the_tasks_of_each_job_and_name_their_stages(store: Store) -> None:
+    lease, stage = planned(store, tasks=3)
+    other = created(store)
+    store.commit(lease, [Move("start", [stage.first_key, stage.first_key + 1])], [])
+    store.commit(lease, [Move("complete", [stage.first_key])], [ended(stage.first_key)])
+    store.commit(lease, [Move("fail", [stage.first_key + 1])], [ended(stage.first_key + 1, 1, "failed", WRONG)])
+    assert select(store, "SELECT job_id, total_stages, tasks, completed, failed FROM jobs ORDER BY job_key") == [
+        (lease.job_id, 2, 3, 1, 1),
+        (other.job_id, 2, 0, 0, 0),
+    ]
+    assert select(store, "SELECT stage, stage_name, task_type, parallelism, tasks, planned_at FROM stages") == [
+        (1, "scan", "scan_it", "single", 3, NOW)
+    ]
+    assert select(store, "SELECT task_type, duration, cpu, peak_memory, slot, pid FROM attempts") == [
+        ("scan_it", 2.0, 0.5, 10**8, 1, 77),
+        ("scan_it", 2.0, 0.5, 10**8, 1, 77),
+    ]
+
+
+def test_S33_a_reader_that_stops_half_way_holds_nothing_up(store: Store) -> None:
+    lease, stage = planned(store, tasks=2_500)
+    keys = range(stage.first_key, stage.end_key)
+    complete(store, lease, keys)
+    reader = store.results(stage)
+    assert next(reader)
+    reader.close()  # type: ignore[attr-defined]
+    store.change_job(lease, "complete", now=NOW, result="{}")
+    assert sum(1 for _ in store.ended(lease.job_key)) == 2_500
+
+
+def test_S36_threads_may_read_while_another_writes(store: Store) -> None:
+    lease, stage = planned(store, tasks=400)
+    keys = range(stage.first_key, stage.end_key)
+    problems: list[BaseException] = []
+    seen: list[int] = []
+    done = threading.Event()
+
+    def read() -> None:
+        try:
+            while not done.is_set():
+                counts = store.counts(stage)
+                assert sum(counts.values()) == 400
+                (shown,) = select(store, "SELECT count(*), sum(status = 'processing') FROM tasks")
+                assert shown == (400, 0)  # each batch starts and completes its tasks in one transaction
+                seen.append(counts.get("completed", 0))
+        except BaseException as exc:
+            problems.append(exc)
+
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    for key in keys:
+        store.commit(lease, [Move("start", [key]), Move("complete", [key])], [ended(key)])
+    done.set()
+    for reader in readers:
+        reader.join()
+    assert problems == []
+    assert seen
+    assert store.counts(stage) == {"completed": 400}
+
+
+# What the schema itself refuses, also from hands other than ours
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE job SET status = 'running'",
+        "UPDATE job SET status = NULL",
+        "UPDATE job SET job_id = 'short'",
+        "UPDATE job SET parameters = '{bad'",
+        "UPDATE job SET stages = 'NaN'",
+        "UPDATE job SET result = 'not json'",
+        "UPDATE job SET epoch = -1",
+        "UPDATE job SET created_at = 'yesterday'",
+        "INSERT INTO job (job_id, job_type, status, stages, parameters, created_at)"
+        " SELECT job_id, job_type, status, stages, parameters, created_at FROM job",
+        "UPDATE task SET status = 'pending'",
+        "UPDATE task SET status = 'Completed'",
+        "UPDATE task SET attempt = 'two'",
+        "UPDATE task SET stage_key = 99",
+        "UPDATE task SET task_id = 'same'",
+        "UPDATE attempt SET outcome = 'running'",
+        "UPDATE attempt SET attempt = 7",
+        "UPDATE attempt SET task_key = 99",
+        "INSERT INTO stage (job_key, stage, first_key, task_count, planned_at) SELECT job_key, 1, 1, 1, 1 FROM job",
+        "INSERT INTO stage (job_key, stage, first_key, task_count, planned_at) VALUES (99, 1, 1, 1, 1)",
+        "DELETE FROM job",
+        "DELETE FROM task",
+    ],
+)
+def test_S19_the_schema_refuses_rows_that_break_the_promises(statement: str) -> None:
+    store = SqliteStore(":memory:")
+    lease, stage = planned(store, tasks=2)
+    complete(store, lease, [stage.first_key])
+    store.commit(lease, [Move("start", [stage.first_key + 1])], [ended(stage.first_key, 2)])
+    with store.reading() as connection:
+        with pytest.raises(sqlite3.IntegrityError):
+            connection.execute(statement)
+    store.shut()
+
+
+# In one process
+
+
+def test_S9_a_second_store_object_of_the_same_file_is_told_who_drives_a_job(tmp_path: Path) -> None:
+    first, second = SqliteStore(tmp_path / "work.db"), SqliteStore(tmp_path / "work.db")
+    lease = first.claim(created(first).job_key, OWNER)
+    with pytest.raises(StoreBusy, match="is driven by process 4242"):
+        second.claim(lease.job_key, OWNER)
+    assert second.driver(lease.job_key) is not None
+    first.release(lease)
+    assert second.claim(lease.job_key, OWNER).epoch == 2
+    with pytest.raises(LeaseLost):
+        first.commit(lease, [], [])
+    first.shut()
+    second.shut()
+
+
+def test_S9_stores_in_memory_know_nothing_of_each_other(tmp_path: Path) -> None:
+    for _ in range(20):
+        store = SqliteStore(":memory:")
+        store.claim(created(store).job_key, OWNER)
+        del store  # not shut: a later object may lie in its place in memory
+
+
+def test_S36_a_claim_that_could_not_be_written_leaves_the_job_to_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = SqliteStore(tmp_path / "work.db"), SqliteStore(tmp_path / "work.db")
+    key = created(first).job_key
+    monkeypatch.setattr("geoflow.stores.sqlite.BUSY_SECONDS", 0.01)
+    second.open()
+    with first._transaction():
+        with pytest.raises(StoreBusy, match="locked by another process"):
+            second.claim(key, OWNER)
+    assert first.claim(key, OWNER).epoch == 1
+    first.shut()
+    second.shut()
+
+
+def test_a_claim_of_a_job_that_is_not_there_is_a_store_error(store: Store) -> None:
+    with pytest.raises(StoreError):
+        store.claim(77, OWNER)
