@@ -11,24 +11,35 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Session": "geoflow.session",
-    "JobHandle": "geoflow.handle",
-    "JobBase": "geoflow.contract",
-    "RetryPolicy": "geoflow.retry",
-    "StageResultExtractor": "geoflow.results",
-    "JobExecutionContext": "geoflow.models",
-    "TaskResult": "geoflow.models",
-    "TaskContext": "geoflow.models",
-    "open": "geoflow.default",
-    "default_session": "geoflow.default",
-    "run": "geoflow.default",
-    "submit": "geoflow.default",
-    "register": "geoflow.default",
-    "job": "geoflow.default",
-    "jobs": "geoflow.default",
-    "resume": "geoflow.default",
+    "geoflow.contract": ("JobBase",),
+    "geoflow.default": ("default_session", "job", "jobs", "open", "register", "resume", "run", "submit"),
+    "geoflow.handle": ("JobHandle",),
+    "geoflow.models": ("JobExecutionContext", "TaskContext", "TaskResult"),
+    "geoflow.results": ("StageResultExtractor",),
+    "geoflow.retry": ("RetryPolicy",),
+    "geoflow.session": ("Session",),
 }
-__all__ = ["__version__", "errors", *_HOMES]  # noqa: PLE0604 - names, all of them
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+__all__ = [
+    "JobBase",
+    "JobExecutionContext",
+    "JobHandle",
+    "RetryPolicy",
+    "Session",
+    "StageResultExtractor",
+    "TaskContext",
+    "TaskResult",
+    "__version__",
+    "default_session",
+    "errors",
+    "job",
+    "jobs",
+    "open",
+    "register",
+    "resume",
+    "run",
+    "submit",
+]
 
 if TYPE_CHECKING:
     from geoflow import errors
@@ -42,8 +53,8 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        value = getattr(importlib.import_module(_HOMES[name]), name)
+    if name in _HOME_OF:
+        value = getattr(importlib.import_module(_HOME_OF[name]), name)
     elif name == "errors":
         value = importlib.import_module("geoflow.errors")
     else:

@@ -222,7 +222,7 @@ def handler_problem(handler: Any) -> str | None:
         signature = inspect.signature(handler)
     except (TypeError, ValueError):
         return unshippable(handler)  # a builtin tells nothing of its arguments: the first call will
-    if not any(_binds(signature, *arguments) for arguments in (({},), ({}, None))):
+    if not (_binds(signature, {}) or _binds(signature, {}, None)):
         return f"has the signature {signature}: it must be callable as handler(params) or handler(params, context)."
     return unshippable(handler)
 

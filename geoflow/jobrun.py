@@ -195,11 +195,12 @@ class JobRun:
         """Take in what became of a chunk of tasks. Returns the attempts that failed their task for good."""
         completed: list[int] = []
         final: list[Attempt] = []
-        for attempt in report.attempts:
-            task = self._out.pop(attempt.key)
-            again = self._requeued.pop(attempt.key, None) if self._requeued else None
-            if again is not None:
-                attempt = attempt._replace(queued_at=again[0], backoff=again[1])
+        for reported in report.attempts:
+            task = self._out.pop(reported.key)
+            attempt = reported
+            if reported.key in self._requeued:
+                queued_at, backoff = self._requeued.pop(reported.key)
+                attempt = reported._replace(queued_at=queued_at, backoff=backoff)
             self._attempts.append(attempt)
             if attempt.failure is None:
                 completed.append(attempt.key)

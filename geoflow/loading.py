@@ -44,7 +44,7 @@ def find(registry: Registry, name: str) -> str:
 
 
 def load(place: str) -> ModuleType:
-    """The module in the file or of the name *place*; what it raises becomes a ``DefinitionError`` with its traceback."""
+    """The module in the file or of the name *place*; what it raises is told in a ``DefinitionError``."""
     if not place.endswith(".py"):
         if "" not in sys.path and str(Path.cwd()) not in sys.path:
             sys.path.insert(0, str(Path.cwd()))

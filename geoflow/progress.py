@@ -54,7 +54,8 @@ class _Notebook:
 
         self._job = job
         self._html: Any = HTML
-        self._shown: Any = display(HTML(job._repr_html_()), display_id=True)
+        show: Any = display
+        self._shown = show(self._html(job._repr_html_()), display_id=True)
 
     def draw(self) -> None:
         self._shown.update(self._html(self._job._repr_html_()))

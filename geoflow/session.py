@@ -472,8 +472,8 @@ def _check_same_job(row: JobRow, registered: JobType, parameters: str) -> None:
     if identity(row.parameters) != identity(parameters):
         raise JobIdCollision(
             f"{registered.name}: the id {row.job_id[:8]} belongs to a job with other parameters. There "
-            f"{shorten(row.parameters, 200)}, here {shorten(parameters, 200)}. Put what differs into generate_job_id, or "
-            "name it in non_identity_parameters."
+            f"{shorten(row.parameters, 200)}, here {shorten(parameters, 200)}. Put what differs into generate_job_id, "
+            "or name it in non_identity_parameters."
         )
 
 

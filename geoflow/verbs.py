@@ -26,13 +26,16 @@ if TYPE_CHECKING:
     from geoflow.stores.base import JobRow
 
 STATES = ("queued", "processing", "completed", "failed", "cancelled")
+ID = "the beginning of its id"
 EXAMPLES = """\
-JOB_TYPE is the name of a built-in job type (hello_world, list_container_contents), a Python file such as jobs.py, one
-job type of several in it (jobs.py:tile_stats), or a module (package.module). A file or module has the dicts ALL_JOBS
-and ALL_HANDLERS.
+JOB_TYPE is a built-in job type (hello_world, list_container_contents), a
+Python file such as jobs.py, one of several job types in it, as in
+jobs.py:tile_stats, or a module such as package.module. A file or module has
+its job types in the dict ALL_JOBS, and their handlers in ALL_HANDLERS.
 
-A value is read as JSON where it is JSON (n=3, strict=true, bands=[1,2]) and is text where it is not (folder=data). To
-have it taken as text all the same, put it into double quotes that reach the command: 'name="3"'.
+A value is JSON where it can be read as JSON (n=3, strict=true, bands=[1,2])
+and text where it cannot (folder=data). To have it taken as text all the same,
+put it into double quotes that reach the command: 'name="3"'.
 """
 
 
@@ -72,7 +75,7 @@ def parser(prog: str = "geoflow", epilog: str = "") -> Parser:
 
     found = verb("run", "Run a job and wait for its end.", epilog=EXAMPLES)
     found.add_argument("job_type", metavar="JOB_TYPE", help="what to run; see below")
-    found.add_argument("words", metavar="key=value", nargs="*", help="its parameters")
+    found.add_argument("words", metavar="name=value", nargs="*", help="its parameters")
     found.add_argument("--params", metavar="FILE", help="a JSON object of parameters; - reads it from the input")
     found.add_argument(
         "--on-existing",
@@ -87,7 +90,7 @@ def parser(prog: str = "geoflow", epilog: str = "") -> Parser:
         ("errors", "Show what failed in a job, and why."),
     ):
         found = verb(name, text)
-        found.add_argument("job", metavar="JOB", nargs="?", help="the beginning of its id; without it, the latest job")
+        found.add_argument("job", metavar="JOB", nargs="?", help=f"{ID}; without it, the latest job")
         if name == "tasks":
             found.add_argument("--state", choices=STATES, help="only the tasks in this state")
             found.add_argument("--limit", type=_number, metavar="N", help="at most N tasks")
@@ -100,8 +103,10 @@ def parser(prog: str = "geoflow", epilog: str = "") -> Parser:
         ("refinalize", "Run a completed job's finalize again, over the results that are there."),
     ):
         found = verb(name, text)
-        every = {"nargs": "?", "help": "the beginning of its id; without it, every interrupted job"}
-        found.add_argument("job", metavar="JOB", **(every if name == "resume" else {"help": "the beginning of its id"}))
+        if name == "resume":
+            found.add_argument("job", metavar="JOB", nargs="?", help=f"{ID}; without it, every interrupted job")
+        else:
+            found.add_argument("job", metavar="JOB", help=ID)
         found.add_argument(
             "--load",
             metavar="FILE",
@@ -114,7 +119,7 @@ def parser(prog: str = "geoflow", epilog: str = "") -> Parser:
             "--workers", type=_number, metavar="N", help="worker processes; 0 runs all in this one"
         )
     found = verb("cancel", "End a job; what runs is stopped, what waits will not run.")
-    found.add_argument("job", metavar="JOB", help="the beginning of its id")
+    found.add_argument("job", metavar="JOB", help=ID)
     return top
 
 
@@ -140,13 +145,13 @@ def parse(words: Sequence[str], prog: str = "geoflow", epilog: str = "") -> argp
 
 
 def parameters(words: Iterable[str]) -> dict[str, Any]:
-    """The parameters in *words* of the form ``key=value``; ``UsageError`` names all those that are not."""
+    """The parameters in *words* of the form ``name=value``; ``UsageError`` names all those that are not."""
     found: dict[str, Any] = {}
     problems = []
     for word in words:
         key, sign, text = word.partition("=")
         if not sign or not key.strip():
-            problems.append(f"{word!r} is not a parameter: write key=value, such as n=3.")
+            problems.append(f"{word!r} is not a parameter: write name=value, such as n=3.")
         elif key in found:
             problems.append(f"{key!r} is given twice.")
         else:
@@ -196,18 +201,18 @@ def jobs(session: Session, args: argparse.Namespace) -> pd.DataFrame:
 
 
 def status(session: Session, args: argparse.Namespace) -> JobHandle:
-    return _named(session, args)
+    return named(session, args)
 
 
 def tasks(session: Session, args: argparse.Namespace) -> pd.DataFrame:
-    found = _named(session, args).tasks(flat=args.flat)
+    found = named(session, args).tasks(flat=args.flat)
     if args.state:
         found = found[found["status"] == args.state]
     return found if args.limit is None else found.head(args.limit)
 
 
 def errors(session: Session, args: argparse.Namespace) -> pd.DataFrame:
-    return _named(session, args).errors()
+    return named(session, args).errors()
 
 
 def resume(session: Session, args: argparse.Namespace) -> JobHandle | list[JobHandle]:
@@ -241,7 +246,7 @@ def refinalize(session: Session, args: argparse.Namespace) -> JobHandle:
 
 
 def cancel(session: Session, args: argparse.Namespace) -> JobHandle:
-    return _named(session, args).cancel()
+    return named(session, args).cancel()
 
 
 VERBS: dict[str, Callable[[Session, argparse.Namespace], Any]] = {
@@ -249,7 +254,7 @@ VERBS: dict[str, Callable[[Session, argparse.Namespace], Any]] = {
 }
 
 
-def open_session(args: argparse.Namespace, display: str) -> Session:
+def open_session(args: argparse.Namespace, display: str | None) -> Session:
     """The session that the verb needs. Only ``run`` makes a store that is not there."""
     from geoflow.session import Session
 
@@ -277,7 +282,7 @@ def tell(text: str) -> None:
 # Which job, and its code
 
 
-def _named(session: Session, args: argparse.Namespace) -> JobHandle:
+def named(session: Session, args: argparse.Namespace) -> JobHandle:
     """The job that was named, or the latest."""
     if args.job is not None:
         return session.job(args.job)

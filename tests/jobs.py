@@ -25,7 +25,7 @@ def act(params: dict[str, Any], context: Any = None) -> dict[str, Any]:
         do = "ok"
     ACTIONS.get(do, lambda value: None)(value)
     if do == "return":
-        return value  # type: ignore[no-any-return]
+        return value  # type: ignore[return-value]
     if do == "fail":
         return {"success": False, "error": "it said no", **(value or {})}
     return {"success": True, "result": {"index": context.task_index, "value": value, "pid": os.getpid()}}

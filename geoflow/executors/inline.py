@@ -53,7 +53,7 @@ class _Capture:
         self._tees = _Tee(sys.stdout, limit), _Tee(sys.stderr, limit)
 
     def __enter__(self) -> _Capture:
-        sys.stdout, sys.stderr = self._tees  # type: ignore[assignment]
+        sys.stdout, sys.stderr = self._tees
         return self
 
     def __exit__(self, *exc: object) -> None:

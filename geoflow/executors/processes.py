@@ -100,7 +100,7 @@ class ProcessExecutor:
     def run_here(self) -> bool:
         return False
 
-    def collect(self, message: Any) -> list[Report]:
+    def collect(self, message: _Message) -> list[Report]:
         slot = self._slots[message.slot]
         if message.generation != slot.generation:
             return []  # of a process that was ended meanwhile and accounted for then

@@ -5,6 +5,7 @@ sign. Workers write their process group into the named pipe given as argument. I
 it starts in a moment.
 """
 
+import contextlib
 import os
 import select
 import signal
@@ -29,10 +30,8 @@ def main(path: str) -> None:
         elif 0 in ready and not os.read(0, 4096):
             ended = True
     for group in groups:
-        try:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(group, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            pass
 
 
 if __name__ == "__main__":

@@ -21,12 +21,15 @@ from geoflow.executors.base import Chunk
 from geoflow.worker import Codes, run_chunk
 
 # One thread for each native pool: the slots already use the processors. Not where the user set them.
-ONE_THREAD = dict.fromkeys(
-    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-    + ("VECLIB_MAXIMUM_THREADS", "GDAL_NUM_THREADS"),
-    "1",
+ONE_THREAD = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "GDAL_NUM_THREADS",
 )
-DEFAULT_ENVIRONMENT = {**ONE_THREAD, "GDAL_CACHEMAX": "64"}
+DEFAULT_ENVIRONMENT = {**dict.fromkeys(ONE_THREAD, "1"), "GDAL_CACHEMAX": "64"}
 STACK_SIGNAL = getattr(signal, "SIGUSR1", None)
 _LAYOUT = struct.Struct("=qqqqd")
 _RECALL = struct.Struct("=q")
@@ -116,8 +119,10 @@ class _Printed:
         self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         for target in (1, 2):
             os.dup2(self._descriptor, target)
-        sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
-        sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+        sys.stdout, sys.stderr = (
+            open(target, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+            for target in (1, 2)
+        )
 
     def take(self) -> str | None:
         try:
@@ -165,7 +170,7 @@ _state: tuple[Codes, MarkFile, _Printed] | None = None
 
 def initialise(setup: Setup) -> None:
     """Make this process a worker: deaf to the kernel's interrupts, known to the reaper, its output in a file."""
-    global _state
+    global _state  # noqa: PLW0603 - one for the process is what it is
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.setpgid(0, 0)
     if setup.registry is not None:

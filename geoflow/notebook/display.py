@@ -25,6 +25,7 @@ from geoflow.notebook.words import (
     numbers,
     pad,
     parallelism,
+    short_id,
     stage_time,
     took,
     ungrouped,
@@ -35,7 +36,7 @@ from geoflow.notebook.words import (
 from geoflow.text import count, plain, shorten
 
 # How much HTML the details of all error groups but the first may take; of the others only the heads are shown.
-_ROOM = 20_000
+_ROOM = 12_000
 _GLYPHS = str.maketrans({"f": "✗", "p": "▸", "x": "⊘", "q": "·", "c": "█"})
 # Of a traceback or a result in a terminal.
 _LINES = 12
@@ -51,14 +52,14 @@ def _style() -> str:
 
 def job_html(view: JobView) -> str:
     """The job as an element of its own, with its style in it."""
-    title = f"Job {shorten(view.job_type, 60)} {view.job_id[:8]}: {view.state}"
-    about = " · ".join(_text(part) for part in about(view))
+    title = f"Job {shorten(view.job_type, 60)} {short_id(view.job_id)}: {view.state}"
+    facts = " · ".join(_text(part) for part in about(view))
     hint = view.hint and f'<div class="gf-next">Next: <code>{_text(view.hint)}</code></div>'
     return _element(
         title,
         f'<div class="gf-head">{_badge(view.state)}<span class="gf-name" role="heading" aria-level="3">'
-        f'{_line(view.job_type, 60)}</span><code title="{_text(view.job_id)}">{_text(view.job_id[:8])}</code>'
-        f'<span class="gf-faint">{about}</span></div>',
+        f'{_line(view.job_type, 60)}</span><code title="{_text(view.job_id)}">{_text(short_id(view.job_id))}</code>'
+        f'<span class="gf-faint">{facts}</span></div>',
         _parameters(view),
         f'<div class="gf-line">{_text(view.error)}</div>' if view.error else "",
         _pre("Traceback", view.traceback),
@@ -84,9 +85,9 @@ def jobs_html(rows: Iterable[JobLine]) -> str:
                 (
                     _state(row.state),
                     _line(row.job_type, 60),
-                    f'<code title="{_text(row.job_id)}">{_text(row.job_id[:8])}</code>',
+                    f'<code title="{_text(row.job_id)}">{_text(short_id(row.job_id))}</code>',
                     f"{row.stage} of {row.total_stages}",
-                    f"{row.completed:,} of {row.tasks:,}" + (_state("failed", row.failed) if row.failed else ""),
+                    f"{row.completed:,} of {row.tasks:,} " + (_state("failed", row.failed) if row.failed else ""),
                     _text(took(row.elapsed)),
                     _text(when(row.created_at)),
                 )
@@ -124,10 +125,10 @@ def _heading(title: str) -> str:
     return f'<div class="gf-title" role="heading" aria-level="4">{_text(title)}</div>'
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -> str:
     head = "".join(f'<th scope="col">{_text(name)}</th>' for name in heads)
     body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-    table = f'<table class="gf-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    table = f'<table class="gf-table{kind}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
     return f'<div class="gf-wide">{table}</div>'
 
 
@@ -168,7 +169,9 @@ def _details(group: ErrorGroup) -> str:
     more = f" and {group.count - len(group.tasks):,} more" if group.count > len(group.tasks) else ""
     tasks = ", ".join(f"<code>{_line(task, 100)}</code>" for task in group.tasks)
     whole = group.message if len(group.message) > 200 or "\n" in group.message else None
-    attempts = _table(("Attempt", "Started", "Ended"), ([_text(cell) for cell in row] for row in waits(group)))
+    attempts = _table(
+        ("Attempt", "Waited", "Ended"), ([_text(cell) for cell in row] for row in waits(group)), " gf-prose"
+    )
     return "".join(
         (
             f'<div class="gf-line">{_text(group.why)}</div>',
@@ -185,20 +188,23 @@ def _details(group: ErrorGroup) -> str:
 
 def _stages(view: JobView) -> str:
     shown, others = window(view.stages)
-    heads = ("Stage", "Handler", "Tasks made", "State", "Tasks", "Time", "In order")
     rows = (
         (
             f"{stage.number} {_line(stage.name, 60)}",
             f"<code>{_line(stage.task_type, 60)}</code>",
             _text(parallelism(stage)),
             _state(stage.state),
-            "".join(_state(state, number) for state, number in numbers(stage)) or ("none" if stage.planned else ""),
+            f'<div class="gf-tasks">{_counts(stage)}{strip(stage)}</div>' if stage.planned else "",
             _text(stage_time(stage, view)),
-            strip(stage),
         )
         for stage in shown
     )
-    return _table(heads, rows) + (f'<div class="gf-line gf-faint">{_text(others)}</div>' if others else "")
+    table = _table(("Stage", "Handler", "Tasks made", "State", "Tasks, in order", "Time"), rows)
+    return table + (f'<div class="gf-line gf-faint">{_text(others)}</div>' if others else "")
+
+
+def _counts(stage: StageView) -> str:
+    return "".join(_state(state, number) for state, number in numbers(stage)) or "none"
 
 
 # Text
@@ -206,7 +212,7 @@ def _stages(view: JobView) -> str:
 
 def job_text(view: JobView, width: int = 80) -> str:
     """The job in lines of at most *width* columns."""
-    head = "  ".join((SYMBOLS[view.state][0], view.state, shorten(view.job_type, 30), view.job_id[:8]))
+    head = "  ".join((SYMBOLS[view.state][0], view.state, shorten(view.job_type, 30), short_id(view.job_id)))
     lines = [head, "  " + ", ".join(about(view))]
     lines += _wrapped("  ".join(f"{name}={value}" for name, value in view.parameters), width)[:4]
     lines += _wrapped(view.error, width)[:4] + _block(view.traceback)
@@ -221,30 +227,43 @@ def job_text(view: JobView, width: int = 80) -> str:
         lines.append(ungrouped(view))
     lines += ["Result", *_block(view.result_preview)] if view.result_preview else []
     lines += [f"Next: {view.hint}"] if view.hint else []
-    return "\n".join(fit(line, width) for line in lines if line.strip())
+    plainly = (line for part in lines for line in plain(part).splitlines())
+    return "\n".join(fit(line, width) for line in plainly if line.strip())
 
 
 def jobs_text(rows: Iterable[JobLine], width: int = 80) -> str:
     """Jobs, one in a line of at most *width* columns."""
-    lines = [
-        f"{SYMBOLS[row.state][0]} {pad(row.state, 12)} {row.job_id[:8]}  {pad(shorten(row.job_type, 60), width // 4)}"
-        f" {row.stage}/{row.total_stages}  {row.completed:,} of {row.tasks:,}"
-        + (f", {row.failed:,} failed" if row.failed else "")
-        + f"  {took(row.elapsed)}"
+    cells = [
+        (
+            f"{SYMBOLS[row.state][0]} {row.state}",
+            short_id(row.job_id),
+            shorten(row.job_type, 60),
+            took(row.elapsed),
+            f"{row.stage}/{row.total_stages}",
+            _done(row.completed, row.tasks, row.failed),
+        )
         for row in rows
     ]
-    return "\n".join(fit(line, width) for line in lines) or fit(NO_JOBS, width)
+    if not cells:
+        return fit(NO_JOBS, width)
+    widths = [max(sum(map(columns, cell)) for cell in column) for column in zip(*cells, strict=True)]
+    widths[2] = max(8, min(widths[2], width - sum(widths) + widths[2] - 2 * len(widths) + 2))  # names give way
+    return "\n".join(fit("  ".join(map(pad, row, widths)).rstrip(), width) for row in cells)
+
+
+def _done(completed: int, tasks: int, failed: int) -> str:
+    return f"{completed:,}/{tasks:,}" + (f", {failed:,} failed" if failed else "")
 
 
 def _stage_text(stage: StageView, view: JobView, width: int) -> str:
-    failed = stage.counts.get("failed", 0)
-    done = f"{stage.counts.get('completed', 0):,} of {stage.tasks:,}" if stage.planned else stage.state
+    counts = stage.counts
+    done = _done(counts.get("completed", 0), stage.tasks, counts.get("failed", 0)) if stage.planned else stage.state
     head = " ".join(
         (
             SYMBOLS[stage.state][0],
-            pad(f"{stage.number} {shorten(stage.name, 60)}", width // 4),
+            pad(f"{stage.number} {shorten(stage.name, 60)}", width // 5),
             pad(parallelism(stage), 7),
-            pad(done + (f", {failed:,} failed" if failed else ""), 22),
+            pad(done, 28),
             pad(stage_time(stage, view), 11),
         )
     )

@@ -13,8 +13,8 @@ from geoflow.notebook.words import SYMBOLS, fit, numbers, parallelism, window
 from geoflow.text import count, shorten
 
 _NODE, _GAP, _TOP, _HIGH = 150, 74, 16, 42
-# The states differ in height too, so that the strip can be read without its colours. Of ten.
-_BARS = {"f": (0, 10), "p": (1, 8), "c": (2, 6), "x": (4, 3), "q": (6, 1)}
+# Where a cell's bar has its middle, and how high it is, of ten: the strip can be read without its colours.
+_BARS = {"f": (5, 10), "p": (5, 8), "c": (5, 6), "x": (5, 3), "q": (7, 1)}
 
 
 def graph(view: JobView) -> str:
@@ -65,15 +65,15 @@ def strip(stage: StageView) -> str:
     # A few cells stand apart; of many, those that are alike and side by side are one rectangle.
     few = cells <= 40
     paths = []
-    for letter, (top, high) in _BARS.items():
-        runs = [
-            (run.start(), len(run[0]) - 0.15 * few) for run in re.finditer(letter if few else letter + "+", stage.strip)
-        ]
-        if runs:
-            drawn = "".join(f"M{start} {top}h{wide:g}v{high}h-{wide:g}z" for start, wide in runs)
+    for letter, (middle, high) in _BARS.items():
+        runs = re.finditer(letter if few else letter + "+", stage.strip)
+        # Lines as wide as the bar is high: half the length of rectangles.
+        drawn = "".join(f"M{run.start()} {middle}h{len(run[0]) - 0.15 * few:g}" for run in runs)
+        if drawn:
             state = LETTERS[letter]
             title = f"{count(stage.counts.get(state, 0), 'task')} {state}"
-            paths.append(f'<path class="gf-cell gf-{state}" d="{drawn}"><title>{title}</title></path>')
+            about = f'class="gf-cell gf-{state}" stroke-width="{high}"'
+            paths.append(f'<path {about} d="{drawn}"><title>{title}</title></path>')
     label = "Tasks in order: " + ", ".join(f"{number:,} {state}" for state, number in numbers(stage))
     return (
         f'<svg class="gf-strip" width="{min(200, 12 * cells)}" height="16" viewBox="0 0 {cells} 10" '

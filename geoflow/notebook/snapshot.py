@@ -54,7 +54,9 @@ def snapshot(store: Store, job_id: str, now: float, secrets: Iterable[str] = DEF
         )
         errors, examined = groups(connection, [(planned[s.number], s.strip) for s in stages if "f" in s.strip], names)
     fallback = _fallback(row.result if row.status == JobStatus.COMPLETED else None)
-    error = f"{fallback.get('error_type')}: {fallback.get('finalization_error')}" if fallback else row.error
+    error = row.error
+    if fallback:
+        error = f"finalize_job failed: {fallback.get('error_type')}: {fallback.get('finalization_error')}"
     return JobView(
         job_id=row.job_id,
         job_type=row.job_type,

@@ -30,6 +30,10 @@ def parallelism(stage: StageView) -> str:
     return {"fan_out": "fan out", "fan_in": "fan in"}.get(stage.parallelism) or shorten(stage.parallelism, 20)
 
 
+def short_id(job_id: str) -> str:
+    return shorten(job_id[:8], 8)
+
+
 def when(at: float | None) -> str:
     return "" if at is None else f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
@@ -64,7 +68,7 @@ def about(view: JobView) -> list[str]:
         now = ["its other tasks still run"]
     elif view.state == "processing" and view.stages and all(stage.state == "completed" for stage in view.stages):
         now = ["finalizing"]
-    driven = [f"driven by {view.driver}"] if view.driver else []
+    driven = [f"driven by {shorten(view.driver, 60)}"] if view.driver else []
     return [part for part in (took(view.elapsed), *now, f"submitted {when(view.created_at)}", *driven) if part]
 
 
@@ -81,16 +85,16 @@ def ungrouped(view: JobView) -> str:
 
 
 def fate(group: ErrorGroup) -> str:
-    return f"{group.category or 'unknown'}, {'retried' if group.retried else 'not retried'}"
+    return f"{shorten(group.category, 20) or 'unknown'}, {'retried' if group.retried else 'not retried'}"
 
 
 def waits(group: ErrorGroup) -> list[tuple[str, str, str]]:
     """The attempts as (number, what came before it, how it ended)."""
     rows = []
     for number, waited, error, outcome, duration in group.attempts:
-        before = "at once" if waited is None else f"after {human_duration(waited)}"
-        took = "" if duration is None else f" after {human_duration(duration)}"
-        rows.append((str(number), before, f"{outcome}{took}: {error}"))
+        before = "no wait" if waited is None else f"waited {human_duration(waited)}"
+        ran = "" if duration is None else f" after {human_duration(duration)}"
+        rows.append((str(number), before, f"{outcome}{ran}: {error}"))
     return rows
 
 

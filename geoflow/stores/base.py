@@ -136,7 +136,10 @@ class Store(Protocol):
         """The job's row, and whether this call made it: one row, however many submit at once."""
 
     def claim(self, job_key: int, owner: str) -> Lease:
-        """Take the job for *owner* (JSON text with ``pid`` and ``since``), ending every earlier lease; ``StoreBusy`` when a live process or session drives it."""
+        """Take the job for *owner* (JSON text with ``pid`` and ``since``); every earlier lease ends.
+
+        ``StoreBusy`` when a live process, or another session of this one, drives it.
+        """
 
     def release(self, lease: Lease) -> None:
         """Give the job back; others may claim it at once."""

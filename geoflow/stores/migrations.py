@@ -62,9 +62,9 @@ def _back_up(connection: sqlite3.Connection, path: Path, version: int) -> None:
     backup = path.with_name(f"{path.name}.v{version}.backup")
     if backup.exists():
         return
-    with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as source:
-        with contextlib.closing(sqlite3.connect(backup)) as target:
-            source.backup(target)
+    source = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+    with contextlib.closing(source), contextlib.closing(sqlite3.connect(backup)) as target:
+        source.backup(target)
     backup.chmod(0o600)
 
 

@@ -1,0 +1,615 @@
+"""A job drawn as HTML and as text: no failure hidden, nothing that runs, no larger for more tasks (S34, S44, S45)."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import unicodedata
+from collections import Counter
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from geoflow.errors import JobNotFound
+from geoflow.models import Attempt, Failure
+from geoflow.notebook.display import job_html, job_text, jobs_html, jobs_text
+from geoflow.notebook.failures import folded, place
+from geoflow.notebook.snapshot import listing, snapshot
+from geoflow.notebook.views import (
+    CELLS,
+    LETTERS,
+    AttemptView,
+    ErrorGroup,
+    JobLine,
+    JobView,
+    StageView,
+    aggregate,
+    cell_width,
+    narrow,
+)
+from geoflow.stores.base import Lease, Move, NewJob, NewTask
+from geoflow.stores.sqlite import SqliteStore
+
+JOB = "3fa9" * 16
+STAGES = [
+    {"number": 1, "name": "list", "task_type": "list_tiles", "parallelism": "single"},
+    {"number": 2, "name": "read", "task_type": "read_tile", "parallelism": "fan_out"},
+    {"number": 3, "name": "merge", "task_type": "merge_tiles", "parallelism": "fan_in"},
+]
+TRACEBACK = """Traceback (most recent call last):
+  File "/home/me/tiles.py", line 12, in read
+    rasterio.open(path)
+  File "/venv/lib/python3.11/site-packages/rasterio/__init__.py", line 300, in open
+    raise RasterioIOError(path)
+rasterio.errors.RasterioIOError: password=hunter2
+"""
+
+
+@pytest.fixture
+def store():
+    store = SqliteStore(":memory:")
+    yield store
+    store.shut()
+
+
+def started(
+    store: SqliteStore, *, job_id: str = JOB, stages: list[dict[str, Any]] = STAGES, **parameters: Any
+) -> Lease:
+    row, _ = store.create(NewJob(job_id, "tile_stats", json.dumps(stages), json.dumps(parameters), created_at=100.0))
+    lease = store.claim(row.job_key, json.dumps({"pid": 4242, "since": "12:00"}))
+    store.change_job(lease, "start", now=101.0)
+    return lease
+
+
+def planned(store: SqliteStore, lease: Lease, stage: int, tasks: int, now: float = 102.0) -> list[int]:
+    given = [NewTask(f"s{stage}-{i}", "read_tile", json.dumps({"i": i, "api_key": "hunter2"})) for i in range(tasks)]
+    row = store.plan(lease, stage, given, now=now)
+    return list(range(row.first_key, row.end_key))
+
+
+def failure(error: str, error_type: str = "RasterioIOError", category: str = "unknown") -> Failure:
+    return Failure(error, error_type, category, category != "permanent", TRACEBACK)
+
+
+def complete(store: SqliteStore, lease: Lease, keys: list[int]) -> None:
+    ended = [Attempt(key, 1, "completed", 103.0, 104.0, result='{"success":true}') for key in keys]
+    store.commit(lease, [Move("start", keys), Move("complete", keys)], ended)
+
+
+def fail(store: SqliteStore, lease: Lease, keys: list[int], error: str = "tile {key} is broken") -> None:
+    failed = [
+        Attempt(key, 1, "failed", 103.0, 104.5, failure=failure(error.format(key=key)), output="reading\n")
+        for key in keys
+    ]
+    store.commit(lease, [Move("start", keys), Move("fail", keys)], failed)
+
+
+def failed_job(store: SqliteStore) -> Lease:
+    """Stage 1 completed, two of stage 2's five tasks failed, one of them after a retry."""
+    lease = started(store, folder="/data", password="hunter2")
+    complete(store, lease, planned(store, lease, 1, 1))
+    first, *others, last = planned(store, lease, 2, 5, now=105.0)
+    store.commit(
+        lease,
+        [Move("start", [first]), Move("retry", [first], not_before=107.0)],
+        [Attempt(first, 1, "failed", 105.0, 106.0, failure=failure("tile 0 is broken"))],
+    )
+    again = Attempt(first, 2, "failed", 107.0, 108.0, failure=failure("tile 0 is broken"), queued_at=106.0, backoff=1.0)
+    store.commit(
+        lease, [Move("start", [first]), Move("fail", [first])], [again._replace(output="a\x1b[31mb token=hunter2")]
+    )
+    complete(store, lease, others)
+    fail(store, lease, [last], "tile {key} is broken")
+    store.change_job(lease, "fail", now=109.0, error="Task 's2-0' failed: token=hunter2")
+    store.close(lease, error=None, now=110.0)
+    return lease
+
+
+def completed_job(store: SqliteStore, result: dict[str, Any], traceback: str | None = None, **about: Any) -> None:
+    lease = started(store, **about)
+    complete(store, lease, planned(store, lease, 1, 1))
+    store.change_job(
+        lease, "complete", now=111.0, result=json.dumps(result, separators=(",", ":")), traceback=traceback
+    )
+    store.release(lease)
+
+
+# The snapshot
+
+
+def test_a_snapshot_of_a_failed_job_says_what_the_store_says(store):
+    store.release(failed_job(store))
+    view = snapshot(store, JOB, now=500.0)
+
+    assert (view.state, view.elapsed, view.driver) == ("failed", 9.0, None)
+    assert [(stage.name, stage.state, stage.tasks, dict(stage.counts)) for stage in view.stages] == [
+        ("list", "completed", 1, {"completed": 1}),
+        ("read", "failed", 5, {"completed": 3, "failed": 2}),
+        ("merge", "not planned", 0, {}),
+    ]
+    assert [stage.strip for stage in view.stages] == ["c", "fcccf", ""]
+    assert [(stage.started_at, stage.ended_at) for stage in view.stages] == [
+        (102.0, 105.0),
+        (105.0, 110.0),
+        (None, None),
+    ]
+    assert view.hint is not None
+    assert view.hint.startswith("job.retry_failed()")
+
+
+def test_errors_that_differ_only_in_numbers_are_one_group_with_its_first_task_in_detail(store):
+    failed_job(store)
+    view = snapshot(store, JOB, now=500.0)
+
+    (group,) = view.errors
+    assert (group.count, group.tasks, group.error_type, group.retried) == (2, ("s2-0", "s2-4"), "RasterioIOError", True)
+    assert group.where == "read in tiles.py, line 12"
+    assert [(number, waited, outcome) for number, waited, _, outcome, _ in group.attempts] == [
+        (1, None, "failed"),
+        (2, 1.0, "failed"),
+    ]
+    assert "RetryPolicy(permanent=...)" in group.why
+
+
+def test_a_failure_that_the_policy_did_not_retry_is_not_said_to_have_been_retried(store):
+    lease = started(store)
+    fail(store, lease, planned(store, lease, 1, 1))
+    (group,) = snapshot(store, JOB, now=500.0).errors
+    assert not group.retried
+    assert group.why.endswith("Here the policy allowed no retry.")
+
+
+def test_S44_secrets_are_masked_in_every_part_of_a_snapshot(store):
+    failed_job(store)
+    view = snapshot(store, JOB, now=500.0)
+    assert "hunter2" not in repr(view)
+    assert dict(view.parameters) == {"folder": '"/data"', "password": '"***"'}
+    assert '"api_key": "***"' in view.errors[0].parameters
+    drawn = snapshot(store, JOB, now=500.0, secrets=["folder"])
+    assert dict(drawn.parameters) == {"folder": '"***"', "password": '"hunter2"'}
+
+
+@pytest.mark.parametrize("secret", ['{"a":[{"token":"hunter2"}]}', '{"url":"https://me:hunter2@host/x"}'])
+def test_S44_secrets_are_masked_in_the_preview_of_the_result_however_long_it_is(store, secret):
+    completed_job(store, json.loads(secret))
+    assert "hunter2" not in repr(snapshot(store, JOB, now=500.0))
+    completed_job(store, {**json.loads(secret), "rest": ["x" * 1000] * 100}, job_id="b" * 64)
+    view = snapshot(store, "b" * 64, now=500.0)
+    assert view.result_preview is not None
+    assert "***" in view.result_preview
+    assert "hunter2" not in view.result_preview
+
+
+def test_S34_a_fallback_result_is_shown_as_completed_with_errors_and_how_to_mend_it(store):
+    fallback = {"status": "completed_with_errors", "finalization_error": "'bounds'", "error_type": "KeyError"}
+    completed_job(store, {**fallback, "fallback": True}, TRACEBACK)
+    view = snapshot(store, JOB, now=500.0)
+
+    assert (view.status, view.with_errors, view.state) == ("completed", True, "completed with errors")
+    assert view.error == "finalize_job failed: KeyError: 'bounds'"
+    assert view.hint is not None
+    assert view.hint.startswith("job.refinalize()")
+    assert "completed with errors" in text_of(job_html(view))
+    assert "completed with errors" in job_text(view).splitlines()[0]
+    assert [row.state for row in listing(store, now=500.0)] == ["completed with errors"]
+
+
+def test_S34_a_result_that_only_speaks_of_errors_is_a_result(store):
+    completed_job(store, {"status": "completed_with_errors", "note": '"fallback": true'})
+    view = snapshot(store, JOB, now=500.0)
+    assert view.state == "completed"
+    assert view.result_preview is not None
+
+
+def test_S36_a_job_that_nobody_drives_half_way_is_shown_as_interrupted(store):
+    lease = started(store)
+    planned(store, lease, 1, 3)
+    driven = snapshot(store, JOB, now=141.0)
+    assert (driven.state, driven.elapsed, driven.hint) == ("processing", 40.0, None)
+    assert driven.driver == "process 4242, since 12:00"
+
+    store.release(lease)
+    left = snapshot(store, JOB, now=141.0)
+    assert (left.state, left.elapsed) == ("interrupted", None)
+    assert left.hint is not None
+    assert left.hint.startswith("job.resume()")
+
+
+def test_a_rerun_shows_its_own_tasks_and_not_those_that_are_history(store):
+    lease = failed_job(store)
+    store.change_job(lease, "rerun", now=120.0)
+    store.change_job(lease, "start", now=121.0)
+    planned(store, lease, 1, 2, now=122.0)
+    view = snapshot(store, JOB, now=130.0)
+    assert [dict(stage.counts) for stage in view.stages] == [{"queued": 2}, {}, {}]
+    assert (view.errors, view.failed) == ((), 0)
+
+
+def test_an_unknown_job_is_refused_by_name(store):
+    with pytest.raises(JobNotFound, match=r":memory: has no job 'c0ffee'.*session.jobs\(\)"):
+        snapshot(store, "c0ffee", now=0.0)
+
+
+def test_parameters_too_large_to_read_are_not_drawn_but_named(store):
+    started(store, files=["x" * 100] * 10_000)
+    ((name, value),) = snapshot(store, JOB, now=500.0).parameters
+    assert (name, value) == ("parameters", "1.0 MB of JSON: see job.parameters")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("tile 17 is broken", "tile 4 is broken"),
+        ("no band 'red'", "no band 'near infrared'"),
+        ("cannot open /data/a b.tif", "cannot open /other/a b.tif"),
+        ("job 3fa9c1 is gone", "job b2 is gone"),
+    ],
+)
+def test_messages_of_one_shape_fold_to_the_same(one, other):
+    assert folded(one) == folded(other) != folded("something else went wrong")
+
+
+def test_the_place_of_an_error_is_the_last_frame_of_the_users_own():
+    assert place(TRACEBACK) == "read in tiles.py, line 12"
+    assert place(TRACEBACK.replace("/home/me/", "/venv/lib/python3.11/")) == "open in __init__.py, line 300"
+    assert place("") is None
+
+
+# Strips
+
+
+@st.composite
+def task_states(draw):
+    """The states of a stage's tasks: runs of any state, and single failures anywhere."""
+    runs = draw(st.lists(st.tuples(st.sampled_from(sorted(LETTERS.values())), st.integers(1, 400)), max_size=8))
+    states = [state for state, length in runs for _ in range(length)]
+    for index in draw(st.lists(st.integers(0, len(states) - 1), max_size=5)) if states else []:
+        states[index] = "failed"
+    return states
+
+
+def counted(states: list[str]) -> list[tuple[int, str, int]]:
+    width = cell_width(len(states))
+    cells = Counter((place - place % width, state) for place, state in enumerate(states) if state != "completed")
+    return [(place, state, number) for (place, state), number in cells.items()]
+
+
+@given(task_states())
+def test_no_cell_of_a_strip_hides_a_failure(states):
+    counts, strip = aggregate(len(states), counted(states))
+    width = cell_width(len(states))
+    assert len(strip) <= CELLS
+    assert counts == Counter(states)
+    for cell, letter in enumerate(strip):
+        inside = states[cell * width : (cell + 1) * width]
+        assert LETTERS[letter] in inside
+        assert (letter == "f") == ("failed" in inside)
+        assert (letter == "c") == (set(inside) == {"completed"})
+
+
+@given(st.text(st.sampled_from(sorted(LETTERS)), max_size=CELLS), st.integers(1, CELLS))
+def test_a_strip_made_narrower_hides_no_failure(strip, cells):
+    narrower = narrow(strip, cells)
+    width = -(-len(strip) // cells)
+    assert len(narrower) <= cells
+    for index, letter in enumerate(strip):
+        assert letter != "f" or narrower[index // width] == "f"
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 900), st.data())
+def test_the_strip_that_the_store_counts_is_that_of_its_tasks(tasks, data):
+    store = SqliteStore(":memory:")
+    lease = started(store)
+    keys = planned(store, lease, 1, tasks)
+    failed = sorted(data.draw(st.sets(st.sampled_from(keys), max_size=10)))
+    done = [key for key in keys[: tasks // 2] if key not in failed]
+    complete(store, lease, done)
+    fail(store, lease, failed)
+    states = ["failed" if key in failed else "completed" if key in done else "queued" for key in keys]
+    (stage, *_), errors = (view := snapshot(store, JOB, now=500.0)).stages, view.errors
+    assert (dict(stage.counts), stage.strip) == aggregate(tasks, counted(states))
+    assert sum(group.count for group in errors) == view.examined == len(failed)
+    store.shut()
+
+
+# HTML
+
+
+class Read(HTMLParser):
+    """What a browser would make of it: elements with their attributes, and text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.text: list[str] = []
+        self.style = ""
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] == "style":
+            self.style += data
+        else:
+            self.text.append(data)
+
+
+def text_of(html: str) -> str:
+    return " ".join(" ".join(Read(html).text).split())
+
+
+ELEMENTS = {
+    *("div", "span", "b", "code", "pre", "style", "details", "summary"),
+    *("table", "thead", "tbody", "tr", "th", "td", "svg", "path", "rect", "text", "title"),
+}
+ATTRIBUTES = {
+    *("class", "title", "tabindex", "scope", "open", "role", "aria-label", "aria-level", "aria-hidden"),
+    *("width", "height", "viewbox", "preserveaspectratio", "d", "x", "y", "rx", "text-anchor", "stroke-width"),
+}
+
+
+def checked(html: str) -> Read:
+    """*html*, which has only what is known to run nothing, fetch nothing and collide with nothing."""
+    read = Read(html)
+    assert {tag for tag, _ in read.elements} <= ELEMENTS
+    assert {name for _, attributes in read.elements for name in attributes} <= ATTRIBUTES
+    return read
+
+
+def a_stage(text: str = "read", tasks: int = 100_000, strip: str = "c" * 50 + "fpqx" * 10 + "q" * 110) -> StageView:
+    counts = {"completed": tasks - 13, "failed": 10, "processing": 1, "queued": 1, "cancelled": 1}
+    return StageView(2, text, text, text, True, tasks, counts, 100.0, None, strip)
+
+
+def a_view(text: str, **changes: Any) -> JobView:
+    attempts = tuple(AttemptView(n, 1.0 if n > 1 else None, text, "failed", 0.2) for n in range(1, 6))
+    group = ErrorGroup(text, text, text, 7, text, text, (text,) * 5, text, text, text, attempts, retried=True)
+    view = JobView(
+        *(JOB, text, "failed", False, ((text, text),), 100.0, 101.0, 160.0, 500.0),
+        stages=(a_stage(text),),
+        errors=(group, group),
+        examined=20,
+        error=text,
+        traceback=text,
+        result_preview=text,
+        hint=text,
+        driver=text,
+    )
+    return dataclasses.replace(view, **changes)
+
+
+def a_line(text: str, **changes: Any) -> JobLine:
+    line = JobLine(JOB, text, "failed", 2, 3, 151, 137, 14, 100.0, 101.0, 160.0, now=500.0)
+    return dataclasses.replace(line, **changes)
+
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "' onmouseover='alert(1)",
+    "</style><script>alert(1)</script>",
+    "</pre></div><h1>gone</h1>",
+    "<!-- gone",
+    "&lt;b&gt;",
+    "</title><text onclick=alert(1)>",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_S45_hostile_text_comes_out_as_the_text_that_it_is(text):
+    drawn = checked(job_html(a_view(text)))
+    assert sum(text in part for part in drawn.text) > 10
+    assert any(text in part for part in checked(jobs_html([a_line(text)])).text)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(st.characters()), st.integers(40, 120))
+def test_S45_no_text_breaks_out_of_a_drawing_or_a_terminal(text, width):
+    checked(job_html(a_view(text)))
+    checked(jobs_html([a_line(text)]))
+    for lines in (job_text(a_view(text), width), jobs_text([a_line(text)], width)):
+        lines.encode()
+        for line in lines.split("\n"):
+            assert all(char.isprintable() or unicodedata.category(char) not in ("Cc", "Zl", "Zp") for char in line)
+            assert columns_of(line) <= width
+
+
+def columns_of(line: str) -> int:
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in line)
+
+
+def test_S45_the_style_fetches_nothing_and_touches_nothing_outside():
+    style = checked(job_html(a_view("x"))).style
+    assert "url(" not in style
+    assert "@import" not in style
+    assert "</" not in style
+    body = style.partition("*/")[2].partition("*/")
+    rules = [rule.partition("{")[0] for part in (body[0].partition("/*")[0], body[2]) for rule in part.split("}")]
+    for selector in ",".join(rule for rule in rules if rule.strip()).split(","):
+        assert ".geoflow" in selector, selector
+
+
+def test_S45_control_characters_of_a_terminal_are_not_drawn(store):
+    failed_job(store)
+    view = snapshot(store, JOB, now=500.0)
+    assert view.errors[0].output == "a\x1b[31mb token=***"
+    assert "\x1b" not in job_text(view) + job_html(view)
+    assert "ab token=***" in text_of(job_html(view))
+
+
+def test_a_failed_job_shows_its_errors_with_the_first_group_open(store):
+    failed_job(store)
+    store.release(Lease(1, JOB, 1))
+    html = job_html(snapshot(store, JOB, now=500.0))
+    text = text_of(html)
+    for part in (
+        "✗ failed tile_stats 3fa93fa9",
+        "Errors: 2 failed tasks in 1 group",
+        "RasterioIOError",
+        "(unknown, retried)",
+        "Raised by read in tiles.py, line 12",
+        "waited 1.0 s",
+        'File "/home/me/tiles.py", line 12, in read',
+        "job.retry_failed()",
+    ):
+        assert part in text
+    opened = ["open" in attributes for tag, attributes in checked(html).elements if tag == "details"]
+    assert opened == [True]
+    opened = ["open" in attributes for tag, attributes in checked(job_html(a_view("x"))).elements if tag == "details"]
+    assert opened == [True, False]
+
+
+def test_no_failed_task_is_left_out_of_the_account(store):
+    lease = started(store)
+    keys = planned(store, lease, 1, 400)
+    for word, some in zip("abcdefghij", (keys[i::10] for i in range(10)), strict=True):
+        fail(store, lease, some, f"the {word} way")
+    view = snapshot(store, JOB, now=500.0)
+    assert (view.failed, view.examined, sum(group.count for group in view.errors)) == (400, 200, 160)
+    for drawn in (text_of(job_html(view)), job_text(view)):
+        assert "Errors: 400 failed tasks, of which the first 200 are in 8 groups" in drawn
+        assert "40 more tasks failed in other ways: see job.errors()." in drawn
+
+
+@pytest.mark.parametrize("state", ["queued", "processing", "completed", "failed", "cancelled"])
+def test_every_state_is_a_word_and_a_symbol_of_its_own_and_not_only_a_colour(state):
+    letter = next(letter for letter, name in LETTERS.items() if name == state)
+    stage = dataclasses.replace(a_stage(), counts={state: 3}, tasks=3, strip=letter * 3)
+    view = a_view("x", status=state, stages=(stage,), driver="process 1", errors=())
+    symbols = {job_text(dataclasses.replace(view, status=other))[0] for other in LETTERS.values()}
+    assert len(symbols) == len(LETTERS)
+    symbol = job_text(view)[0]
+    assert text_of(job_html(view)).startswith(f"{symbol} {state} x")
+    assert f"3 {state}" in text_of(job_html(view))
+
+
+def test_what_is_drawn_is_told_to_a_screen_reader_too():
+    elements = checked(job_html(a_view("read"))).elements
+    drawings = [attributes for tag, attributes in elements if tag == "svg"]
+    assert all(attributes["role"] == "img" for attributes in drawings)
+    assert [attributes["aria-label"] for attributes in drawings] == [
+        "2 read, read, failed",
+        "Tasks in order: 99,987 completed, 1 queued, 1 cancelled, 1 processing, 10 failed",
+    ]
+    assert elements[0] == ("div", {"class": "geoflow", "role": "region", "aria-label": "Job read 3fa93fa9: failed"})
+    levels = [attributes["aria-level"] for _, attributes in elements if attributes.get("role") == "heading"]
+    assert levels == ["3", "4", "4"]
+    assert all("tabindex" in attributes for tag, attributes in elements if tag == "pre")
+
+
+# Size
+
+
+def test_a_hundred_thousand_tasks_are_drawn_in_the_space_of_a_hundred(store):
+    sizes = {}
+    for job_id, tasks in (("1" * 64, 100), ("5" * 64, 100_000)):
+        lease = started(store, job_id=job_id, stages=STAGES[:1])
+        keys = planned(store, lease, 1, tasks)
+        store.commit(lease, [Move("start", keys)], [])
+        store.commit(lease, [Move("complete", keys[: tasks // 2])], [])
+        failed = [Attempt(key, 1, "failed", 1.0, 2.0, failure=failure(f"tile {key}")) for key in keys[tasks // 2 :: 3]]
+        store.commit(lease, [Move("fail", [attempt.key for attempt in failed])], failed)
+        view = snapshot(store, job_id, now=500.0)
+        assert view.failed == len(failed)
+        assert view.examined == min(len(failed), 200)
+        sizes[tasks] = len(job_html(view))
+    assert sizes[100_000] < 1.5 * sizes[100]
+    assert sizes[100_000] < 20_000
+
+
+def test_the_worst_drawing_stays_below_sixty_kilobytes():
+    line = (
+        '  File "/home/me/a/long/path/to/tiles.py", line 12, in read_tile\n    rasterio.open(path)  # <why> & "how"\n'
+    )
+    text = (line * 100)[:2500]
+    attempts = tuple(AttemptView(n, 1.0, text[:160], "failed", 0.2) for n in range(1, 6))
+    group = ErrorGroup("E" * 300, text[:1000], "unknown", 7, "w" * 200, text[:200], ("t" * 100,) * 5, text, text[:600],
+                       text[:1000], attempts, retried=True)  # fmt: skip
+    done = a_stage("s" * 200, strip="c" * 200)
+    stages = (
+        dataclasses.replace(done, strip="fc" * 100),
+        *(dataclasses.replace(done, number=n) for n in range(2, 1001)),
+    )
+    parameters = tuple((f"name_{n}" * 8, "v" * 200) for n in range(21))
+    view = a_view(
+        "x", errors=(group,) * 8, stages=stages, parameters=parameters, traceback=text, result_preview=text[:1500]
+    )
+    assert len(job_html(view).encode()) < 60_000
+    assert len(job_text(view)) < 10_000
+    assert "Stages 1 to 12 of 1000" in job_text(view)
+
+
+def test_of_very_many_stages_those_around_the_current_one_are_shown():
+    done = dataclasses.replace(a_stage(), counts={"completed": 5}, tasks=5, strip="ccccc")
+    ahead = dataclasses.replace(done, planned=False, counts={}, tasks=0, strip="", started_at=None)
+    stages = tuple(
+        dataclasses.replace(stage, number=n, name=f"stage{n}")
+        for n, stage in enumerate([done] * 70 + [a_stage()] + [ahead] * 29, start=1)
+    )
+    text = text_of(job_html(a_view("x", stages=stages)))
+    assert "Stages 65 to 76 of 100; job.stages() has all of them." in text
+    assert "71 stage71" in text
+    assert "64 stage64" not in text
+
+
+# Text
+
+
+def test_a_failed_job_fits_a_terminal_of_eighty_columns(store):
+    failed_job(store)
+    store.release(Lease(1, JOB, 1))
+    lines = job_text(snapshot(store, JOB, now=500.0)).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[0] == "✗  failed  tile_stats  3fa93fa9"
+    assert lines[1].split(", ")[0] == "  9.0 s"
+    stages = [" ".join(line.split()) for line in lines if line[:4] in ("✓ 1 ", "✗ 2 ", "· 3 ")]
+    assert stages == [
+        "✓ 1 list single 1/1 3.0 s █",
+        "✗ 2 read fan out 3/5, 2 failed 5.0 s ✗███✗",
+        "· 3 merge fan in not planned",
+    ]
+    assert lines[-1] == "Next: job.retry_failed()  # runs 2 failed tasks again, then goes on from there"
+
+
+def test_the_counts_of_a_stage_are_never_cut_off_in_a_terminal():
+    stage = dataclasses.replace(a_stage("名前" * 50), counts={"completed": 99_000, "failed": 1_000}, strip="cf" * 100)
+    line = job_text(a_view("x", stages=(stage,), errors=())).splitlines()
+    assert any("99,000/100,000, 1,000 failed" in each for each in line)
+
+
+def test_a_table_of_jobs_has_a_line_for_each(store):
+    failed_job(store)
+    completed_job(store, {"tiles": 3}, job_id="b" * 64)
+    rows = listing(store, now=500.0)
+    assert [(row.job_id, row.state, row.tasks, row.completed, row.failed) for row in rows] == [
+        ("b" * 64, "completed", 1, 1, 0),
+        (JOB, "failed", 6, 4, 2),
+    ]
+    assert jobs_text(rows).splitlines() == [
+        "✓ completed  bbbbbbbb  tile_stats  10.0 s  1/3  1/1",
+        "✗ failed     3fa93fa9  tile_stats  9.0 s   2/3  4/6, 2 failed",
+    ]
+    text = text_of(jobs_html(rows))
+    assert "✓ completed tile_stats bbbbbbbb 1 of 3 1 of 1 10.0 s" in text
+    assert "✗ failed tile_stats 3fa93fa9 2 of 3 4 of 6 ✗ 2 failed 9.0 s" in text
+
+
+def test_an_empty_store_says_how_to_make_a_job(store):
+    assert listing(store, now=0.0) == ()
+    assert "session.run(...)" in jobs_text([])
+    assert "session.run(...)" in text_of(jobs_html([]))
