@@ -6,11 +6,10 @@ than the rest of the coordinator.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from geoflow.models import Category, Failure, Stage
-from geoflow.stores.base import ResultRow
 from geoflow.values import to_json
 
 
@@ -35,29 +34,21 @@ def fan_in_parameters(stage: Stage, job_parameters: str, previous: list[str]) ->
     )
 
 
-def finalize_argument(job: Mapping[str, Any], job_parameters: str, tasks: Iterable[ResultRow]) -> str:
+def finalize_argument(job: Mapping[str, Any], job_parameters: str, rows: str) -> str:
     """The fields of a `JobExecutionContext`; each task result as a list."""
-
-    def listed() -> Iterator[str]:
-        for task in tasks:
-            head = to_json([task.task_id, task.task_type, task.status])[:-1]
-            tail = to_json([task.error, task.ended_at])[1:]
-            yield f"{head},{task.result or 'null'},{tail}"
-
-    return f'{to_json(job)[:-1]},"parameters":{job_parameters},"task_results":[{",".join(listed())}]}}'
+    return f'{to_json(job)[:-1]},"parameters":{job_parameters},"task_results":{rows}}}'
 
 
-def fallback_result(job_type: str, failure: Failure, statuses: list[str]) -> dict[str, Any]:
+def fallback_result(job_type: str, failure: Failure, counts: Mapping[str, int]) -> dict[str, Any]:
     """The result of a job whose finalize failed: the tasks' results are all there, and it can be run again."""
-    completed, failed = statuses.count("completed"), statuses.count("failed")
     return {
         "job_type": job_type,
         "status": "completed_with_errors",
         "finalization_error": failure.error,
         "error_type": failure.error_type if failure.category != Category.CONTRACT else "ContractViolationError",
-        "task_count": len(statuses),
-        "completed_tasks": completed,
-        "failed_tasks": failed,
+        "task_count": sum(counts.values()),
+        "completed_tasks": counts.get("completed", 0),
+        "failed_tasks": counts.get("failed", 0),
         "message": "finalize_job failed; all task results are kept. Mend it, then run it again with refinalize().",
         "fallback": True,
     }

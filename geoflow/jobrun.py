@@ -178,12 +178,11 @@ class JobRun:
             if following.task_type != tasks[0].task_type or following.retries or following.losses:
                 break
             tasks.append(self._ready.popleft())
-        started = [task._replace(attempt=task.attempt + 1) for task in tasks]
-        self._out.update((task.key, task) for task in started)
-        self._moves.append(Move("start", [task.key for task in started]))
-        self.counts["queued"] -= len(started)
-        self.counts["processing"] += len(started)
-        return started
+        self._out.update((task.key, task) for task in tasks)
+        self._moves.append(Move("start", [task.key for task in tasks]))
+        self.counts["queued"] -= len(tasks)
+        self.counts["processing"] += len(tasks)
+        return tasks
 
     def _wait(self, task: TaskRow, until: float) -> None:
         heapq.heappush(self._waiting, (until, task.key, task))
@@ -209,7 +208,8 @@ class JobRun:
                 case Retry(delay):
                     self._move("retry", [task.key], "queued", now + delay)
                     self._requeued[task.key] = (now, delay)
-                    self._wait(task._replace(retries=task.retries + 1, losses=0), now + delay)
+                    again = task._replace(attempt=attempt.attempt, retries=task.retries + 1, losses=0)
+                    self._wait(again, now + delay)
                 case _:
                     self._fail(task, attempt.failure)
                     final.append(attempt)
@@ -237,12 +237,12 @@ class JobRun:
                 continue
             self._attempts.append(_unseen(task, Outcome.LOST, why))
             self._move("lose" if suspects else "requeue", [key], "queued")
-            self._ready.appendleft(task._replace(losses=task.losses + 1) if suspects else task)
+            self._ready.appendleft(task._replace(attempt=task.attempt + 1, losses=task.losses + suspects))
 
     def _release(self, keys: Sequence[int]) -> None:
         self._move("release", keys, "queued")
         tasks = [self._out.pop(key) for key in keys]
-        self._ready.extendleft(task._replace(attempt=task.attempt - 1) for task in reversed(tasks))
+        self._ready.extendleft(reversed(tasks))
 
     def recover(self, left: Sequence[tuple[int, int, int]], ran: frozenset[int] | None) -> None:
         """Account for tasks *left* in processing, as (key, attempt, losses), by an engine that is gone.
@@ -250,7 +250,7 @@ class JobRun:
         *ran* are those that ran when it died, where that is known; only these come closer to `MAX_LOSSES`.
         """
         for key, attempt, losses in left:
-            task = TaskRow(key, "", 0, "", attempt, 0, losses, None, "{}")
+            task = TaskRow(key, "", 0, "", attempt - 1, 0, losses, None, "{}")
             suspect = ran is None or key in ran
             if suspect and losses + 1 >= MAX_LOSSES:
                 self._attempts.append(_unseen(task, Outcome.FAILED, _TOO_OFTEN))
@@ -278,4 +278,4 @@ class JobRun:
 
 def _unseen(task: TaskRow, outcome: Outcome, failure: Failure | None) -> Attempt:
     """An attempt that nobody saw the end of."""
-    return Attempt(task.key, task.attempt, outcome, None, None, failure=failure)
+    return Attempt(task.key, task.attempt + 1, outcome, None, None, failure=failure)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any, Literal, NamedTuple
@@ -289,7 +290,7 @@ class CoreMachine:
             "current_stage": run.stage_number,
             "total_stages": len(run.job_type.stages),
         }
-        argument = finalize_argument(job, run.parameters, self._store.ended(run.row.job_key))
+        argument = finalize_argument(job, run.parameters, self._store.finalize_rows(run.row.job_key))
         self._ask(run, "finalize", run.stage_number, argument, run.options.finalize_timeout)
 
     def _work(self, run: JobRun, dispatch: bool) -> None:
@@ -307,7 +308,7 @@ class CoreMachine:
                 break
             self._chunks += 1
             calls = tuple(
-                Call(task.key, task.task_id, task.task_index, task.task_type, task.attempt, task.parameters)
+                Call(task.key, task.task_id, task.task_index, task.task_type, task.attempt + 1, task.parameters)
                 for task in tasks
             )
             chunks.append(
@@ -390,8 +391,10 @@ class CoreMachine:
         else:
             error = failure.error.replace("while it ran this task", "while it ran finalize_job")
             failure = failure._replace(error=error)
-            statuses = [task.status for task in self._store.ended(run.row.job_key)]
-            result = to_json(fallback_result(run.job_type.name, failure, statuses))
+            counts: Counter[str] = Counter()
+            for stage in self._store.stages(run.row.job_key):
+                counts.update(self._store.counts(stage))
+            result = to_json(fallback_result(run.job_type.name, failure, counts))
             level = logging.WARNING
             self._tell(run, "finalize failed", level, error_type=failure.error_type, error_message=failure.error)
         event = "refinalize" if run.refinalizing else "complete"

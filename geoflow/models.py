@@ -7,7 +7,7 @@ exists a hundred thousand times (attempts) is a named tuple: validating each one
 from __future__ import annotations
 
 import logging
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple
 
@@ -89,17 +89,20 @@ class Receipt(BaseModel):
     idempotent: bool = False
 
 
-class TaskResult(BaseModel):
-    """One task as finalize sees it; the field names are production's."""
-
-    model_config = ConfigDict(frozen=True)
+class TaskResult(NamedTuple):
+    """One task as finalize sees it; the names are production's. ``ended_at`` is in seconds since the epoch."""
 
     task_id: str
     task_type: str
     status: TaskStatus
-    result_data: dict[str, Any] = Field(default_factory=dict)
+    result_data: dict[str, Any]
     error_details: str | None = None
-    timestamp: datetime | None = None
+    ended_at: float | None = None
+
+    @property
+    def timestamp(self) -> datetime | None:
+        """When the task ended, in UTC."""
+        return None if self.ended_at is None else datetime.fromtimestamp(self.ended_at, UTC)
 
     @property
     def success(self) -> bool:

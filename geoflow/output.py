@@ -177,7 +177,7 @@ def _task_lines(frame: pd.DataFrame, session: Session, args: argparse.Namespace,
     names = ["stage", "task_id", "status", "attempts", "duration"]
     flat = [str(name) for name in frame.columns if str(name).startswith(("parameters.", "result."))]
     rows = _rows(frame, session.settings.secrets)
-    cells = [[_cell(row[name]) for name in (*names, *flat)] + [_cell(row["error"] or row["result"])] for row in rows]
+    cells = [[_cell(row[name]) for name in (*names, *flat)] + [_cell(row["error"] or row.get("result"))] for row in rows]
     yield from _table([*names, *flat, "error or result"], cells, width) if rows else ["There are no such tasks."]
 
 

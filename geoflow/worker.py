@@ -18,7 +18,7 @@ from geoflow import logs, transport, values
 from geoflow.contract import accepts_context, normalise
 from geoflow.errors import ContractViolationError, UnstorableValue
 from geoflow.executors.base import Chunk
-from geoflow.models import Call, Category, Failure, JobExecutionContext, TaskContext, TaskResult
+from geoflow.models import Call, Category, Failure, JobExecutionContext, TaskContext, TaskResult, TaskStatus
 from geoflow.retry import RetryPolicy, classify, lineage
 from geoflow.text import exact
 from geoflow.transport import Code, unpack
@@ -27,6 +27,7 @@ from geoflow.values import from_json, to_json
 # A chunk goes back with what is done when it has taken this long, so that one slow task delays few others.
 CHUNK_SECONDS = 0.25
 MAX_TASK_ID = 100
+_STATUSES = {str(status): status for status in TaskStatus}
 _ENGINE_FILES = (__file__, values.__file__, transport.__file__)
 # ru_maxrss is in bytes on macOS, in kilobytes elsewhere (getrusage(2)).
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
@@ -238,17 +239,10 @@ def checked_plan(made: Any, stage: int, task_types: tuple[str, ...]) -> list[tup
 def _run_finalize(call: Call, job_class: Any) -> str:
     given = from_json(call.parameters)
     results = [
-        TaskResult(
-            task_id=task_id,
-            task_type=task_type,
-            status=status,
-            result_data=result or {},
-            error_details=error,
-            timestamp=timestamp,
-        )
-        for task_id, task_type, status, result, error, timestamp in given.pop("task_results")
+        TaskResult(task_id, task_type, _STATUSES[status], result or {}, error, ended_at)
+        for task_id, task_type, status, result, error, ended_at in given.pop("task_results")
     ]
-    made = job_class.finalize_job(JobExecutionContext(**given, task_results=results))
+    made = job_class.finalize_job(JobExecutionContext.model_construct(**given, task_results=results))
     if not isinstance(made, dict):
         raise ContractViolationError(f"finalize_job must return a dict; it returned {_shown(made)}.")
     return to_json(made)

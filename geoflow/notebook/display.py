@@ -190,8 +190,8 @@ def _stages(view: JobView) -> str:
     shown, others = window(view.stages)
     rows = (
         (
-            f"{stage.number} {_line(stage.name, 60)}",
-            f"<code>{_line(stage.task_type, 60)}</code>",
+            f"{stage.number} {_line(stage.name, 40)}",
+            f"<code>{_line(stage.task_type, 40)}</code>",
             _text(parallelism(stage)),
             _state(stage.state),
             f'<div class="gf-tasks">{_counts(stage)}{strip(stage)}</div>' if stage.planned else "",
@@ -227,7 +227,7 @@ def job_text(view: JobView, width: int = 80) -> str:
         lines.append(ungrouped(view))
     lines += ["Result", *_block(view.result_preview)] if view.result_preview else []
     lines += [f"Next: {view.hint}"] if view.hint else []
-    plainly = (line for part in lines for line in plain(part).splitlines())
+    plainly = (line for part in lines for line in plain(part).expandtabs().splitlines())
     return "\n".join(fit(line, width) for line in plainly if line.strip())
 
 
@@ -281,7 +281,7 @@ def _details_text(group: ErrorGroup, width: int) -> list[str]:
 
 def _block(text: str | None) -> list[str]:
     """The last lines of *text*, set in."""
-    return ["    " + line.expandtabs() for line in plain(text or "").splitlines()[-_LINES:]]
+    return ["    " + line for line in plain(text or "").expandtabs().splitlines()[-_LINES:]]
 
 
 def _wrapped(text: str | None, width: int) -> list[str]:

@@ -70,7 +70,7 @@ class NewTask(NamedTuple):
 
 
 class TaskRow(NamedTuple):
-    """A task that waits to be sent to a slot."""
+    """A task that waits to be sent to a slot. ``attempt`` is the number of its last execution, 0 before the first."""
 
     key: int
     task_id: str
@@ -81,17 +81,6 @@ class TaskRow(NamedTuple):
     losses: int
     not_before: float | None
     parameters: str
-
-
-class ResultRow(NamedTuple):
-    """A task that has ended, as finalize is told of it."""
-
-    task_id: str
-    task_type: str
-    status: str
-    result: str | None
-    error: str | None
-    ended_at: float | None
 
 
 class FailedRow(NamedTuple):
@@ -206,8 +195,8 @@ class Store(Protocol):
     def results(self, stage: StageRow) -> Iterator[str]:
         """The results (JSON text) of the stage's completed tasks, in task order."""
 
-    def ended(self, job_key: int) -> Iterator[ResultRow]:
-        """The tasks of all current stages, in order, for finalize."""
+    def finalize_rows(self, job_key: int) -> str:
+        """The tasks of all current stages in order, for finalize: a JSON array of the fields of a `TaskResult`."""
 
     def failed(self, stage: StageRow) -> list[FailedRow]:
         """The stage's failed tasks, in task order."""

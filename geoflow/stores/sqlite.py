@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from geoflow.errors import DefinitionError, IllegalTransition, LeaseLost, SchemaTooNew, StoreBusy, StoreError
-from geoflow.models import Attempt, JobStatus, TaskStatus
-from geoflow.stores.base import FailedRow, JobRow, Lease, Move, NewJob, NewTask, ResultRow, StageRow, TaskRow
+from geoflow.models import Attempt, JobStatus, Outcome, TaskStatus
+from geoflow.stores.base import FailedRow, JobRow, Lease, Move, NewJob, NewTask, StageRow, TaskRow
 from geoflow.stores.ownership import Ownership
 from geoflow.transitions import job_after, task_after
 
@@ -64,10 +64,17 @@ _JOB_CHANGES = {
     "rerun": "started_at = NULL, ended_at = NULL, result = NULL, error = NULL, traceback = NULL, stage = 1,"
     " cancel_requested = 0, parameters = coalesce(:parameters, parameters)",
 }
+# An attempt's key is its task's, times this, plus its number; see `schema.sql`.
+ATTEMPTS_PER_TASK = 4096
+# Each bound column of an insert costs as much as the row itself: what most attempts do not have is left out.
+_INSERT_COMPLETED = (
+    "INSERT INTO attempt (attempt_key, outcome, started_at, ended_at, cpu, peak_memory, result, slot, pid, code)"
+    " VALUES (?, 'completed', ?, ?, ?, ?, ?, {slot:d}, {pid:d}, ?)"
+)
 _INSERT_ATTEMPT = (
-    "INSERT INTO attempt (task_key, attempt, outcome, started_at, ended_at, cpu, peak_memory, result, output, slot,"
+    "INSERT INTO attempt (attempt_key, outcome, started_at, ended_at, cpu, peak_memory, result, output, slot,"
     " pid, code, queued_at, backoff, error, error_type, error_category, retryable, traceback)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 
 
@@ -254,12 +261,7 @@ class SqliteStore:
 
     def plan(self, lease: Lease, stage: int, tasks: Sequence[NewTask], *, now: float) -> StageRow:
         with self._transaction(lease) as connection:
-            taken = self._taken(connection, lease.job_key, tasks)
-            if taken:
-                raise DefinitionError(
-                    f"Stage {stage} has the task id {taken[0]!r}, which an earlier stage of this job used: "
-                    "put the stage into the id."
-                )
+            self._refuse_repeated_ids(connection, lease.job_key, stage, tasks)
             (first_key,) = connection.execute("SELECT coalesce(max(task_key), 0) + 1 FROM task").fetchone()
             (stage_key,) = connection.execute(
                 "INSERT INTO stage (job_key, stage, first_key, task_count, planned_at) VALUES (?, ?, ?, ?, ?)"
@@ -267,30 +269,30 @@ class SqliteStore:
                 (lease.job_key, stage, first_key, len(tasks), now),
             ).fetchone()
             connection.executemany(
-                "INSERT INTO task (task_key, stage_key, task_index, task_id, task_type, parameters, metadata)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (
-                    (first_key + index, stage_key, index, task.task_id, task.task_type, task.parameters, task.metadata)
-                    for index, task in enumerate(tasks)
-                ),
+                "INSERT INTO task (task_key, stage_key, task_id, task_type, parameters, metadata)"
+                f" VALUES (?, {stage_key:d}, ?, ?, ?, ?)",
+                ((key, *task) for key, task in enumerate(tasks, first_key)),
             )
             connection.execute("UPDATE job SET stage = ? WHERE job_key = ?", (stage, lease.job_key))
         return StageRow(stage_key, stage, first_key, len(tasks), now)
 
-    def _taken(self, connection: sqlite3.Connection, job_key: int, tasks: Sequence[NewTask]) -> list[str]:
-        """The first of *tasks* whose id an earlier stage of the job has."""
-        earlier = connection.execute(
-            "SELECT stage_key FROM stage WHERE job_key = ? AND NOT superseded", (job_key,)
-        ).fetchall()
-        for (stage_key,) in earlier:
-            found = connection.execute(
-                "SELECT value FROM json_each(?) WHERE EXISTS"
-                " (SELECT 1 FROM task WHERE stage_key = ? AND task_id = value) LIMIT 1",
-                (json.dumps([task.task_id for task in tasks]), stage_key),
-            ).fetchone()
-            if found:
-                return [found[0]]
-        return []
+    def _refuse_repeated_ids(
+        self, connection: sqlite3.Connection, job_key: int, stage: int, tasks: Sequence[NewTask]
+    ) -> None:
+        seen = {task.task_id for task in tasks}
+        if len(seen) < len(tasks):
+            raise DefinitionError(f"Stage {stage} has two tasks with one id: give each task an id of its own.")
+        for earlier, first, count in connection.execute(
+            "SELECT stage, first_key, task_count FROM stage WHERE job_key = ? AND NOT superseded", (job_key,)
+        ).fetchall():
+            for (task_id,) in connection.execute(
+                "SELECT task_id FROM task WHERE task_key >= ? AND task_key < ?", (first, first + count)
+            ):
+                if task_id in seen:
+                    raise DefinitionError(
+                        f"Stage {stage} has the task id {task_id!r}, which stage {earlier} of this job has too: "
+                        "put the stage into the id."
+                    )
 
     def commit(self, lease: Lease, moves: Sequence[Move], attempts: Sequence[Attempt]) -> None:
         with self._transaction(lease) as connection:
@@ -299,7 +301,7 @@ class SqliteStore:
     def _move(self, connection: sqlite3.Connection, moves: Sequence[Move], attempts: Sequence[Attempt]) -> None:
         if attempts:
             try:
-                connection.executemany(_INSERT_ATTEMPT, map(_attempt_row, attempts))
+                _insert_attempts(connection, attempts)
             except sqlite3.IntegrityError as exc:
                 raise IllegalTransition(f"An attempt was reported twice; the second was not written ({exc}).") from exc
         for move in moves:
@@ -364,8 +366,8 @@ class SqliteStore:
         return [
             TaskRow(*row)
             for row in self._rows(
-                "SELECT task_key, task_id, task_index, task_type, attempt, retries, losses, not_before, parameters"
-                " FROM task WHERE task_key > ? AND task_key >= ? AND task_key < ? AND status = 'queued'"
+                f"SELECT task_key, task_id, task_key - {stage.first_key:d}, task_type, attempt, retries, losses, not_before,"
+                " parameters FROM task WHERE task_key > ? AND task_key >= ? AND task_key < ? AND status = 'queued'"
                 " ORDER BY task_key LIMIT ?",
                 after,
                 stage.first_key,
@@ -388,20 +390,24 @@ class SqliteStore:
 
     def results(self, stage: StageRow) -> Iterator[str]:
         for (result,) in self._stream(
-            "SELECT a.result FROM task t JOIN attempt a ON a.task_key = t.task_key AND a.attempt = t.attempt"
-            " WHERE t.task_key >= ? AND t.task_key < ? AND t.status = 'completed' ORDER BY t.task_key",
+            "SELECT a.result FROM task t JOIN attempt a ON a.attempt_key = (t.task_key << 12) + t.attempt WHERE t.task_key >= ? AND t.task_key < ? AND t.status = 'completed' ORDER BY t.task_key",
             stage.first_key,
             stage.end_key,
         ):
             yield result
 
-    def ended(self, job_key: int) -> Iterator[ResultRow]:
-        for row in self._stream(
-            "SELECT task_id, task_type, status, result, error, ended_at FROM tasks"
-            " WHERE job_key = ? AND NOT superseded ORDER BY task_key",
-            job_key,
-        ):
-            yield ResultRow(*row)
+    def finalize_rows(self, job_key: int) -> str:
+        with self.reading() as connection:
+            (rows,) = connection.execute(
+                "SELECT json_group_array(json_array(task_id, task_type, status, json(result), error, ended_at)) FROM"
+                " (SELECT t.task_id, t.task_type, t.status, iif(t.status = 'completed', a.result, NULL) AS result,"
+                " iif(t.status = 'completed', NULL, a.error) AS error, a.ended_at FROM stage s"
+                " JOIN task t ON t.task_key >= s.first_key AND t.task_key < s.first_key + s.task_count"
+                " LEFT JOIN attempt a ON a.attempt_key = (t.task_key << 12) + t.attempt"
+                " WHERE s.job_key = ? AND NOT s.superseded ORDER BY t.task_key)",
+                (job_key,),
+            ).fetchone()
+        return str(rows)
 
     def failed(self, stage: StageRow) -> list[FailedRow]:
         return [
@@ -440,10 +446,22 @@ def _job_row(row: Sequence[Any]) -> JobRow:
     return found._replace(status=JobStatus(found.status))
 
 
-def _attempt_row(attempt: Attempt) -> tuple[Any, ...]:
-    key, number, outcome, started, ended, cpu, memory, result, failure, *rest = attempt
-    told = failure or (None, None, None, None, None)
-    return (key, number, outcome, started, ended, cpu, memory, result, *rest, *told)
+def _insert_attempts(connection: sqlite3.Connection, attempts: Sequence[Attempt]) -> None:
+    plain: dict[tuple[int, int], list[tuple[Any, ...]]] = {}
+    others: list[tuple[Any, ...]] = []
+    for task_key, number, outcome, started, ended, cpu, memory, result, failure, *rest in attempts:
+        output, slot, pid, code, queued_at, _ = rest
+        if number >= ATTEMPTS_PER_TASK:
+            raise StoreError(f"A task has run {ATTEMPTS_PER_TASK - 1} times, which is all that the store can count.")
+        key = task_key * ATTEMPTS_PER_TASK + number
+        if outcome == Outcome.COMPLETED and output is None and queued_at is None and slot is not None:
+            plain.setdefault((slot, pid or 0), []).append((key, started, ended, cpu, memory, result, code))
+        else:
+            told = failure or (None, None, None, None, None)
+            others.append((key, outcome, started, ended, cpu, memory, result, *rest, *told))
+    for (slot, pid), found in plain.items():
+        connection.executemany(_INSERT_COMPLETED.format(slot=slot, pid=pid), found)
+    connection.executemany(_INSERT_ATTEMPT, others)
 
 
 def _ranges(keys: Sequence[int]) -> Iterator[tuple[int, int]]:

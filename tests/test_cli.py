@@ -1,0 +1,599 @@
+"""The command line: what is typed, what it prints, its exit codes. Real jobs, in this process where that will do."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+import pytest
+from conftest import OpenSession
+
+from geoflow.cli import main
+from geoflow.notebook.words import columns
+from geoflow.stores.base import NewJob
+
+JOBS = Path(__file__).with_name("jobs.py")
+
+
+class Typed(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        return json.loads(self.out)
+
+
+Type = Callable[..., Typed]
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An empty folder to type in; retries at once. What job files are imported from is forgotten afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GEOFLOW_BASE_DELAY", "0")
+    monkeypatch.setenv("COLUMNS", "80")
+    path, modules = list(sys.path), set(sys.modules)
+    yield
+    sys.path[:] = path
+    for name in set(sys.modules) - modules:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def geoflow(capfd: pytest.CaptureFixture[str]) -> Type:
+    """Type a command here; jobs run in this process."""
+
+    def typed(*words: str) -> Typed:
+        capfd.readouterr()
+        drives = any(word in ("run", "resume", "retry", "refinalize") for word in words)
+        code = main([*words, *(("--workers", "0") if drives and "--workers" not in words else ())])
+        return Typed(code, *capfd.readouterr())
+
+    return typed
+
+
+def start(*words: str) -> subprocess.Popen[str]:
+    """Type a command in a process of its own."""
+    command = [sys.executable, "-m", "geoflow", *words]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def acts(*tasks: dict[str, Any], **more: Any) -> tuple[str, ...]:
+    """A run of tasks that do as they are told."""
+    return ("run", f"{JOBS}:acts", f"tasks={json.dumps(tasks)}", *(f"{name}={value}" for name, value in more.items()))
+
+
+JOB_FILE = """
+from geoflow.contract import job_id_for
+{before}
+class Named:
+    job_type = "named"
+    description = "A job that a test names."
+    stages = [{{"number": 1, "name": "work", "task_type": "work"}}]
+
+    @staticmethod
+    def validate_job_parameters(params):
+        return {validated}
+
+    @staticmethod
+    def generate_job_id(params):
+        return params.get("id") or job_id_for("named", params)
+
+    @staticmethod
+    def create_tasks_for_stage(stage, job_params, job_id, previous_results=None):
+        numbers = range(job_params.get("n", 1))
+        return [{{"task_id": f"t{{i}}", "task_type": "work", "parameters": {{"i": i}}}} for i in numbers]
+
+    @staticmethod
+    def finalize_job(context=None):
+        return {result}
+
+{handler}
+ALL_JOBS, ALL_HANDLERS = {{"named": Named}}, {{"work": work}}
+"""
+
+
+def job_file(
+    name: str,
+    *,
+    before: str = "",
+    validated: str = "params",
+    result: str = '{"done": True}',
+    handler: str = 'def work(params):\n    return {"success": True}',
+) -> str:
+    Path(name).write_text(JOB_FILE.format(before=before, validated=validated, result=result, handler=handler))
+    return name
+
+
+# Running
+
+
+def test_a_built_in_job_runs_and_its_result_is_shown_in_80_columns(geoflow: Type) -> None:
+    typed = geoflow("run", "hello_world", "n=20", "message=" + "wide " * 40)
+    assert typed.code == 0
+    assert "completed" in typed.out
+    assert '"greetings": 20' in typed.out
+    assert "more lines; --json prints all." in typed.out
+    assert max(sum(map(columns, line)) for line in typed.out.splitlines()) <= 80
+    assert typed.err == ""
+
+
+def test_values_are_json_where_they_can_be_and_text_where_not(geoflow: Type) -> None:
+    typed = geoflow(*acts(), 'text={"', "flag=true", 'quoted="3"', "nan=NaN", "equal=a=b", "empty=", "--json")
+    found = typed.document["parameters"]
+    assert found == {
+        "tasks": [], "text": '{"', "flag": True, "quoted": "3", "nan": "NaN", "equal": "a=b", "empty": ""
+    }  # fmt: skip
+
+
+def test_parameters_come_from_a_file_or_the_input_and_words_overrule_them(
+    geoflow: Type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("p.json").write_text('{"n": 2, "message": "from the file"}')
+    typed = geoflow("run", "hello_world", "n=1", "--params", "p.json", "--json")
+    assert typed.document["parameters"] == {"n": 1, "message": "from the file", "failure_rate": 0.0}
+    with Path("p.json").open() as file:
+        monkeypatch.setattr("sys.stdin", file)
+        assert geoflow("run", "hello_world", "--params", "-", "--json").document["parameters"]["n"] == 2
+
+
+def test_common_options_stand_before_the_verb_or_after_it_and_words_between_options(geoflow: Type) -> None:
+    geoflow("--store", "a.db", "run", "--json", "hello_world", "n=1", "--on-existing", "raise", "message=between")
+    before, after = geoflow("--store", "a.db", "--json", "status"), geoflow("status", "--json", "--store", "a.db")
+    assert before.document == {**after.document}
+    assert before.document["parameters"]["message"] == "between"
+    assert not Path("geoflow.db").exists()
+
+
+def test_a_job_is_one_json_document_whatever_its_handlers_print(geoflow: Type) -> None:
+    typed = geoflow(*acts({"do": "say", "value": "loud"}), "--json")
+    found = typed.document
+    assert (found["status"], found["duration"] > 0, len(found["job_id"])) == ("completed", True, 64)
+    assert datetime.fromisoformat(found["ended_at"]) >= datetime.fromisoformat(found["created_at"])
+    assert found["receipt"]["status"] == "created"
+    assert [(stage["stage_name"], stage["completed"]) for stage in found["stages"]] == [("act", 1)]
+    assert "loud" in typed.err
+    assert "from native code" in typed.err
+
+
+def test_the_exit_code_tells_a_failed_job_and_one_that_completed_with_errors(geoflow: Type) -> None:
+    failed = geoflow(*acts({"do": "raise", "value": "ValueError"}, {}))
+    assert failed.code == 1
+    assert "a ValueError on purpose" in failed.out
+    job_id = geoflow("status", "--json").document["job_id"][:8]
+    assert f"Next: geoflow errors {job_id} " in failed.out
+    assert f"Next: geoflow retry {job_id} --load {JOBS} " in failed.out
+    with_errors = geoflow(*acts({}, finalize="raise"))
+    assert with_errors.code == 3
+    assert "completed with errors" in with_errors.out
+    assert "Next: geoflow refinalize" in with_errors.out
+    assert geoflow("status").code == 0
+
+
+def test_S9_a_job_that_exists_is_shown_and_said_to_exist(geoflow: Type) -> None:
+    first = geoflow("run", "hello_world", "n=1", "--json").document
+    again = geoflow("run", "hello_world", "n=1")
+    assert again.code == 0
+    assert "was submitted before, and is completed" in again.out
+    assert "--on-existing rerun" in again.out
+    found = geoflow("run", "hello_world", "n=1", "--json").document
+    assert (found["receipt"]["status"], found["ended_at"]) == ("already_exists", first["ended_at"])
+
+
+def test_S10_on_existing_decides_what_happens_to_a_job_that_exists(geoflow: Type) -> None:
+    first = geoflow("run", "hello_world", "n=1", "--json").document
+    refused = geoflow("run", "hello_world", "n=1", "--on-existing", "raise")
+    assert refused.code == 2
+    assert "exists and is completed" in refused.err
+    again = geoflow("run", "hello_world", "n=1", "--on-existing", "rerun", "--json").document
+    assert again["started_at"] > first["ended_at"]
+
+
+def test_a_module_is_found_in_the_folder_where_the_command_is_typed(geoflow: Type) -> None:
+    Path("parcels").mkdir()
+    Path("parcels/__init__.py").touch()
+    job_file("parcels/typed.py", result="None")
+    typed = geoflow("run", "parcels.typed")
+    assert typed.code == 3
+    assert "--load parcels.typed" in typed.out  # its path alone would lose the package
+
+
+# Bad input: a message, exit code 2, and no store
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["run", "hello_wrold"], ["Did you mean 'hello_world'?", "list_container_contents"]),
+        (["run", "hello_world", "n=0", "failure_rate=7"], ["- n: ", "- failure_rate: "]),
+        (["run", "hello_world", "n=abc"], ["- n: ", "'abc'"]),
+        (["run", "hello_world", "n", "m"], ["'n' is not a parameter: write name=value", "'m' is not a parameter"]),
+        (["run", "hello_world", "n=1", "n=2"], ["'n' is given twice"]),
+        (["run", "hello_world", "--n=3"], ["a parameter has no dashes: n=3"]),
+        (["run", "hello_world", "--params", "gone.json"], ["gone.json cannot be read: No such file"]),
+        (["run", "hello_world", "--workers", "-1"], ["'-1' is not a whole number"]),
+        (["run"], ["the following arguments are required: JOB_TYPE"]),
+        (["run", "gone.py"], ["There is no file", "gone.py"]),
+        (["run", "gone.away"], ["There is no module 'gone.away'"]),
+        (["rum", "hello_world"], ["invalid choice: 'rum'", "'run'"]),
+        (["jobs"], ["There is no store geoflow.db yet"]),
+        (["resume", "--load", "x.py"], ["There is no store geoflow.db yet"]),
+    ],
+)
+def test_S7_what_cannot_be_done_is_one_message_and_leaves_no_store(
+    geoflow: Type, words: list[str], said: list[str], tmp_path: Path
+) -> None:
+    typed = geoflow(*words)
+    assert (typed.code, typed.out) == (2, "")
+    assert typed.err.startswith("geoflow: error: ")
+    assert all(part in typed.err for part in said), typed.err
+    assert "Traceback" not in typed.err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("[1]", "holds a JSON list: --params needs an object"), ("{", "does not hold JSON: "), ("[" * 9999, "JSON: ")],
+)
+def test_a_parameter_file_that_holds_no_object_is_refused(geoflow: Type, text: str, said: str) -> None:
+    Path("p.json").write_text(text)
+    typed = geoflow("run", "hello_world", "--params", "p.json")
+    assert typed.code == 2
+    assert f"p.json {said}" in typed.err or said in typed.err
+    assert not Path("geoflow.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"handler": "work = lambda params: {}"}, "is a lambda: write it as a def"),
+        (
+            {
+                "before": "LOG = open(__file__)\n\ndef make():\n    log = open(__file__)\n"
+                "    def inner(params):\n        return {'success': bool(log)}\n    return inner",
+                "handler": "work = make()",
+            },
+            "uses the open file 'log': pass its path",
+        ),
+        ({"handler": "def work(a, b, c): ..."}, "must be callable as handler(params)"),
+        ({"validated": "params['depth']"}, "KeyError: 'depth' (validate_job_parameters in "),
+        ({"validated": "None"}, "must return a dict; it returned NoneType"),
+        ({"validated": "{'id': 'short'}"}, "generate_job_id must return 64 lower-case hex digits"),
+    ],
+)
+def test_S5_a_job_file_that_breaks_the_contract_is_refused_and_leaves_no_store(
+    geoflow: Type, options: dict[str, str], said: str, request: pytest.FixtureRequest
+) -> None:
+    typed = geoflow("run", job_file(f"broken_{abs(hash(said))}.py", **options))
+    assert (typed.code, typed.out) == (2, "")
+    assert said in typed.err
+    assert "Traceback" not in typed.err
+    assert not Path("geoflow.db").exists()
+
+
+def test_a_job_file_that_does_not_import_shows_its_own_traceback_and_none_of_ours(geoflow: Type) -> None:
+    Path("own_module.py").write_text("def area():\n    return 1 / 0\n")
+    typed = geoflow("run", job_file("does_not_import.py", before="import own_module\nown_module.area()"))
+    assert typed.code == 2
+    frames = [line for line in typed.err.splitlines() if line.lstrip().startswith("File ")]
+    assert [Path(frame.split('"')[1]).name for frame in frames] == ["does_not_import.py", "own_module.py"]
+    assert "ZeroDivisionError: division by zero" in typed.err
+    assert "could not be imported" in typed.err
+
+
+def test_our_own_traceback_is_shown_with_debug_alone(geoflow: Type) -> None:
+    typed = geoflow("--debug", "run", "hello_world", "n=abc")
+    assert typed.code == 2
+    assert "Traceback (most recent call last)" in typed.err
+    assert typed.err.rstrip().splitlines()[-2].startswith("geoflow: error: hello_world refuses")
+
+
+def test_a_missing_folder_is_not_made_for_a_store(geoflow: Type, tmp_path: Path) -> None:
+    typed = geoflow("run", "hello_world", "--store", "gone/work.db")
+    assert (typed.code, typed.out) == (2, "")
+    assert "gone does not exist. Make it first." in typed.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_that_is_no_store_is_refused_and_not_touched(geoflow: Type) -> None:
+    Path("notes.txt").write_text("dear diary " * 50)
+    newer = sqlite3.connect("newer.db")
+    newer.execute("PRAGMA user_version = 99")
+    newer.close()
+    for name, said in (("notes.txt", "is not a SQLite file"), ("newer.db", "was written by a newer geoflow")):
+        before = Path(name).read_bytes()
+        for words in (("run", "hello_world"), ("jobs",), ("resume",)):
+            typed = geoflow(*words, "--store", name)
+            assert (typed.code, typed.out) == (2, "")
+            assert said in typed.err
+        assert Path(name).read_bytes() == before
+
+
+def test_a_job_id_must_be_known_and_tell_one_job_from_the_others(geoflow: Type) -> None:
+    file = job_file("ambiguous.py")
+    ids = ["ab" + "0" * 62, "ab" + "1" * 62]
+    for job_id in ids:
+        assert geoflow("run", file, f'id="{job_id}"').code == 0
+    unknown, several = geoflow("status", "ffff"), geoflow("tasks", "AB", "--json")
+    assert (unknown.code, several.code, several.out) == (2, 2, "")
+    assert "No job in geoflow.db has an id that begins with 'ffff'" in unknown.err
+    assert all(job_id[:12] in several.err for job_id in ids)
+    assert geoflow("status", "ab1", "--json").document["job_id"] == ids[1]
+
+
+# Looking
+
+
+def test_jobs_lists_every_job_and_status_shows_the_latest(geoflow: Type) -> None:
+    assert "There are no jobs" in geoflow("run", "hello_world", "n=0").out + geoflow("jobs").err.replace(
+        "There is no store", "There are no jobs"
+    )
+    for n in (1, 2):
+        geoflow("run", "hello_world", f"n={n}")
+    listed = geoflow("jobs", "--json").document
+    assert [(job["status"], job["parameters"]["n"], job["tasks"]) for job in listed] == [
+        ("completed", 1, 2),
+        ("completed", 2, 4),
+    ]
+    assert all(datetime.fromisoformat(job["created_at"]).tzinfo for job in listed)
+    assert all(isinstance(job["duration"], float) for job in listed)
+    lines = geoflow("jobs").out.splitlines()
+    assert [job["job_id"][:8] in line for job, line in zip(reversed(listed), lines, strict=True)] == [True, True]
+    assert geoflow("status", "--json").document["job_id"] == listed[1]["job_id"]
+
+
+def test_tasks_are_told_by_state_number_and_flat_columns(geoflow: Type) -> None:
+    geoflow(*acts({"value": 7}, {"do": "fail", "value": {"retryable": False}}, {"value": 9}))
+    everything = geoflow("tasks", "--json").document
+    assert [(task["task_id"], task["status"]) for task in everything] == [
+        ("s1-t0", "completed"),
+        ("s1-t1", "failed"),
+        ("s1-t2", "completed"),
+    ]
+    assert everything[0]["result"]["result"]["value"] == 7
+    assert everything[1]["result"] is None
+    assert [task["task_id"] for task in geoflow("tasks", "--state", "failed", "--json").document] == ["s1-t1"]
+    assert len(geoflow("tasks", "--limit", "2", "--json").document) == 2
+    flat = geoflow("tasks", "--flat", "--json").document
+    assert (flat[0]["parameters.value"], flat[0]["result.value"], flat[1]["parameters.do"]) == (7, 7, "fail")
+    shown = geoflow("tasks").out.splitlines()
+    assert len(shown) == 4
+    assert "it said no" in shown[2]
+    assert max(map(len, shown)) <= 80
+    assert "There are no such tasks." in geoflow("tasks", "--state", "queued").out
+
+
+def test_flat_columns_that_have_no_room_are_named(geoflow: Type) -> None:
+    geoflow(*acts({f"parameter_number_{n}": n for n in range(9)}))
+    shown = geoflow("tasks", "--flat").out.splitlines()
+    assert max(map(len, shown)) <= 80
+    assert "parameters.parameter_number_0" in shown[0]
+    assert shown[-1].startswith("No room for parameters.parameter_number_")
+
+
+def test_errors_are_grouped_and_show_the_last_of_each_kind(geoflow: Type) -> None:
+    geoflow(*acts(*[{"do": "raise", "value": "ValueError"}] * 8, {"do": "raise", "value": "OSError"}))
+    typed = geoflow("errors")
+    assert typed.code == 0
+    assert "8 failed attempts of 8 tasks in stage 1: ValueError (permanent, not retryable)" in typed.out
+    assert "4 failed attempts of 1 task in stage 1: OSError (transient, retryable)" in typed.out
+    assert "the last: task s1-t8, attempt 4, at " in typed.out
+    assert "and 2 more" in typed.out
+    assert "Traceback" not in typed.out
+    assert "File " in geoflow("errors", "--traceback").out
+    assert max(map(len, typed.out.splitlines()[:-1])) <= 80
+    attempts = geoflow("errors", "--json").document
+    assert len(attempts) == 12
+    assert {attempt["outcome"] for attempt in attempts} == {"failed"}
+    assert attempts[-1]["traceback"].rstrip().endswith("OSError: a OSError on purpose")
+
+
+def test_errors_tell_of_a_plan_that_failed_with_its_traceback(geoflow: Type) -> None:
+    assert geoflow(*acts({}, plan="raise")).code == 1
+    typed = geoflow("errors", "--traceback")
+    assert "could not be planned: RuntimeError: on purpose" in " ".join(typed.out.split())
+    assert "in _misbehave" in typed.out
+    assert geoflow("errors", "--json").document == []
+
+
+def test_S44_secrets_are_masked_wherever_they_are_shown(geoflow: Type) -> None:
+    secret = "hunter2" * 3
+    handler = "def work(params):\n    raise ValueError('cannot reach db://me:' + 'hunter2' * 3 + '@host')"
+    file = job_file("secretive.py", handler=handler, result=f"{{'token': {secret!r}}}")
+    shown = [geoflow("run", file, f"password={secret}"), geoflow("run", file, f"password={secret}", "--json")]
+    shown += [geoflow(verb, *more) for verb in ("jobs", "status", "tasks", "errors") for more in ((), ("--json",))]
+    shown += [geoflow("errors", "--traceback"), geoflow("tasks", "--flat")]
+    assert [secret in typed.out + typed.err for typed in shown] == [False] * len(shown)
+    assert json.loads(shown[1].out)["parameters"] == {"password": "***"}
+
+
+def test_S45_control_characters_do_not_reach_a_terminal(geoflow: Type) -> None:
+    evil = "\x1b]0;title\x07\x1b[2Jgone\x9b31m\r\u202e"
+    handler = f"def work(params):\n    raise ValueError({evil!r})"
+    shown = [geoflow("run", job_file("evil_text.py", handler=handler), f"name={evil}")]
+    shown += [geoflow(*words) for words in (("status",), ("tasks",), ("errors", "--traceback"), ("status", evil))]
+    shown.append(geoflow("run", evil))
+    for typed in shown:
+        assert not set(typed.out + typed.err) & set("\x1b\x07\x9b\r\u202e")
+    assert "gone" in shown[1].out
+
+
+# Taking jobs further
+
+
+def test_retry_runs_the_failed_tasks_with_mended_code(geoflow: Type) -> None:
+    file = job_file("mended.py", handler="def work(params):\n    raise ValueError('not yet')")
+    assert geoflow("run", file, "n=3").code == 1
+    job_id = geoflow("status", "--json").document["job_id"]
+    sys.modules.pop("mended")
+    job_file(file)
+    typed = geoflow("retry", job_id[:6], "--load", file)
+    assert typed.code == 0
+    assert '"done": true' in typed.out
+
+
+def test_refinalize_runs_finalize_alone(geoflow: Type) -> None:
+    file = job_file("finalized.py", result="None")
+    assert geoflow("run", file).code == 3
+    job_id = geoflow("status", "--json").document["job_id"][:8]
+    sys.modules.pop("finalized")
+    job_file(file)
+    typed = geoflow("refinalize", job_id, "--load", file, "--json")
+    assert (typed.code, typed.document["result"]) == (0, {"done": True})
+    assert [task["attempts"] for task in geoflow("tasks", "--json").document] == [1]
+
+
+def test_S43_nothing_that_a_store_names_is_executed(geoflow: Type, open_session: OpenSession, tmp_path: Path) -> None:
+    file = tmp_path / "of_the_store.py"
+    file.write_text(f"open({str(tmp_path / 'executed')!r}, 'w').close()\n")
+    stages = '[{"number": 1, "name": "work", "task_type": "work"}]'
+    with open_session(tmp_path / "geoflow.db", workers=0) as session:
+        for digit, job_type in (("a", str(file)), ("b", "of_the_store"), ("c", "of_the_store.x")):
+            session.store.create(NewJob(digit * 64, job_type, stages, "{}", 0.0, str(file)))
+        session.store.create(NewJob("d" * 64, "hello_world", stages, "{}", 0.0, str(file)))
+    for words in (("resume", "aaaa"), ("retry", "bbbb"), ("refinalize", "cccc"), ("resume", "dddd"), ("resume",)):
+        typed = geoflow(*words)
+        assert typed.code == (2 if len(words) == 2 else 1)
+        if len(words) == 2:
+            assert f"Type: geoflow {words[0]} {words[1][0] * 8} --load {file}" in typed.err
+    assert not (tmp_path / "executed").exists()
+    assert [job["status"] for job in geoflow("jobs", "--json").document] == ["queued"] * 4
+
+
+def test_resume_goes_on_with_every_interrupted_job_whose_code_is_here(geoflow: Type, open_session: OpenSession) -> None:
+    file = job_file("waiting.py")
+    stages = '[{"number": 1, "name": "work", "task_type": "work"}]'
+    with open_session("geoflow.db", workers=0) as session:
+        session.submit("hello_world", n=1).wait()
+        for digit in "ab":
+            session.store.create(NewJob(digit * 64, "named", stages, "{}", 0.0, str(Path(file).absolute())))
+        greetings = session.store.jobs()[0].stages
+        parameters = '{"n": 2, "message": "Hello", "failure_rate": 0.0}'
+        session.store.create(NewJob("c" * 64, "hello_world", greetings, parameters, 0.0))
+    without = geoflow("resume")
+    assert without.code == 1
+    assert all(f"geoflow resume {digit * 8} --load" in without.err for digit in "ab")
+    assert [job["status"] for job in geoflow("jobs", "--json").document] == [
+        "completed",
+        "queued",
+        "queued",
+        "completed",
+    ]
+    loaded = geoflow("resume", "--load", file, "--json")
+    assert loaded.code == 0
+    assert [(job["job_id"][0], job["status"]) for job in loaded.document] == [("a", "completed"), ("b", "completed")]
+    assert geoflow("resume").out == "No job is interrupted.\n"
+
+
+def test_S38_cancel_ends_a_job_that_waits_and_leaves_one_that_has_ended(
+    geoflow: Type, open_session: OpenSession
+) -> None:
+    with open_session("geoflow.db", workers=0) as session:
+        session.store.create(NewJob("a" * 64, "gone", '[{"number": 1, "name": "w", "task_type": "w"}]', "{}", 0.0))
+    cancelled = geoflow("cancel", "aaaa", "--json")
+    assert (cancelled.code, cancelled.document["status"]) == (0, "cancelled")
+    geoflow("run", "hello_world", "n=1")
+    job_id = geoflow("status", "--json").document["job_id"]
+    assert geoflow("cancel", job_id).code == 1
+    assert geoflow("status", "--json").document["status"] == "completed"
+
+
+# Processes of their own: signals, pipes, imports
+
+
+def long_job(*more: str) -> tuple[str, ...]:
+    """A run of one quick task and three that take a minute, which tell in a file that they began."""
+    tasks = [{}, *[{"do": "sleep", "value": 60, "trace": str(Path("began").absolute())}] * 3]
+    return (*acts(*tasks), "--workers", "2", *more)
+
+
+def wait_for_began(process: subprocess.Popen[str]) -> set[int]:
+    """The processes of a long job, once two tasks run."""
+    began = Path("began")
+    while not (began.exists() and len(began.read_text().splitlines()) >= 2):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.05)
+            pytest.fail(str(process.communicate()))
+    return {child.pid for child in psutil.Process(process.pid).children(recursive=True)}
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_S38_a_signal_puts_the_job_back_and_ends_the_workers(geoflow: Type, number: signal.Signals, code: int) -> None:
+    process = start(*long_job())
+    workers = wait_for_began(process)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, out) == (code, "")
+    found = geoflow("status", "--json").document
+    job_id = found["job_id"][:8]
+    assert err == (f"geoflow: interrupted. Job {job_id} was put back.\nNext: geoflow resume {job_id} --load {JOBS}\n")
+    assert (found["status"], found["state"], found["driver"]) == ("queued", "interrupted", None)
+    assert [(task["status"], task["retries"]) for task in geoflow("tasks", "--json").document] == [
+        ("completed", 0), ("queued", 0), ("queued", 0), ("queued", 0)
+    ]  # fmt: skip
+    psutil.wait_procs([psutil.Process(pid) for pid in workers if psutil.pid_exists(pid)], timeout=5)
+    assert not [pid for pid in workers if psutil.pid_exists(pid)]
+
+
+def test_S38_cancel_ends_a_job_that_another_process_drives(geoflow: Type) -> None:
+    process = start(*long_job("--json"))
+    wait_for_began(process)
+    job = geoflow("status", "--json").document
+    assert job["driver"].startswith(f"process {process.pid}")
+    busy = geoflow("retry", job["job_id"], "--load", str(JOBS))
+    assert busy.code == 2
+    assert f"is driven by process {process.pid}" in busy.err
+    cancelled = geoflow("cancel", job["job_id"])
+    out, _ = process.communicate(timeout=20)
+    assert (cancelled.code, process.returncode) == (0, 1)
+    assert json.loads(out)["status"] == "cancelled"
+
+
+def test_a_pipe_that_is_closed_early_is_silent(geoflow: Type) -> None:
+    geoflow("run", "hello_world", "n=1000")
+    process = start("tasks")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert "task_id" in process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert process.wait(timeout=20) == 141
+
+
+def test_help_imports_nothing_heavy_and_run_no_dataframes() -> None:
+    heavy = {"pandas", "numpy", "duckdb", "IPython", "rich", "ipywidgets", "sqlite_utils"}
+    ours = {"pydantic", "cloudpickle", "geoflow.session"}
+    for words, unwanted in (
+        (["--help"], heavy | ours),
+        (["run", "--n"], heavy | ours),
+        (["run", "hello_world", "n=1"], heavy),
+    ):
+        script = (
+            "import sys; from geoflow.cli import main\nif __name__ == '__main__':\n"
+            f"    main({words!r}); sys.exit(' '.join({unwanted!r} & set(sys.modules)) or 0)"
+        )
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+def test_the_module_and_the_installed_command_are_the_same() -> None:
+    command = Path(sys.executable).with_name("geoflow")
+    for words in ([sys.executable, "-m", "geoflow"], *([[str(command)]] if command.exists() else [])):
+        done = subprocess.run([*words, "--version"], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (0, "geoflow 0.1.0\n")
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert "exit codes:" in done.stdout
