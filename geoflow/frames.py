@@ -42,26 +42,112 @@ if TYPE_CHECKING:
 
 MOST_FLAT_COLUMNS = 1_000
 
-_JOBS = (
-    "job_id job_type status stage total_stages parameters result error created_at started_at ended_at duration "
-    "tasks completed failed traceback source"
-).split()
-_STAGES = (
-    "job_id stage stage_name task_type parallelism tasks queued processing completed failed cancelled "
-    "planned_at started_at ended_at duration"
-).split()
-_TASKS = (
-    "job_id task_id stage stage_name task_index task_type status attempts retries parameters result "
-    "error error_type error_category created_at started_at ended_at duration code metadata not_before"
-).split()
-_ATTEMPTS = (
-    "job_id task_id stage attempt outcome error error_type error_category retryable traceback output slot pid "
-    "queued_at started_at ended_at duration cpu peak_memory stage_name task_index task_type backoff code superseded"
-).split()
-_LOGS = (
-    "time level logger message job_id job_type stage task_id task_type attempt correlation_id operation "
-    "error_type error_message error_category retryable duration_ms traceback"
-).split()
+_JOBS = [
+    "job_id",
+    "job_type",
+    "status",
+    "stage",
+    "total_stages",
+    "parameters",
+    "result",
+    "error",
+    "created_at",
+    "started_at",
+    "ended_at",
+    "duration",
+    "tasks",
+    "completed",
+    "failed",
+    "traceback",
+    "source",
+]
+_STAGES = [
+    "job_id",
+    "stage",
+    "stage_name",
+    "task_type",
+    "parallelism",
+    "tasks",
+    "queued",
+    "processing",
+    "completed",
+    "failed",
+    "cancelled",
+    "planned_at",
+    "started_at",
+    "ended_at",
+    "duration",
+]
+_TASKS = [
+    "job_id",
+    "task_id",
+    "stage",
+    "stage_name",
+    "task_index",
+    "task_type",
+    "status",
+    "attempts",
+    "retries",
+    "parameters",
+    "result",
+    "error",
+    "error_type",
+    "error_category",
+    "created_at",
+    "started_at",
+    "ended_at",
+    "duration",
+    "code",
+    "metadata",
+    "not_before",
+]
+_ATTEMPTS = [
+    "job_id",
+    "task_id",
+    "stage",
+    "attempt",
+    "outcome",
+    "error",
+    "error_type",
+    "error_category",
+    "retryable",
+    "traceback",
+    "output",
+    "slot",
+    "pid",
+    "queued_at",
+    "started_at",
+    "ended_at",
+    "duration",
+    "cpu",
+    "peak_memory",
+    "stage_name",
+    "task_index",
+    "task_type",
+    "backoff",
+    "code",
+    "superseded",
+]
+_LOGS = [
+    "time",
+    "level",
+    "logger",
+    "message",
+    "job_id",
+    "job_type",
+    "stage",
+    "task_id",
+    "task_type",
+    "attempt",
+    "correlation_id",
+    "operation",
+    "error_type",
+    "error_message",
+    "error_category",
+    "retryable",
+    "duration_ms",
+    "traceback",
+]
 
 # How a column is read, and which dtype it gets; what is not here is text.
 Kind: TypeAlias = str | type[StrEnum]
@@ -72,7 +158,7 @@ _KINDS: dict[str, Kind] = {
         "time": "time created_at planned_at queued_at started_at ended_at not_before",
         "span": "duration cpu backoff",
         "count": "stage total_stages tasks queued processing completed failed cancelled task_index attempts retries "
-        "attempt task_key recorded",
+        "attempt task_key place recorded",
         "number": "slot pid peak_memory",
         "flag": "retryable",
         "bool": "superseded",
@@ -85,6 +171,7 @@ _LOG_KINDS = _KINDS | {"stage": "number", "attempt": "number", "error_category":
 _LOG_TYPES: dict[Kind, tuple[type, ...]] = {"text": (str,), "number": (int,), "real": (int, float), "flag": (bool,)}
 
 _NOTHING = -(2**63)  # NumPy's NaT is this number
+_MOST_ATTEMPTS = 1 << 20  # of one task; a task's key and an attempt's number are one number, which costs less to read
 _CHUNK = 2_000  # rows that are read at a time: few enough for the processor's caches
 
 
@@ -140,11 +227,11 @@ def tasks(store: Store, job_id: str | None = None, *, flat: bool = False, histor
         names |= {"attempts": "attempt", "parameters": "parameters", "metadata": "metadata", "not_before": "not_before"}
         columns = _read(connection, "task", names, "task_key BETWEEN ? AND ?", chunks)
         # Read apart from the tasks and put beside them here, which costs half of what a join does.
-        names = {name: name for name in ("task_key", "attempt", "result", "error", "error_type", "error_category")}
-        names |= {"started_at": "started_at", "ended_at": "ended_at", "code": "code"}
+        names = {name: name for name in ("result", "error", "error_type", "error_category", "started_at", "ended_at")}
+        names |= {"code": "code", "place": f"task_key * {_MOST_ATTEMPTS} + attempt"}
         tried = _read(connection, "attempt", names, "task_key BETWEEN ? AND ?", chunks)
         keys = _keys(chunks)
-        columns |= _of_plans(plans, keys) | _current(keys, columns["attempts"], tried)
+        columns |= _of_plans(plans, keys) | _beside(keys * _MOST_ATTEMPTS + columns["attempts"], tried)
         wanted = [*_TASKS, "superseded"] if history else _TASKS
         if not flat:
             return _frame(wanted, columns)
@@ -340,14 +427,15 @@ def _of_plans(plans: Sequence[_Plan], keys: Raw) -> dict[str, Raw]:
     return {name: raw[which] for name, raw in columns.items()} | {"task_index": keys - firsts[which]}
 
 
-def _current(keys: Raw, numbers: Raw, tried: Mapping[str, Raw]) -> dict[str, Raw]:
-    """For tasks with *keys*, what *tried* says of the attempt with the number that they have come to, if anything."""
+def _beside(places: Raw, found: dict[str, Raw]) -> dict[str, Raw]:
+    """What is *found* for each of *places*, or nothing; the places that something was found for are in order."""
     import numpy as np
 
-    padded = {name: np.concatenate([raw, _raw(_KINDS.get(name, "text"), [None])]) for name, raw in tried.items()}
-    at = np.searchsorted(tried["task_key"], keys, side="right") - 1
-    there = (padded["task_key"][at] == keys) & (padded["attempt"][at] == numbers)
-    at = np.where(there, at, -1)
+    if np.array_equal(places, found["place"]):
+        return found
+    at = np.searchsorted(found["place"], places)
+    padded = {name: np.concatenate([raw, _raw(_KINDS.get(name, "text"), [None])]) for name, raw in found.items()}
+    at = np.where(padded["place"][at] == places, at, -1)
     return {name: raw[at] for name, raw in padded.items()}
 
 
@@ -389,12 +477,11 @@ def _microseconds(seconds: float | None) -> int | None:
 def _raw(kind: Kind, values: Sequence[Any]) -> Raw:
     """*values* as they are before they get the dtype of their *kind*: times are in microseconds, None is missing."""
     import numpy as np
-    import pandas as pd
 
     if kind == "json":
         return np.fromiter(values, dtype=object, count=len(values))
     if kind == "text":
-        return np.array([pd.NA if value is None else value for value in values] if None in values else values, object)
+        return np.array(values, dtype=object)
     if kind == "real":
         return np.array(values, dtype=float)
     if isinstance(kind, str):
@@ -408,11 +495,11 @@ def _finished(kind: Kind, raw: Raw) -> Any:
     import pandas as pd
 
     if not isinstance(kind, str):
-        return pd.Categorical.from_codes(raw.tolist(), dtype=pd.CategoricalDtype([str(word) for word in kind]))
+        return pd.Categorical.from_codes(raw, dtype=pd.CategoricalDtype([str(word) for word in kind]))
     missing = raw == _NOTHING if kind in ("number", "flag") else raw
     match kind:
         case "text":
-            return pd.array(raw, dtype="string")
+            return pd.arrays.StringArray(raw)  # not pyarrow's, where that is installed: one dtype for all
         case "time":
             return pd.DatetimeIndex(raw.view("M8[us]")).tz_localize("UTC")
         case "span":

@@ -174,10 +174,12 @@ def _job_lines(session: Session, args: argparse.Namespace, width: int) -> Iterat
 
 
 def _task_lines(frame: pd.DataFrame, session: Session, args: argparse.Namespace, width: int) -> Iterator[str]:
-    names = ["stage", "task_id", "status", "attempts", "duration"]
+    names = ["task_id", "status"] if args.flat else ["stage", "task_id", "status", "attempts", "duration"]
     flat = [str(name) for name in frame.columns if str(name).startswith(("parameters.", "result."))]
     rows = _rows(frame, session.settings.secrets)
-    cells = [[_cell(row[name]) for name in (*names, *flat)] + [_cell(row["error"] or row.get("result"))] for row in rows]
+    cells = [
+        [_cell(row[name]) for name in (*names, *flat)] + [_cell(row["error"] or row.get("result"))] for row in rows
+    ]
     yield from _table([*names, *flat, "error or result"], cells, width) if rows else ["There are no such tasks."]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -50,15 +51,15 @@ class _Notebook:
     """The job's drawing, replaced in place."""
 
     def __init__(self, job: JobHandle) -> None:
-        from IPython.display import HTML, display
-
+        self._ipython: Any = importlib.import_module("IPython.display")
         self._job = job
-        self._html: Any = HTML
-        show: Any = display
-        self._shown = show(self._html(job._repr_html_()), display_id=True)
+        self._shown = self._ipython.display(self._drawing(), display_id=True)
+
+    def _drawing(self) -> Any:
+        return self._ipython.HTML(self._job._repr_html_())
 
     def draw(self) -> None:
-        self._shown.update(self._html(self._job._repr_html_()))
+        self._shown.update(self._drawing())
 
     def end(self) -> None:
         self.draw()

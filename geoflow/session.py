@@ -5,46 +5,39 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 import socket
 import sys
-import tempfile
 import threading
 import warnings
 import weakref
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
-
-from pydantic import ValidationError
 
 from geoflow import loading, logs
 from geoflow.clock import Clock, SystemClock
 from geoflow.config import Settings, load_settings
 from geoflow.contract import Handler, JobType, Registry
 from geoflow.errors import (
-    ContractViolationError,
     DefinitionError,
     JobExists,
-    JobIdCollision,
     JobNotFound,
     ParameterError,
     StoreBusy,
-    UnstorableValue,
 )
 from geoflow.executors.base import Executor
+from geoflow.executors.remains import ran_at_death
 from geoflow.handle import JobHandle
 from geoflow.jobrun import Intent, JobRun, Options
 from geoflow.machine import CoreMachine, Verb
-from geoflow.models import JobStatus, Receipt, Stage
+from geoflow.models import JobStatus, Receipt
 from geoflow.retry import RetryPolicy
 from geoflow.stores.base import JobRow, NewJob, Store
-from geoflow.text import looks_secret, mask, shorten
+from geoflow.submission import check_same_job, job_id_of, stored_type, validated
 from geoflow.transport import pack
-from geoflow.values import from_json, to_json
+from geoflow.values import to_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -139,7 +132,7 @@ class Session:
             self._executor,
             self._clock,
             on_job_complete=self._on_job_complete,
-            ran_at_death=_ran_at_death,
+            ran_at_death=ran_at_death,
         )
 
     def close(self) -> None:
@@ -224,8 +217,8 @@ class Session:
         if on_existing not in ("return", "resume", "rerun", "raise"):
             raise ParameterError(f"on_existing cannot be {on_existing!r}: use 'return', 'resume', 'rerun' or 'raise'.")
         registered = self._registered(job_type)
-        text = _validated(registered, given)
-        job_id = _job_id(registered, text)
+        text = validated(registered, given)
+        job_id = job_id_of(registered, text)
         stages = [
             stage.model_dump(include={"number", "name", "task_type", "parallelism"}) for stage in registered.stages
         ]
@@ -236,7 +229,7 @@ class Session:
         if created:
             receipt = Receipt(job_id=job_id, job_type=registered.name, status="created")
             return self._drive(row, registered, "go on", here=here, receipt=receipt)
-        _check_same_job(row, registered, text)
+        check_same_job(row, registered, text)
         receipt = Receipt(
             job_id=job_id,
             job_type=registered.name,
@@ -419,78 +412,3 @@ def _close_at_exit(session: Session) -> None:
 def _close_all() -> None:
     for session in list(_open_sessions):
         session.close()
-
-
-def _validated(registered: JobType, given: dict[str, Any]) -> str:
-    """The parameters as JSON text, after the job type has checked them."""
-    name = registered.name
-    try:
-        accepted = registered.job_class.validate_job_parameters(dict(given))  # type: ignore[attr-defined]
-    except ValidationError as exc:
-        problems = [
-            f"  - {'.'.join(map(str, error['loc'])) or 'parameters'}: {error['msg']}" + _what_was_given(error)
-            for error in exc.errors(include_url=False)
-        ]
-        raise ParameterError(f"{name} refuses these parameters:\n" + "\n".join(problems)) from None
-    except ValueError as exc:
-        raise ParameterError(f"{name} refuses these parameters: {exc}") from exc
-    if not isinstance(accepted, dict):
-        raise ContractViolationError(
-            f"{name}.validate_job_parameters must return a dict; it returned {type(accepted).__name__}."
-        )
-    try:
-        return to_json(accepted, where="parameters")
-    except UnstorableValue as exc:
-        raise ParameterError(f"{name}: {exc}") from None
-
-
-def _what_was_given(error: Any) -> str:
-    if error["type"] == "missing" or any(looks_secret(str(part)) for part in error["loc"]):
-        return ""
-    return f" (got {shorten(repr(mask(error['input'])), 60)})"
-
-
-def _job_id(registered: JobType, parameters: str) -> str:
-    job_id = registered.job_class.generate_job_id(from_json(parameters))  # type: ignore[attr-defined]
-    if not isinstance(job_id, str) or len(job_id) != 64 or set(job_id) - set("0123456789abcdef"):
-        raise ContractViolationError(
-            f"{registered.name}.generate_job_id must return 64 lower-case hex digits, such as a SHA-256; it returned "
-            f"{shorten(repr(job_id), 80)}."
-        )
-    return str(job_id)
-
-
-def _check_same_job(row: JobRow, registered: JobType, parameters: str) -> None:
-    def identity(text: str) -> dict[str, Any]:
-        return {key: value for key, value in from_json(text).items() if key not in registered.non_identity}
-
-    if row.job_type != registered.name:
-        raise JobIdCollision(
-            f"{registered.name} with these parameters has the id {row.job_id[:8]}, which is that of a job of type "
-            f"{row.job_type}. Put the job type into generate_job_id of both."
-        )
-    if identity(row.parameters) != identity(parameters):
-        raise JobIdCollision(
-            f"{registered.name}: the id {row.job_id[:8]} belongs to a job with other parameters. There "
-            f"{shorten(row.parameters, 200)}, here {shorten(parameters, 200)}. Put what differs into generate_job_id, "
-            "or name it in non_identity_parameters."
-        )
-
-
-def stored_type(row: JobRow) -> JobType:
-    """The job type as the store knows it: enough to end a job whose code is not here."""
-    return JobType(row.job_type, object, tuple(Stage(**stage) for stage in from_json(row.stages)), {})
-
-
-def _ran_at_death(owner: str) -> frozenset[int] | None:
-    """The tasks that ran when the job's last owner was killed; what it left in the temporary folder is removed."""
-    from geoflow.executors.slot import running_at_death
-
-    known = json.loads(owner)
-    folder = Path(known.get("folder") or "")
-    ours = folder.name.startswith("geoflow-") and folder.parent == Path(tempfile.gettempdir()) and folder.is_dir()
-    if not ours or known.get("host") != socket.gethostname() or folder.stat().st_uid != os.getuid():
-        return None
-    ran = running_at_death(str(folder))
-    shutil.rmtree(folder, ignore_errors=True)
-    return ran

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import signal
 import sqlite3
@@ -43,6 +44,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GEOFLOW_BASE_DELAY", "0")
     monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     path, modules = list(sys.path), set(sys.modules)
     yield
     sys.path[:] = path
@@ -114,6 +116,7 @@ def job_file(
     handler: str = 'def work(params):\n    return {"success": True}',
 ) -> str:
     Path(name).write_text(JOB_FILE.format(before=before, validated=validated, result=result, handler=handler))
+    importlib.invalidate_caches()
     return name
 
 
@@ -274,7 +277,7 @@ def test_a_parameter_file_that_holds_no_object_is_refused(geoflow: Type, text: s
     ],
 )
 def test_S5_a_job_file_that_breaks_the_contract_is_refused_and_leaves_no_store(
-    geoflow: Type, options: dict[str, str], said: str, request: pytest.FixtureRequest
+    geoflow: Type, options: dict[str, str], said: str
 ) -> None:
     typed = geoflow("run", job_file(f"broken_{abs(hash(said))}.py", **options))
     assert (typed.code, typed.out) == (2, "")
@@ -336,10 +339,11 @@ def test_a_job_id_must_be_known_and_tell_one_job_from_the_others(geoflow: Type) 
 # Looking
 
 
-def test_jobs_lists_every_job_and_status_shows_the_latest(geoflow: Type) -> None:
-    assert "There are no jobs" in geoflow("run", "hello_world", "n=0").out + geoflow("jobs").err.replace(
-        "There is no store", "There are no jobs"
-    )
+def test_jobs_lists_every_job_and_status_shows_the_latest(geoflow: Type, open_session: OpenSession) -> None:
+    with open_session("geoflow.db", workers=0) as session:
+        session.store.open()
+    assert geoflow("jobs") == (0, "There are no jobs in geoflow.db yet.\n", "")
+    assert "There are no jobs in geoflow.db" in geoflow("status").err
     for n in (1, 2):
         geoflow("run", "hello_world", f"n={n}")
     listed = geoflow("jobs", "--json").document

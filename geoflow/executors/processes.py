@@ -25,8 +25,9 @@ from typing import Any, NamedTuple
 
 from geoflow.executors import reaper
 from geoflow.executors.base import Chunk, Report
+from geoflow.executors.mark import MarkFile
 from geoflow.executors.reports import report
-from geoflow.executors.slot import STACK_SIGNAL, MarkFile, Setup, initialise, read_output, work
+from geoflow.executors.slot import STACK_SIGNAL, Setup, initialise, read_output, work
 from geoflow.executors.spawning import SlotContext
 from geoflow.models import Attempt, Call, Category, Failure, Outcome
 from geoflow.worker import Answer

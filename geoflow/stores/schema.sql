@@ -31,13 +31,10 @@ CREATE TABLE stage (
 ) STRICT;
 CREATE UNIQUE INDEX stage_current ON stage (job_key, stage) WHERE superseded = 0;
 
+-- The text comes last: whoever looks at states only is not to wade through parameters.
 CREATE TABLE task (
   task_key INTEGER PRIMARY KEY,
   stage_key INTEGER NOT NULL REFERENCES stage,
-  task_id TEXT NOT NULL,
-  task_type TEXT NOT NULL,
-  parameters TEXT NOT NULL,
-  metadata TEXT,
   -- In this order, and not as a list: tasks are inserted and changed by the hundred thousand, and IN costs twice that.
   status TEXT NOT NULL DEFAULT 'queued' CHECK (
     status = 'queued' OR status = 'completed' OR status = 'processing' OR status = 'failed' OR status = 'cancelled'
@@ -45,7 +42,11 @@ CREATE TABLE task (
   attempt INTEGER NOT NULL DEFAULT 0,
   retries INTEGER NOT NULL DEFAULT 0,
   losses INTEGER NOT NULL DEFAULT 0,
-  not_before REAL
+  not_before REAL,
+  task_id TEXT NOT NULL,
+  task_type TEXT NOT NULL,
+  parameters TEXT NOT NULL,
+  metadata TEXT
 ) STRICT;
 
 -- The key is made of the task's and the attempt's number, so that neither needs an index of its own.

@@ -366,8 +366,8 @@ class SqliteStore:
         return [
             TaskRow(*row)
             for row in self._rows(
-                f"SELECT task_key, task_id, task_key - {stage.first_key:d}, task_type, attempt, retries, losses, not_before,"
-                " parameters FROM task WHERE task_key > ? AND task_key >= ? AND task_key < ? AND status = 'queued'"
+                f"SELECT task_key, task_id, task_key - {stage.first_key:d}, task_type, attempt, retries, losses,"
+                " not_before, parameters FROM task WHERE task_key > ? AND task_key >= ? AND task_key < ? AND status = 'queued'"
                 " ORDER BY task_key LIMIT ?",
                 after,
                 stage.first_key,
@@ -390,7 +390,8 @@ class SqliteStore:
 
     def results(self, stage: StageRow) -> Iterator[str]:
         for (result,) in self._stream(
-            "SELECT a.result FROM task t JOIN attempt a ON a.attempt_key = (t.task_key << 12) + t.attempt WHERE t.task_key >= ? AND t.task_key < ? AND t.status = 'completed' ORDER BY t.task_key",
+            "SELECT a.result FROM task t JOIN attempt a ON a.attempt_key = (t.task_key << 12) + t.attempt"
+            " WHERE t.task_key >= ? AND t.task_key < ? AND t.status = 'completed' ORDER BY t.task_key",
             stage.first_key,
             stage.end_key,
         ):

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from geoflow.errors import DefinitionError, GeoflowError, IllegalTransition, LeaseLost, StoreBusy, StoreError
 from geoflow.models import Attempt, Failure, JobStatus, TaskStatus
-from geoflow.stores.base import FailedRow, JobRow, Lease, Move, NewJob, NewTask, ResultRow, StageRow, Store
+from geoflow.stores.base import FailedRow, JobRow, Lease, Move, NewJob, NewTask, StageRow, Store
 from geoflow.stores.sqlite import SqliteStore
 from geoflow.transitions import JOB_TRANSITIONS, TASK_TRANSITIONS
 
@@ -98,6 +98,11 @@ def complete(store: Store, lease: Lease, keys: Sequence[int], number: int = 1) -
 def select(store: Store, sql: str) -> list[tuple[Any, ...]]:
     with store.reading() as connection:
         return [tuple(row) for row in connection.execute(sql).fetchall()]
+
+
+def finalize_rows(store: Store, lease: Lease) -> list[list[Any]]:
+    found: list[list[Any]] = json.loads(store.finalize_rows(lease.job_key))
+    return found
 
 
 def everything(store: Store) -> list[Any]:
@@ -495,12 +500,12 @@ def test_S37_a_rerun_keeps_the_old_tasks_and_attempts_as_history(store: Store) -
     assert (row.status, row.stage, row.result, row.started_at, row.ended_at) == ("queued", 1, None, None, None)
     assert row.parameters == '{"folder":"data","failure_rate":0.5}'
     assert store.stages(lease.job_key) == []
-    assert list(store.ended(lease.job_key)) == []
+    assert finalize_rows(store, lease) == []
     store.change_job(lease, "start", now=NOW + 7)
     new = store.plan(lease, 1, new_tasks("s1-0", "s1-1", "s1-2"), now=NOW + 7)  # the same ids are free again
     complete(store, lease, [new.first_key])
     assert len(list(store.results(new))) == 1
-    assert [found.task_id for found in store.ended(lease.job_key)] == ["s1-0", "s1-1", "s1-2"]
+    assert [row[0] for row in finalize_rows(store, lease)] == ["s1-0", "s1-1", "s1-2"]
     assert select(store, "SELECT superseded, count(*) FROM attempts GROUP BY superseded ORDER BY superseded") == [
         (0, 1),
         (1, 3),
@@ -567,9 +572,9 @@ def test_S22_a_failed_task_shows_why_and_has_no_result(store: Store) -> None:
         ("completed", ended(first + 1).result, None, None, None, NOW + 1, NOW + 3, 2.0, "c1"),
     ]
     assert store.failed(stage) == [FailedRow(0, "s1-0", "scan_it", 0, "OSError: no such tile")]
-    assert list(store.ended(lease.job_key)) == [
-        ResultRow("s1-0", "scan_it", "failed", None, "no such tile", NOW + 3),
-        ResultRow("s1-1", "scan_it", "completed", ended(first).result, None, NOW + 3),
+    assert finalize_rows(store, lease) == [
+        ["s1-0", "scan_it", "failed", None, "no such tile", NOW + 3],
+        ["s1-1", "scan_it", "completed", {"success": True, "result": {"n": 1}}, None, NOW + 3],
     ]
     assert select(store, "SELECT retryable, traceback FROM attempts WHERE outcome = 'failed'") == [
         (1, "Traceback: here")
@@ -615,7 +620,7 @@ def test_S45_text_of_any_kind_comes_back_as_it_was(store: Store) -> None:
     assert [(row.task_id, row.error) for row in store.failed(stage)] == [
         (task.task_id, f"E{text}: {text}") for task, text in zip(tasks, NASTY, strict=True)
     ]
-    assert [row.error for row in store.ended(lease.job_key)] == NASTY
+    assert [row[4] for row in finalize_rows(store, lease)] == NASTY
     for text in NASTY:
         store.change_job(lease, "fail", now=NOW, error=text, traceback=text)
         store.close(lease, error=None, now=NOW)
@@ -684,7 +689,7 @@ def test_S33_a_reader_that_stops_half_way_holds_nothing_up(store: Store) -> None
     assert next(reader)
     reader.close()  # type: ignore[attr-defined]
     store.change_job(lease, "complete", now=NOW, result="{}")
-    assert sum(1 for _ in store.ended(lease.job_key)) == 2_500
+    assert len(finalize_rows(store, lease)) == 2_500
 
 
 def test_S36_threads_may_read_while_another_writes(store: Store) -> None:

@@ -1,0 +1,30 @@
+"""What a process that was killed left behind: which tasks ran when it ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import tempfile
+from pathlib import Path
+
+from geoflow.executors.mark import read_mark
+
+PREFIX = "geoflow-"
+
+
+def ran_at_death(owner: str) -> frozenset[int] | None:
+    """The keys of the tasks that ran when *owner* (JSON text, see `Store.claim`) was killed; None when unknown.
+
+    What it left in the temporary folder is removed.
+    """
+    known = json.loads(owner)
+    folder = Path(known.get("folder") or "")
+    # The path comes from the store: only a folder of our own making is touched.
+    ours = folder.name.startswith(PREFIX) and folder.parent == Path(tempfile.gettempdir()) and folder.is_dir()
+    if not ours or known.get("host") != socket.gethostname() or folder.stat().st_uid != os.getuid():
+        return None
+    marks = [read_mark(path.read_bytes()) for path in folder.glob("slot-*.mark")]
+    shutil.rmtree(folder, ignore_errors=True)
+    return frozenset(mark.key for mark in marks if mark and mark.position > 0) if marks else None
