@@ -14,7 +14,7 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NoReturn, TextIO
 
 from geoflow import output, verbs
@@ -48,26 +48,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a character shows its number
             stream.reconfigure(errors="backslashreplace")
     try:
-        code = _typed(words)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever read this has seen enough. What is still in the buffer must not be tried again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return UNREAD
-    return code
-
-
-def _typed(words: Sequence[str]) -> int:
-    try:
         with _signals(), warnings.catch_warnings():
             warnings.showwarning = _warned
             try:
                 args = verbs.parse(words or ["--help"], epilog=EXIT_CODES)
             except SystemExit:  # --help or --version were asked for, and have been answered
-                return COMPLETED if words else REFUSED
+                return (COMPLETED if words else REFUSED) if _printed(()) else UNREAD
             return _done(args)
-    except BrokenPipeError:
-        raise
     except KeyboardInterrupt as exc:
         verbs.tell("interrupted.")
         return getattr(exc, "code", INTERRUPTED)
@@ -81,9 +68,7 @@ def _done(args: argparse.Namespace) -> int:
     try:
         with _aside() if args.json else contextlib.nullcontext():
             found = verbs.VERBS[args.verb](session, args)
-        for line in output.lines(found, session, args):
-            print(line)
-        return _exit_code(found, args.verb)
+        return _exit_code(found, args.verb) if _printed(output.lines(found, session, args)) else UNREAD
     except KeyboardInterrupt as exc:
         session.close()
         told = ["interrupted."]
@@ -94,6 +79,19 @@ def _done(args: argparse.Namespace) -> int:
         return getattr(exc, "code", INTERRUPTED)
     finally:
         session.close()
+
+
+def _printed(lines: Iterable[str]) -> bool:
+    """Print *lines*; False when whoever reads them has seen enough."""
+    try:
+        for line in lines:
+            print(line)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is still in the buffer must not be tried again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
 
 
 def _exit_code(found: Any, verb: str) -> int:

@@ -20,7 +20,7 @@ from typing import Any
 
 from geoflow.errors import DefinitionError
 from geoflow.models import JobExecutionContext, Stage
-from geoflow.transport import unshippable
+from geoflow.transport import innermost, unshippable
 
 Handler = Callable[..., Any]
 METHODS = ("validate_job_parameters", "generate_job_id", "create_tasks_for_stage", "finalize_job")
@@ -126,7 +126,7 @@ class Registry:
         """
         if isinstance(target, ModuleType):
             jobs = getattr(target, "ALL_JOBS", None)
-            handlers = {**(getattr(target, "ALL_HANDLERS", None) or {}), **(handlers or {})}
+            handlers = handlers if handlers is not None else getattr(target, "ALL_HANDLERS", None)
             if not isinstance(jobs, Mapping) or not jobs:
                 raise DefinitionError(
                     f"Module {target.__name__!r} has no ALL_JOBS dict of job types by name. "
@@ -162,7 +162,7 @@ def _check(job_class: Any, handlers: Mapping[str, Handler], key: str | None) -> 
             f"{label}.job_type is {job_type!r}: give it a name of letters, digits and '_', such as 'tile_stats'."
         )
         job_type = label
-    elif key is not None and normalise(key) != normalise(job_type):
+    elif key is not None and (not isinstance(key, str) or normalise(key) != normalise(job_type)):
         problems.append(f"{label} is registered as {key!r} but its job_type is {job_type!r}: make them the same.")
     if not isinstance(getattr(job_class, "description", None), str):
         warnings.warn(f"{label} has no description (a string that says what it does).", stacklevel=4)
@@ -171,6 +171,8 @@ def _check(job_class: Any, handlers: Mapping[str, Handler], key: str | None) -> 
     problems += handler_problems
     stages, stage_problems = _checked_stages(job_class, known)
     problems += stage_problems
+    if (held := unshippable(job_class)) is not None:
+        problems.append(f"the class {held}")
     if problems:
         return None, [f"{label}: {p}" if not p.startswith(label) else p for p in problems]
     return JobType(normalise(job_type), job_class, stages, known), []
@@ -194,6 +196,8 @@ def _method_problems(job_class: type) -> list[str]:
 def _checked_handlers(handlers: Mapping[str, Handler]) -> tuple[dict[str, Handler], list[str]]:
     known: dict[str, Handler] = {}
     problems: list[str] = []
+    if not isinstance(handlers, Mapping):
+        return {}, [f"handlers is {type(handlers).__name__}: give a dict of functions by task type."]
     for name, handler in handlers.items():
         if not isinstance(name, str):
             problems.append(f"handlers has the key {name!r}: task types are strings.")
@@ -211,9 +215,10 @@ def handler_problem(handler: Any) -> str | None:
     """What keeps *handler* from being called with one argument in another process, or None."""
     if not callable(handler):
         return f"is {type(handler).__name__}, which cannot be called."
-    if getattr(handler, "__name__", "") == "<lambda>":
+    function = innermost(handler)
+    if getattr(function, "__name__", "") == "<lambda>":
         return "is a lambda: write it as a def, so that tracebacks, logs and code versions have a name to show."
-    call = handler if inspect.isroutine(handler) else getattr(handler, "__call__", handler)  # noqa: B004
+    call = function if inspect.isroutine(function) else getattr(function, "__call__", function)  # noqa: B004
     if inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call):
         return "is async: handlers are plain functions; use asyncio.run inside it."
     if inspect.isgeneratorfunction(call):

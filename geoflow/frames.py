@@ -25,162 +25,76 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+import numpy as np
+
 from geoflow.logs import read
 from geoflow.models import Category, Outcome, TaskStatus
+from geoflow.stores.sqlite import ATTEMPTS_PER_TASK
 from geoflow.values import from_json
 
 if TYPE_CHECKING:
     import os
 
-    import numpy as np
     import pandas as pd
 
     from geoflow.stores.base import Store
 
-    # What a column is before it gets its dtype: objects, or numbers with `_NOTHING` for what is missing.
-    Raw: TypeAlias = np.ndarray[Any, Any]
-
 MOST_FLAT_COLUMNS = 1_000
 
-_JOBS = [
-    "job_id",
-    "job_type",
-    "status",
-    "stage",
-    "total_stages",
-    "parameters",
-    "result",
-    "error",
-    "created_at",
-    "started_at",
-    "ended_at",
-    "duration",
-    "tasks",
-    "completed",
-    "failed",
-    "traceback",
-    "source",
-]
-_STAGES = [
-    "job_id",
-    "stage",
-    "stage_name",
-    "task_type",
-    "parallelism",
-    "tasks",
-    "queued",
-    "processing",
-    "completed",
-    "failed",
-    "cancelled",
-    "planned_at",
-    "started_at",
-    "ended_at",
-    "duration",
-]
-_TASKS = [
-    "job_id",
-    "task_id",
-    "stage",
-    "stage_name",
-    "task_index",
-    "task_type",
-    "status",
-    "attempts",
-    "retries",
-    "parameters",
-    "result",
-    "error",
-    "error_type",
-    "error_category",
-    "created_at",
-    "started_at",
-    "ended_at",
-    "duration",
-    "code",
-    "metadata",
-    "not_before",
-]
-_ATTEMPTS = [
-    "job_id",
-    "task_id",
-    "stage",
-    "attempt",
-    "outcome",
-    "error",
-    "error_type",
-    "error_category",
-    "retryable",
-    "traceback",
-    "output",
-    "slot",
-    "pid",
-    "queued_at",
-    "started_at",
-    "ended_at",
-    "duration",
-    "cpu",
-    "peak_memory",
-    "stage_name",
-    "task_index",
-    "task_type",
-    "backoff",
-    "code",
-    "superseded",
-]
-_LOGS = [
-    "time",
-    "level",
-    "logger",
-    "message",
-    "job_id",
-    "job_type",
-    "stage",
-    "task_id",
-    "task_type",
-    "attempt",
-    "correlation_id",
-    "operation",
-    "error_type",
-    "error_message",
-    "error_category",
-    "retryable",
-    "duration_ms",
-    "traceback",
-]
 
-# How a column is read, and which dtype it gets; what is not here is text.
+def _words(*lines: str) -> list[str]:
+    return " ".join(lines).split()
+
+
+_JOBS = _words(
+    "job_id job_type status stage total_stages parameters result error created_at started_at ended_at duration",
+    "tasks completed failed traceback source",
+)
+_STAGES = _words(
+    "job_id stage stage_name task_type parallelism tasks queued processing completed failed cancelled",
+    "planned_at started_at ended_at duration",
+)
+_TASKS = _words(
+    "job_id task_id stage stage_name task_index task_type status attempts retries parameters result",
+    "error error_type error_category created_at started_at ended_at duration code metadata not_before",
+)
+_ATTEMPTS = _words(
+    "job_id task_id stage attempt outcome error error_type error_category retryable traceback output slot pid",
+    "queued_at started_at ended_at duration cpu peak_memory stage_name task_index task_type backoff code superseded",
+)
+_LOGS = _words(
+    "time level logger message job_id job_type stage task_id task_type attempt correlation_id operation",
+    "error_type error_message error_category retryable duration_ms traceback",
+)
+
+# What a column holds, and so how it is read and which dtype it gets. What is not here is text.
 Kind: TypeAlias = str | type[StrEnum]
-_KINDS: dict[str, Kind] = {
-    name: kind
-    for kind, names in {
-        "json": "parameters result metadata",
-        "time": "time created_at planned_at queued_at started_at ended_at not_before",
-        "span": "duration cpu backoff",
-        "count": "stage total_stages tasks queued processing completed failed cancelled task_index attempts retries "
-        "attempt task_key place recorded",
-        "number": "slot pid peak_memory",
-        "flag": "retryable",
-        "bool": "superseded",
-    }.items()
-    for name in names.split()
-}
-_KINDS |= {"status": TaskStatus, "outcome": Outcome, "error_category": Category}
-# Handlers write to the log what they like.
-_LOG_KINDS = _KINDS | {"stage": "number", "attempt": "number", "error_category": "text", "duration_ms": "real"}
+_KINDS: dict[str, Kind] = {"status": TaskStatus, "outcome": Outcome, "error_category": Category}
+_KINDS |= dict.fromkeys(_words("parameters result metadata"), "json")
+_KINDS |= dict.fromkeys(_words("created_at planned_at queued_at started_at ended_at not_before"), "time")
+_KINDS |= dict.fromkeys(_words("duration cpu backoff"), "span")
+_KINDS |= dict.fromkeys(_words("stage total_stages tasks completed failed queued processing cancelled"), "count")
+_KINDS |= dict.fromkeys(_words("task_index attempts retries attempt attempt_key"), "count")
+_KINDS |= dict.fromkeys(_words("slot pid peak_memory"), "number")
+_KINDS |= {"retryable": "flag", "superseded": "bool"}
+# Anyone may log anything, so here no number is sure to be there.
+_LOG_KINDS = _KINDS | {"time": "time", "stage": "number", "attempt": "number", "duration_ms": "real"}
+_LOG_KINDS |= {"error_category": "text"}
 _LOG_TYPES: dict[Kind, tuple[type, ...]] = {"text": (str,), "number": (int,), "real": (int, float), "flag": (bool,)}
 
-_NOTHING = -(2**63)  # NumPy's NaT is this number
-_MOST_ATTEMPTS = 1 << 20  # of one task; a task's key and an attempt's number are one number, which costs less to read
-_CHUNK = 2_000  # rows that are read at a time: few enough for the processor's caches
+# A column before it gets its dtype: objects, codes of words, or numbers with _NOTHING where there is none.
+Raw: TypeAlias = np.ndarray[Any, Any]
+_NOTHING = -(2**63)  # which is NumPy's NaT
+_CHUNK = 2_000  # keys that are read at a time: few enough for the processor's caches
 
 
 def jobs(store: Store) -> pd.DataFrame:
     """All jobs, one row each, oldest first. ``tasks``, ``completed`` and ``failed`` are numbers of tasks."""
     with _snapshot(store) as connection:
         (last,) = connection.execute("SELECT coalesce(max(job_key), 0) FROM job").fetchone()
-        names = {name: name for name in _JOBS if name != "duration"}
-        return _frame(_JOBS, _read(connection, "jobs", names, "job_key BETWEEN ? AND ?", _chunks([(1, last)])))
+        names = [name for name in _JOBS if name != "duration"]
+        columns = _read(connection, "jobs WHERE job_key", _chunks([(1, last)]), names)
+    return _frame(_JOBS, columns)
 
 
 def stages(store: Store, job_id: str) -> pd.DataFrame:
@@ -198,46 +112,44 @@ def stages(store: Store, job_id: str) -> pd.DataFrame:
             row |= {str(status): 0 for status in TaskStatus}
             if plan := plans.get(number):
                 keys = (plan.first, plan.last)
-                where = "WHERE task_key BETWEEN ? AND ?"
-                row |= {"tasks": plan.last - plan.first + 1, "planned_at": plan.planned_at}
-                row |= connection.execute(f"SELECT status, count(*) FROM task {where} GROUP BY status", keys).fetchall()
-                times = connection.execute(f"SELECT min(started_at), max(ended_at) FROM attempt {where}", keys)
-                row["started_at"], row["ended_at"] = map(_microseconds, times.fetchone())
+                states = "SELECT status, count(*) FROM task WHERE task_key BETWEEN ? AND ? GROUP BY status"
+                times = "SELECT min(started_at), max(ended_at) FROM attempt WHERE attempt_key BETWEEN ? AND ?"
+                started_ended = map(_microseconds, connection.execute(times, *_of_attempts([keys])).fetchone())
+                row |= connection.execute(states, keys).fetchall()
+                row |= zip(("started_at", "ended_at"), started_ended, strict=True)
+                row |= {"tasks": plan.last - plan.first + 1, "planned_at": _microseconds(plan.planned_at)}
             rows.append(row)
     return _frame(_STAGES, {name: _raw(_KINDS.get(name, "text"), [row.get(name) for row in rows]) for name in _STAGES})
 
 
 def tasks(store: Store, job_id: str | None = None, *, flat: bool = False, history: bool = False) -> pd.DataFrame:
-    """The tasks of one job, or of all, one row each, stage by stage in the order of their plan.
+    """The tasks of one job, or of all, one row each, in the order in which they were planned.
 
-    ``error`` and what belongs to it, ``started_at``, ``ended_at`` and ``code`` are those of the current attempt, or of
-    the last one while a retry is waited for; ``result`` is what the handler returned.
+    ``error`` and what belongs to it, ``started_at``, ``ended_at`` and ``code`` are those of the last attempt that
+    ended, until another one begins; ``result`` is all that the handler returned.
 
     *history* adds the tasks of plans that a rerun set aside, and a column ``superseded`` that tells them apart.
 
-    *flat* puts columns ``parameters.x`` and ``result.y`` at the end instead of ``parameters`` and ``result``, with
-    names joined by dots down to the third level; what is deeper, and lists, stay objects. Of what a handler returned
-    only its ``"result"`` is used where there is nothing else besides ``"success"``. Of two that get the same name the
-    later one counts. Data that would make more than 1,000 columns keep their one column.
+    *flat* gives columns ``parameters.x`` and ``result.y``, at the end, in place of ``parameters`` and ``result``. Keys
+    are joined by dots down to the third level; what is deeper, and lists, stay objects. Where a handler returned
+    nothing but ``"success"`` and a dict ``"result"``, that dict is the result. Of two keys that come to the same name
+    the later one counts. What would be more than `MOST_FLAT_COLUMNS` stays one column.
     """
     with _snapshot(store) as connection:
         plans = _plans(connection, job_id, history)
         chunks = _chunks((plan.first, plan.last) for plan in plans)
-        names = {name: name for name in ("task_id", "task_type", "status", "retries")}
-        names |= {"attempts": "attempt", "parameters": "parameters", "metadata": "metadata", "not_before": "not_before"}
-        columns = _read(connection, "task", names, "task_key BETWEEN ? AND ?", chunks)
+        names = _words("task_id task_type status retries parameters metadata not_before")
+        columns = _read(connection, "task WHERE task_key", chunks, names, attempts="attempt")
         # Read apart from the tasks and put beside them here, which costs half of what a join does.
-        names = {name: name for name in ("result", "error", "error_type", "error_category", "started_at", "ended_at")}
-        names |= {"code": "code", "place": f"task_key * {_MOST_ATTEMPTS} + attempt"}
-        tried = _read(connection, "attempt", names, "task_key BETWEEN ? AND ?", chunks)
-        keys = _keys(chunks)
-        columns |= _of_plans(plans, keys) | _beside(keys * _MOST_ATTEMPTS + columns["attempts"], tried)
-        wanted = [*_TASKS, "superseded"] if history else _TASKS
-        if not flat:
-            return _frame(wanted, columns)
-        flattened = _flat("parameters", columns["parameters"])
-        flattened |= _flat("result", [_contents(value) for value in columns["result"]])
-        return _frame([name for name in wanted if name not in ("parameters", "result")], columns, flattened)
+        names = _words("attempt_key result error error_type error_category started_at ended_at code")
+        tried = _read(connection, "attempt WHERE attempt_key", _of_attempts(chunks), names)
+    keys = np.concatenate([np.arange(0), *(np.arange(first, last + 1) for first, last in chunks)])
+    columns |= _planned(plans, keys) | _beside(keys * ATTEMPTS_PER_TASK + columns["attempts"], tried)
+    wanted = [*_TASKS, "superseded"] if history else _TASKS
+    if not flat:
+        return _frame(wanted, columns)
+    more = _flat("parameters", columns["parameters"]) | _flat("result", map(_contents, columns["result"]))
+    return _frame([name for name in wanted if name not in ("parameters", "result")], columns, more)
 
 
 def attempts(store: Store, job_id: str | None = None) -> pd.DataFrame:
@@ -246,13 +158,13 @@ def attempts(store: Store, job_id: str | None = None) -> pd.DataFrame:
     Those of plans that a rerun set aside are there too: ``superseded`` tells them apart. ``queued_at`` of a first
     attempt is when its stage was planned. ``peak_memory`` is in bytes.
     """
-    return _frame(_ATTEMPTS, _attempts(store, job_id, ""))
+    return _frame(_ATTEMPTS, _attempts(store, job_id, "attempt JOIN task USING (task_key) WHERE attempt_key"))
 
 
 def errors(store: Store, job_id: str | None = None) -> pd.DataFrame:
-    """The attempts that failed, with the columns of `attempts`, newest last."""
-    columns = _attempts(store, job_id, " AND outcome = 'failed'")
-    order = columns["recorded"].argsort()
+    """The attempts that failed, with the columns of `attempts`, newest last, and after these what nobody saw end."""
+    columns = _attempts(store, job_id, "attempt JOIN task USING (task_key) WHERE outcome = 'failed' AND attempt_key")
+    order = columns["ended_at"].view("M8[us]").argsort(kind="stable")  # NumPy has NaT last
     return _frame(_ATTEMPTS, {name: raw[order] for name, raw in columns.items()})
 
 
@@ -260,22 +172,21 @@ def logs(path: str | os.PathLike[str] | None, job_id: str | None = None) -> pd.D
     """The lines of the log at *path* that are about *job_id*, or all of them, oldest first.
 
     What else lines have follows in columns of its own. A value that is not what its column is for, such as a
-    ``stage`` that is text, is in the column of that name with ``_`` at its end.
+    ``stage`` that is text, is in a column of that name with ``_`` at its end.
     """
     found = [line for line in read(path) if job_id in (None, line.get("job_id"))] if path is not None else []
     columns: dict[str, list[Any]] = {name: [None] * len(found) for name in _LOGS}
     for row, line in enumerate(found):
         for name, value in line.items():
             fitting = _fitting(_LOG_KINDS.get(name, "text"), value) if name in _LOGS else value
-            if fitting is None:
-                name, fitting = f"{name}_", value
-            columns.setdefault(name, [None] * len(found))[row] = fitting
+            column = name if fitting is not None else f"{name}_"
+            columns.setdefault(column, [None] * len(found))[row] = value if fitting is None else fitting
     raw = {name: _raw(_LOG_KINDS.get(name, "text"), columns.pop(name)) for name in _LOGS}
     return _frame(_LOGS, raw, {name: _inferred(values) for name, values in columns.items()}, _LOG_KINDS)
 
 
 def _fitting(kind: Kind, value: Any) -> Any:
-    """*value* as a column of the log takes it, or None when it is something else."""
+    """*value* as a log's column of this *kind* takes it, or None when it is something else."""
     if kind == "time":
         try:
             return _microseconds(datetime.fromisoformat(value).timestamp())
@@ -306,6 +217,8 @@ def _snapshot(store: Store) -> Iterator[Any]:
 
 
 class _Plan(NamedTuple):
+    """A planned stage, and the keys of its tasks."""
+
     job_id: str
     stage: int
     stage_name: str
@@ -316,62 +229,66 @@ class _Plan(NamedTuple):
 
 
 def _plans(connection: Any, job_id: str | None, history: bool = False) -> list[_Plan]:
-    """The plans that have tasks, in the order of their tasks' keys."""
+    """The plans of one job or of all, in the order of their tasks' keys."""
     rows = connection.execute(
         "SELECT job_id, stage, stage_name, planned_at, superseded, first_key, first_key + tasks - 1 FROM stages"
-        " WHERE job_id = coalesce(?, job_id) AND superseded <= ? AND tasks > 0 ORDER BY first_key",
+        " WHERE job_id = coalesce(?, job_id) AND superseded <= ? ORDER BY first_key, stage_key",
         (job_id, int(history)),
     )
     return [_Plan(*row) for row in rows.fetchall()]
 
 
 def _chunks(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """*ranges* of keys, from first to last, in pieces of at most `_CHUNK` keys; neighbours are joined."""
+    """*ranges* of keys, each from its first to its last, in pieces of at most `_CHUNK`; neighbours are joined."""
     joined: list[tuple[int, int]] = []
     for first, last in ranges:
-        if joined and joined[-1][1] == first - 1:
-            first = joined.pop()[0]
-        joined.append((first, last))
+        start = joined.pop()[0] if joined and joined[-1][1] == first - 1 else first
+        joined.append((start, last))
     return [(at, min(at + _CHUNK - 1, last)) for first, last in joined for at in range(first, last + 1, _CHUNK)]
 
 
+def _of_attempts(chunks: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The keys of the attempts of the tasks with keys in *chunks*."""
+    return [(first * ATTEMPTS_PER_TASK, (last + 1) * ATTEMPTS_PER_TASK - 1) for first, last in chunks]
+
+
 def _read(
-    connection: Any, source: str, names: Mapping[str, str], where: str, chunks: Sequence[tuple[int, int]]
+    connection: Any, source: str, chunks: Sequence[tuple[int, int]], names: Iterable[str], **renamed: str
 ) -> dict[str, Raw]:
-    """Columns called *names*, which are these columns of *source*, of the keys in *chunks*, in order of the keys.
+    """The columns *names*, and *renamed* ones, of the rows of *source* with keys in *chunks*, ordered by key.
 
-    This is for SQLite: it gives each column as one JSON text, at a third of the price of as many Python objects.
-    Another store may have columns as such; what is given back is then made by `_raw` all the same.
+    *source* is what stands in SQL between ``FROM`` and ``BETWEEN``. From SQLite each column comes as one JSON text,
+    at a third of the price of as many Python objects. Another store may have better, as long as the columns are what
+    `_raw` makes of their values.
     """
-    import numpy as np
-
-    kinds = {name: _KINDS.get(name, "text") for name in names}
-    gathered = ", ".join(_gathered(kind, names[name]) for name, kind in kinds.items())
-    query = f"SELECT {gathered} FROM {source} WHERE {where}"
-    parts = {name: [_raw(kind, ())] for name, kind in kinds.items()}
+    columns = {name: (_KINDS.get(name, "text"), sql) for name, sql in ({n: n for n in names} | renamed).items()}
+    gathered = ", ".join(_gathered(kind, sql) for kind, sql in columns.values())
+    query = f"SELECT {gathered} FROM {source} BETWEEN ? AND ?"
+    parts = {name: [_raw(kind, ())] for name, (kind, _) in columns.items()}
     before: dict[str, str] = {}
-    for chunk in chunks:
-        for texts in _answers(connection, query, *chunk):
-            for (name, kind), text in zip(kinds.items(), texts, strict=True):
-                # Most columns say the same again and again. Dicts are made anew: each row has its own.
-                if kind != "json" and before.get(name) == text:
+    for first, last in chunks:
+        for texts in _answers(connection, query, first, last):
+            for (name, (kind, _)), text in zip(columns.items(), texts, strict=True):
+                if kind == "json":
+                    parts[name].append(_raw(kind, from_json(f"[{text or ''}]")))
+                elif before.get(name) == text:  # most columns say the same all along
                     parts[name].append(parts[name][-1])
                 else:
-                    parts[name].append(_raw(kind, from_json(f"[{text or ''}]" if kind == "json" else text)))
+                    parts[name].append(_raw(kind, from_json(text)))
                     before[name] = text
     return {name: np.concatenate(several) for name, several in parts.items()}
 
 
-def _gathered(kind: Kind, column: str) -> str:
+def _gathered(kind: Kind, sql: str) -> str:
     if kind == "json":
-        return f"group_concat(coalesce({column}, 'null'))"
+        return f"group_concat(coalesce({sql}, 'null'))"
     if kind in ("time", "span"):
-        return f"json_group_array(CAST({column} * 1e6 + 0.5 AS INTEGER))"
-    return f"json_group_array({column})"
+        return f"json_group_array(CAST({sql} * 1e6 + 0.5 AS INTEGER))"
+    return f"json_group_array({sql})"
 
 
 def _answers(connection: Any, query: str, first: int, last: int) -> Iterator[Sequence[str]]:
-    """What *query* finds between these keys: one row, or more where it would be too long for SQLite, a gigabyte."""
+    """What *query* finds between these keys, in parts where it would be longer than SQLite's longest text."""
     try:
         answer = connection.execute(query, (first, last)).fetchone()
     except sqlite3.DataError:
@@ -384,37 +301,23 @@ def _answers(connection: Any, query: str, first: int, last: int) -> Iterator[Seq
         yield answer
 
 
-def _attempts(store: Store, job_id: str | None, condition: str) -> dict[str, Raw]:
+def _attempts(store: Store, job_id: str | None, source: str) -> dict[str, Raw]:
+    names = set(_ATTEMPTS) - set(_words("job_id stage stage_name superseded duration attempt task_index"))
     with _snapshot(store) as connection:
         plans = _plans(connection, job_id, history=True)
-        own = set(_ATTEMPTS) - {"job_id", "stage", "stage_name", "superseded", "duration"}
-        names = {name: name for name in sorted(own)} | {"task_key": "attempt.task_key", "attempt": "attempt.attempt"}
-        columns = _read(
-            connection,
-            "attempt CROSS JOIN task USING (task_key)",  # in SQLite the order of a CROSS JOIN stays as it is written
-            names | {"recorded": "attempt.rowid"},
-            f"attempt.task_key BETWEEN ? AND ?{condition}",
-            _chunks((plan.first, plan.last) for plan in plans),
-        )
-        planned = _of_plans(plans, columns["task_key"])
-        queued_at = columns["queued_at"]
-        queued_at[:] = np.where(queued_at == _NOTHING, planned["created_at"], queued_at)
-        return columns | planned
+        chunks = _chunks((plan.first, plan.last) for plan in plans)
+        keys = {"attempt_key": "attempt_key", "attempt": "attempt.attempt"}
+        columns = _read(connection, source, _of_attempts(chunks), sorted(names), **keys)
+    columns |= _planned(plans, columns["attempt_key"] // ATTEMPTS_PER_TASK)
+    first = columns["queued_at"] == _NOTHING
+    return columns | {"queued_at": np.where(first, columns["created_at"], columns["queued_at"])}
 
 
 # Arranging
 
 
-def _keys(chunks: Sequence[tuple[int, int]]) -> Raw:
-    import numpy as np
-
-    return np.concatenate([np.arange(0), *(np.arange(first, last + 1) for first, last in chunks)])
-
-
-def _of_plans(plans: Sequence[_Plan], keys: Raw) -> dict[str, Raw]:
-    """What tasks with these *keys* have from the plans that made them."""
-    import numpy as np
-
+def _planned(plans: Sequence[_Plan], keys: Raw) -> dict[str, Raw]:
+    """What the tasks with these *keys* have from the plans that made them."""
     firsts = np.array([plan.first for plan in plans], dtype=np.int64)
     which = np.searchsorted(firsts, keys, side="right") - 1
     columns = {
@@ -427,20 +330,18 @@ def _of_plans(plans: Sequence[_Plan], keys: Raw) -> dict[str, Raw]:
     return {name: raw[which] for name, raw in columns.items()} | {"task_index": keys - firsts[which]}
 
 
-def _beside(places: Raw, found: dict[str, Raw]) -> dict[str, Raw]:
-    """What is *found* for each of *places*, or nothing; the places that something was found for are in order."""
-    import numpy as np
-
-    if np.array_equal(places, found["place"]):
+def _beside(keys: Raw, found: dict[str, Raw]) -> dict[str, Raw]:
+    """The attempts with these *keys* of those that were *found*, in the order of their keys; nothing for others."""
+    if np.array_equal(keys, found["attempt_key"]):
         return found
-    at = np.searchsorted(found["place"], places)
     padded = {name: np.concatenate([raw, _raw(_KINDS.get(name, "text"), [None])]) for name, raw in found.items()}
-    at = np.where(padded["place"][at] == places, at, -1)
+    at = np.searchsorted(found["attempt_key"], keys)
+    at = np.where(padded["attempt_key"][at] == keys, at, -1)
     return {name: raw[at] for name, raw in padded.items()}
 
 
 def _contents(value: Any) -> Any:
-    """What is worth columns in *value*, which a handler returned."""
+    """Of what a handler returned, what is worth columns."""
     inner = value.get("result") if isinstance(value, dict) and value.keys() == {"success", "result"} else None
     return inner if isinstance(inner, dict) else value
 
@@ -475,9 +376,7 @@ def _microseconds(seconds: float | None) -> int | None:
 
 
 def _raw(kind: Kind, values: Sequence[Any]) -> Raw:
-    """*values* as they are before they get the dtype of their *kind*: times are in microseconds, None is missing."""
-    import numpy as np
-
+    """*values* as they are before they get the dtype of their *kind*. Times are microseconds, None is missing."""
     if kind == "json":
         return np.fromiter(values, dtype=object, count=len(values))
     if kind == "text":
@@ -485,13 +384,12 @@ def _raw(kind: Kind, values: Sequence[Any]) -> Raw:
     if kind == "real":
         return np.array(values, dtype=float)
     if isinstance(kind, str):
-        return np.array([_NOTHING if value is None else value for value in values] if None in values else values, "i8")
+        return np.array([_NOTHING if v is None else v for v in values] if None in values else values, dtype=np.int64)
     codes = {str(word): code for code, word in enumerate(kind)}
-    return np.array([codes.get(value, -1) for value in values], dtype="i1")
+    return np.array([codes.get(value, -1) for value in values], dtype=np.int8)
 
 
 def _finished(kind: Kind, raw: Raw) -> Any:
-    import numpy as np
     import pandas as pd
 
     if not isinstance(kind, str):
@@ -499,7 +397,7 @@ def _finished(kind: Kind, raw: Raw) -> Any:
     missing = raw == _NOTHING if kind in ("number", "flag") else raw
     match kind:
         case "text":
-            return pd.arrays.StringArray(raw)  # not pyarrow's, where that is installed: one dtype for all
+            return pd.arrays.StringArray(raw)  # the same whether pyarrow is installed or not
         case "time":
             return pd.DatetimeIndex(raw.view("M8[us]")).tz_localize("UTC")
         case "span":
@@ -517,12 +415,14 @@ def _inferred(values: list[Any]) -> Any:
     """*values* as what all of them are, or else as objects."""
     import pandas as pd
 
-    dtypes = {str: "string", bool: "boolean", int: "Int64", float: "Float64"}
+    dtypes: dict[type, Any] = {str: "string", bool: "boolean", int: "Int64", float: "Float64"}
     types = {type(value) for value in values} - {type(None)}
-    dtype = "Float64" if types == {int, float} else dtypes.get(next(iter(types), object)) if len(types) == 1 else None
+    if types == {int, float}:
+        types = {float}
+    dtype = dtypes.get(types.pop()) if len(types) == 1 else None
     try:
         return pd.array(values, dtype=dtype) if dtype else _raw("json", values)
-    except (OverflowError, TypeError):  # whole numbers of more than 63 bits
+    except (OverflowError, TypeError):  # a whole number of more than 63 bits
         return _raw("json", values)
 
 
@@ -537,6 +437,6 @@ def _frame(
     if "duration" in names:
         # Not as the store has it: so that it is the difference of the times in this frame, to the microsecond.
         span = columns["ended_at"].view("M8[us]") - columns["started_at"].view("M8[us]")
-        columns = {**columns, "duration": span.view("i8")}
+        columns = {**columns, "duration": span.view(np.int64)}
     data = {name: _finished(kinds.get(name, "text"), columns[name]) for name in names}
     return pd.DataFrame(data | dict(more or {}), copy=False)

@@ -167,7 +167,7 @@ class JobHandle:
         row = self._row()
         if row.status == JobStatus.COMPLETED:
             return self
-        return self._session._drive(row, self._session._registered(row.job_type), "resume")
+        return self._session._drive(row, self._session._registered_as(row), "resume")
 
     def retry_failed(self) -> JobHandle:
         """Run the failed tasks again, with the code of now and all their retries; then go on from there."""
@@ -182,13 +182,13 @@ class JobHandle:
                 job_id=self.id,
                 status=str(row.status),
             )
-        self._session._drive(row, self._session._registered(row.job_type), "refinalize", here=True)
+        self._session._drive(row, self._session._registered_as(row), "refinalize", here=True)
         return self.wait()
 
     def rerun(self) -> JobHandle:
         """Do all of it over again, with the code of now; the old attempts are kept as history."""
         row = self._row()
-        return self._session._drive(row, self._session._registered(row.job_type), "rerun")
+        return self._session._drive(row, self._session._registered_as(row), "rerun")
 
     # Drawing
 

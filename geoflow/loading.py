@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import sys
 import traceback
 from pathlib import Path
@@ -46,41 +45,39 @@ def find(registry: Registry, name: str) -> str:
 def load(place: str) -> ModuleType:
     """The module in the file or of the name *place*; what it raises is told in a ``DefinitionError``."""
     if not place.endswith(".py"):
-        if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        if not {"", str(Path.cwd())} & set(sys.path):
             sys.path.insert(0, str(Path.cwd()))
-        try:
-            found = importlib.util.find_spec(place)
-        except (ImportError, ValueError):
-            found = None
-        if found is None:
-            raise DefinitionError(f"There is no module {place!r}. For a file, give its path with .py at the end.")
         return _imported(place, place)
-    path = Path(place).absolute()
+    path = Path(place).resolve()
     if not path.is_file():
         raise DefinitionError(f"There is no file {path}.")
     if not path.stem.isidentifier():
         raise DefinitionError(f"{path.name} cannot be imported: rename it to letters, digits and '_'.")
-    loaded = sys.modules.get(path.stem)
-    loaded_from = getattr(loaded, "__file__", None)
-    if loaded is not None and (loaded_from is None or Path(loaded_from).absolute() != path):
-        raise DefinitionError(f"{path.name} has the name of a module that is loaded already: rename the file.")
     # Workers are given this process's sys.path, so they find the file, and what lies beside it, under the same name.
-    if str(path.parent) not in sys.path:
+    if str(path.parent) not in sys.path[:1]:
         sys.path.insert(0, str(path.parent))
-    return _imported(path.stem, str(path))
+    loaded = _imported(path.stem, str(path)) if path.stem not in sys.modules else sys.modules[path.stem]
+    if Path(getattr(loaded, "__file__", None) or "").resolve() != path:
+        raise DefinitionError(f"{path.name} has the name of a module that is loaded already: rename the file.")
+    return loaded
 
 
 def _imported(module: str, place: str) -> ModuleType:
+    missing = DefinitionError(f"There is no module {place!r}. For a file, give its path with .py at the end.")
+    if not all(part.isidentifier() for part in module.split(".")):
+        raise missing
+    importlib.invalidate_caches()  # the file may have been written a moment ago
     try:
         return importlib.import_module(module)
-    except Exception as exc:  # whatever a user's module does when it is imported
+    except (Exception, SystemExit) as exc:  # whatever a user's module does when it is imported
+        if isinstance(exc, ModuleNotFoundError) and exc.name and f"{module}.".startswith(f"{exc.name}."):
+            raise missing from None
         frames = exc.__traceback__
-        while (frames is not None and "importlib" in frames.tb_frame.f_code.co_filename) or _is_here(frames):
-            frames = frames.tb_next if frames else None
+        while frames is not None and _is_machinery(frames.tb_frame.f_code.co_filename):
+            frames = frames.tb_next
         shown = "".join(traceback.format_exception(type(exc), exc.with_traceback(frames), frames, limit=-4)).rstrip()
         raise DefinitionError(f"{place} could not be imported:\n{shown}") from None
 
 
-def _is_here(frames: object) -> bool:
-    code = getattr(getattr(frames, "tb_frame", None), "f_code", None)
-    return code is not None and code.co_filename == __file__
+def _is_machinery(filename: str) -> bool:
+    return filename.startswith("<frozen importlib") or filename in (__file__, importlib.__file__)

@@ -88,10 +88,19 @@ class CoreMachine:
 
     def turn(self) -> None:
         """One round: take in what happened, do what follows from it."""
-        message = self._received() if self._executor.run_here() else self._next_message()
+        message = self._received()  # before any work that is done right here: it may be an interrupt
+        if message is None:
+            message = self._received() if self._executor.run_here() else self._next_message()
+        commands: list[Command] = []  # obeyed once all that has happened by now is taken in
         while message is not None:
-            self._take(message)
+            if isinstance(message, Command):
+                commands.append(message)
+            else:
+                for report in self._executor.collect(message):
+                    self._settle(report)
             message = self._received()
+        for command in commands:
+            self._obey(command)
         for report in self._executor.check():
             self._settle(report)
         self._look_for_requests()
@@ -114,18 +123,14 @@ class CoreMachine:
         seconds = max(min(due) - self._clock.now(), 0.0) if due else TICK_SECONDS
         return self._clock.wait(self._inbox, min(seconds, self._clock.tick))
 
-    def _take(self, message: Any) -> None:
-        if not isinstance(message, Command):
-            for report in self._executor.collect(message):
-                self._settle(report)
-            return
+    def _obey(self, command: Command) -> None:
         self._pending -= 1
-        run = message.run
-        if message.verb == "drive":
+        verb, run = command
+        if verb == "drive":
             self._runs[run.job_id] = run
             self._guarded(run, self._take_up)
         elif run.job_id in self._runs:
-            self._guarded(run, self._cancel if message.verb == "cancel" else self._interrupt)
+            self._guarded(run, self._cancel if verb == "cancel" else self._interrupt)
 
     def _guarded(self, run: JobRun, act: Callable[[JobRun], None]) -> None:
         """A store that fails stops this job's run and tells whoever waits for it; other jobs go on."""
@@ -415,6 +420,7 @@ class CoreMachine:
                     self._guarded(run, self._cancel)
 
     def _cancel(self, run: JobRun) -> None:
+        self._flush(run)  # so that the store's queue is the whole queue
         begun, unstarted = self._stop(run, Outcome.CANCELLED)
         queued = [key for key, _, _ in self._store.in_state(run.planned, "queued")] if run.planned else []
         moves, attempts = run.take_changes()

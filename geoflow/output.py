@@ -176,11 +176,15 @@ def _job_lines(session: Session, args: argparse.Namespace, width: int) -> Iterat
 def _task_lines(frame: pd.DataFrame, session: Session, args: argparse.Namespace, width: int) -> Iterator[str]:
     names = ["task_id", "status"] if args.flat else ["stage", "task_id", "status", "attempts", "duration"]
     flat = [str(name) for name in frame.columns if str(name).startswith(("parameters.", "result."))]
-    rows = _rows(frame, session.settings.secrets)
-    cells = [
-        [_cell(row[name]) for name in (*names, *flat)] + [_cell(row["error"] or row.get("result"))] for row in rows
-    ]
+    rows = mask(_rows(frame, session.settings.secrets), session.settings.secrets)
+    cells = [[*(_cell(row[name]) for name in (*names, *flat)), _cell(row["error"] or _returned(row))] for row in rows]
     yield from _table([*names, *flat, "error or result"], cells, width) if rows else ["There are no such tasks."]
+
+
+def _returned(row: dict[str, Any]) -> Any:
+    """What the handler returned, less the envelope."""
+    result = row.get("result")
+    return result["result"] if isinstance(result, dict) and result.keys() == {"success", "result"} else result
 
 
 def _cell(value: Any) -> str:
@@ -195,8 +199,11 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> I
     """Columns as wide as they need, up to a limit; the last takes what is left, and what has no room is named."""
     from geoflow.notebook.words import columns, fit, pad
 
+    def wide(text: str) -> int:
+        return len(text) if text.isascii() else sum(map(columns, text))
+
     table = [heads, *([shorten(cell, 200) for cell in row] for row in rows)]
-    widths = [min(max(sum(map(columns, row[i])) for row in table), _WIDEST) for i in range(len(heads) - 1)]
+    widths = [min(max(map(wide, column)), _WIDEST) for column in list(zip(*table, strict=True))[:-1]]
     shown = used = 0
     while shown < len(widths) and used + widths[shown] + 2 <= width - _LAST:
         used += widths[shown] + 2

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from geoflow.text import plain, shorten
+
 if TYPE_CHECKING:
     from geoflow.handle import JobHandle
 
 # A person sees no more; a drawing of a large job takes some milliseconds of the machine's.
+logger = logging.getLogger("geoflow.progress")
 SECONDS_BETWEEN = 0.25
 
 
@@ -32,13 +36,21 @@ def watching(job: JobHandle, how: str) -> Iterator[Callable[[], None]]:
     def refresh() -> None:
         nonlocal drawn
         if time.monotonic() - drawn >= SECONDS_BETWEEN:
-            view.draw()
+            _safely(view.draw)
             drawn = time.monotonic()
 
     try:
         yield refresh
     finally:
-        view.end()
+        _safely(view.end)
+
+
+def _safely(draw: Callable[[], None]) -> None:
+    """A fault in drawing is logged, and never touches the job."""
+    try:
+        draw()
+    except Exception:
+        logger.exception("the progress could not be drawn")
 
 
 def _in_notebook() -> bool:
@@ -75,7 +87,7 @@ class _Terminal:
         self._job = job
         self._lines: dict[int, Any] = {}
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn("{task.fields[note]}"),
@@ -91,7 +103,7 @@ class _Terminal:
             if not stage.planned:
                 continue
             if stage.number not in self._lines:
-                label = f"{stage.number} {stage.name}"[:28].ljust(28)
+                label = shorten(plain(f"{stage.number} {stage.name}"), 28).ljust(28)
                 self._lines[stage.number] = self._progress.add_task(label, total=stage.tasks, note="")
             failed = stage.counts.get("failed", 0)
             self._progress.update(

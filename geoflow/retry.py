@@ -160,7 +160,9 @@ def lineage(exc_type: type[BaseException], own: Callable[[str], bool]) -> list[t
     return [(base.__name__, _is_ours(base.__module__, own)) for base in exc_type.__mro__ if base is not object]
 
 
-def _is_ours(module: str, own: Callable[[str], bool]) -> bool:
+def _is_ours(module: object, own: Callable[[str], bool]) -> bool:
+    if not isinstance(module, str):  # of a class that was made by hand
+        return False
     return module in ("builtins", "geoflow") or module.startswith("geoflow.") or own(module)
 
 

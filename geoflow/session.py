@@ -95,9 +95,9 @@ class Session:
     def store(self) -> Store:
         from geoflow.stores.sqlite import SqliteStore
 
-        logs.configure(self.settings.log_path, self.settings.log_level, secrets=self.settings.secrets)
         store = SqliteStore(self.settings.store, synchronous=self.settings.synchronous)
         store.open()
+        logs.configure(self.settings.log_path, self.settings.log_level, secrets=self.settings.secrets)
         logger.debug("store opened: %s", self.settings.store)
         return store
 
@@ -244,6 +244,16 @@ class Session:
             return JobHandle(self, job_id, receipt)
         return self._drive(row, registered, on_existing, here=here, receipt=receipt, parameters=text)
 
+    def _registered_as(self, row: JobRow) -> JobType:
+        """The type of a stored job, from what is registered or built in: its name is never taken for a file's (S43)."""
+        if row.job_type not in self.registry and row.job_type not in loading.BUILT_IN:
+            where = f" Its code came from {row.source}." if row.source else ""
+            raise DefinitionError(
+                f"Job {row.job_id[:8]} is of type {row.job_type!r}, which is not registered in this session.{where} "
+                "Register it with session.register(...), then go on."
+            )
+        return self._registered(row.job_type)
+
     def _registered(self, job_type: str | type) -> JobType:
         if isinstance(job_type, type):
             job_type = str(getattr(job_type, "job_type", job_type.__name__))
@@ -384,14 +394,11 @@ class Session:
             if not (unfinished or draining) or self.store.driver(row.job_key) is not None:
                 continue
             try:
-                resumed.append(self._drive(row, self._registered(row.job_type), "go on"))
-            except DefinitionError:
-                where = f" It came from {row.source}." if row.source else ""
-                warnings.warn(
-                    f"Job {row.job_id[:8]} cannot be resumed here: the job type {row.job_type!r} is not registered."
-                    f"{where}",
-                    stacklevel=2,
-                )
+                resumed.append(self._drive(row, self._registered_as(row), "go on"))
+            except StoreBusy:
+                continue  # somebody else was a moment faster
+            except DefinitionError as exc:
+                warnings.warn(str(exc), stacklevel=2)
         return resumed
 
 

@@ -7,9 +7,10 @@ travel is refused with the name of the variable that holds it back, not lost in 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
-import inspect
+import importlib.machinery
 import io
 import sys
 import types
@@ -31,13 +32,24 @@ class Code(NamedTuple):
     own: tuple[str, ...] = ()
 
 
+class _OpenFileError(TypeError):
+    """cloudpickle would send a file's contents in its place."""
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, io.IOBase):
+            raise _OpenFileError("an open file")
+        return super().reducer_override(obj)
+
+
 def pack(target: Any) -> Code:
     """*target* ready to travel. Call after `unshippable` said that it can."""
-    own = (_top(target),)
+    own = (str(getattr(innermost(target), "__module__", None) or "__main__").partition(".")[0],)
     reference = _reference(target)
     if reference is not None:
         return Code(f"{reference}@{_file_version(target)}", reference, None, own)
-    value = cloudpickle.dumps(target)
+    value = _dumps(target)
     return Code(hashlib.sha256(value).hexdigest()[:16], None, value, own)
 
 
@@ -47,87 +59,130 @@ def unpack(code: Code) -> Any:
         return cloudpickle.loads(code.value)
     assert code.reference is not None
     module, _, name = code.reference.partition(":")
-    found: Any = importlib.import_module(module)
-    for part in name.split("."):
-        found = getattr(found, part)
-    return found
-
-
-def _top(target: Any) -> str:
-    return str(getattr(target, "__module__", None) or "__main__").partition(".")[0]
-
-
-def _reference(target: Any) -> str | None:
-    """``module:name`` when a fresh process would import the very same object, else None."""
-    module = getattr(target, "__module__", None)
-    name = getattr(target, "__qualname__", None)
-    if not module or not name or module == "__main__" or "<locals>" in name:
-        return None
-    loaded = sys.modules.get(module)
-    # A module without a file (typed into a notebook, made by a test) exists in this process only.
-    if loaded is None or getattr(loaded, "__spec__", None) is None:
-        return None
-    found: Any = loaded
-    for part in name.split("."):
-        found = getattr(found, part, None)
-    return f"{module}:{name}" if found is target else None
-
-
-def _file_version(target: Any) -> str:
-    """A stamp that changes when the file of the module does, so that a slot with the older code is not reused."""
-    path = getattr(sys.modules.get(target.__module__), "__file__", None)
-    if path is None:
-        return "-"
-    try:
-        with open(path, "rb") as file:
-            return hashlib.sha256(file.read()).hexdigest()[:16]
-    except OSError:
-        return "-"
+    return functools.reduce(getattr, name.split("."), importlib.import_module(module))
 
 
 def unshippable(target: Any) -> str | None:
     """Why *target* cannot travel to another process, as the rest of a sentence about it, or None when it can."""
     if _reference(target) is not None:
         return None
-    for name, value in _held(target):
-        if isinstance(value, io.IOBase):  # cloudpickle would send the file's contents in its place
-            return f"uses the open file {name!r}: pass its path in the parameters and open it inside the handler."
+    module = getattr(target, "__module__", None)
+    if module and module != "__main__" and "<locals>" not in getattr(target, "__qualname__", "<locals>"):
+        loaded = sys.modules.get(module)
+        if (loaded is None or not _importable(loaded)) and isinstance(target, types.FunctionType | type):
+            return (
+                f"is of the module {module!r}, which worker processes cannot import: put the folder of its file on "
+                "sys.path, or define it in the notebook."
+            )
     try:
-        cloudpickle.dumps(target)
+        _dumps(target)
     except Exception as exc:  # whatever user objects raise when they are pickled
-        for name, value in _held(target):
-            try:
-                cloudpickle.dumps(value)
-            except Exception:
-                return (
-                    f"uses {name!r}, a {type(value).__name__}, which cannot travel to a worker process: "
-                    "make it inside the handler, from plain values in the parameters."
-                )
-        return f"cannot travel to a worker process ({type(exc).__name__}: {exc})."
+        return _culprit(target) or f"cannot travel to a worker process ({type(exc).__name__}: {exc})."
     return None
 
 
-def _held(target: Any) -> Iterator[tuple[str, Any]]:
+def _culprit(target: Any) -> str | None:
+    for name, value in _held(target, set()):
+        try:
+            _dumps(value)
+        except _OpenFileError:
+            return f"uses the open file {name!r}: pass its path in the parameters and open it inside the handler."
+        except Exception:
+            return (
+                f"uses {name!r}, a {type(value).__name__}, which cannot travel to a worker process: make it inside "
+                "the handler, from plain values in the parameters."
+            )
+    return None
+
+
+def _dumps(value: Any) -> bytes:
+    buffer = io.BytesIO()
+    _Pickler(buffer).dump(value)
+    return buffer.getvalue()
+
+
+def innermost(target: Any) -> Any:
+    """The function inside a `functools.partial`, or *target* itself."""
+    while isinstance(target, functools.partial):
+        target = target.func
+    return target
+
+
+def _reference(target: Any) -> str | None:
+    """``module:name`` when a fresh process would import the very same object, else None."""
+    module = getattr(target, "__module__", None)
+    name = getattr(target, "__qualname__", None)
+    if not isinstance(module, str) or not isinstance(name, str) or module == "__main__" or "<locals>" in name:
+        return None
+    loaded = sys.modules.get(module)
+    try:
+        found = functools.reduce(getattr, name.split("."), loaded)
+    except AttributeError:
+        return None
+    return f"{module}:{name}" if found is target and loaded is not None and _importable(loaded) else None
+
+
+def _importable(module: types.ModuleType) -> bool:
+    """Whether a process with this one's ``sys.path`` would find *module* where it was found here."""
+    spec = getattr(module, "__spec__", None)
+    if spec is None:
+        return False
+    if not spec.has_location:  # built in, or of a package without a file
+        return spec.origin in ("built-in", "frozen")
+    parent = sys.modules.get(spec.parent) if spec.parent and spec.parent != spec.name else None
+    name, _, _ = spec.name.rpartition(".")
+    where = getattr(sys.modules.get(name), "__path__", None) if name else None
+    found = importlib.machinery.PathFinder.find_spec(spec.name, where) if parent is not None or not name else spec
+    return found is not None and found.origin == spec.origin
+
+
+def _file_version(target: Any) -> str:
+    """A stamp that changes when the file of the module does, so that a slot with the older code is not reused."""
+    path = getattr(sys.modules.get(target.__module__), "__file__", None)
+    try:
+        with open(str(path), "rb") as file:
+            return hashlib.sha256(file.read()).hexdigest()[:16]
+    except OSError:
+        return "-"
+
+
+def _held(target: Any, seen: set[int]) -> Iterator[tuple[str, Any]]:
     """The variables that *target* and the notebook functions it calls hold on to, by name."""
-    seen: set[int] = set()
-    waiting = [target]
-    while waiting:
-        holder = waiting.pop()
-        function = inspect.unwrap(holder) if callable(holder) else holder
-        if isinstance(holder, type):
-            waiting += [getattr(member, "__func__", member) for member in vars(holder).values()]
+    if id(target) in seen or _reference(target) is not None:
+        return
+    seen.add(id(target))
+    named: list[tuple[str, Any]] = []
+    if isinstance(target, functools.partial):
+        named += [("func", target.func), *((f"argument {i}", value) for i, value in enumerate(target.args))]
+        named += target.keywords.items()
+    elif isinstance(target, types.MethodType):
+        yield from _held(target.__self__, seen)
+        named += [("self", target.__self__), ("func", target.__func__)]
+    elif isinstance(target, types.FunctionType):
+        named += _variables(target)
+    elif isinstance(target, type):
+        named += [(name, getattr(member, "__func__", member)) for name, member in vars(target).items()]
+    else:
+        named += getattr(target, "__dict__", {}).items()
+        named.append((type(target).__name__, type(target)))
+    for name, value in named:
+        if isinstance(value, types.FunctionType | types.MethodType | type | functools.partial):
+            yield from _held(value, seen)
+        elif not isinstance(value, types.ModuleType) and not name.startswith("__"):
+            yield name, value
+
+
+def _variables(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            yield name, cell.cell_contents
+        except ValueError:  # it has no value yet
             continue
-        if hasattr(function, "func") and hasattr(function, "args"):  # functools.partial
-            yield from ((f"argument {i}", value) for i, value in enumerate(function.args))
-            yield from function.keywords.items()
-            function = function.func
-        if not isinstance(function, types.FunctionType) or id(function) in seen:
-            continue
-        seen.add(id(function))
-        variables = inspect.getclosurevars(function)
-        for name, value in {**variables.nonlocals, **variables.globals}.items():
-            if isinstance(value, types.FunctionType | type):
-                if _reference(value) is None:
-                    waiting.append(value)
-            elif not isinstance(value, types.ModuleType):
-                yield name, value
+    arguments = function.__code__.co_varnames[: function.__code__.co_argcount]
+    yield from zip(reversed(arguments), reversed(function.__defaults__ or ()), strict=False)
+    yield from (function.__kwdefaults__ or {}).items()
+    codes = [function.__code__]
+    while codes:  # with the comprehensions and functions inside it
+        code = codes.pop()
+        codes += [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
+        yield from ((name, function.__globals__[name]) for name in code.co_names if name in function.__globals__)

@@ -7,6 +7,7 @@ whoever called shows them. Nothing heavy is imported before a verb runs.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import shlex
 import sys
@@ -276,7 +277,8 @@ def _followed(session: Session, job: JobHandle) -> JobHandle:
 
 def tell(text: str) -> None:
     """One remark, beside the output."""
-    print(f"geoflow: {plain(text)}", file=sys.stderr)
+    with contextlib.suppress(BrokenPipeError):
+        print(f"geoflow: {plain(text)}", file=sys.stderr)
 
 
 # Which job, and its code

@@ -19,7 +19,7 @@ from geoflow.contract import accepts_context, normalise
 from geoflow.errors import ContractViolationError, UnstorableValue
 from geoflow.executors.base import Chunk
 from geoflow.models import Call, Category, Failure, JobExecutionContext, TaskContext, TaskResult, TaskStatus
-from geoflow.retry import RetryPolicy, classify, lineage
+from geoflow.retry import RetryPolicy, classify, is_retryable, lineage
 from geoflow.text import exact
 from geoflow.transport import Code, unpack
 from geoflow.values import from_json, to_json
@@ -34,7 +34,8 @@ _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 class Row(NamedTuple):
-    """How one call ended; times are seconds after the chunk's ``base``. Only exact str, int and float inside."""
+    """How one call ended; times are in seconds after the answer's ``base``. It travels as a plain tuple, with only
+    exact str, int and float inside: what its reader would have to look up a class for could break the pipe."""
 
     started: float
     ended: float
@@ -92,10 +93,21 @@ def run_chunk(
     passes: tuple[type[BaseException], ...] = (),
 ) -> Answer:
     """Run the chunk's calls one after another. Exceptions in *passes* end it; all others become rows."""
+    try:
+        return _run_chunk(chunk, codes, marker, output, pid, passes)
+    finally:
+        logs.set_fields(None)
+
+
+def _run_chunk(
+    chunk: Chunk, codes: Codes, marker: Marker, output: Output, pid: int, passes: tuple[type[BaseException], ...]
+) -> Answer:
     base, zero = time.time(), time.perf_counter()
     rows: list[tuple[Any, ...]] = []
     planned: list[tuple[str, str, str, str | None]] = []
     cpu_before = _usage()[0]
+    about: dict[str, object] = {"job_id": chunk.job_id, "job_type": chunk.job_type, "stage": chunk.stage}
+    logs.set_fields(about)
     for position, call in enumerate(chunk.calls):
         marker.running(chunk.number, position, call.key)
         started = time.perf_counter() - zero
@@ -103,6 +115,8 @@ def run_chunk(
         failure: Failure | None = None
         try:
             if chunk.kind == "tasks":
+                own = {"task_id": call.task_id, "task_type": call.task_type, "attempt": call.attempt}
+                logs.set_fields({**about, **own})
                 result, failure = _run_task(chunk, call, codes)
             elif chunk.kind == "plan":
                 planned = _run_plan(chunk, call, codes)
@@ -115,8 +129,7 @@ def run_chunk(
         printed = output.take()
         ended = time.perf_counter() - zero
         cpu, memory = _usage()
-        row = (started, ended, cpu - cpu_before, memory, result, failure and tuple(failure), printed)
-        rows.append(row)
+        rows.append((started, ended, cpu - cpu_before, memory, result, failure and tuple(failure), printed))
         cpu_before = cpu
         if ended > CHUNK_SECONDS:
             break
@@ -131,16 +144,6 @@ def _usage() -> tuple[float, int]:
 
 def _run_task(chunk: Chunk, call: Call, codes: Codes) -> tuple[str | None, Failure | None]:
     handler, with_context = codes.get(chunk.code)
-    logs.set_fields(
-        {
-            "job_id": chunk.job_id,
-            "job_type": chunk.job_type,
-            "stage": chunk.stage,
-            "task_id": call.task_id,
-            "task_type": call.task_type,
-            "attempt": call.attempt,
-        }
-    )
     parameters = from_json(call.parameters)
     if with_context:
         logger = logging.getLogger(f"geoflow.task.{call.task_type}")
@@ -173,10 +176,15 @@ def outcome(value: Any, task_type: str) -> tuple[str | None, Failure | None]:
             f"{_shown(value)}."
         )
     retryable = value.get("retryable", True) is not False
-    error = exact(value.get("error") or "the handler returned success: False and no error")
+    given, named = value.get("error"), value.get("error_type")
+    error = exact(given) if given is not None else ""
     category = Category.BUSINESS if retryable else Category.PERMANENT
-    named = value.get("error_type")
-    return None, Failure(error, exact(named) if isinstance(named, str) else "ReturnedFailure", category, retryable)
+    return None, Failure(
+        error or "the handler returned success: False and no error",
+        exact(named) if isinstance(named, str) else "ReturnedFailure",
+        str(category),
+        retryable,
+    )
 
 
 def _shown(value: Any) -> str:
@@ -252,13 +260,13 @@ def describe(exc: BaseException, policy: RetryPolicy, own: tuple[str, ...]) -> F
     """An exception as text, with its category. Never raises, whatever the exception does."""
     kind = type(exc)
     category = classify(lineage(kind, _is_own(own)), policy)
-    if isinstance(exc, UnstorableValue):
+    if isinstance(exc, UnstorableValue):  # whatever the policy says of a TypeError: the same code returns the same
         category = Category.PERMANENT
     message = exact(exc)
     if isinstance(exc, SystemExit):
         message = f"the code called sys.exit({message})"
-    retryable = category not in (Category.CONTRACT, Category.PERMANENT)
-    return Failure(message or exact(kind.__name__), exact(kind.__name__), category, retryable, _formatted(exc))
+    retryable = is_retryable(category)
+    return Failure(message or exact(kind.__name__), exact(kind.__name__), str(category), retryable, _formatted(exc))
 
 
 def _is_own(own: tuple[str, ...]) -> Callable[[str], bool]:

@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 import pytest
 from conftest import OpenSession
 
@@ -322,6 +322,7 @@ def test_a_store_that_is_no_store_is_refused_and_not_touched(geoflow: Type) -> N
             assert (typed.code, typed.out) == (2, "")
             assert said in typed.err
         assert Path(name).read_bytes() == before
+        assert not list(Path().glob(f"{name}?*"))
 
 
 def test_a_job_id_must_be_known_and_tell_one_job_from_the_others(geoflow: Type) -> None:
@@ -419,8 +420,21 @@ def test_S44_secrets_are_masked_wherever_they_are_shown(geoflow: Type) -> None:
     shown = [geoflow("run", file, f"password={secret}"), geoflow("run", file, f"password={secret}", "--json")]
     shown += [geoflow(verb, *more) for verb in ("jobs", "status", "tasks", "errors") for more in ((), ("--json",))]
     shown += [geoflow("errors", "--traceback"), geoflow("tasks", "--flat")]
+    assert [typed.code for typed in shown] == [1, 1, *[0] * 10]
     assert [secret in typed.out + typed.err for typed in shown] == [False] * len(shown)
     assert json.loads(shown[1].out)["parameters"] == {"password": "***"}
+
+
+def test_S44_results_are_masked_for_people_and_exact_for_programs(geoflow: Type) -> None:
+    tokens = ["of the job", "of a task"]
+    handler = "def work(params):\n    return {'success': True, 'result': {'token': 'of a task'}}"
+    shown = geoflow("run", job_file("revealing.py", handler=handler, result="{'token': 'of the job'}"))
+    assert shown.code == 0
+    for typed in (shown, geoflow("status"), geoflow("tasks"), geoflow("tasks", "--flat")):
+        assert not [token for token in tokens if token in typed.out]
+        assert "***" in typed.out
+    assert geoflow("status", "--json").document["result"] == {"token": "of the job"}
+    assert geoflow("tasks", "--json").document[0]["result"]["result"] == {"token": "of a task"}
 
 
 def test_S45_control_characters_do_not_reach_a_terminal(geoflow: Type) -> None:
@@ -429,6 +443,7 @@ def test_S45_control_characters_do_not_reach_a_terminal(geoflow: Type) -> None:
     shown = [geoflow("run", job_file("evil_text.py", handler=handler), f"name={evil}")]
     shown += [geoflow(*words) for words in (("status",), ("tasks",), ("errors", "--traceback"), ("status", evil))]
     shown.append(geoflow("run", evil))
+    assert [typed.code for typed in shown] == [1, 0, 0, 0, 2, 2]
     for typed in shown:
         assert not set(typed.out + typed.err) & set("\x1b\x07\x9b\r\u202e")
     assert "gone" in shown[1].out
@@ -559,9 +574,13 @@ def test_S38_cancel_ends_a_job_that_another_process_drives(geoflow: Type) -> Non
     busy = geoflow("retry", job["job_id"], "--load", str(JOBS))
     assert busy.code == 2
     assert f"is driven by process {process.pid}" in busy.err
+    waiting = start(*long_job("--json"))  # the same job: it waits for the first one's end
+    assert waiting.stderr is not None
+    assert f"Job {job['job_id'][:8]} is driven by process {process.pid}" in waiting.stderr.readline()
     cancelled = geoflow("cancel", job["job_id"])
     out, _ = process.communicate(timeout=20)
     assert (cancelled.code, process.returncode) == (0, 1)
+    assert (json.loads(waiting.communicate(timeout=20)[0])["status"], waiting.returncode) == ("cancelled", 1)
     assert json.loads(out)["status"] == "cancelled"
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from geoflow.jobrun import Intent, JobRun, Options
 from geoflow.machine import CoreMachine
 from geoflow.models import Attempt, Call, Category, Failure, OnFailure, Outcome, Stage
 from geoflow.retry import RetryPolicy
+from geoflow.session import Session
 from geoflow.stores.base import NewJob
 from geoflow.stores.sqlite import SqliteStore
 from geoflow.transport import Code
@@ -193,6 +195,7 @@ class ScriptedExecutor:
         self._dying = event == "kill before sending"
         if event in ("interrupt", "cancel"):
             self.command(event)
+            return False  # nothing else happens at that moment
         busy = [number for number, queue in enumerate(self._queues) if queue]
         for left in range(1 + schedule.below(len(busy)) if busy else 0, 0, -1):
             self._inbox.put(busy.pop(schedule.below(len(busy))))
@@ -314,7 +317,7 @@ class World:
         return steps[retries] if retries < len(steps) else "ok"
 
     def retries(self, key: int) -> int:
-        ((retries,),) = self.rows("SELECT retries FROM task WHERE task_key = ?", key)
+        ((retries,),) = self.rows("SELECT retries FROM tasks WHERE task_key = ?", key)
         return int(retries)
 
     def told(self, attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
@@ -325,8 +328,9 @@ class World:
         return attempts
 
     def attempt(self, chunk: Chunk, call: Call, step: str) -> Attempt:
-        now = self.clock.now()
-        times = now, now + (0.0001, 0.5)[self.schedule.below(2)]
+        started = self.clock.now()
+        self.clock.advance((0.0001, 0.5)[self.schedule.below(2)])
+        times = started, self.clock.now()
         version = chunk.code.version
         if step == "ok":
             result = to_json({"success": True, "result": call.task_id})
@@ -366,10 +370,12 @@ class World:
         elsewhere = {call.key for other in out for call in other.calls if other.kind == "tasks"}
         assert len(set(keys)) == len(keys)
         assert elsewhere.isdisjoint(keys), "a task is in two slots at once"
+        ((status,),) = self.rows("SELECT status FROM jobs WHERE job_id = ?", chunk.job_id)
+        assert status == "processing" or (status, self.on_failure) == ("failed", "drain"), "S29: it was to stop"
         with self.store.reading() as connection:
             for call in chunk.calls:
                 told = connection.execute(
-                    "SELECT status, attempt, task_id, task_type FROM task WHERE task_key = ?", (call.key,)
+                    "SELECT status, attempts, task_id, task_type FROM tasks WHERE task_key = ?", (call.key,)
                 ).fetchone()
                 assert told == ("processing", call.attempt, call.task_id, call.task_type)
                 assert chunk.code == CODES[call.task_type], "it goes with the code of its own handler"
@@ -676,6 +682,97 @@ def test_S30_S38_jobs_that_share_an_engine_do_not_share_their_fates(
     world.check_attempts(first.job_id, charged_exactly=False)
 
 
+# Where there are no workers, the same loop runs the chunks itself
+
+happening: Callable[[int], None] = print
+ran: list[int] = []
+
+
+class Counting:
+    job_type = "counting"
+    description = "thirty tasks, and something happens while they run"
+    stages = [{"number": 1, "name": "count", "task_type": "count"}]
+
+    @staticmethod
+    def validate_job_parameters(params: dict[str, Any]) -> dict[str, Any]:
+        return params
+
+    @staticmethod
+    def generate_job_id(params: dict[str, Any]) -> str:
+        return "c" * 64
+
+    @staticmethod
+    def create_tasks_for_stage(stage: int, job_params: Any, job_id: str, previous_results: Any = None) -> Any:
+        return [{"task_id": f"t-{n}", "task_type": "count", "parameters": {"n": n}} for n in range(30)]
+
+    @staticmethod
+    def finalize_job(context: Any = None) -> dict[str, Any]:
+        return {"counted": len(context.task_results)}
+
+
+def count(params: dict[str, Any]) -> dict[str, Any]:
+    ran.append(params["n"])
+    happening(params["n"])
+    return {"success": True}
+
+
+@pytest.fixture
+def inline(monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
+    monkeypatch.setattr(sys.modules[__name__], "ran", [])
+    with Session(":memory:", workers=0) as session:
+        session.register(Counting, {"count": count})
+        yield session
+
+
+def check_inline(session: Session) -> None:
+    """Each call that was made is on record, the completed ones as completed, and no task is left half-way."""
+    with session.store.reading() as connection:
+        tasks = connection.execute("SELECT task_index, status, attempts FROM tasks").fetchall()
+        attempts = connection.execute("SELECT task_index FROM attempts").fetchall()
+    assert sorted(n for (n,) in attempts) == sorted(ran)
+    assert {status for _, status, _ in tasks} <= {"queued", "completed", "cancelled"}
+    assert {n: ran.count(n) for n, _, _ in tasks} == {n: count for n, _, count in tasks}
+
+
+@pytest.mark.parametrize("at", [0, 1, 7, 29])
+def test_S38_a_cancel_that_comes_while_this_thread_runs_a_task_loses_nothing_that_it_did(
+    inline: Session, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    def cancel(n: int) -> None:
+        if n == at:  # as another thread would, at this moment
+            inline._machine.ask("cancel", inline._runs["c" * 64])
+
+    monkeypatch.setattr(sys.modules[__name__], "happening", cancel)
+    job = inline.run("counting")
+    assert job.status == "cancelled"
+    check_inline(inline)
+    monkeypatch.setattr(sys.modules[__name__], "happening", lambda n: None)
+    job.resume().wait()
+    assert job.status == "completed"
+    assert sorted(ran) == list(range(30)), "what had completed did not run again"
+    check_inline(inline)
+
+
+@pytest.mark.parametrize("at", [0, 1, 7, 29])
+def test_S38_an_interrupt_while_this_thread_runs_a_task_costs_that_attempt_and_no_other(
+    inline: Session, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    def interrupt(n: int) -> None:
+        if n == at and ran.count(n) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules[__name__], "happening", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        inline.run("counting")
+    assert ran == list(range(at + 1))
+    check_inline(inline)
+    job = inline.job("c" * 64)
+    job.resume().wait()
+    assert job.status == "completed"
+    assert sorted(ran) == sorted([*range(30), at])
+    check_inline(inline)
+
+
 # Single worlds
 
 
@@ -733,6 +830,16 @@ def test_S30_neighbours_in_the_chunk_of_a_task_that_kills_the_engine_are_not_sus
     assert world.rows("SELECT count(*) FROM attempts WHERE outcome = 'lost' AND task_index <> 1") != [(0,)]
 
 
+def test_S30_only_the_task_that_ran_when_its_engine_was_killed_comes_nearer_to_the_limit() -> None:
+    world = World([Script((StageScript(((),) * 20),))], short_tasks(), 1)
+    world.fatal = fatal(1, 2, index=1)
+    world.drive()
+    ((neighbours,),) = world.rows("SELECT count(*) FROM tasks WHERE status = 'processing' AND task_index <> 1")
+    assert neighbours > 0
+    world.drive()
+    assert world.rows("SELECT task_index, losses FROM tasks JOIN task USING (task_key) WHERE losses > 0") == [(1, 1)]
+
+
 def test_S26_S28_a_retry_waits_its_time_and_leaves_no_error_behind() -> None:
     world = World([Script((StageScript((("transient", "business", "unknown"),)),))], Schedule([1]), 1)
     world.drive()
@@ -764,6 +871,50 @@ def test_S16_a_job_without_any_task_is_finalized_with_an_empty_list() -> None:
     world = World([Script((StageScript(()), StageScript(()), StageScript(())))], Schedule([1]))
     world.drive()
     assert world.rows("SELECT status, stage, result FROM jobs") == [("completed", 3, '{"finalized":[]}')]
+
+
+def test_S34_finalize_alone_runs_again_and_touches_no_task() -> None:
+    world = World([Script((StageScript(((), ("transient",))),), finalized=False)], Schedule([1]))
+    world.drive()
+    ((job_id, script),) = world.by_id.items()
+    before = world.rows("SELECT * FROM attempts"), world.rows("SELECT * FROM tasks")
+    assert json.loads(world.rows("SELECT result FROM jobs")[0][0])["fallback"] is True
+    world.by_id[job_id] = script.mended()
+    world.drive("refinalize")
+    world.check_result(job_id)
+    assert (world.rows("SELECT * FROM attempts"), world.rows("SELECT * FROM tasks")) == before
+
+
+def test_S34_a_cancel_while_finalize_runs_again_leaves_the_job_completed_as_it_was() -> None:
+    world = World([Script((StageScript(((),)),))], Schedule([1]))
+    world.drive()
+    before = world.rows("SELECT status, result, ended_at FROM jobs")
+    world.events = {world.moment + 1: "cancel"}
+    (run,) = world.drive("refinalize")
+    assert run.done.is_set()
+    assert world.rows("SELECT status, result, ended_at FROM jobs") == before
+
+
+def test_S34_a_cancel_that_came_too_late_for_the_job_does_not_keep_finalize_from_running_again() -> None:
+    world = World([Script((StageScript(((),)),), finalized=False)], Schedule([1]))
+    world.drive()
+    ((job_id, script),) = world.by_id.items()
+    world.store.request_cancel(1)  # by another process, which did not see yet that the job had ended
+    world.by_id[job_id] = script.mended()
+    world.drive("refinalize")
+    world.check_result(job_id)
+
+
+def test_S26_what_is_told_of_a_wait_that_was_over_before_the_engine_came_back_is_when_it_was_over() -> None:
+    world = World([Script((StageScript((("transient",), ())),))], Schedule([1]), 1)
+    world.fatal = fatal(1, index=1)
+    world.drive()
+    ((failed,),) = world.rows("SELECT ended_at FROM attempts")
+    world.clock.advance(3_600.0)
+    world.drive()
+    ((queued, started),) = world.rows("SELECT queued_at, started_at FROM attempts WHERE task_index = 0 AND attempt = 2")
+    assert failed <= queued <= started
+    assert started >= failed + 1.0
 
 
 def test_S15_a_fan_in_after_an_empty_stage_fails_the_job_and_says_so() -> None:

@@ -73,6 +73,7 @@ class InlineExecutor:
         self._waiting: deque[Chunk] = deque()
         self._limit = output_limit
         self._inbox: SimpleQueue[Any] = SimpleQueue()
+        self._running = False
 
     def start(self, inbox: SimpleQueue[Any]) -> None:
         self._inbox = inbox
@@ -87,11 +88,18 @@ class InlineExecutor:
         if not self._waiting:
             return False
         chunk = self._waiting[0]
+        # One call at a time, so that a cancel from another thread, or an interrupt, costs no other.
+        one = chunk._replace(calls=chunk.calls[:1])
+        self._running = True
         with _Capture(self._limit) as capture:
             # An interrupt is the user's, not the handler's: it goes up, and the chunk stays to be stopped.
-            answer = run_chunk(chunk, self._codes, _NoMarker(), capture, os.getpid(), passes=(KeyboardInterrupt,))
-        self._waiting.popleft()
-        self._inbox.put(report(chunk, answer, slot=0))
+            answer = run_chunk(one, self._codes, _NoMarker(), capture, os.getpid(), passes=(KeyboardInterrupt,))
+        self._running = False
+        if len(chunk.calls) > 1:
+            self._waiting[0] = chunk._replace(calls=chunk.calls[1:])
+        else:
+            self._waiting.popleft()
+        self._inbox.put(report(one, answer, slot=0))
         return True
 
     def collect(self, message: Any) -> list[Report]:
@@ -103,10 +111,12 @@ class InlineExecutor:
     def stop(self, job_id: str) -> list[Report]:
         stopped = [chunk for chunk in self._waiting if chunk.job_id == job_id]
         self._waiting = deque(chunk for chunk in self._waiting if chunk.job_id != job_id)
-        # The first call of an interrupted chunk had begun; it is accounted for as lost.
+        began = 1 if self._running else 0  # the call that an interrupt came in
+        self._running = False
+        keys = [tuple(call.key for call in chunk.calls) for chunk in stopped]
         return [
-            Report(chunk, lost=(chunk.calls[0].key,), unstarted=tuple(call.key for call in chunk.calls[1:]))
-            for chunk in stopped
+            Report(chunk, lost=known[:began], unstarted=known[began:])
+            for chunk, known in zip(stopped, keys, strict=True)
         ]
 
     def busy(self) -> bool:

@@ -7,12 +7,13 @@ whose ``transform`` rewrites a table where SQLite's own ALTER cannot.
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geoflow.errors import StoreError
+from geoflow.errors import SchemaTooNew, StoreError
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -33,6 +34,8 @@ def bring_up_to_date(
     connection.execute("BEGIN IMMEDIATE")
     try:
         (version,) = connection.execute("PRAGMA user_version").fetchone()  # another process may have been faster
+        if version > target:
+            raise SchemaTooNew(f"A newer geoflow has just brought {path} to schema {version}: upgrade this one.")
         if version == 0:
             for statement in _statements(schema):
                 connection.execute(statement)
@@ -62,10 +65,13 @@ def _back_up(connection: sqlite3.Connection, path: Path, version: int) -> None:
     backup = path.with_name(f"{path.name}.v{version}.backup")
     if backup.exists():
         return
+    # Under another name until it is whole: a copy that was cut short must not pass for one.
+    growing = path.with_name(f"{backup.name}.{os.getpid()}")
+    os.close(os.open(growing, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600))
     source = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
-    with contextlib.closing(source), contextlib.closing(sqlite3.connect(backup)) as target:
+    with contextlib.closing(source), contextlib.closing(sqlite3.connect(growing)) as target:
         source.backup(target)
-    backup.chmod(0o600)
+    growing.replace(backup)
 
 
 def _migrate(

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import struct
+import sys
 import threading
+import uuid
 from pathlib import Path
 
 try:
@@ -35,9 +38,11 @@ if hasattr(os, "register_at_fork"):
 class Ownership:
     """The locks of one store. ``path`` is None for a store that no other process can see."""
 
-    def __init__(self, path: Path | None, identity: str) -> None:
-        self._path = None if path is None else str(path.with_name(f".{path.name}.lock").absolute())
-        self._identity = self._path or identity
+    def __init__(self, path: Path | None) -> None:
+        # The real path: one store by two names has one owner.
+        real = None if path is None else Path(os.path.realpath(path))
+        self._path = None if real is None else str(real.with_name(f".{real.name}.lock"))
+        self._identity = self._path or uuid.uuid4().hex
 
     def acquire(self, job_key: int) -> bool:
         """Hold the job for this store object; False when another holds it, here or in another process."""
@@ -69,12 +74,7 @@ class Ownership:
                 return False
             if self._path is None or fcntl is None or not os.path.exists(self._path):
                 return True
-            try:
-                fcntl.lockf(self._descriptor(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, job_key)
-            except (BlockingIOError, PermissionError):
-                return False
-            fcntl.lockf(self._descriptor(), fcntl.LOCK_UN, 1, job_key)
-            return True
+            return not _is_locked(self._descriptor(), job_key)
 
     def release_all(self) -> None:
         for identity, job_key in [key for key, holder in _held.items() if holder is self]:
@@ -83,6 +83,27 @@ class Ownership:
 
     def _descriptor(self) -> int:
         assert self._path is not None
-        if self._path not in _files:
-            _files[self._path] = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        return _files[self._path]
+        known = _files.get(self._path)
+        if known is not None and not _is_still(known, self._path):
+            os.close(known)  # the folder was removed, or made anew: nobody else looks at the old file
+            known = None
+        if known is None:
+            known = _files[self._path] = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return known
+
+
+def _is_still(descriptor: int, path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except OSError:
+        return False
+
+
+def _is_locked(descriptor: int, byte: int) -> bool:
+    """Asked, not tried: whoever tries a lock holds it for a moment, and gets in the way of who wants it."""
+    darwin = sys.platform == "darwin"
+    # struct flock: on macOS start, length, pid, type, whence; on Linux type, whence, start, length, pid.
+    layout = "qqihh" if darwin else "hhqqi"
+    question = (byte, 1, 0, fcntl.F_WRLCK, 0) if darwin else (fcntl.F_WRLCK, 0, byte, 1, 0)
+    answer = struct.unpack(layout, fcntl.fcntl(descriptor, fcntl.F_GETLK, struct.pack(layout, *question)))
+    return bool(answer[3 if darwin else 0] != fcntl.F_UNLCK)

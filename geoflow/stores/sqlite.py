@@ -26,6 +26,7 @@ from geoflow.transitions import job_after, task_after
 APPLICATION_ID = 0x67666C77  # "gflw", so that another program's database is not taken for ours
 SCHEMA_VERSION = 1
 BUSY_SECONDS = 30.0
+_SMALLEST_DATABASE = 512  # a page, of the smallest size that there is
 _JOB_COLUMNS = ", ".join(JobRow._fields)
 _TASK_STATES_AFTER = {
     event: (source, task_after(source, event))
@@ -85,11 +86,13 @@ class SqliteStore:
         self.name = os.fspath(path)
         if not self.name:
             raise StoreError("The store's path is empty: give a file such as 'work.db', or ':memory:'.")
-        self._path = None if self.name == ":memory:" else Path(self.name)
+        # Absolute, so that the store stays where it is when the process goes to another folder.
+        self._path = None if self.name == ":memory:" else Path(self.name).absolute()
         self._synchronous = synchronous
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
-        self._ownership = Ownership(self._path, f"{id(self)}")
+        self._ownership = Ownership(self._path)
+        self._epochs: dict[int, int] = {}
 
     # Opening
 
@@ -103,7 +106,7 @@ class SqliteStore:
                 _check_file(self._path)
             try:
                 connection = sqlite3.connect(
-                    self.name, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+                    self._path or self.name, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
                 )
                 self._prepare(connection)
             except sqlite3.Error as exc:
@@ -125,6 +128,7 @@ class SqliteStore:
     def shut(self) -> None:
         with self._lock:
             self._ownership.release_all()
+            self._epochs.clear()
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
@@ -186,21 +190,33 @@ class SqliteStore:
 
     def claim(self, job_key: int, owner: str) -> Lease:
         with self._lock:
-            self._writer()
+            found = self._rows("SELECT job_id FROM job WHERE job_key = ?", job_key)
+            if not found:
+                raise StoreError(f"{self.name} has no job with the key {job_key}.")
+            job_id = str(found[0][0])
             if not self._ownership.acquire(job_key):
                 raise StoreBusy(
-                    f"Job {self._job_id(job_key)[:8]} is driven by {self.driver(job_key) or 'another process'}. "
+                    f"Job {job_id[:8]} is driven by {self.driver(job_key) or 'another process'}. "
                     "Look at it from here, or cancel it or end that process first."
                 )
-            with self._transaction() as connection:
-                connection.execute("UPDATE job SET epoch = epoch + 1, owner = ? WHERE job_key = ?", (owner, job_key))
-                job_id, epoch = connection.execute(
-                    "SELECT job_id, epoch FROM job WHERE job_key = ?", (job_key,)
-                ).fetchone()
+            try:
+                with self._transaction() as connection:
+                    (epoch,) = connection.execute(
+                        "UPDATE job SET epoch = epoch + 1, owner = ? WHERE job_key = ? RETURNING epoch",
+                        (owner, job_key),
+                    ).fetchone()
+            except BaseException:
+                if job_key not in self._epochs:
+                    self._ownership.release(job_key)
+                raise
+            self._epochs[job_key] = epoch
         return Lease(job_key, job_id, epoch)
 
     def release(self, lease: Lease) -> None:
-        self._ownership.release(lease.job_key)
+        with self._lock:
+            if self._epochs.get(lease.job_key) == lease.epoch:
+                del self._epochs[lease.job_key]
+                self._ownership.release(lease.job_key)
 
     def driver(self, job_key: int) -> str | None:
         with self._lock:
@@ -217,9 +233,6 @@ class SqliteStore:
 
     def cancel_requested(self, job_key: int) -> bool:
         return bool(self._rows("SELECT cancel_requested FROM job WHERE job_key = ?", job_key)[0][0])
-
-    def _job_id(self, job_key: int) -> str:
-        return str(self._rows("SELECT job_id FROM job WHERE job_key = ?", job_key)[0][0])
 
     # Driving
 
@@ -253,11 +266,13 @@ class SqliteStore:
 
     def close(self, lease: Lease, *, error: str | None, now: float) -> None:
         with self._transaction(lease) as connection:
-            connection.execute(
+            closed = connection.execute(
                 "UPDATE job SET ended_at = ?, error = coalesce(?, error)"
                 " WHERE job_key = ? AND status = 'failed' AND ended_at IS NULL",
                 (now, error, lease.job_key),
-            )
+            ).rowcount
+            if not closed:
+                raise IllegalTransition(f"Job {lease.job_id[:8]} is not a failed one whose end is yet to be written.")
 
     def plan(self, lease: Lease, stage: int, tasks: Sequence[NewTask], *, now: float) -> StageRow:
         with self._transaction(lease) as connection:
@@ -273,7 +288,11 @@ class SqliteStore:
                 f" VALUES (?, {stage_key:d}, ?, ?, ?, ?)",
                 ((key, *task) for key, task in enumerate(tasks, first_key)),
             )
-            connection.execute("UPDATE job SET stage = ? WHERE job_key = ?", (stage, lease.job_key))
+            moved = connection.execute(
+                "UPDATE job SET stage = ? WHERE job_key = ? AND status = 'processing'", (stage, lease.job_key)
+            ).rowcount
+            if not moved:
+                raise IllegalTransition(f"Job {lease.job_id[:8]} is not processing: its stages cannot be planned.")
         return StageRow(stage_key, stage, first_key, len(tasks), now)
 
     def _refuse_repeated_ids(
@@ -331,12 +350,14 @@ class SqliteStore:
     # Reading
 
     def job(self, job_id: str) -> JobRow | None:
-        found = self._rows(f"SELECT {_JOB_COLUMNS} FROM job WHERE job_id = ?", job_id)
-        return _job_row(found[0]) if found else None
+        return next((row for row in self.find(job_id) if row.job_id == job_id), None)
 
     def find(self, prefix: str) -> list[JobRow]:
+        if set(prefix) - set("0123456789abcdef"):
+            return []
+        # "g" comes after every hex digit.
         found = self._rows(
-            f"SELECT {_JOB_COLUMNS} FROM job WHERE substr(job_id, 1, ?) = ? ORDER BY job_key", len(prefix), prefix
+            f"SELECT {_JOB_COLUMNS} FROM job WHERE job_id >= ? AND job_id < ? || 'g' ORDER BY job_key", prefix, prefix
         )
         return [_job_row(row) for row in found]
 
@@ -367,8 +388,8 @@ class SqliteStore:
             TaskRow(*row)
             for row in self._rows(
                 f"SELECT task_key, task_id, task_key - {stage.first_key:d}, task_type, attempt, retries, losses,"
-                " not_before, parameters FROM task WHERE task_key > ? AND task_key >= ? AND task_key < ? AND status = 'queued'"
-                " ORDER BY task_key LIMIT ?",
+                " not_before, parameters FROM task"
+                " WHERE task_key > ? AND task_key >= ? AND task_key < ? AND status = 'queued' ORDER BY task_key LIMIT ?",
                 after,
                 stage.first_key,
                 stage.end_key,
@@ -450,13 +471,14 @@ def _job_row(row: Sequence[Any]) -> JobRow:
 def _insert_attempts(connection: sqlite3.Connection, attempts: Sequence[Attempt]) -> None:
     plain: dict[tuple[int, int], list[tuple[Any, ...]]] = {}
     others: list[tuple[Any, ...]] = []
-    for task_key, number, outcome, started, ended, cpu, memory, result, failure, *rest in attempts:
+    for attempt in attempts:
+        task_key, number, outcome, started, ended, cpu, memory, result, failure, *rest = attempt
         output, slot, pid, code, queued_at, _ = rest
         if number >= ATTEMPTS_PER_TASK:
             raise StoreError(f"A task has run {ATTEMPTS_PER_TASK - 1} times, which is all that the store can count.")
         key = task_key * ATTEMPTS_PER_TASK + number
         if outcome == Outcome.COMPLETED and output is None and queued_at is None and slot is not None:
-            plain.setdefault((slot, pid or 0), []).append((key, started, ended, cpu, memory, result, code))
+            plain.setdefault((int(slot), int(pid or 0)), []).append((key, started, ended, cpu, memory, result, code))
         else:
             told = failure or (None, None, None, None, None)
             others.append((key, outcome, started, ended, cpu, memory, result, *rest, *told))
@@ -490,9 +512,12 @@ def _check_file(path: Path) -> None:
     if not path.absolute().parent.is_dir():
         raise StoreError(f"{path} cannot be opened: the folder {path.absolute().parent} does not exist. Make it first.")
     try:
-        if not path.exists() or not path.stat().st_size:
+        size = path.stat().st_size if path.exists() else 0
+        if not size:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             return
+        if size < _SMALLEST_DATABASE:  # SQLite would take it for an empty one
+            raise StoreError(f"{path} is not a SQLite file. It was not touched: name another store.")
     except OSError as exc:
         raise StoreError(f"{path} cannot be opened: {exc.strerror}. Check its permissions and the disk.") from exc
     with contextlib.closing(_read_only(path)) as connection:
@@ -504,7 +529,7 @@ def _check_file(path: Path) -> None:
             if getattr(exc, "sqlite_errorcode", 0) == sqlite3.SQLITE_NOTADB:
                 raise StoreError(f"{path} is not a SQLite file. It was not touched: name another store.") from None
             raise _explained(exc, str(path)) from exc
-    if tables and application != APPLICATION_ID:
+    if application != APPLICATION_ID and (tables or application):
         raise StoreError(f"{path} is the database of another program. It was not touched: name another store.")
     if version > SCHEMA_VERSION:
         raise SchemaTooNew(
