@@ -666,7 +666,7 @@ def test_fifty_thousand_entries_are_planned_and_summed_up_with_ids_of_their_own(
 
 
 def test_S33_finalize_answers_with_failed_tasks_and_with_none(tmp_path):
-    failed = TaskResult(task_id="x", task_type=ANALYSE, status=TaskStatus.FAILED, error_details="no")
+    failed = TaskResult(task_id="x", task_type=ANALYSE, status=TaskStatus.FAILED, result_data={}, error_details="no")
     context = Run(tmp_path).context([]).model_copy(update={"task_results": [failed]})
     assert ListContainerContents.finalize_job(context)["error_count"] == 0
     assert ListContainerContents.finalize_job()["special"] == 0

@@ -166,7 +166,11 @@ def test_S33_finalize_counts_and_shows_the_first_ten():
         for stage, tasks in ((1, greetings), (2, replies))
         for t, data in zip(tasks, results(tasks, stage), strict=True)
     ]
-    done.append(TaskResult(task_id="f", task_type=GREETING, status=TaskStatus.FAILED, error_details="on purpose"))
+    done.append(
+        TaskResult(
+            task_id="f", task_type=GREETING, status=TaskStatus.FAILED, result_data={}, error_details="on purpose"
+        )
+    )
     summary = HelloWorld.finalize_job(
         JobExecutionContext(
             job_id=JOB, job_type="hello_world", current_stage=2, total_stages=2, parameters=given, task_results=done

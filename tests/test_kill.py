@@ -36,9 +36,7 @@ def test_S37_a_job_of_10000_tasks_survives_kills_and_runs_no_completed_task_agai
     session = open_session(store)
     for kill in range(4):
         driver = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)])
-        ran = len(trace.lines())
-        more = chance.randint(1, TASKS // 6)
-        wait_until(lambda ran=ran, more=more: len(trace.lines()) > ran + more or driver.poll() is not None)  # type: ignore[misc]
+        _wait_for_lines(trace, len(trace.lines()) + chance.randint(1, TASKS // 6), driver)
         driver.kill()
         driver.wait()
         completed = {row[0] for row in rows(session, "SELECT task_id FROM tasks WHERE status = 'completed'")}
@@ -54,3 +52,7 @@ def test_S37_a_job_of_10000_tasks_survives_kills_and_runs_no_completed_task_agai
     assert rows(session, "SELECT count(*) FROM attempts WHERE outcome = 'completed'") == [(TASKS,)]
     assert rows(session, "SELECT count(*) FROM attempts WHERE outcome NOT IN ('completed', 'lost')") == [(0,)]
     assert rows(session, "PRAGMA integrity_check") == [("ok",)]
+
+
+def _wait_for_lines(trace: Trace, count: int, driver: subprocess.Popen[bytes]) -> None:
+    wait_until(lambda: len(trace.lines()) > count or driver.poll() is not None)

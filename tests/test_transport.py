@@ -256,6 +256,31 @@ def test_a_handler_of_a_module_that_workers_cannot_import_works_there_or_is_refu
         assert module.__name__ in refusal
 
 
+class Editable:
+    """Finds a package where its sources are, as an editable install does in every process of its environment."""
+
+    def __init__(self, name: str, path: Path) -> None:
+        self.name, self.path = name, path
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> Any:
+        return importlib.util.spec_from_file_location(fullname, self.path) if fullname == self.name else None
+
+
+def test_a_handler_of_a_package_that_is_installed_to_be_edited_travels_as_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "sources" / "__init__.py"
+    path.parent.mkdir()
+    path.write_text("def handler(params):\n    return params['n'] + 1\n")
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Editable("editable_package_of_a_test", path)])
+    handler = importlib.import_module("editable_package_of_a_test").handler
+    try:
+        assert unshippable(handler) is None
+        assert pack(handler).reference == "editable_package_of_a_test:handler"
+    finally:
+        del sys.modules["editable_package_of_a_test"]
+
+
 # Refused
 
 

@@ -389,9 +389,8 @@ class SqliteStore:
             for row in self._rows(
                 f"SELECT task_key, task_id, task_key - {stage.first_key:d}, task_type, attempt, retries, losses,"
                 " not_before, parameters FROM task"
-                " WHERE task_key > ? AND task_key >= ? AND task_key < ? AND status = 'queued' ORDER BY task_key LIMIT ?",
-                after,
-                stage.first_key,
+                " WHERE task_key > ? AND task_key < ? AND status = 'queued' ORDER BY task_key LIMIT ?",
+                max(after, stage.first_key - 1),
                 stage.end_key,
                 limit,
             )

@@ -593,7 +593,7 @@ def test_S9_processes_that_make_the_same_stores_at_once_all_succeed(tmp_path: Pa
     code = """
 say("ready")
 hear()
-for n in range(12):
+for n in range(24):
     store = SqliteStore(f"{sys.argv[1]}/{n}.db")
     store.create(NewJob(f"{os.getpid():064x}", "tiles", "[]", "{}", 1.0))
     store.create(NewJob("f" * 64, "tiles", "[]", "{}", 1.0))
@@ -608,7 +608,7 @@ for n in range(12):
         process.tell()
     for process in processes:
         process.ends()
-    for n in range(12):
+    for n in range(24):
         store = SqliteStore(tmp_path / f"{n}.db")
         assert len(store.jobs()) == 5
         store.shut()
