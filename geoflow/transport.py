@@ -10,8 +10,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib
-import importlib.machinery
 import io
+import linecache
 import sys
 import types
 from collections.abc import Iterator
@@ -19,17 +19,21 @@ from typing import Any, NamedTuple
 
 import cloudpickle
 
+_CODE = (types.FunctionType, types.MethodType, type, functools.partial)
+
 
 class Code(NamedTuple):
     """A function or class on its way: its version, and either where to import it or its bytes.
 
-    ``own`` are the top-level packages whose classes count as the job type's own (see `geoflow.retry`).
+    ``own`` are the top-level packages whose classes count as the job type's own (see `geoflow.retry`); ``sources``,
+    the text of notebook cells by file name, for tracebacks.
     """
 
     version: str
     reference: str | None
     value: bytes | None
     own: tuple[str, ...] = ()
+    sources: tuple[tuple[str, str], ...] = ()
 
 
 class _OpenFileError(TypeError):
@@ -50,12 +54,16 @@ def pack(target: Any) -> Code:
     if reference is not None:
         return Code(f"{reference}@{_file_version(target)}", reference, None, own)
     value = _dumps(target)
-    return Code(hashlib.sha256(value).hexdigest()[:16], None, value, own)
+    files = {function.__code__.co_filename for function in _functions(target, set())}
+    sources = tuple((name, "".join(linecache.getlines(name))) for name in sorted(files))
+    return Code(hashlib.sha256(value).hexdigest()[:16], None, value, own, sources)
 
 
 def unpack(code: Code) -> Any:
     """The function or class itself, in the worker."""
     if code.value is not None:
+        for name, text in code.sources:
+            linecache.cache.setdefault(name, (len(text), None, text.splitlines(keepends=True), name))
         return cloudpickle.loads(code.value)
     assert code.reference is not None
     module, _, name = code.reference.partition(":")
@@ -129,11 +137,14 @@ def _importable(module: types.ModuleType) -> bool:
         return False
     if not spec.has_location:  # built in, or of a package without a file
         return spec.origin in ("built-in", "frozen")
-    parent = sys.modules.get(spec.parent) if spec.parent and spec.parent != spec.name else None
-    name, _, _ = spec.name.rpartition(".")
-    where = getattr(sys.modules.get(name), "__path__", None) if name else None
-    found = importlib.machinery.PathFinder.find_spec(spec.name, where) if parent is not None or not name else spec
-    return found is not None and found.origin == spec.origin
+    package, _, _ = spec.name.rpartition(".")
+    where = getattr(sys.modules.get(package), "__path__", None) if package else None
+    # Looked for anew: `importlib.util.find_spec` would answer with what is loaded already.
+    for finder in sys.meta_path:
+        found = finder.find_spec(spec.name, where) if hasattr(finder, "find_spec") else None
+        if found is not None:
+            return bool(found.origin == spec.origin)
+    return False
 
 
 def _file_version(target: Any) -> str:
@@ -166,10 +177,27 @@ def _held(target: Any, seen: set[int]) -> Iterator[tuple[str, Any]]:
         named += getattr(target, "__dict__", {}).items()
         named.append((type(target).__name__, type(target)))
     for name, value in named:
-        if isinstance(value, types.FunctionType | types.MethodType | type | functools.partial):
+        if isinstance(value, _CODE):
             yield from _held(value, seen)
         elif not isinstance(value, types.ModuleType) and not name.startswith("__"):
             yield name, value
+
+
+def _functions(target: Any, seen: set[int]) -> Iterator[types.FunctionType]:
+    """*target* and what it calls, as far as these travel by value."""
+    if id(target) in seen or _reference(target) is not None:
+        return
+    seen.add(id(target))
+    if isinstance(target, types.FunctionType):
+        yield target
+        parts = [value for _, value in _variables(target)]
+    elif isinstance(target, type):
+        parts = [getattr(member, "__func__", member) for member in vars(target).values()]
+    else:
+        parts = [getattr(innermost(target), "__func__", innermost(target))]
+    for part in parts:
+        if isinstance(part, _CODE):
+            yield from _functions(part, seen)
 
 
 def _variables(function: types.FunctionType) -> Iterator[tuple[str, Any]]:

@@ -210,7 +210,7 @@ def test_a_duration_is_exactly_the_difference_of_its_times_which_are_to_the_near
     one = Engine(store, ONE)
     first = one.plan(1, [{}] * 100).first_key
     for index in range(100):
-        one.run(first + index, started_at=NOW + index + 0.0000019, ended_at=NOW + index / 3 + 200.0000018)
+        one.run(first + index, started_at=NOW + index + 0.0000017, ended_at=NOW + index / 3 + 200)
     tasks = frames.tasks(store, ONE)
 
     assert (tasks.duration == tasks.ended_at - tasks.started_at).all()
