@@ -126,7 +126,7 @@ class Registry:
         """
         if isinstance(target, ModuleType):
             jobs = getattr(target, "ALL_JOBS", None)
-            handlers = handlers if handlers is not None else getattr(target, "ALL_HANDLERS", None)
+            handlers = {**(getattr(target, "ALL_HANDLERS", None) or {}), **(handlers or {})}
             if not isinstance(jobs, Mapping) or not jobs:
                 raise DefinitionError(
                     f"Module {target.__name__!r} has no ALL_JOBS dict of job types by name. "
@@ -135,7 +135,9 @@ class Registry:
             targets = list(jobs.items())
         else:
             targets = [(name, target)]
-        checked = [_check(job_class, handlers or {}, key) for key, job_class in targets]
+        checked = []  # in a plain loop: the warnings count the frames up to here
+        for key, job_class in targets:
+            checked.append(_check(job_class, handlers or {}, key))
         problems = [problem for _, found in checked for problem in found]
         if problems:
             raise DefinitionError(_listing(problems))
@@ -165,7 +167,7 @@ def _check(job_class: Any, handlers: Mapping[str, Handler], key: str | None) -> 
     elif key is not None and (not isinstance(key, str) or normalise(key) != normalise(job_type)):
         problems.append(f"{label} is registered as {key!r} but its job_type is {job_type!r}: make them the same.")
     if not isinstance(getattr(job_class, "description", None), str):
-        warnings.warn(f"{label} has no description (a string that says what it does).", stacklevel=4)
+        warnings.warn(f"{label} has no description (a string that says what it does).", stacklevel=3)
     problems += _method_problems(job_class)
     known, handler_problems = _checked_handlers(handlers)
     problems += handler_problems
@@ -284,7 +286,7 @@ def _checked_stages(job_class: type, handlers: Mapping[str, Handler]) -> tuple[t
             warnings.warn(
                 f"{job_class.__name__}: stage {position} has parallelism {parallelism!r}; "
                 "create_tasks_for_stage will be asked for its tasks, as for 'fan_out'.",
-                stacklevel=5,
+                stacklevel=4,
             )
         if not problems:
             stages.append(
@@ -303,7 +305,7 @@ def _options(job_class: type, position: int, given: Mapping[str, Any]) -> dict[s
     """The engine's own options among the stage's keys; the author's other values under these names are theirs."""
     options: dict[str, Any] = {}
     timeout, retries, on_failure = given.get("timeout"), given.get("max_retries"), given.get("on_failure")
-    if isinstance(timeout, int | float) and not isinstance(timeout, bool) and 0 < timeout < float("inf"):
+    if isinstance(timeout, int | float) and not isinstance(timeout, bool) and 0 < timeout < 1e9:
         options["timeout"] = float(timeout)
     if type(retries) is int and 0 <= retries <= 1000:
         options["max_retries"] = retries
@@ -314,6 +316,6 @@ def _options(job_class: type, position: int, given: Mapping[str, Any]) -> dict[s
             warnings.warn(
                 f"{job_class.__name__}: stage {position} has {key}={given[key]!r}, which is not one that the engine "
                 "knows; it is left to you.",
-                stacklevel=6,
+                stacklevel=5,
             )
     return options

@@ -165,6 +165,8 @@ class JobRun:
             rows = read(self._cursor, max(2 * size, 1_000))
             self._cursor = rows[-1].key if rows else -1
             for row in rows:
+                if row.not_before is not None:
+                    self._requeued.setdefault(row.key, (row.not_before, None))
                 if row.not_before is not None and row.not_before > now:
                     self._wait(row, row.not_before)
                 else:
@@ -186,7 +188,6 @@ class JobRun:
 
     def _wait(self, task: TaskRow, until: float) -> None:
         heapq.heappush(self._waiting, (until, task.key, task))
-        self._requeued.setdefault(task.key, (until, None))
 
     # What came back
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -48,7 +49,7 @@ def load(place: str) -> ModuleType:
         if not {"", str(Path.cwd())} & set(sys.path):
             sys.path.insert(0, str(Path.cwd()))
         return _imported(place, place)
-    path = Path(place).resolve()
+    path = Path(os.path.abspath(place))  # a link keeps its own name
     if not path.is_file():
         raise DefinitionError(f"There is no file {path}.")
     if not path.stem.isidentifier():
@@ -57,7 +58,8 @@ def load(place: str) -> ModuleType:
     if str(path.parent) not in sys.path[:1]:
         sys.path.insert(0, str(path.parent))
     loaded = _imported(path.stem, str(path)) if path.stem not in sys.modules else sys.modules[path.stem]
-    if Path(getattr(loaded, "__file__", None) or "").resolve() != path:
+    loaded_from = getattr(loaded, "__file__", None)
+    if loaded_from is None or not os.path.samefile(loaded_from, path):
         raise DefinitionError(f"{path.name} has the name of a module that is loaded already: rename the file.")
     return loaded
 

@@ -200,6 +200,8 @@ class CoreMachine:
         run.stand_at(row, planned, self._store.counts(planned) if planned else {})
         if planned is not None and run.counts["failed"]:
             run.failures = self._store.failed(planned)
+        if run.closed and not run.refinalizing:  # it ended between being looked at and being claimed
+            self._let_go(run)
 
     def _planned(self, run: JobRun) -> Any:
         stages = self._store.stages(run.row.job_key)
@@ -369,7 +371,8 @@ class CoreMachine:
         run.asked = run.to_send = None
         if run.status == JobStatus.PROCESSING:
             self._fail(run, report.broken or "")
-        raise DefinitionError(report.broken)
+        self._store.close(run.lease, error=None, now=self._clock.now())
+        self._end(run)
 
     def _answered(self, run: JobRun, report: Report) -> None:
         """A plan or a finalize came back, or died."""
@@ -416,10 +419,16 @@ class CoreMachine:
         if self._runs and now >= self._next_request:
             self._next_request = now + REQUEST_SECONDS
             for run in list(self._runs.values()):
-                if self._store.cancel_requested(run.row.job_key):
-                    self._guarded(run, self._cancel)
+                self._guarded(run, self._cancel_if_asked)
+
+    def _cancel_if_asked(self, run: JobRun) -> None:
+        if not run.refinalizing and self._store.cancel_requested(run.row.job_key):
+            self._cancel(run)
 
     def _cancel(self, run: JobRun) -> None:
+        if run.refinalizing:  # the job is complete, and stays so
+            self._interrupt(run)
+            return
         self._flush(run)  # so that the store's queue is the whole queue
         begun, unstarted = self._stop(run, Outcome.CANCELLED)
         queued = [key for key, _, _ in self._store.in_state(run.planned, "queued")] if run.planned else []
@@ -448,7 +457,11 @@ class CoreMachine:
 
     def _stop(self, run: JobRun, outcome: Outcome) -> tuple[list[int], list[int]]:
         """End the job's processes; what had begun and what had not, once what is known is written."""
-        begun, unstarted = run.give_up(self._executor.stop(run.job_id), outcome)
+        reports = self._executor.stop(run.job_id)
+        begun, unstarted = run.give_up([report for report in reports if report.chunk.job_id == run.job_id], outcome)
+        for report in reports:
+            if report.chunk.job_id != run.job_id:
+                self._settle(report)
         run.asked = run.to_send = None
         return begun, unstarted
 

@@ -279,7 +279,7 @@ class _Slot:
         first, *rest = chunks
         position = mark.position if mark.chunk == first.number else 0
         if position == 0:
-            reports = [self._unstarted(first)]
+            reports = [self._unstarted(first, counted=failure is not None)]
         elif position > 0:
             reports = [self._blamed(first, position - 1, mark.since, failure, printed, mark.pid)]
         elif len(first.calls) == 1 and failure is not None:
@@ -289,8 +289,8 @@ class _Slot:
             reports = [Report(first, lost=keys[:-position], unstarted=keys[-position:], suspects=failure is not None)]
         return reports + [Report(chunk, unstarted=tuple(call.key for call in chunk.calls)) for chunk in rest]
 
-    def _unstarted(self, chunk: Chunk) -> Report:
-        self._start_failures += 1
+    def _unstarted(self, chunk: Chunk, *, counted: bool) -> Report:
+        self._start_failures += counted
         broken = None
         if self._start_failures >= MAX_START_FAILURES:
             text = read_output(self._output, 4_000) or ""
