@@ -224,7 +224,7 @@ class Session:
         ]
         source = getattr(sys.modules.get(registered.job_class.__module__), "__file__", None)
         row, created = self.store.create(
-            NewJob(job_id, registered.name, to_json(stages), text, self._clock.now(), source)
+            NewJob(job_id, registered.name, to_json(stages), text, self._clock.now(), source), hold=True
         )
         if created:
             receipt = Receipt(job_id=job_id, job_type=registered.name, status="created")

@@ -121,8 +121,11 @@ class Store(Protocol):
 
     # Submitting and taking over
 
-    def create(self, job: NewJob) -> tuple[JobRow, bool]:
-        """The job's row, and whether this call made it: one row, however many submit at once."""
+    def create(self, job: NewJob, *, hold: bool = False) -> tuple[JobRow, bool]:
+        """The job's row, and whether this call made it: one row, however many submit at once.
+
+        With *hold*, a job that this call makes is this store object's before anyone else sees it: `claim` it next.
+        """
 
     def claim(self, job_key: int, owner: str) -> Lease:
         """Take the job for *owner* (JSON text with ``pid`` and ``since``); every earlier lease ends.

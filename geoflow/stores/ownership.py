@@ -77,9 +77,10 @@ class Ownership:
             return not _is_locked(self._descriptor(), job_key)
 
     def release_all(self) -> None:
-        for identity, job_key in [key for key, holder in _held.items() if holder is self]:
-            if identity == self._identity:
-                self.release(job_key)
+        with _guard:
+            mine = [job_key for (_, job_key), holder in _held.items() if holder is self]
+        for job_key in mine:
+            self.release(job_key)
 
     def _descriptor(self) -> int:
         assert self._path is not None

@@ -11,6 +11,7 @@ import json
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from itertools import islice
@@ -52,7 +53,7 @@ _ALSO = {
     "cancel": ", not_before = NULL",
     "reset": ", retries = 0, losses = 0, not_before = NULL",
 }
-_END = "ended_at = :now, result = :result, error = :error, traceback = :traceback"
+_END = "ended_at = :now, result = :result, error = :error, traceback = :traceback, cancel_requested = 0"
 _JOB_CHANGES = {
     "start": "started_at = coalesce(started_at, :now), ended_at = NULL, error = NULL, traceback = NULL",
     "complete": _END,
@@ -108,15 +109,22 @@ class SqliteStore:
                 connection = sqlite3.connect(
                     self._path or self.name, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
                 )
-                self._prepare(connection)
             except sqlite3.Error as exc:
                 raise _explained(exc, self.name) from exc
+            try:
+                self._prepare(connection)
+            except sqlite3.Error as exc:
+                connection.close()
+                raise _explained(exc, self.name) from exc
+            except BaseException:
+                connection.close()
+                raise
             self._connection = connection
         return self._connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-        connection.execute("PRAGMA journal_mode = WAL")
+        _log_ahead(connection)
         connection.execute(f"PRAGMA synchronous = {self._synchronous}")
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA cache_size = -16000")
@@ -176,16 +184,25 @@ class SqliteStore:
 
     # Submitting and taking over
 
-    def create(self, job: NewJob) -> tuple[JobRow, bool]:
-        with self._transaction() as connection:
-            created = connection.execute(
-                "INSERT INTO job (job_id, job_type, status, stages, parameters, created_at, source)"
-                " VALUES (?, ?, 'queued', ?, ?, ?, ?) ON CONFLICT (job_id) DO NOTHING",
-                (job.job_id, job.job_type, job.stages, job.parameters, job.created_at, job.source),
-            ).rowcount
-            row = _job_row(
-                connection.execute(f"SELECT {_JOB_COLUMNS} FROM job WHERE job_id = ?", (job.job_id,)).fetchone()
-            )
+    def create(self, job: NewJob, *, hold: bool = False) -> tuple[JobRow, bool]:
+        held: int | None = None
+        try:
+            with self._transaction() as connection:
+                created = connection.execute(
+                    "INSERT INTO job (job_id, job_type, status, stages, parameters, created_at, source)"
+                    " VALUES (?, ?, 'queued', ?, ?, ?, ?) ON CONFLICT (job_id) DO NOTHING",
+                    (job.job_id, job.job_type, job.stages, job.parameters, job.created_at, job.source),
+                ).rowcount
+                row = _job_row(
+                    connection.execute(f"SELECT {_JOB_COLUMNS} FROM job WHERE job_id = ?", (job.job_id,)).fetchone()
+                )
+                # Before anyone can see it: else it looks interrupted until it is claimed, and a resume may take it.
+                if created and hold and self._ownership.acquire(row.job_key):
+                    held = row.job_key
+        except BaseException:
+            if held is not None:
+                self._ownership.release(held)
+            raise
         return row, created == 1
 
     def claim(self, job_key: int, owner: str) -> Lease:
@@ -511,9 +528,10 @@ def _check_file(path: Path) -> None:
     if not path.absolute().parent.is_dir():
         raise StoreError(f"{path} cannot be opened: the folder {path.absolute().parent} does not exist. Make it first.")
     try:
-        size = path.stat().st_size if path.exists() else 0
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        size = path.stat().st_size
         if not size:
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             return
         if size < _SMALLEST_DATABASE:  # SQLite would take it for an empty one
             raise StoreError(f"{path} is not a SQLite file. It was not touched: name another store.")
@@ -521,9 +539,11 @@ def _check_file(path: Path) -> None:
         raise StoreError(f"{path} cannot be opened: {exc.strerror}. Check its permissions and the disk.") from exc
     with contextlib.closing(_read_only(path)) as connection:
         try:
-            (application,) = connection.execute("PRAGMA application_id").fetchone()
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            # In one statement: another process may make the store at this very moment.
+            application, version, tables = connection.execute(
+                "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_master)"
+                " FROM pragma_application_id, pragma_user_version"
+            ).fetchone()
         except sqlite3.DatabaseError as exc:
             if getattr(exc, "sqlite_errorcode", 0) == sqlite3.SQLITE_NOTADB:
                 raise StoreError(f"{path} is not a SQLite file. It was not touched: name another store.") from None
@@ -535,6 +555,19 @@ def _check_file(path: Path) -> None:
             f"{path} was written by a newer geoflow (schema {version}, this one knows {SCHEMA_VERSION}). "
             "It was not touched: upgrade geoflow, or use another store."
         )
+
+
+def _log_ahead(connection: sqlite3.Connection) -> None:
+    """Switch to the write-ahead log. Who makes the store at the same time is in the way, and SQLite does not wait."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as exc:
+            if exc.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+        time.sleep(0.002)
 
 
 def _read_only(path: Path) -> sqlite3.Connection:
