@@ -160,7 +160,7 @@ class Attempt(NamedTuple):
     """One execution of one task, as the worker (or who found it dead) reports it.
 
     Times are seconds since the epoch, ``cpu`` seconds of this task, ``peak_memory`` bytes of the whole worker
-    process up to the attempt's end. ``result`` is JSON text. ``code`` is the version of the handler's
+    process up to the end of the attempt's chunk. ``result`` is JSON text. ``code`` is the version of the handler's
     code. ``queued_at`` and ``backoff`` (the seconds that the policy had it wait) are kept for retries only: a first
     attempt was queued when its stage was planned.
     """

@@ -52,11 +52,15 @@ def pack(target: Any) -> Code:
     own = (str(getattr(innermost(target), "__module__", None) or "__main__").partition(".")[0],)
     reference = _reference(target)
     if reference is not None:
-        return Code(f"{reference}@{_file_version(target)}", reference, None, own)
+        return Code(_digest(f"{reference}@{_file_version(target)}".encode()), reference, None, own)
     value = _dumps(target)
     files = {function.__code__.co_filename for function in _functions(target, set())}
     sources = tuple((name, "".join(linecache.getlines(name))) for name in sorted(files))
-    return Code(hashlib.sha256(value).hexdigest()[:16], None, value, own, sources)
+    return Code(_digest(value), None, value, own, sources)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:12]
 
 
 def unpack(code: Code) -> Any:

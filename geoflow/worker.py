@@ -40,7 +40,6 @@ class Row(NamedTuple):
     started: float
     ended: float
     cpu: float
-    peak_memory: int
     result: str | None
     failure: tuple[str, str, str, bool, str | None] | None
     output: str | None
@@ -51,6 +50,7 @@ class Answer(NamedTuple):
 
     pid: int
     base: float
+    peak_memory: int
     rows: list[tuple[Any, ...]]
     planned: list[tuple[str, str, str, str | None]]
 
@@ -105,7 +105,7 @@ def _run_chunk(
     base, zero = time.time(), time.perf_counter()
     rows: list[tuple[Any, ...]] = []
     planned: list[tuple[str, str, str, str | None]] = []
-    cpu_before = _usage()[0]
+    cpu_before = time.process_time()
     about: dict[str, object] = {"job_id": chunk.job_id, "job_type": chunk.job_type, "stage": chunk.stage}
     logs.set_fields(about)
     for position, call in enumerate(chunk.calls):
@@ -115,8 +115,8 @@ def _run_chunk(
         failure: Failure | None = None
         try:
             if chunk.kind == "tasks":
-                own = {"task_id": call.task_id, "task_type": call.task_type, "attempt": call.attempt}
-                logs.set_fields({**about, **own})
+                about["task_id"], about["task_type"], about["attempt"] = call.task_id, call.task_type, call.attempt
+                logs.set_fields(about)
                 result, failure = _run_task(chunk, call, codes)
             elif chunk.kind == "plan":
                 planned = _run_plan(chunk, call, codes)
@@ -128,18 +128,14 @@ def _run_chunk(
             failure = describe(exc, chunk.policy, chunk.code.own)
         printed = output.take()
         ended = time.perf_counter() - zero
-        cpu, memory = _usage()
-        rows.append((started, ended, cpu - cpu_before, memory, result, failure and tuple(failure), printed))
+        cpu = time.process_time()
+        rows.append((started, ended, cpu - cpu_before, result, failure and tuple(failure), printed))
         cpu_before = cpu
         if ended > CHUNK_SECONDS:
             break
     marker.reporting(chunk.number)
-    return Answer(pid, base, rows, planned)
-
-
-def _usage() -> tuple[float, int]:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss * _RSS_UNIT
+    peak_memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT
+    return Answer(pid, base, peak_memory, rows, planned)
 
 
 def _run_task(chunk: Chunk, call: Call, codes: Codes) -> tuple[str | None, Failure | None]:
@@ -210,37 +206,44 @@ def checked_plan(made: Any, stage: int, task_types: tuple[str, ...]) -> list[tup
         )
     tasks: list[tuple[str, str, str, str | None]] = []
     seen: set[str] = set()
+    known: dict[str, str] = {}  # from the spelling in the plan to the registered one
     for index, task in enumerate(made):
-        where = f"Stage {stage}, task {index}"
         if not isinstance(task, dict):
-            raise ContractViolationError(f"{where} is not a dict but {_shown(task)}.")
-        for key in ("task_id", "task_type", "parameters"):
-            if key not in task:
-                raise ContractViolationError(f"{where} has no {key!r}; its keys are {sorted(map(str, task))}.")
-        task_id, task_type = task["task_id"], task["task_type"]
+            raise ContractViolationError(f"Stage {stage}, task {index} is not a dict but {_shown(task)}.")
+        try:
+            task_id, task_type, parameters = task["task_id"], task["task_type"], task["parameters"]
+        except KeyError as exc:
+            keys = sorted(map(str, task))
+            raise ContractViolationError(
+                f"Stage {stage}, task {index} has no {exc.args[0]!r}; its keys are {keys}."
+            ) from None
         if not isinstance(task_id, str) or not 1 <= len(task_id) <= MAX_TASK_ID:
             raise ContractViolationError(
-                f"{where}: task_id must be a text of 1 to {MAX_TASK_ID} characters, not {_shown(task_id)}."
+                f"Stage {stage}, task {index}: task_id must be a text of 1 to {MAX_TASK_ID} characters, "
+                f"not {_shown(task_id)}."
             )
+        where = f"Stage {stage}, task {index} ({task_id!r})"
         if task_id in seen:
-            raise ContractViolationError(f"{where}: the task_id {task_id!r} is there twice in this stage.")
+            raise ContractViolationError(
+                f"Stage {stage}, task {index}: the task_id {task_id!r} is there twice in this stage."
+            )
         seen.add(task_id)
-        known = normalise(task_type) if isinstance(task_type, str) else ""
-        if known not in task_types:
-            raise ContractViolationError(
-                f"{where} ({task_id!r}): no handler is registered for the task_type {task_type!r}; "
-                f"there are {', '.join(task_types)}."
-            )
-        if not isinstance(task["parameters"], dict):
-            raise ContractViolationError(
-                f"{where} ({task_id!r}): parameters must be a dict, not {_shown(task['parameters'])}."
-            )
+        if task_type not in known:
+            named = normalise(task_type) if isinstance(task_type, str) else None
+            if named not in task_types:
+                raise ContractViolationError(
+                    f"{where}: no handler is registered for the task_type {task_type!r}; "
+                    f"there are {', '.join(task_types)}."
+                )
+            known[task_type] = named
+        if not isinstance(parameters, dict):
+            raise ContractViolationError(f"{where}: parameters must be a dict, not {_shown(parameters)}.")
         try:
-            parameters = to_json(task["parameters"], where="parameters")
+            given = to_json(parameters, where="parameters")
             metadata = to_json(task["metadata"], where="metadata") if task.get("metadata") is not None else None
         except UnstorableValue as exc:
-            raise ContractViolationError(f"{where} ({task_id!r}): {exc}") from None
-        tasks.append((exact(task_id), known, parameters, metadata))
+            raise ContractViolationError(f"{where}: {exc}") from None
+        tasks.append((exact(task_id), known[task_type], given, metadata))
     return tasks
 
 

@@ -33,6 +33,16 @@ class Chunk(NamedTuple):
     task_types: tuple[str, ...] = ()
 
 
+def to_wire(chunk: Chunk) -> Chunk:
+    """*chunk* with its calls turned into columns: a list of texts is pickled in a third of the time of its tuples."""
+    return chunk._replace(calls=tuple(zip(*chunk.calls, strict=True)))  # type: ignore[arg-type]
+
+
+def from_wire(chunk: Chunk) -> Chunk:
+    """What `to_wire` was given."""
+    return chunk._replace(calls=tuple(map(Call._make, zip(*chunk.calls, strict=True))))
+
+
 class Report(NamedTuple):
     """What became of a chunk.
 

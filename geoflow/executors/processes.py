@@ -24,7 +24,7 @@ from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 from geoflow.executors import reaper
-from geoflow.executors.base import Chunk, Report
+from geoflow.executors.base import Chunk, Report, to_wire
 from geoflow.executors.mark import MarkFile
 from geoflow.executors.reports import report
 from geoflow.executors.slot import STACK_SIGNAL, Setup, initialise, read_output, work
@@ -194,7 +194,7 @@ class _Slot:
                 initializer=initialise,
                 initargs=(self._setup(self._mark_path, self._output),),
             )
-        return self._pool.submit(work, chunk)
+        return self._pool.submit(work, to_wire(chunk))
 
     def answered(self, number: int, answer: Answer) -> list[Report]:
         if number in self._recalled:

@@ -9,10 +9,10 @@ from geoflow.worker import Answer
 
 def report(chunk: Chunk, answer: Answer, slot: int) -> Report:
     """Every call of *chunk* accounted for: ended, or not begun."""
-    pid, base, rows, planned = answer
+    pid, base, memory, rows, planned = answer
     version = chunk.code.version
     attempts = []
-    for call, (started, ended, cpu, memory, result, failure, output) in zip(chunk.calls, rows, strict=False):
+    for call, (started, ended, cpu, result, failure, output) in zip(chunk.calls, rows, strict=False):
         attempts.append(
             Attempt(
                 call.key,

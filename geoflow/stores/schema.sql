@@ -54,7 +54,9 @@ CREATE TABLE attempt (
   attempt_key INTEGER PRIMARY KEY,
   task_key INTEGER GENERATED ALWAYS AS (attempt_key >> 12) VIRTUAL,
   attempt INTEGER GENERATED ALWAYS AS (attempt_key & 4095) VIRTUAL,
-  outcome TEXT NOT NULL CHECK (outcome IN ('completed', 'failed', 'lost', 'cancelled', 'interrupted')),
+  outcome TEXT NOT NULL CHECK (
+    outcome = 'completed' OR outcome = 'failed' OR outcome = 'lost' OR outcome = 'cancelled' OR outcome = 'interrupted'
+  ),
   queued_at REAL,
   backoff REAL,
   started_at REAL,

@@ -73,6 +73,7 @@ _INSERT_COMPLETED = (
     "INSERT INTO attempt (attempt_key, outcome, started_at, ended_at, cpu, peak_memory, result, slot, pid, code)"
     " VALUES (?, 'completed', ?, ?, ?, ?, ?, {slot:d}, {pid:d}, ?)"
 )
+_COMPLETED = str(Outcome.COMPLETED)
 _INSERT_ATTEMPT = (
     "INSERT INTO attempt (attempt_key, outcome, started_at, ended_at, cpu, peak_memory, result, output, slot,"
     " pid, code, queued_at, backoff, error, error_type, error_category, retryable, traceback)"
@@ -401,17 +402,15 @@ class SqliteStore:
         )
 
     def queued(self, stage: StageRow, after: int, limit: int) -> list[TaskRow]:
-        return [
-            TaskRow(*row)
-            for row in self._rows(
-                f"SELECT task_key, task_id, task_key - {stage.first_key:d}, task_type, attempt, retries, losses,"
-                " not_before, parameters FROM task"
-                " WHERE task_key > ? AND task_key < ? AND status = 'queued' ORDER BY task_key LIMIT ?",
-                max(after, stage.first_key - 1),
-                stage.end_key,
-                limit,
-            )
-        ]
+        rows = self._rows(
+            f"SELECT task_key, task_id, task_key - {stage.first_key:d}, task_type, attempt, retries, losses,"
+            " not_before, parameters FROM task"
+            " WHERE task_key > ? AND task_key < ? AND status = 'queued' ORDER BY task_key LIMIT ?",
+            max(after, stage.first_key - 1),
+            stage.end_key,
+            limit,
+        )
+        return list(map(TaskRow._make, rows))
 
     def in_state(self, stage: StageRow, status: str) -> list[tuple[int, int, int]]:
         return [
@@ -485,21 +484,28 @@ def _job_row(row: Sequence[Any]) -> JobRow:
 
 
 def _insert_attempts(connection: sqlite3.Connection, attempts: Sequence[Attempt]) -> None:
-    plain: dict[tuple[int, int], list[tuple[Any, ...]]] = {}
+    plain: dict[tuple[int, int | None], list[tuple[Any, ...]]] = {}
     others: list[tuple[Any, ...]] = []
     for attempt in attempts:
-        task_key, number, outcome, started, ended, cpu, memory, result, failure, *rest = attempt
-        output, slot, pid, code, queued_at, _ = rest
+        (
+            (task_key, number, outcome, started, ended, cpu, memory, result),
+            (failure, output, slot, pid, code, queued_at, backoff),
+        ) = attempt[:8], attempt[8:]
         if number >= ATTEMPTS_PER_TASK:
             raise StoreError(f"A task has run {ATTEMPTS_PER_TASK - 1} times, which is all that the store can count.")
         key = task_key * ATTEMPTS_PER_TASK + number
-        if outcome == Outcome.COMPLETED and output is None and queued_at is None and slot is not None:
-            plain.setdefault((int(slot), int(pid or 0)), []).append((key, started, ended, cpu, memory, result, code))
+        if failure is None and output is None and queued_at is None and slot is not None and outcome == _COMPLETED:
+            row = (key, started, ended, cpu, memory, result, code)
+            try:
+                plain[slot, pid].append(row)
+            except KeyError:
+                plain[slot, pid] = [row]
         else:
             told = failure or (None, None, None, None, None)
-            others.append((key, outcome, started, ended, cpu, memory, result, *rest, *told))
-    for (slot, pid), found in plain.items():
-        connection.executemany(_INSERT_COMPLETED.format(slot=slot, pid=pid), found)
+            known = (key, outcome, started, ended, cpu, memory, result, output, slot, pid, code, queued_at, backoff)
+            others.append((*known, *told))
+    for (slot_number, process), found in plain.items():
+        connection.executemany(_INSERT_COMPLETED.format(slot=slot_number, pid=process or 0), found)
     connection.executemany(_INSERT_ATTEMPT, others)
 
 
