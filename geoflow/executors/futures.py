@@ -1,0 +1,243 @@
+"""Chunks in any `concurrent.futures.Executor` that the user gives: threads, processes, Dask's workers on other machines.
+
+Such a pool says little and ends nothing. Where a slot would be ended, the chunk is only given up here: what a worker
+then still does goes on, and its late answer is dropped. When a worker is lost, a call that travelled alone is to
+blame; calls that travelled together are suspects, and travel alone from then on.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import time
+import uuid
+from collections.abc import Callable
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from geoflow.errors import ParameterError
+from geoflow.executors.base import Chunk, Report, to_wire
+from geoflow.executors.foreign import Order, here, run
+from geoflow.executors.reports import report
+from geoflow.models import Attempt, Category, Failure, Outcome
+from geoflow.worker import CHUNK_SECONDS, Answer
+
+MAX_SLOTS = 1_000
+CHECK_SECONDS = 0.1
+# What a pool's workers may take to start before they begin with the first chunks.
+START_SECONDS = 5.0
+# How long every worker may be held by calls that were given up, before the pool counts as lost.
+STUCK_SECONDS = 60.0
+logger = logging.getLogger("geoflow.executors.futures")
+
+
+class _Refused(Exception):  # noqa: N818 - what the pool did, not a fault of ours
+    """The pool takes no more work."""
+
+
+@dataclass(slots=True)
+class _Out:
+    chunk: Chunk
+    future: Future[Any]
+    since: float | None = None  # when a worker should have been free for it
+
+    @property
+    def keys(self) -> tuple[int, ...]:
+        return tuple(call.key for call in self.chunk.calls)
+
+
+def slots_of(pool: Executor) -> int:
+    """How many chunks *pool* runs at once, as far as it says; ``ParameterError`` when it does not."""
+    client = _dask_client(pool)
+    known = getattr(pool, "_max_workers", None) if client is None else sum(client.nthreads().values())
+    if isinstance(known, int) and known > 0:
+        return min(known, MAX_SLOTS)
+    what = "has no worker yet: wait for them" if client is not None else "does not say how many workers it has"
+    raise ParameterError(f"The {_name(pool)} given as executor= {what}, or give their number as workers=.")
+
+
+class FuturesExecutor:
+    """*slots* chunks at a time in *pool*, which stays its owner's: it is never shut down here."""
+
+    def __init__(
+        self,
+        pool: Executor,
+        slots: int | None = None,
+        *,
+        output_limit: int = 64_000,
+        log_file: Path | None = None,
+        log_level: str = "INFO",
+    ) -> None:
+        self.slots = slots_of(pool) if slots is None else slots
+        self._pool = pool
+        self._order = Order(
+            uuid.uuid4().hex, here(), output_limit, None if log_file is None else str(log_file.absolute()), log_level
+        )
+        self._inbox: SimpleQueue[Any] = SimpleQueue()
+        self._out: dict[int, _Out] = {}  # in the order in which they were sent
+        self._held: set[int] = set()  # given up, but a worker still has them
+        self._stuck: float | None = None
+        self._answers = 0
+        self._pids: dict[int, int] = {}
+        self._next_check = 0.0
+        self._said: set[str] = set()
+
+    def start(self, inbox: SimpleQueue[Any]) -> None:
+        self._inbox = inbox
+
+    def capacity(self, job_id: str, *, reserve: bool) -> int:
+        if self._is_stuck():
+            return 1  # which is refused, with the reason
+        return max((self.slots - len(self._held)) * (1 + reserve) - len(self._out), 0)
+
+    def submit(self, chunk: Chunk) -> None:
+        number, inbox, future = chunk.number, self._inbox, Future[Any]()
+        try:
+            if self._is_stuck():
+                raise _Refused("all its workers are held by calls past their timeout, which cannot be ended from here")
+            order = self._order._replace(token=f"{self._order.token}-{number}")
+            future = self._pool.submit(run, pickle.dumps(to_wire(chunk)), order)
+        except Exception as exc:  # each kind of pool has its own way of refusing
+            future.set_exception(exc if isinstance(exc, _Refused) else _Refused(f"{type(exc).__name__}: {exc}"))
+        self._out[number] = _Out(chunk, future)
+        future.add_done_callback(lambda done: inbox.put((number, done)))
+
+    def run_here(self) -> bool:
+        return False
+
+    def collect(self, message: tuple[int, Future[Any]]) -> list[Report]:
+        number, future = message
+        self._held.discard(number)
+        out = self._out.get(number)
+        if out is None:
+            if not future.cancelled():
+                self._say(logging.INFO, "an answer to a chunk that was given up came late, and was dropped")
+            return []
+        error = CancelledError() if future.cancelled() else future.exception()
+        if isinstance(error, _Refused):
+            del self._out[number]
+            return [*self._lose_all(suspects=False), Report(out.chunk, unstarted=out.keys, broken=self._broken(error))]
+        if isinstance(error, BrokenExecutor):
+            return _last_broken(self._lose_all(suspects=True), self._broken(error))
+        del self._out[number]
+        self._answers += 1
+        if error is None:
+            answer = Answer(*future.result())
+            return [report(out.chunk, answer, self._pids.setdefault(answer.pid, len(self._pids)))]
+        if isinstance(error, CancelledError):  # by the pool's owner: nobody's fault, but not to go on for ever
+            return [Report(out.chunk, lost=out.keys, suspects=True)]
+        what = f"the pool lost it: {type(error).__name__}: {error}"
+        return [self._blamed(out, Failure(what, "WorkerDied", Category.LOST, True))]
+
+    def check(self) -> list[Report]:
+        now = time.monotonic()
+        if now < self._next_check:
+            return []
+        self._next_check = now + CHECK_SECONDS
+        if self._out and _is_closed(self._pool):
+            return _last_broken(self._lose_all(suspects=False), self._broken("its client was closed"))
+        late = []
+        for out in list(self._out.values())[: max(self.slots - len(self._held), 0)]:
+            if out.since is None:
+                # The first ones may have to wait for their worker to start.
+                out.since = now if self._answers >= self.slots else now + START_SECONDS
+            # A worker answers after CHUNK_SECONDS with what it has; more than that is one call's doing.
+            shared = CHUNK_SECONDS if len(out.chunk.calls) > 1 else 0.0
+            if out.chunk.timeout is not None and now - out.since > out.chunk.timeout + shared:
+                late.append(out)
+        return [self._timed_out(out) for out in late]
+
+    def _timed_out(self, out: _Out) -> Report:
+        self._give_up(out)
+        self._say(logging.WARNING, "a call ran past its timeout: it cannot be ended, and holds its worker until it ends")
+        what = f"timed out: no answer within {out.chunk.timeout:g} s; its worker cannot be ended and may still run it"
+        return self._blamed(out, Failure(what, "TaskTimeout", Category.TIMEOUT, True))
+
+    def _give_up(self, out: _Out) -> None:
+        del self._out[out.chunk.number]
+        if not out.future.done():
+            self._held.add(out.chunk.number)
+        self._stuck = time.monotonic() if len(self._held) >= self.slots else None
+
+    def _is_stuck(self) -> bool:
+        held = len(self._held) >= self.slots and self._stuck is not None
+        return held and time.monotonic() - (self._stuck or 0.0) > STUCK_SECONDS
+
+    def stop(self, job_id: str) -> list[Report]:
+        """Give up the job's chunks. Those that no worker has begun are cancelled; the others run to their end."""
+        return self._stop(lambda out: out.chunk.job_id == job_id)
+
+    def _stop(self, wanted: Callable[[_Out], bool]) -> list[Report]:
+        reports = []
+        for position, out in enumerate(list(self._out.values())):
+            if not wanted(out):
+                continue
+            # Dask says yes to any cancel, also of what runs; so the first ones in line count as begun.
+            cancelled = out.future.cancel() and (_dask_client(self._pool) is None or position >= self.slots)
+            if not cancelled:
+                self._say(logging.WARNING, "what already runs in a pool cannot be stopped: its late answer is dropped")
+            self._give_up(out)
+            reports.append(Report(out.chunk, **{"unstarted" if cancelled else "lost": out.keys}))
+        return reports
+
+    def busy(self) -> bool:
+        return bool(self._out)
+
+    def where(self) -> str | None:
+        return None
+
+    def close(self) -> None:
+        self._stop(lambda out: True)
+
+    # What became of them
+
+    def _blamed(self, out: _Out, failure: Failure) -> Report:
+        """A call that travelled alone is to blame; of several, each may be."""
+        self._out.pop(out.chunk.number, None)
+        if len(out.chunk.calls) > 1:
+            return Report(out.chunk, lost=out.keys, suspects=True)
+        (call,) = out.chunk.calls
+        version, ended = out.chunk.code.version, time.time()
+        blamed = Attempt(call.key, call.attempt, Outcome.FAILED, None, ended, failure=failure, code=version)
+        return Report(out.chunk, (blamed,))
+
+    def _lose_all(self, *, suspects: bool) -> list[Report]:
+        """Reports on all that is out: the first ones in line may have run, the others cannot."""
+        outs, self._out = list(self._out.values()), {}
+        begun = [Report(out.chunk, lost=out.keys, suspects=suspects) for out in outs[: self.slots]]
+        return begun + [Report(out.chunk, unstarted=out.keys) for out in outs[self.slots :]]
+
+    def _broken(self, why: object) -> str:
+        return (
+            f"The {_name(self._pool)} given as executor= takes no more work ({why}). "
+            "Open a session with a new one, and resume the job."
+        )
+
+    def _say(self, level: int, what: str) -> None:
+        """Tell it, once."""
+        if what not in self._said:
+            self._said.add(what)
+            logger.log(level, "%s: %s", _name(self._pool), what)
+
+
+def _last_broken(reports: list[Report], text: str) -> list[Report]:
+    """Each job's last report says that there is no pool any more, once all of its chunks are accounted for."""
+    last = {report.chunk.job_id: report.chunk.number for report in reports}
+    numbers = set(last.values())
+    return [found._replace(broken=text) if found.chunk.number in numbers else found for found in reports]
+
+
+def _name(pool: Executor) -> str:
+    return "Dask executor" if _dask_client(pool) is not None else type(pool).__name__
+
+
+def _dask_client(pool: Executor) -> Any:
+    """The client behind Dask's executor, or None: what it says of its workers and of itself is nowhere else."""
+    return getattr(pool, "_client", None) if type(pool).__module__.startswith("distributed.") else None
+
+
+def _is_closed(pool: Executor) -> bool:
+    return getattr(_dask_client(pool), "status", "running") in ("closed", "closing")
