@@ -22,7 +22,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -53,36 +53,43 @@ _LOGS = """
     error_type error_message error_category retryable duration_ms traceback
 """.split()
 
-# The dtypes of the columns that are not text: pandas' names, or one of our own for what pandas needs help with.
-_DTYPES: dict[str, Any] = {
-    name: dtype
-    for dtype, names in {
-        "json": "parameters result metadata",
-        "time": "created_at planned_at queued_at started_at ended_at not_before",
-        "span": "cpu backoff",
-        "int64": "stage total_stages tasks queued processing completed failed cancelled task_index attempts retries attempt",
-        "Int64": "slot pid peak_memory",
-        "boolean": "retryable",
-        "bool": "superseded",
-    }.items()
-    for name in names.split()
-} | {
-    name: pd.CategoricalDtype([str(word) for word in words])
-    for name, words in {"status": TaskStatus, "outcome": Outcome, "error_category": Category}.items()
+# Which columns are not text: a dtype of pandas, or "json", "time" and "span", which are read in ways of their own.
+_KINDS: dict[str, Any] = {
+    **dict.fromkeys("parameters result metadata".split(), "json"),
+    **dict.fromkeys("created_at planned_at queued_at started_at ended_at not_before".split(), "time"),
+    **dict.fromkeys("cpu backoff".split(), "span"),
+    **dict.fromkeys("stage total_stages tasks queued processing completed failed cancelled".split(), "int64"),
+    **dict.fromkeys("task_key task_index attempts retries attempt".split(), "int64"),
+    **dict.fromkeys("slot pid peak_memory".split(), "Int64"),
+    "retryable": "boolean",
+    "superseded": "bool",
+    "status": pd.CategoricalDtype([str(status) for status in TaskStatus]),
+    "outcome": pd.CategoricalDtype([str(outcome) for outcome in Outcome]),
+    "error_category": pd.CategoricalDtype([str(category) for category in Category]),
 }
 # Anyone may log anything, so here no number is sure to be there.
-_LOG_DTYPES = {"time": "iso", "stage": "Int64", "attempt": "Int64", "retryable": "boolean", "duration_ms": "float64"}
+_LOG_KINDS = {"stage": "Int64", "attempt": "Int64", "retryable": "boolean", "duration_ms": "float64"}
 
-Raw = Any
-_CHUNK = 1_000  # rows that are read at a time: few enough for the processor's caches, and for SQLite's longest text
+# A task with its last attempt, and an attempt with its task, as `stores/schema.sql` has them.
+_TASK_ROWS = (
+    "task LEFT JOIN attempt ON attempt_key = task.task_key * 4096 + task.attempt"
+    " WHERE task.task_key BETWEEN $first AND $last"
+)
+_ATTEMPT_ROWS = "attempt JOIN task USING (task_key) WHERE attempt_key BETWEEN $first * 4096 AND $last * 4096 + 4095"
+_SQL = {"task_key": "task.task_key", "attempts": "task.attempt", "attempt": "attempt.attempt"}
+
+# A column before it has its dtype: numbers are floats, NaN where there is none, and everything else is objects. Times
+# are in microseconds, which a float holds exactly until the year 2255.
+Raw: TypeAlias = np.ndarray[Any, Any]
+_CHUNK = 1_000  # keys that are read at a time: few enough for the processor's caches and for SQLite's longest text
 
 
 def jobs(store: Store) -> pd.DataFrame:
     """All jobs, one row each, oldest first. ``tasks``, ``completed`` and ``failed`` are numbers of tasks."""
+    names = [name for name in _JOBS if name != "duration"]
     with _snapshot(store) as connection:
-        (last,) = connection.execute("SELECT coalesce(max(job_key), 0) FROM job").fetchone()
-        columns = _read(connection, "jobs", "job_key", _stored(_JOBS), 1, last)
-    return _frame(_JOBS, columns)
+        keys = connection.execute("SELECT 1, coalesce(max(job_key), 0) FROM job").fetchall()
+        return _frame(_JOBS, _read(connection, names, "jobs WHERE job_key BETWEEN $first AND $last", keys))
 
 
 def stages(store: Store, job_id: str) -> pd.DataFrame:
@@ -91,13 +98,22 @@ def stages(store: Store, job_id: str) -> pd.DataFrame:
     Columns called like the states say how many tasks are in each. ``started_at`` and ``ended_at`` are those of the
     first and of the last attempt so far.
     """
-    states = [str(status) for status in TaskStatus]
     rows: list[dict[str, Any]] = []
     with _snapshot(store) as connection:
         found = connection.execute("SELECT stages FROM job WHERE job_id = ?", (job_id,)).fetchone()
+        plans = {plan.stage: plan for plan in _plans(connection, job_id)}
         for number, stage in enumerate(from_json(found[0]) if found else [], 1):
-            rows.append({**stage, "job_id": job_id, "stage": number, "stage_name": stage["name"]} | dict.fromkeys(["tasks", *states], 0))
-    return _frame(_STAGES, {name: [row.get(name) for row in rows] for name in _STAGES})
+            row = {**stage, "job_id": job_id, "stage": number, "stage_name": stage["name"], "tasks": 0}
+            row |= {str(status): 0 for status in TaskStatus}
+            if plan := plans.get(number):
+                keys = {"first": plan.first, "last": plan.last}
+                states = "SELECT status, count(*) FROM task WHERE task_key BETWEEN $first AND $last GROUP BY status"
+                times = f"SELECT min(started_at) * 1e6, max(ended_at) * 1e6 FROM {_ATTEMPT_ROWS}"
+                row |= connection.execute(states, keys).fetchall()
+                row["started_at"], row["ended_at"] = connection.execute(times, keys).fetchone()
+                row |= {"tasks": plan.last - plan.first + 1, "planned_at": plan.planned_at * 1e6}
+            rows.append(row)
+    return _frame(_STAGES, {name: _raw(name, [row.get(name) for row in rows]) for name in _STAGES})
 
 
 def tasks(store: Store, job_id: str, *, flat: bool = False, history: bool = False) -> pd.DataFrame:
@@ -114,11 +130,12 @@ def tasks(store: Store, job_id: str, *, flat: bool = False, history: bool = Fals
     the later one counts.
     """
     names = [*_TASKS, "superseded"] if history else _TASKS
-    columns = _of_job(store, job_id, "tasks", _stored(names), history)
+    columns = _of_job(store, job_id, names, _TASK_ROWS, history)
     if not flat:
         return _frame(names, columns)
-    wide = _flat("parameters", columns["parameters"]) | _flat("result", map(_contents, columns["result"]))
-    return _frame([name for name in names if name not in ("parameters", "result")], columns).assign(**wide)
+    frame = _frame([name for name in names if name not in ("parameters", "result")], columns)
+    more = _flat("parameters", columns["parameters"]) | _flat("result", map(_contents, columns["result"]))
+    return pd.concat([frame, pd.DataFrame(more, index=frame.index)], axis=1)
 
 
 def attempts(store: Store, job_id: str) -> pd.DataFrame:
@@ -127,7 +144,9 @@ def attempts(store: Store, job_id: str) -> pd.DataFrame:
     Those of plans that a rerun set aside are there too: ``superseded`` tells them apart. ``queued_at`` of a first
     attempt is when its stage was planned. ``peak_memory`` is in bytes.
     """
-    return _frame(_ATTEMPTS, _of_job(store, job_id, "attempts", _stored(_ATTEMPTS), history=True))
+    columns = _of_job(store, job_id, _ATTEMPTS, _ATTEMPT_ROWS, history=True)
+    first = np.isnan(columns["queued_at"])
+    return _frame(_ATTEMPTS, columns | {"queued_at": np.where(first, columns["created_at"], columns["queued_at"])})
 
 
 def errors(store: Store, job_id: str) -> pd.DataFrame:
@@ -139,9 +158,13 @@ def errors(store: Store, job_id: str) -> pd.DataFrame:
 def logs(path: str | os.PathLike[str] | None, job_id: str | None = None) -> pd.DataFrame:
     """The lines of the log at *path* that are about *job_id*, or all of them, oldest first.
 
-    What else lines have follows in columns of its own.
+    What else lines have follows in columns of its own. A column keeps all that was logged: it is ``object`` when some
+    of it is not of the column's dtype. Only what is no time becomes NaT in ``time``.
     """
-    return pd.DataFrame()
+    lines = [line for line in read(path) if job_id in (None, line.get("job_id"))] if path is not None else []
+    columns = {name: [line.get(name) for line in lines] for name in dict.fromkeys(chain(_LOGS, *lines))}
+    times = pd.to_datetime(pd.Series(columns.pop("time"), dtype=object), format="ISO8601", utc=True, errors="coerce")
+    return pd.DataFrame({"time": times.dt.as_unit("us")} | {name: _logged(name, values) for name, values in columns.items()})
 
 
 # Reading
@@ -150,7 +173,7 @@ def logs(path: str | os.PathLike[str] | None, job_id: str | None = None) -> pd.D
 @contextmanager
 def _snapshot(store: Store) -> Iterator[Any]:
     """A connection that sees the store as it is now, whatever is written meanwhile."""
-    # Looking for garbage among so many new dicts takes a third of the time, and there is none.
+    # Nothing that is read is garbage, and looking for some among so many new dicts would take a third of the time.
     collects = gc.isenabled()
     gc.disable()
     try:
@@ -165,50 +188,74 @@ def _snapshot(store: Store) -> Iterator[Any]:
             gc.enable()
 
 
-def _stored(names: Iterable[str]) -> list[str]:
-    return [name for name in names if name != "duration"]
+class _Plan(NamedTuple):
+    """A planned stage, and the keys of its tasks."""
+
+    job_id: str
+    stage: int
+    stage_name: str
+    planned_at: float
+    superseded: int
+    first: int
+    last: int
 
 
-def _of_job(store: Store, job_id: str, view: str, names: Sequence[str], history: bool) -> dict[str, Raw]:
-    """The columns *names* of a view's rows that belong to the job, in the order of its tasks' keys."""
-    parts = [{name: _raw(name, []) for name in names}]
+def _plans(connection: Any, job_id: str, history: bool = False) -> list[_Plan]:
+    """The job's plans in the order of their tasks' keys."""
+    rows = connection.execute(
+        "SELECT job_id, stage, stage_name, planned_at, superseded, first_key, first_key + tasks - 1 FROM stages"
+        " WHERE job_id = $job_id AND superseded <= $history ORDER BY first_key, stage_key",
+        {"job_id": job_id, "history": int(history)},
+    )
+    return [_Plan(*row) for row in rows.fetchall()]
+
+
+def _of_job(store: Store, job_id: str, names: Iterable[str], source: str, history: bool) -> dict[str, Raw]:
+    """The columns *names* of the tasks, or of their attempts, that belong to the job, ordered by key."""
+    of_plans = {"job_id", "stage", "stage_name", "created_at", "superseded", "task_index", "duration"}
     with _snapshot(store) as connection:
-        plans = connection.execute(
-            "SELECT stage, stage_name, planned_at, superseded, first_key, tasks FROM stages"
-            " WHERE job_id = ? AND superseded <= ? ORDER BY first_key",
-            (job_id, int(history)),
-        ).fetchall()
-        for stage, stage_name, planned_at, superseded, first, count in plans:
-            # What is the same for all tasks of a plan is not read for each of them.
-            shared = {"job_id": job_id, "stage": stage, "stage_name": stage_name, "superseded": superseded}
-            shared["created_at"] = round(planned_at * 1e6)
-            found = _read(connection, view, "task_key", [name for name in names if name not in shared], first, first + count - 1)
-            rows = len(found["task_id"])
-            parts.append(found | {name: np.repeat(_raw(name, [value]), rows) for name, value in shared.items()})
-    return {name: np.concatenate([part[name] for part in parts]) for name in names}
+        plans = _plans(connection, job_id, history)
+        columns = _read(connection, ["task_key", *(name for name in names if name not in of_plans)], source, [plan[-2:] for plan in plans])
+    # What is the same for all tasks of a plan is not read for each of them.
+    firsts = np.array([plan.first for plan in plans], dtype=np.int64)
+    which = np.searchsorted(firsts, columns["task_key"], side="right") - 1
+    for name, values in {
+        "job_id": [plan.job_id for plan in plans],
+        "stage": [plan.stage for plan in plans],
+        "stage_name": [plan.stage_name for plan in plans],
+        "created_at": [plan.planned_at * 1e6 for plan in plans],
+        "superseded": [plan.superseded for plan in plans],
+    }.items():
+        columns[name] = _raw(name, values)[which]
+    return columns | {"task_index": columns["task_key"] - firsts[which]}
 
 
-def _read(connection: Any, view: str, key: str, names: Sequence[str], first: int, last: int) -> dict[str, Raw]:
-    """The columns *names* of the view's rows with a *key* from *first* to *last*, in its order.
+def _read(connection: Any, names: Sequence[str], source: str, ranges: Iterable[Sequence[int]]) -> dict[str, Raw]:
+    """The columns *names* of the rows of *source* with keys in *ranges*, ordered by key.
 
     From SQLite each column comes as one JSON text, at a third of the price of as many Python objects.
     """
-    query = f"SELECT {', '.join(map(_gathered, names))} FROM {view} WHERE {key} BETWEEN ? AND ?"
+    gathered = []
+    for name in names:
+        match _KINDS.get(name):
+            case "json":
+                gathered.append(f"'[' || coalesce(group_concat(coalesce({name}, 'null')), '') || ']'")
+            case "time" | "span":
+                gathered.append(f"json_group_array(CAST({name} * 1e6 + 0.5 AS INTEGER))")
+            case _:
+                gathered.append(f"json_group_array({_SQL.get(name, name)})")
+    query = f"SELECT {', '.join(gathered)} FROM {source}"
     parts = {name: [_raw(name, [])] for name in names}
-    for start in range(first, last + 1, _CHUNK):
-        texts = connection.execute(query, (start, min(start + _CHUNK - 1, last))).fetchone()
-        for name, text in zip(names, texts, strict=True):
-            parts[name].append(_raw(name, from_json(text)))
+    before: dict[str, str] = {}
+    for first, last in ranges:
+        for start in range(first, last + 1, _CHUNK):
+            texts = connection.execute(query, {"first": start, "last": min(start + _CHUNK - 1, last)}).fetchone()
+            for name, text in zip(names, texts, strict=True):
+                # Most columns say the same all along.
+                same = before.get(name) == text and _KINDS.get(name) != "json"
+                parts[name].append(parts[name][-1] if same else _raw(name, from_json(text)))
+                before[name] = text
     return {name: np.concatenate(arrays) for name, arrays in parts.items()}
-
-
-def _gathered(name: str) -> str:
-    match _DTYPES.get(name):
-        case "json":
-            return f"'[' || coalesce(group_concat(coalesce({name}, 'null')), '') || ']'"
-        case "time" | "span":
-            return f"json_group_array(CAST({name} * 1e6 + 0.5 AS INTEGER))"
-    return f"json_group_array({name})"
 
 
 # Arranging
@@ -223,8 +270,7 @@ def _contents(value: Any) -> Any:
 def _flat(prefix: str, values: Iterable[Any]) -> dict[str, Any]:
     """Columns for the keys in *values*, in the order in which they are met."""
     rows = [dict(_leaves(prefix, value, 3)) for value in values]
-    names = dict.fromkeys(chain.from_iterable(rows))
-    return {name: _inferred([row.get(name) for row in rows]) for name in names}
+    return {name: _inferred([row.get(name) for row in rows]) for name in dict.fromkeys(chain.from_iterable(rows))}
 
 
 def _leaves(prefix: str, value: Any, depth: int) -> Iterator[tuple[str, Any]]:
@@ -243,29 +289,42 @@ def _objects(values: Sequence[Any]) -> Raw:
 
 
 def _raw(name: str, values: Sequence[Any]) -> Raw:
-    dtype = _DTYPES.get(name, "text")
-    return _objects(values) if dtype in ("text", "json") or not isinstance(dtype, str) else np.array(values, dtype=float)
+    kind = _KINDS.get(name, "text")
+    return np.array(values, dtype=float) if kind in _NUMBERS else _objects(values)
 
+_NUMBERS = ("time", "span", "int64", "Int64", "boolean", "bool")
+
+def _typed(kind: Any, raw: Raw) -> Any:
+    match kind:
+        case "text":
+            return pd.arrays.StringArray(raw)  # the same whether pyarrow is installed or not
+        case "json":
+            return raw
+        case "time":
+            return pd.DatetimeIndex(raw.round().astype("M8[us]"), tz="UTC")
+        case "span":
+            return raw.astype("m8[us]")
+    return pd.array(raw, dtype=kind)
+
+
+def _logged(name, values):
+    objects = _objects(values)
+    if name not in _LOGS:
+        return _inferred(values)
+    try:
+        return _typed(_LOG_KINDS.get(name, "text"), objects)
+    except (TypeError, ValueError, OverflowError):
+        return objects
 
 def _inferred(values: list[Any]) -> Any:
     return pd.array(_objects(values))
 
 
-def _typed(dtype: Any, raw: Raw) -> Any:
-    match dtype:
-        case "text":
-            return pd.arrays.StringArray(raw)
-        case "json":
-            return raw
-        case "time":
-            return pd.DatetimeIndex(raw.astype("M8[us]"), tz="UTC")
-        case "span":
-            return raw.astype("m8[us]")
-    return pd.array(raw, dtype=dtype)
-
-
-def _frame(names: Sequence[str], columns: Mapping[str, Raw]) -> pd.DataFrame:
+def _frame(names: Iterable[str], columns: Mapping[str, Raw]) -> pd.DataFrame:
     data: dict[str, Any] = {}
     for name in names:
-        data[name] = data["ended_at"] - data["started_at"] if name == "duration" else _typed(_DTYPES.get(name, "text"), columns[name])
+        if name == "duration":
+            data[name] = data["ended_at"] - data["started_at"]
+        else:
+            data[name] = _typed(_KINDS.get(name, "text"), columns[name])
     return pd.DataFrame(data, copy=False)

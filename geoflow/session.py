@@ -40,6 +40,8 @@ from geoflow.transport import pack
 from geoflow.values import to_json
 
 if TYPE_CHECKING:
+    import concurrent.futures
+
     import pandas as pd
 
     from geoflow.notebook.snapshot import JobView
@@ -56,7 +58,10 @@ class Session:
     *store* is a file, or ``":memory:"``; *workers* is the number of worker processes, 0 to run in this one, None for
     one a processor. *retry* and *on_failure* (``"drain"``: siblings of a failed task still run, or ``"stop"``) hold
     where a stage does not say otherwise. *on_job_complete* is called with ``job_id``, ``job_type``, ``status`` and
-    ``result`` for every job that ends. Everything else is a setting of `geoflow.config.Settings`.
+    ``result`` for every job that ends. *executor* is a pool to use instead of worker processes, any
+    ``concurrent.futures.Executor``: a Dask client's ``get_executor()`` leads to other machines (see docs/scaling.md).
+    It stays yours to shut down; *workers* is then how many chunks it is given at once, None for as many as it says it
+    can run. Everything else is a setting of `geoflow.config.Settings`.
     """
 
     def __init__(
@@ -67,14 +72,22 @@ class Session:
         retry: RetryPolicy | None = None,
         on_job_complete: Callable[..., object] | None = None,
         clock: Clock | None = None,
+        executor: concurrent.futures.Executor | None = None,
         **settings: Any,
     ) -> None:
         path = None if store is None else os.fspath(store)
+        if executor is not None:
+            from geoflow.executors.futures import slots_of
+
+            workers = slots_of(executor) if workers is None else workers
+            if workers == 0:
+                raise ParameterError("workers=0 runs everything in this process: leave it out, or executor=.")
         self.settings: Settings = load_settings(store=path, workers=workers, **settings)
         self.registry = Registry()
         self._retry = retry
         self._on_job_complete = on_job_complete
         self._clock = clock or SystemClock()
+        self._pool = executor
         self._runs: dict[str, JobRun] = {}
 
     def __enter__(self) -> Session:
@@ -106,7 +119,17 @@ class Session:
         settings = self.settings
         workers = os.cpu_count() or 1 if settings.workers is None else settings.workers
         executor: Executor
-        if workers == 0:
+        if self._pool is not None:
+            from geoflow.executors.futures import FuturesExecutor
+
+            executor = FuturesExecutor(
+                self._pool,
+                workers,
+                output_limit=settings.output_limit,
+                log_file=settings.log_path,
+                log_level=settings.log_level,
+            )
+        elif workers == 0:
             from geoflow.executors.inline import InlineExecutor
 
             executor = InlineExecutor(output_limit=settings.output_limit)

@@ -130,17 +130,22 @@ def _leaf(value: Any, where: str) -> object:
 
 def _object(value: dict[Any, Any], where: str, depth: int) -> dict[str, object]:
     result: dict[str, object] = {}
-    a_key = f"a key of {where}"
     for key, item in value.items():
-        text = _plain(key, a_key, depth + 1)
-        if isinstance(text, list | dict):
-            raise _refusal(a_key, f"is of type {_type_name(key)}: use str keys")
-        if not isinstance(text, str):
-            text = orjson.dumps(text).decode()
+        text = _key(key, where, depth + 1)
         if text in result:
             raise _refusal(where, f"has two keys that both become {text!r}: rename one of them")
         result[text] = _plain(item, f"{where}[{text!r}]", depth + 1)
     return result
+
+
+def _key(key: Any, where: str, depth: int) -> str:
+    if type(key) is str and key.isascii():
+        return key
+    where = f"{where} has the key {exact(key, 80)}, which"
+    plain = _plain(key, where, depth)
+    if isinstance(plain, list | dict):
+        raise _refusal(where, f"is of type {_type_name(key)}: use str keys")
+    return plain if isinstance(plain, str) else orjson.dumps(plain).decode()
 
 
 def _in_order(items: list[Any]) -> list[Any]:

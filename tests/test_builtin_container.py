@@ -126,45 +126,6 @@ def test_S7_a_local_container_becomes_absolute_so_that_all_workers_agree(tmp_pat
         assert params(container=given)["container"] == absolute
 
 
-def test_S7_all_problems_come_in_one_message_and_a_missing_container_is_one(tmp_path):
-    with pytest.raises(ValidationError, match="does not exist: name a folder") as caught:
-        params(container=tmp_path / "nowhere", limit=0, pattern="", sha256="perhaps", colour="red")
-    assert issubclass(ValidationError, ValueError)
-    assert {error["loc"][0] for error in caught.value.errors()} == {"container", "limit", "pattern", "sha256", "colour"}
-    with pytest.raises(ValueError, match="container"):
-        params()
-
-
-def test_S7_a_url_is_left_alone_and_nothing_is_opened_to_validate_it():
-    assert params(container="s3://no-such-bucket/x")["container"] == "s3://no-such-bucket/x"
-    assert params(container="zip://in::/no/such.zip")["container"] == "zip://in::/no/such.zip"
-    assert params(container="zip://::s3://no/such.zip")["container"] == "zip://::s3://no/such.zip"
-
-
-def test_S8_every_parameter_is_part_of_the_identity_and_added_keys_are_not(tmp_path):
-    variants: list[dict[str, Any]] = [{}, {"pattern": "*"}, {"sha256": True}, {"strict": True}, {"limit": 1}]
-    variants.append({"container": tmp_path.parent})
-    ids = {ListContainerContents.generate_job_id(params(**{"container": tmp_path, **given})) for given in variants}
-    assert len(ids) == 6
-    assert ListContainerContents.generate_job_id({**params(container=tmp_path), "system": True}) in ids
-
-
-def test_S6_task_ids_depend_on_the_path_alone(tmp_path):
-    (tmp_path / "b.txt").write_text("b")
-    given = params(container=tmp_path)
-    before = plan(given, listed(given))
-    (tmp_path / "a.txt").write_text("a")
-    after = plan(given, listed(given))
-    assert [task["parameters"]["path"] for task in after] == ["a.txt", "b.txt"]
-    assert after[1]["task_id"] == before[0]["task_id"] == task_id(JOB, 2, "b.txt")
-
-
-def test_S3_stage_2_tasks_carry_their_size_as_a_hint(tmp_path):
-    (tmp_path / "a.bin").write_bytes(bytes(1234))
-    given = params(container=tmp_path)
-    assert plan(given, listed(given))[0]["metadata"] == {"bytes": 1234}
-
-
 # Folders
 
 
@@ -180,121 +141,6 @@ def test_every_file_is_a_row_and_files_and_bytes_are_those_of_find():
     assert run.summary["bytes"] == sum(map(int, sizes))
     assert run.summary["by_suffix"][".py"]["count"] == len(list(folder.rglob("*.py")))
     assert sum(total["count"] for total in run.summary["by_kind"].values()) == len(sizes)
-
-
-def test_an_empty_folder_completes_with_one_task_for_the_container_itself(tmp_path):
-    (tmp_path / "also" / "empty").mkdir(parents=True)
-    run = Run(tmp_path)
-    assert [task["parameters"]["entry"] for task in run.tasks] == ["container"]
-    assert run.summary["files"] == run.summary["bytes"] == run.summary["error_count"] == 0
-    assert run.summary["by_kind"] == {}
-    assert run.summary["container"] == str(tmp_path)
-
-
-def test_a_file_that_is_no_container_is_refused_for_good_with_its_name(tmp_path):
-    (tmp_path / "notes.txt").write_text("not a container")
-    with pytest.raises(ValueError, match=r"notes\.txt is neither a folder nor a zip file"):
-        listed(params(container=tmp_path / "notes.txt"))
-
-
-def test_links_are_looked_at_but_counted_apart_and_folders_behind_links_are_not_entered(tmp_path):
-    (tmp_path / "real").mkdir()
-    (tmp_path / "real" / "a.txt").write_text("hello")
-    (tmp_path / "to-file").symlink_to("real/a.txt")
-    (tmp_path / "real" / "loop").symlink_to(tmp_path, target_is_directory=True)
-    run = Run(tmp_path)
-    assert {path: row["entry"] for path, row in run.rows.items()} == {"real/a.txt": "file", "to-file": "link"}
-    assert run.rows["to-file"]["bytes"] == 5
-    assert (run.summary["files"], run.summary["bytes"], run.summary["links"]) == (1, 5, 1)
-    assert run.summary["folder_links"] == 1
-    assert run.summary["not_opened"] == [{"path": "real/loop", "what": "link to a folder"}]
-
-
-def test_dangling_links_are_listed_with_where_they_lead(tmp_path):
-    (tmp_path / "gone").symlink_to("nowhere/at all")
-    (tmp_path / "circle").symlink_to("circle")
-    (tmp_path / "fine").write_text("fine")
-    run = Run(tmp_path, sha256=True)
-    assert (run.summary["links"], run.summary["dangling"], run.summary["unreadable"]) == (2, 2, 0)
-    assert (run.summary["files"], run.summary["error_count"]) == (1, 2)
-    assert run.summary["errors"] == [
-        {"path": "circle", "error": "the link leads nowhere: circle"},
-        {"path": "gone", "error": "the link leads nowhere: nowhere/at all"},
-    ]
-
-
-def test_S24_with_strict_a_dangling_link_fails_its_own_task_for_good_and_no_other(tmp_path):
-    (tmp_path / "gone").symlink_to("nowhere")
-    (tmp_path / "fine").write_text("fine")
-    run = Run(tmp_path, strict=True)
-    assert list(run.rows) == ["fine"]
-    assert run.failures == [
-        {
-            "success": False,
-            "error": f"gone in {tmp_path}: the link leads nowhere: nowhere (strict=true)",
-            "retryable": False,
-        }
-    ]
-
-
-@pytest.mark.parametrize("strict", [False, True])
-def test_a_file_that_vanished_since_it_was_listed_is_reported_with_its_reason(tmp_path, strict):
-    (tmp_path / "here").write_text("here")
-    given = params(container=tmp_path, strict=strict)
-    [task] = plan(given, listed(given))
-    (tmp_path / "here").unlink()
-    outcome = analyse_file(task["parameters"])
-    assert outcome["success"] is not strict
-    if strict:
-        assert outcome["error"].startswith("here in ")
-        assert outcome["retryable"] is False
-    else:
-        assert outcome["result"]["kind"] == "unreadable"
-        assert outcome["result"]["error"] == "No such file or directory"
-
-
-@posix
-def test_fifos_sockets_and_devices_are_counted_and_never_opened(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # the path of a socket must be short
-    os.mkfifo("pipe")
-    with socket.socket(socket.AF_UNIX) as server:
-        server.bind("sock")
-        Path("null").symlink_to("/dev/null")
-        Path("file").write_text("x")
-        run = Run(tmp_path)
-    assert list(run.rows) == ["file"]
-    assert run.summary["special"] == 3
-    assert run.summary["not_opened"] == [
-        {"path": "null", "what": "link to a character device"},
-        {"path": "pipe", "what": "FIFO"},
-        {"path": "sock", "what": "socket"},
-    ]
-
-
-@posix
-def test_a_file_replaced_by_a_fifo_since_it_was_listed_is_not_opened(tmp_path):
-    (tmp_path / "data").write_text("x")
-    given = params(container=tmp_path)
-    [task] = plan(given, listed(given))
-    (tmp_path / "data").unlink()
-    os.mkfifo(tmp_path / "data")
-    assert analyse_file(task["parameters"])["result"]["error"] == "Not a regular file any more"
-
-
-def test_pattern_and_limit_are_counted_not_silent(tmp_path):
-    for name in ("a.tif", "b.TIF", "deep/c.tif", "d.tif", "e.txt"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(name)
-    run = Run(tmp_path, pattern="*.tif", limit=2)
-    assert list(run.rows) == ["a.tif", "d.tif"]
-    assert (run.summary["excluded_by_pattern"], run.summary["beyond_limit"]) == (2, 1)
-    assert Run(tmp_path, pattern="deep/*").summary["files"] == 1
-
-
-def test_a_pattern_that_matches_nothing_completes_and_says_how_much_it_left_out(tmp_path):
-    (tmp_path / "a.txt").write_text("a")
-    summary = Run(tmp_path, pattern="*.tif").summary
-    assert (summary["files"], summary["excluded_by_pattern"]) == (0, 1)
 
 
 @pytest.mark.parametrize(
@@ -326,35 +172,6 @@ def test_undecodable_names_and_their_literal_twins_are_told_apart_and_all_are_re
     assert run.summary["error_count"] == 0
     assert {row["sha256"] for row in run.rows.values()} == {hashlib.sha256(name).hexdigest() for name in names}
     assert len({task["task_id"] for task in run.tasks}) == 4
-
-
-@posix
-def test_an_undecodable_dangling_link_is_reported(tmp_path):
-    os.symlink(b"nowhere\xff", os.path.join(os.fsencode(tmp_path), b"link\xff"))
-    error = {"path": "link\\udcff", "error": "the link leads nowhere: nowhere\\udcff"}
-    assert Run(tmp_path).summary["errors"] == [error]
-
-
-@posix
-def test_a_folder_that_cannot_be_listed_is_reported_and_with_strict_fails_the_listing(tmp_path):
-    # Not by its mode, which does not stop root: its path is longer than the system takes.
-    here = os.open(tmp_path, os.O_RDONLY)
-    try:
-        for _ in range(20):
-            os.mkdir("d" * 250, dir_fd=here)
-            deeper = os.open("d" * 250, os.O_RDONLY, dir_fd=here)
-            os.close(here)
-            here = deeper
-    finally:
-        os.close(here)
-    (tmp_path / "file").write_text("x")
-    summary = Run(tmp_path).summary
-    assert (summary["files"], summary["unreadable_folders"], summary["error_count"]) == (1, 1, 1)
-    assert summary["errors"][0]["error"] == "File name too long"
-    outcome = listed(params(container=tmp_path, strict=True))
-    assert (outcome["success"], outcome["retryable"]) == (False, False)
-    assert outcome["error"].startswith(f"Unreadable folders in {tmp_path} (strict=true): 1: dddd")
-    shutil.rmtree(tmp_path / ("d" * 250))
 
 
 def test_sha256_is_streamed_and_right_across_block_borders(tmp_path):
@@ -389,18 +206,6 @@ def test_a_zip_file_is_a_container_and_damage_is_reported_by_member(tmp_path):
     assert run.rows["folder/ä.json"]["sha256"] == hashlib.sha256(b'{"a": 1}').hexdigest()
 
 
-def test_a_zip_member_that_a_later_one_replaces_is_counted(tmp_path):
-    path = tmp_path / "twice.zip"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("a.txt", "old one")
-        with pytest.warns(UserWarning, match="Duplicate"):
-            archive.writestr("a.txt", "new")
-    run = Run(path)
-    assert run.rows["a.txt"]["bytes"] == 3
-    assert run.summary["replaced_members"] == 1
-    assert run.summary["not_opened"] == [{"path": "a.txt", "what": "7 bytes; a later member has the same name"}]
-
-
 def test_an_archive_written_anew_under_its_name_is_not_read_from_a_cache(tmp_path):
     path = tmp_path / "data.zip"
     for text in ("first", "and second"):
@@ -411,50 +216,11 @@ def test_an_archive_written_anew_under_its_name_is_not_read_from_a_cache(tmp_pat
             assert [row["sha256"] for row in Run(container, sha256=True).rows.values()] == [digest]
 
 
-def test_an_empty_zip_file_completes(tmp_path):
-    path = tmp_path / "empty.zip"
-    with zipfile.ZipFile(path, "w"):
-        pass
-    assert Run(path).summary["files"] == Run(f"zip://::{path}").summary["files"] == 0
-
-
 def test_a_url_is_a_container(memory):
     run = Run(memory, sha256=True)
     assert {path: row["kind"] for path, row in run.rows.items()} == {"a.json": "json", "deep/er/b.TIF": "tiff"}
     assert run.summary["bytes"] == 32
     assert run.rows["a.json"]["sha256"] == hashlib.sha256(b'{"a": 1}').hexdigest()
-
-
-def test_a_folder_within_an_archive_is_a_container(tmp_path):
-    path = tmp_path / "data.zip"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("in/a.txt", "a")
-        archive.writestr("in/deep/b.txt", "bb")
-        archive.writestr("out.txt", "ccc")
-    for url in (f"zip://in::{path}", f"zip://in::file://{path}"):
-        run = Run(url)
-        assert list(run.rows) == ["a.txt", "deep/b.txt"]
-        assert run.summary["bytes"] == 3
-
-
-def test_S23_an_empty_or_missing_address_is_permanent_and_says_what_memory_is(memory):
-    with pytest.raises(ResourceNotFoundError, match=r"nothing at memory://nowhere .*only in the process that wrote it"):
-        listed(params(container="memory://nowhere"))
-    with pytest.raises(ValueError, match=r"is a file, not a folder: .* zip://::memory:"):
-        listed(params(container=f"{memory}/a.json"))
-    with pytest.raises(ValueError, match="no-such-protocol"):
-        listed(params(container="no-such-protocol://x"))
-
-
-def test_an_empty_memory_file_system_in_another_process_is_not_taken_for_an_empty_container():
-    pytest.importorskip("fsspec")
-    program = (
-        "from geoflow.builtin.list_container_contents import list_container\n"
-        "list_container({'container': 'memory://', 'pattern': None, 'strict': False, 'limit': None})"
-    )
-    ended = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)
-    assert ended.returncode == 1
-    assert "There is nothing at memory:// (memory:// exists only in the process that wrote it)" in ended.stderr
 
 
 @pytest.fixture
@@ -487,22 +253,6 @@ def flaky() -> str:
     Flaky().pipe({"/top/fine": b"fine"})
     Flaky().pipe({"/top/secret/a": b"a"})
     return "flaky://top"
-
-
-def test_a_forbidden_folder_behind_a_url_is_reported_and_with_strict_fails_the_listing(flaky):
-    run = Run(flaky)
-    assert list(run.rows) == ["fine"]
-    assert run.summary["unreadable_folders"] == 1
-    assert run.summary["errors"] == [{"path": "secret", "error": "Permission denied"}]
-    strict = listed(params(container=flaky, strict=True))
-    assert (strict["success"], strict["retryable"]) == (False, False)
-
-
-@pytest.mark.parametrize("strict", [False, True])
-def test_S23_a_broken_connection_is_raised_for_the_engine_to_retry(flaky, strict):
-    task = {"container": flaky, "path": "breaks", "entry": "file", "bytes": 1, "sha256": False, "strict": strict}
-    with pytest.raises(ConnectionResetError):
-        analyse_file(task)
 
 
 # Kinds and suffixes
@@ -637,36 +387,3 @@ def summarise(previous: list[dict[str, Any]]) -> dict[str, Any]:
     return outcome["result"]
 
 
-def test_the_summary_shows_the_first_hundred_errors_and_counts_all():
-    summary = summarise(rows(250, kind="unreadable", error="Permission denied"))
-    assert (summary["error_count"], len(summary["errors"]), summary["unreadable"]) == (250, 100, 250)
-    assert (summary["files"], summary["bytes"]) == (250, 250)
-
-
-def test_beyond_the_top_fifty_suffixes_are_summed_up_as_other():
-    many = [row for i in range(60) for row in rows(60 - i, suffix=f".s{i:02}", bytes=2)]
-    by_suffix = summarise(many)["by_suffix"]
-    assert len(by_suffix) == 51
-    assert by_suffix[".s00"] == {"count": 60, "bytes": 120}
-    assert by_suffix["(other)"] == {"count": 55, "bytes": 110}
-
-
-def test_the_ten_largest_files_do_not_depend_on_the_order_of_the_results():
-    many = [{"success": True, "result": {**rows(1)[0]["result"], "path": str(i), "bytes": i // 2}} for i in range(40)]
-    assert summarise(many)["largest"] == summarise(many[::-1])["largest"]
-    assert summarise(many)["largest"][0] == {"path": "38", "bytes": 19}
-
-
-def test_fifty_thousand_entries_are_planned_and_summed_up_with_ids_of_their_own():
-    entries = [[f"folder/{i:06}.tif", "file", i] for i in range(50_000)]
-    given = {"container": "/data", "pattern": None, "sha256": False, "strict": False, "limit": None}
-    tasks = ListContainerContents.create_tasks_for_stage(2, given, JOB, [{"result": {"entries": entries}}])
-    assert len({task["task_id"] for task in tasks}) == 50_000
-    assert summarise(rows(50_000))["files"] == 50_000
-
-
-def test_S33_finalize_answers_with_failed_tasks_and_with_none(tmp_path):
-    failed = TaskResult(task_id="x", task_type=ANALYSE, status=TaskStatus.FAILED, result_data={}, error_details="no")
-    context = Run(tmp_path).context([]).model_copy(update={"task_results": [failed]})
-    assert ListContainerContents.finalize_job(context)["error_count"] == 0
-    assert ListContainerContents.finalize_job()["special"] == 0

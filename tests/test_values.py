@@ -471,12 +471,15 @@ WINDOW = Window(day=date(2024, 1, 1), path=Path("p"), extra=(Node(Shape({"type":
         ({"w": WINDOW}, "parameters['w']['extra'][0]['parent']['crs'] is of type bytes"),
         ({2024: {date(2024, 1, 1): b""}}, "parameters['2024']['2024-01-01'] is of type bytes"),
         ({"tags": {"a", (1, b"")}}, "parameters['tags'][*][1] is of type bytes"),
-        ({"a": {(1, 2): 3}}, "a key of parameters['a'] is of type tuple: use str keys"),
-        ({"a": {b"a": 3}}, "a key of parameters['a'] is of type bytes"),
+        ({"a": {(1, 2): 3}}, "parameters['a'] has the key (1, 2), which is of type tuple: use str keys"),
+        ({"a": {b"a": 3}}, "parameters['a'] has the key b'a', which is of type bytes"),
         ({"ids": [1, 2**64]}, "parameters['ids'][1] is an integer of more than 64 bits: return it as text"),
         ({"ids": [10**5000]}, "parameters['ids'][0] is an integer of more than 64 bits: return it as text"),
         (["caf\udce9.tif"], r"parameters[0] is text with a lone surrogate, 'caf\udce9.tif': repair it"),
-        ({"caf\udce9": 1}, r"a key of parameters is text with a lone surrogate, 'caf\udce9': repair it"),
+        (
+            {"caf\udce9": 1},
+            r"parameters has the key caf\udce9, which is text with a lone surrogate, 'caf\udce9': repair it",
+        ),
         ({"p": Path("caf\udce9")}, "parameters['p'] is text with a lone surrogate"),
     ],
 )

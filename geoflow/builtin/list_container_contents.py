@@ -22,7 +22,7 @@ import posixpath
 import stat
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -58,14 +58,12 @@ class ContainerParameters(BaseModel):
         if "://" in given:
             return given
         path = os.path.abspath(os.path.expanduser(given))
-        if not given or not (os.path.isdir(path) or zipfile.is_zipfile(path)):
+        if not given or not (os.path.isdir(path) or (os.path.isfile(path) and zipfile.is_zipfile(path))):
             raise ValueError(f"there is no folder or zip file {given!r}; a URL looks like s3://bucket/folder")
         return path
 
 
 class ListContainerContents:
-    """List a container, look at each file in it, and sum up."""
-
     job_type = "list_container_contents"
     description = "List a folder, zip file or fsspec URL; size, suffix, kind and SHA-256 of each file; a summary."
     stages = [
@@ -95,7 +93,7 @@ class ListContainerContents:
         given = {key: job_params[key] for key in ("container", "sha256", "strict")}
         return [
             {
-                "task_id": task_id(job_id, stage, f"{thing.entry} {thing.path}"),
+                "task_id": task_id(job_id, stage, thing.path),
                 "task_type": ANALYSE,
                 "parameters": {**given, "listed_at": listing["listed_at"], **thing._asdict()},
             }
@@ -121,14 +119,19 @@ class Thing(NamedTuple):
 def list_container(params: dict[str, Any]) -> dict[str, Any]:
     """The `Thing` rows of a container in order of their paths. Raises when the container itself cannot be listed."""
     container, listed_at = params["container"], datetime.now(UTC).isoformat()
-    found = [thing._replace(path=_shown(thing.path)) for thing in _opened(container, listed_at).things()]
-    things = sorted({(thing.path, thing.entry): thing for thing in found}.values())
+    found: dict[str, Thing] = {}
+    with contextlib.suppress(FileNotFoundError):
+        found |= {thing.path: thing for thing in _walk(_opened(container, listed_at))}
+    if not found and not os.path.exists(container):  # in an object store, a wrong address is an empty folder
+        hint = "check the address (zip://::URL for a zip file; each process has a memory:// of its own)"
+        raise ResourceNotFoundError(f"There is nothing at {container}: {hint}.")
+    # An empty folder is no failure, but a fan-in over no results is: one thing stands for the container.
+    things = sorted(found.values()) or [Thing("", "empty container")]
     problems = [f"{thing.path}: {thing.problem}" for thing in things if thing.problem]
     if params["strict"] and problems:
         error = f"{len(problems)} unreadable folders in {container} (strict=true): {'; '.join(problems[:SHOWN])}"
         return {"success": False, "error": error, "retryable": False}
-    # An empty container is no failure, but a fan-in over no results is: one thing stands for it.
-    return {"success": True, "result": {"listed_at": listed_at, "things": things or [Thing("", "empty container")]}}
+    return {"success": True, "result": {"listed_at": listed_at, "things": [list(thing) for thing in things]}}
 
 
 def analyse_thing(params: dict[str, Any]) -> dict[str, Any]:
@@ -159,8 +162,8 @@ def analyse_thing(params: dict[str, Any]) -> dict[str, Any]:
 
 def summarise_container(params: dict[str, Any]) -> dict[str, Any]:
     """Counts and bytes over all files, by suffix and by kind; what could not be read, the first hundred by name."""
-    rows = [previous["result"] for previous in params["previous_results"]]
-    files = [{**row, "bytes": row["bytes"] or 0} for row in rows if row["entry"] == "file"]
+    rows = [{**row, "bytes": row["bytes"] or 0} for row in (done["result"] for done in params["previous_results"])]
+    files = [{**row, "suffix": row["suffix"] or "(none)"} for row in rows if row["entry"] == "file"]
     errors = [{"path": row["path"], "error": row["error"]} for row in rows if row["error"]]
     result = {
         "container": params["job_parameters"]["container"],
@@ -178,7 +181,8 @@ def summarise_container(params: dict[str, Any]) -> dict[str, Any]:
 
 def _totals(files: list[dict[str, Any]], key: str) -> dict[str, dict[str, int]]:
     """Count and bytes by what files have under *key*, the most common first; the rare ones are one ``(other)``."""
-    totals = {name: {"count": 0, "bytes": 0} for name, _ in Counter(row[key] for row in files).most_common(MOST_COMMON)}
+    common = Counter(row[key] for row in files).most_common(MOST_COMMON)
+    totals = {name: {"count": 0, "bytes": 0} for name, _ in common}
     for row in files:
         total = totals.setdefault(row[key] if row[key] in totals else "(other)", {"count": 0, "bytes": 0})
         total["count"] += 1
@@ -186,21 +190,18 @@ def _totals(files: list[dict[str, Any]], key: str) -> dict[str, dict[str, int]]:
     return totals
 
 
-# The three kinds of container: each lists its things, and opens one of them with its size where that is known.
+# The three kinds of container: each lists a folder in it ("" is the topmost), and opens a file, with its size if known.
 
 
 class _Folder(NamedTuple):
     root: str
 
-    def things(self) -> Iterator[Thing]:
-        return _walk(self._children)
+    def children(self, folder: str) -> Iterator[Thing]:
+        with os.scandir(os.path.join(self.root, folder)) as found:
+            for child in found:
+                yield Thing(os.path.join(folder, child.name), *self._entry(child))
 
-    def _children(self, folder: str) -> Iterator[Thing]:
-        with os.scandir(os.path.join(self.root, folder)) as children:
-            for child in children:
-                yield Thing(os.path.join(folder, child.name), *self._what(child))
-
-    def _what(self, child: os.DirEntry[str]) -> tuple[str, int | None]:
+    def _entry(self, child: os.DirEntry[str]) -> tuple[str, int | None]:
         if child.is_dir(follow_symlinks=False):
             return "folder", None
         entry = "link" if child.is_symlink() else "file"
@@ -223,30 +224,18 @@ class _Folder(NamedTuple):
 class _Zip(NamedTuple):
     archive: zipfile.ZipFile
 
-    def things(self) -> Iterator[Thing]:
-        members = self.archive.infolist()
-        return (Thing(member.filename, "file", member.file_size) for member in members if not member.is_dir())
+    def children(self, folder: str) -> Iterator[Thing]:  # all files at once: a zip file is no tree
+        return (Thing(info.filename, "file", info.file_size) for info in self.archive.infolist() if not info.is_dir())
 
     def open(self, path: str) -> tuple[Any, int | None]:
         return self.archive.open(path), self.archive.getinfo(path).file_size
 
 
 class _Remote(NamedTuple):
-    url: str
     fs: Any
     root: str
 
-    def things(self) -> list[Thing]:
-        self.fs.invalidate_cache()
-        found: list[Thing] = []
-        with contextlib.suppress(FileNotFoundError):
-            found += _walk(self._children)
-        if not found:  # a wrong address looks like an empty folder, which object stores do not have
-            hint = "check the address; for a zip file write zip://:: before it; memory:// is another in each process"
-            raise ResourceNotFoundError(f"There is nothing at {self.url}: {hint}.")
-        return found
-
-    def _children(self, folder: str) -> Iterator[Thing]:
+    def children(self, folder: str) -> Iterator[Thing]:
         for child in self.fs.ls(posixpath.join(self.root, folder), detail=True):
             path = child["name"].removeprefix(self.root.rstrip("/")).strip("/")
             if path != folder:  # some stores list a folder in itself
@@ -264,23 +253,25 @@ def _opened(container: str, listed_at: str) -> _Folder | _Zip | _Remote:
     if "://" in container:
         import fsspec  # slow, and not needed for a folder
 
-        return _Remote(container, *fsspec.core.url_to_fs(container))
+        fs, root = fsspec.core.url_to_fs(container)
+        fs.invalidate_cache()
+        return _Remote(fs, root)
     return _Folder(container) if os.path.isdir(container) else _Zip(zipfile.ZipFile(container))
 
 
-def _walk(children_of: Callable[[str], Iterable[Thing]]) -> Iterator[Thing]:
-    """All below a root, folder by folder. A folder that cannot be listed is a thing too, unless it is the root."""
+def _walk(container: _Folder | _Zip | _Remote) -> Iterator[Thing]:
+    """All in a container, folder by folder. A folder that cannot be listed is a thing too, unless it is the topmost."""
     pending = [""]
     while pending:
         folder = pending.pop()
         try:
-            children = list(children_of(folder))
+            children = list(container.children(folder))
         except OSError as exc:
             if folder == "" or isinstance(exc, PASSING):
                 raise
             children = [Thing(folder, "unreadable folder", problem=_reason(exc))]
         pending += [child.path for child in children if child.entry == "folder"]
-        yield from (child for child in children if child.entry != "folder")
+        yield from (child._replace(path=_shown(child.path)) for child in children if child.entry != "folder")
 
 
 def _reason(exc: Exception) -> str:

@@ -113,13 +113,12 @@ class FuturesExecutor:
         self._held.discard(number)
         out = self._out.get(number)
         if out is None:
-            if not future.cancelled():
+            if not future.cancelled() and future.exception() is None:
                 self._say(logging.INFO, "an answer to a chunk that was given up came late, and was dropped")
             return []
         error = CancelledError() if future.cancelled() else future.exception()
         if isinstance(error, _Refused):
-            del self._out[number]
-            return [*self._lose_all(suspects=False), Report(out.chunk, unstarted=out.keys, broken=self._broken(error))]
+            return _last_broken(self._lose_all(suspects=False), self._broken(error))
         if isinstance(error, BrokenExecutor):
             return _last_broken(self._lose_all(suspects=True), self._broken(error))
         del self._out[number]
@@ -152,7 +151,9 @@ class FuturesExecutor:
 
     def _timed_out(self, out: _Out) -> Report:
         self._give_up(out)
-        self._say(logging.WARNING, "a call ran past its timeout: it cannot be ended, and holds its worker until it ends")
+        self._say(
+            logging.WARNING, "a call ran past its timeout: it cannot be ended, and holds its worker until it ends"
+        )
         what = f"timed out: no answer within {out.chunk.timeout:g} s; its worker cannot be ended and may still run it"
         return self._blamed(out, Failure(what, "TaskTimeout", Category.TIMEOUT, True))
 
@@ -207,8 +208,14 @@ class FuturesExecutor:
     def _lose_all(self, *, suspects: bool) -> list[Report]:
         """Reports on all that is out: the first ones in line may have run, the others cannot."""
         outs, self._out = list(self._out.values()), {}
-        begun = [Report(out.chunk, lost=out.keys, suspects=suspects) for out in outs[: self.slots]]
-        return begun + [Report(out.chunk, unstarted=out.keys) for out in outs[self.slots :]]
+        reports = []
+        for position, out in enumerate(outs):
+            refused = out.future.done() and not out.future.cancelled() and type(out.future.exception()) is _Refused
+            if refused or position >= self.slots:
+                reports.append(Report(out.chunk, unstarted=out.keys))
+            else:
+                reports.append(Report(out.chunk, lost=out.keys, suspects=suspects))
+        return reports
 
     def _broken(self, why: object) -> str:
         return (

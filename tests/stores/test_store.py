@@ -186,11 +186,12 @@ def test_S19_giving_back_an_old_lease_leaves_the_claim_that_followed_it(store: S
 
 
 def test_S36_a_store_that_is_shut_drives_nothing_and_opens_again(store: Store) -> None:
-    if store.name == ":memory:":
-        pytest.skip("a store in memory ends when it is shut")
     lease, stage = planned(store)
     store.shut()
     assert store.driver(lease.job_key) is None
+    if store.name == ":memory:":  # it ends when it is shut
+        assert store.jobs() == []
+        return
     assert store.counts(stage) == {"queued": 3}
     assert store.claim(lease.job_key, OWNER).epoch == lease.epoch + 1
 

@@ -1,0 +1,309 @@
+"""Jobs, tasks and attempts in a DuckDB file: for who would rather have it than SQLite, within one process.
+
+DuckDB lends a file to one process at a time, readers included. All stores of this process that name one file share
+its one writer; readers have cursors of their own and see the rows as they were when they began to look.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import tempfile
+import threading
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from geoflow.errors import SchemaTooNew, StoreBusy, StoreError
+from geoflow.models import Attempt
+from geoflow.stores.base import Lease, NewTask
+from geoflow.stores.ownership import Ownership
+from geoflow.stores.tables import ATTEMPTS_PER_TASK, TableStore
+from geoflow.values import to_json
+
+SCHEMA_VERSION = 1
+_TASKS_AT_ONCE = 20_000
+# Nothing is fetched from the network, and a name in a query is a table's, never a variable's of whoever asks.
+_CONFIG: dict[str, str | bool | int | float | list[str]] = {
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+    "python_enable_replacements": False,
+}
+_ATTEMPT_COLUMNS = {
+    "attempt_key": "BIGINT",
+    "outcome": "VARCHAR",
+    "started_at": "DOUBLE",
+    "ended_at": "DOUBLE",
+    "cpu": "DOUBLE",
+    "peak_memory": "BIGINT",
+    "result": "VARCHAR",
+    "output": "VARCHAR",
+    "slot": "BIGINT",
+    "pid": "BIGINT",
+    "code": "VARCHAR",
+    "queued_at": "DOUBLE",
+    "backoff": "DOUBLE",
+    "error": "VARCHAR",
+    "error_type": "VARCHAR",
+    "error_category": "VARCHAR",
+    "retryable": "INTEGER",
+    "traceback": "VARCHAR",
+}
+_TASK_COLUMNS = {"task_id": "VARCHAR", "task_type": "VARCHAR", "parameters": "VARCHAR", "metadata": "VARCHAR"}
+_opening = threading.Lock()
+
+
+class _File:
+    """An open file: its writer, and who uses it. It is closed with its last user."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self.lock = threading.RLock()
+        self.users = 0
+        self.pid = os.getpid()
+        if not path.exists():
+            _make(path)
+        self.log = path.with_name(f"{path.name}.wal")
+        self.connection = duckdb.connect(str(path), config=_CONFIG)
+        try:
+            self._prepare(name)
+        except BaseException:
+            self.connection.close()
+            raise
+
+    def _prepare(self, name: str) -> None:
+        tables = {table for (table,) in self.connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
+        if not tables:
+            self.keep_private()
+            self.connection.begin()
+            self.connection.execute(schema())
+            self.connection.execute("INSERT INTO geoflow VALUES (?)", (SCHEMA_VERSION,))
+            self.connection.commit()
+            return
+        if not {"geoflow", "job", "task"} <= tables:
+            raise StoreError(f"{name} is the database of another program. It was not touched: name another store.")
+        row = self.connection.execute("SELECT max(schema) FROM geoflow").fetchone()
+        if row is not None and row[0] > SCHEMA_VERSION:
+            raise SchemaTooNew(
+                f"{name} was written by a newer geoflow (schema {row[0]}, this one knows {SCHEMA_VERSION}). "
+                "It was not touched: upgrade geoflow, or use another store."
+            )
+
+    def keep_private(self) -> None:
+        """Have the log there before DuckDB makes it, each time anew, readable by everyone."""
+        with contextlib.suppress(OSError):
+            os.close(os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+
+
+_files: weakref.WeakValueDictionary[str, _File] = weakref.WeakValueDictionary()
+
+
+class DuckDbStore(TableStore):
+    """The store in the DuckDB file *path*. Nothing is opened before it is needed; `StoreBusy` if a process has it."""
+
+    _refused = duckdb.ConstraintException
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        name = os.fspath(path)
+        if not name or name == ":memory:":
+            raise StoreError(f"A DuckDB store is a file such as 'work.duckdb', not {name!r}.")
+        self._path = Path(name).absolute()
+        super().__init__(name, Ownership(self._path))
+        self._file: _File | None = None
+
+    # Opening
+
+    def open(self) -> None:
+        self._open_file()
+
+    def _open_file(self) -> _File:
+        file = self._file
+        if file is None:
+            with _opening, _explaining(self.name):
+                file = _files.get(key := os.path.realpath(self._path))
+                if file is None:
+                    _check_place(self._path)
+                    file = _files[key] = _File(self._path, self.name)
+                file.users += 1
+            self._file, self._lock = file, file.lock
+        if file.pid != os.getpid():
+            raise StoreError(
+                f"{self.name} was opened by process {file.pid}, of which this one is a fork: "
+                "DuckDB would let both write, and lose rows. Use it in that process, or a SQLite store."
+            )
+        return file
+
+    def shut(self) -> None:
+        with self._lock:
+            self._ownership.release_all()
+            self._epochs.clear()
+            file, self._file = self._file, None
+            if file is None or file.pid != os.getpid():
+                return
+            with _opening:
+                file.users -= 1
+                if not file.users:
+                    _files.pop(os.path.realpath(self._path), None)
+                    file.connection.close()
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        cursor = self._open_file().connection.cursor()
+        try:
+            with _explaining(self.name):
+                yield cursor
+        finally:
+            cursor.close()
+
+    @contextlib.contextmanager
+    def _transaction(self, lease: Lease | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+        file = self._open_file()
+        with file.lock, _explaining(self.name):
+            file.keep_private()
+            file.connection.begin()
+            try:
+                if lease is not None:
+                    self._verify(file.connection, lease)
+                yield file.connection
+                file.connection.commit()
+            except BaseException:
+                with contextlib.suppress(duckdb.Error):  # a commit that failed has rolled back already
+                    file.connection.rollback()
+                raise
+
+    # In DuckDB's own way
+
+    def _rows(self, sql: str, *values: Any) -> list[Any]:
+        file = self._open_file()
+        with file.lock, _explaining(self.name):
+            return file.connection.execute(sql, values).fetchall()
+
+    def _changed(self, connection: duckdb.DuckDBPyConnection, sql: str, values: dict[str, Any]) -> int:
+        used = {name: value for name, value in values.items() if f"${name}" in sql}
+        row = connection.execute(sql, used).fetchone()
+        return int(row[0]) if row else 0
+
+    def _insert_tasks(
+        self, connection: duckdb.DuckDBPyConnection, stage_key: int, first_key: int, tasks: Sequence[NewTask]
+    ) -> None:
+        for start in range(0, len(tasks), _TASKS_AT_ONCE):
+            part = tasks[start : start + _TASKS_AT_ONCE]
+            key = first_key + start
+            columns = dict(zip(_TASK_COLUMNS, zip(*part, strict=True), strict=True))
+            given = {"task_key": range(key, key + len(part)), "stage_key": (stage_key,) * len(part)}
+            insert(connection, "task", {"task_key": "BIGINT", "stage_key": "BIGINT"} | _TASK_COLUMNS, given | columns)
+
+    def _insert_attempts(self, connection: duckdb.DuckDBPyConnection, attempts: Sequence[Attempt]) -> None:
+        rows = [
+            (
+                *(attempt.key * ATTEMPTS_PER_TASK + attempt.attempt, *attempt[2:8], *attempt[9:]),
+                *(attempt.failure or (None, None, None, None, None)),
+            )
+            for attempt in attempts
+        ]
+        columns = dict(zip(_ATTEMPT_COLUMNS, zip(*rows, strict=True), strict=True))
+        columns["retryable"] = tuple(None if value is None else int(value) for value in columns["retryable"])
+        insert(connection, "attempt", _ATTEMPT_COLUMNS, columns)
+
+    def finalize_rows(self, job_key: int) -> str:
+        found = self._rows(
+            "SELECT string_agg(CAST(json_array(t.task_id, t.task_type, t.status,"
+            " CASE WHEN t.status = 'completed' THEN a.result END, CASE WHEN t.status <> 'completed' THEN a.error END,"
+            " a.ended_at) AS VARCHAR), ',' ORDER BY t.task_key)"
+            " FROM stage s JOIN task t USING (stage_key)"
+            " LEFT JOIN attempt a ON a.attempt_key = (t.task_key << 12) + t.attempt"
+            " WHERE s.job_key = ? AND s.superseded = 0",
+            job_key,
+        )
+        return f"[{found[0][0] or ''}]"
+
+
+def schema() -> str:
+    """The SQL that makes an empty store."""
+    return resources.files("geoflow.stores").joinpath("schema_duckdb.sql").read_text("utf-8")
+
+
+def insert(
+    connection: duckdb.DuckDBPyConnection, table: str, types: dict[str, str], columns: Mapping[str, Sequence[Any]]
+) -> None:
+    """Add rows to *table*, given as *columns* of one length: each travels as one JSON text.
+
+    A statement for each row, or a list as a parameter, costs DuckDB three times as much and more. A column that is the
+    same in every row travels once, but for the first, which says how many rows there are.
+    """
+    values: list[Any] = []
+    selected = []
+    for name, type_ in types.items():
+        column = columns[name]
+        if selected and column.count(column[0]) == len(column):
+            selected.append(f"CAST(? AS {type_})")
+            values.append(column[0])
+        else:
+            selected.append(f"unnest(from_json(?, '[\"{type_}\"]'))")
+            values.append(to_json(list(column)))
+    connection.execute(f"INSERT INTO {table} ({', '.join(types)}) SELECT {', '.join(selected)}", values)
+
+
+# Opening
+
+
+def _check_place(path: Path) -> None:
+    if path.is_dir():
+        raise StoreError(f"{path} is a folder: the store is a file, such as {path / 'geoflow.duckdb'}.")
+    if not path.parent.is_dir():
+        raise StoreError(f"{path} cannot be opened: the folder {path.parent} does not exist. Make it first.")
+
+
+def _make(path: Path) -> None:
+    """Make an empty database that is readable by its owner alone; DuckDB would let everyone read it."""
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    except OSError as exc:
+        raise StoreError(
+            f"{path} cannot be made: {exc.strerror}. Check the folder's permissions and the disk."
+        ) from exc
+    try:
+        new = folder / path.name
+        duckdb.connect(str(new)).close()
+        new.chmod(0o600)
+        with contextlib.suppress(FileExistsError):  # another process was a moment faster
+            os.link(new, path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _explaining(name: str) -> Iterator[None]:
+    """DuckDB's errors in words: what happened to which file, and what is safe."""
+    try:
+        yield
+    except duckdb.Error as exc:
+        raise _explained(exc, name) from exc
+
+
+def _explained(exc: duckdb.Error, name: str) -> StoreError:
+    text = " ".join(str(exc).split())
+    if held := re.search(r"Conflicting lock is held(?: in (?P<who>.*?))? \(PID (?P<pid>\d+)\)", text):
+        return StoreBusy(
+            f"{name} is held by process {held['pid']}: DuckDB lends a file to one process at a time, also to look at. "
+            "Close the session there, or keep the jobs in a SQLite store, which many may open."
+        )
+    if "different configuration" in text:
+        return StoreBusy(f"{name} is open in this process by other means than geoflow: close that connection first.")
+    if "No space left" in text or "not enough space" in text.lower():
+        return StoreError(f"The disk of {name} is full. What was committed is safe; free some space, then resume.")
+    if "not a valid DuckDB" in text or "sqlite_scanner" in text or "extension" in text.lower():
+        return StoreError(f"{name} is not a DuckDB file. It was not touched: name another store.")
+    if "WAL" in text:
+        return StoreError(
+            f"The log {name}.wal cannot be read back ({text}). Keep a copy of both files; without the log, what was "
+            "written since the last checkpoint is missing, and a resume runs it again."
+        )
+    if "Permission denied" in text or "read-only" in text:
+        return StoreError(f"{name} cannot be written ({text}). Check the permissions of the file and of its folder.")
+    return StoreError(f"{name}: {text}")
