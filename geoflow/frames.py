@@ -53,7 +53,7 @@ _LOGS = """
     error_type error_message error_category retryable duration_ms traceback
 """.split()
 
-# Which columns are not text: a dtype of pandas, or "json", "time" and "span", which are read in ways of their own.
+# What is not text: a dtype of pandas, or a word for what is read in a way of its own.
 _KINDS: dict[str, Any] = {
     **dict.fromkeys("parameters result metadata".split(), "json"),
     **dict.fromkeys("created_at planned_at queued_at started_at ended_at not_before".split(), "time"),
@@ -70,7 +70,7 @@ _KINDS: dict[str, Any] = {
 # Anyone may log anything, so here no number is sure to be there.
 _LOG_KINDS = {"stage": "Int64", "attempt": "Int64", "retryable": "boolean", "duration_ms": "float64"}
 
-# A task with its last attempt, and an attempt with its task, as `stores/schema.sql` has them.
+# Tasks with their last attempt, and attempts with their task: `stores/schema.sql` says how the keys hang together.
 _TASK_ROWS = (
     "task LEFT JOIN attempt ON attempt_key = task.task_key * 4096 + task.attempt"
     " WHERE task.task_key BETWEEN $first AND $last"
@@ -78,10 +78,11 @@ _TASK_ROWS = (
 _ATTEMPT_ROWS = "attempt JOIN task USING (task_key) WHERE attempt_key BETWEEN $first * 4096 AND $last * 4096 + 4095"
 _SQL = {"task_key": "task.task_key", "attempts": "task.attempt", "attempt": "attempt.attempt"}
 
-# A column before it has its dtype: numbers are floats, NaN where there is none, and everything else is objects. Times
-# are in microseconds, which a float holds exactly until the year 2255.
-Raw: TypeAlias = np.ndarray[Any, Any]
 _CHUNK = 1_000  # keys that are read at a time: few enough for the processor's caches and for SQLite's longest text
+
+# A column before it has its dtype: floats, with NaN where there is no number, or else objects. Times are microseconds,
+# which floats hold exactly until the year 2255.
+Raw: TypeAlias = np.ndarray[Any, Any]
 
 
 def jobs(store: Store) -> pd.DataFrame:
@@ -100,18 +101,18 @@ def stages(store: Store, job_id: str) -> pd.DataFrame:
     """
     rows: list[dict[str, Any]] = []
     with _snapshot(store) as connection:
-        found = connection.execute("SELECT stages FROM job WHERE job_id = ?", (job_id,)).fetchone()
+        found = connection.execute("SELECT stages FROM job WHERE job_id = $job_id", {"job_id": job_id}).fetchone()
         plans = {plan.stage: plan for plan in _plans(connection, job_id)}
         for number, stage in enumerate(from_json(found[0]) if found else [], 1):
-            row = {**stage, "job_id": job_id, "stage": number, "stage_name": stage["name"], "tasks": 0}
-            row |= {str(status): 0 for status in TaskStatus}
+            row = {**stage, "job_id": job_id, "stage": number, "stage_name": stage["name"]}
+            row |= dict.fromkeys(["tasks", *map(str, TaskStatus)], 0)
             if plan := plans.get(number):
-                keys = {"first": plan.first, "last": plan.last}
+                keys = {"first": plan.first_key, "last": plan.last_key}
                 states = "SELECT status, count(*) FROM task WHERE task_key BETWEEN $first AND $last GROUP BY status"
                 times = f"SELECT min(started_at) * 1e6, max(ended_at) * 1e6 FROM {_ATTEMPT_ROWS}"
                 row |= connection.execute(states, keys).fetchall()
                 row["started_at"], row["ended_at"] = connection.execute(times, keys).fetchone()
-                row |= {"tasks": plan.last - plan.first + 1, "planned_at": plan.planned_at * 1e6}
+                row |= {"tasks": plan.last_key - plan.first_key + 1, "planned_at": plan.created_at}
             rows.append(row)
     return _frame(_STAGES, {name: _raw(name, [row.get(name) for row in rows]) for name in _STAGES})
 
@@ -135,7 +136,7 @@ def tasks(store: Store, job_id: str, *, flat: bool = False, history: bool = Fals
         return _frame(names, columns)
     frame = _frame([name for name in names if name not in ("parameters", "result")], columns)
     more = _flat("parameters", columns["parameters"]) | _flat("result", map(_contents, columns["result"]))
-    return pd.concat([frame, pd.DataFrame(more, index=frame.index)], axis=1)
+    return frame.join(pd.DataFrame(more, index=frame.index))
 
 
 def attempts(store: Store, job_id: str) -> pd.DataFrame:
@@ -162,9 +163,8 @@ def logs(path: str | os.PathLike[str] | None, job_id: str | None = None) -> pd.D
     of it is not of the column's dtype. Only what is no time becomes NaT in ``time``.
     """
     lines = [line for line in read(path) if job_id in (None, line.get("job_id"))] if path is not None else []
-    columns = {name: [line.get(name) for line in lines] for name in dict.fromkeys(chain(_LOGS, *lines))}
-    times = pd.to_datetime(pd.Series(columns.pop("time"), dtype=object), format="ISO8601", utc=True, errors="coerce")
-    return pd.DataFrame({"time": times.dt.as_unit("us")} | {name: _logged(name, values) for name, values in columns.items()})
+    names = dict.fromkeys(chain(_LOGS, *lines))
+    return pd.DataFrame({name: _logged(name, _objects([line.get(name) for line in lines])) for name in names})
 
 
 # Reading
@@ -189,21 +189,21 @@ def _snapshot(store: Store) -> Iterator[Any]:
 
 
 class _Plan(NamedTuple):
-    """A planned stage, and the keys of its tasks."""
+    """What the tasks of a planned stage have in common, and their keys. ``created_at`` is in microseconds."""
 
     job_id: str
     stage: int
     stage_name: str
-    planned_at: float
+    created_at: float
     superseded: int
-    first: int
-    last: int
+    first_key: int
+    last_key: int
 
 
 def _plans(connection: Any, job_id: str, history: bool = False) -> list[_Plan]:
     """The job's plans in the order of their tasks' keys."""
     rows = connection.execute(
-        "SELECT job_id, stage, stage_name, planned_at, superseded, first_key, first_key + tasks - 1 FROM stages"
+        "SELECT job_id, stage, stage_name, planned_at * 1e6, superseded, first_key, first_key + tasks - 1 FROM stages"
         " WHERE job_id = $job_id AND superseded <= $history ORDER BY first_key, stage_key",
         {"job_id": job_id, "history": int(history)},
     )
@@ -211,23 +211,16 @@ def _plans(connection: Any, job_id: str, history: bool = False) -> list[_Plan]:
 
 
 def _of_job(store: Store, job_id: str, names: Iterable[str], source: str, history: bool) -> dict[str, Raw]:
-    """The columns *names* of the tasks, or of their attempts, that belong to the job, ordered by key."""
-    of_plans = {"job_id", "stage", "stage_name", "created_at", "superseded", "task_index", "duration"}
+    """The columns *names*, and those of `_Plan`, of the rows of *source* that belong to the job, ordered by key."""
+    wanted = [name for name in names if name not in (*_Plan._fields, "task_index", "duration")]
     with _snapshot(store) as connection:
         plans = _plans(connection, job_id, history)
-        columns = _read(connection, ["task_key", *(name for name in names if name not in of_plans)], source, [plan[-2:] for plan in plans])
-    # What is the same for all tasks of a plan is not read for each of them.
-    firsts = np.array([plan.first for plan in plans], dtype=np.int64)
+        columns = _read(connection, ["task_key", *wanted], source, [(plan.first_key, plan.last_key) for plan in plans])
+    # What all tasks of a plan have in common is not read for each of them.
+    firsts = np.array([plan.first_key for plan in plans], dtype=float)
     which = np.searchsorted(firsts, columns["task_key"], side="right") - 1
-    for name, values in {
-        "job_id": [plan.job_id for plan in plans],
-        "stage": [plan.stage for plan in plans],
-        "stage_name": [plan.stage_name for plan in plans],
-        "created_at": [plan.planned_at * 1e6 for plan in plans],
-        "superseded": [plan.superseded for plan in plans],
-    }.items():
-        columns[name] = _raw(name, values)[which]
-    return columns | {"task_index": columns["task_key"] - firsts[which]}
+    common = {name: _raw(name, [getattr(plan, name) for plan in plans])[which] for name in _Plan._fields}
+    return columns | common | {"task_index": columns["task_key"] - firsts[which]}
 
 
 def _read(connection: Any, names: Sequence[str], source: str, ranges: Iterable[Sequence[int]]) -> dict[str, Raw]:
@@ -269,8 +262,14 @@ def _contents(value: Any) -> Any:
 
 def _flat(prefix: str, values: Iterable[Any]) -> dict[str, Any]:
     """Columns for the keys in *values*, in the order in which they are met."""
-    rows = [dict(_leaves(prefix, value, 3)) for value in values]
-    return {name: _inferred([row.get(name) for row in rows]) for name in dict.fromkeys(chain.from_iterable(rows))}
+    values = list(values)
+    columns: dict[str, Raw] = {}
+    for row, value in enumerate(values):
+        for name, leaf in _leaves(prefix, value, 3):
+            if name not in columns:
+                columns[name] = np.full(len(values), None, dtype=object)
+            columns[name][row] = leaf
+    return {name: pd.array(column) for name, column in columns.items()}
 
 
 def _leaves(prefix: str, value: Any, depth: int) -> Iterator[tuple[str, Any]]:
@@ -290,9 +289,9 @@ def _objects(values: Sequence[Any]) -> Raw:
 
 def _raw(name: str, values: Sequence[Any]) -> Raw:
     kind = _KINDS.get(name, "text")
-    return np.array(values, dtype=float) if kind in _NUMBERS else _objects(values)
+    is_number = isinstance(kind, str) and kind not in ("text", "json")
+    return np.array(values, dtype=float) if is_number else _objects(values)
 
-_NUMBERS = ("time", "span", "int64", "Int64", "boolean", "bool")
 
 def _typed(kind: Any, raw: Raw) -> Any:
     match kind:
@@ -307,23 +306,20 @@ def _typed(kind: Any, raw: Raw) -> Any:
     return pd.array(raw, dtype=kind)
 
 
-def _logged(name, values):
-    objects = _objects(values)
-    if name not in _LOGS:
-        return _inferred(values)
+def _logged(name: str, objects: Raw) -> Any:
+    """A log's column, with its dtype if all of it is of that."""
+    if name == "time":
+        return pd.DatetimeIndex(pd.to_datetime(objects, format="ISO8601", utc=True, errors="coerce")).as_unit("us")
     try:
-        return _typed(_LOG_KINDS.get(name, "text"), objects)
+        return _typed(_LOG_KINDS.get(name, "text"), objects) if name in _LOGS else pd.array(objects)
     except (TypeError, ValueError, OverflowError):
         return objects
-
-def _inferred(values: list[Any]) -> Any:
-    return pd.array(_objects(values))
 
 
 def _frame(names: Iterable[str], columns: Mapping[str, Raw]) -> pd.DataFrame:
     data: dict[str, Any] = {}
     for name in names:
-        if name == "duration":
+        if name == "duration":  # exactly the difference of this frame's times
             data[name] = data["ended_at"] - data["started_at"]
         else:
             data[name] = _typed(_KINDS.get(name, "text"), columns[name])

@@ -8,19 +8,17 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import orjson
+from concurrent_log_handler import ConcurrentRotatingFileHandler
 
 from geoflow.errors import ContractViolationError, UnstorableValue
 from geoflow.text import DEFAULT_SECRETS, cut, exact, mask, mask_text, plain
@@ -31,16 +29,16 @@ MAX_BYTES = 10_000_000
 BACKUPS = 5
 _LONGEST_TEXT = 16_000
 
+FilePath = str | os.PathLike[str]
+
 ROOT = logging.getLogger("geoflow")
 # Without a handler of its own, Python would print a library's warnings on the screen.
 ROOT.addHandler(logging.NullHandler())
 
 
 # What every record made now carries.
-
-_NOTHING: Mapping[str, object] = MappingProxyType({})
-_bound: ContextVar[Mapping[str, object]] = ContextVar("geoflow_log_fields", default=_NOTHING)
-_of_process = _NOTHING
+_bound: ContextVar[Mapping[str, object]] = ContextVar("geoflow_log_fields")
+_of_process: Mapping[str, object] = {}
 _file: LogFile | None = None
 _level_before = logging.NOTSET
 
@@ -48,7 +46,7 @@ _level_before = logging.NOTSET
 @contextmanager
 def bind(**fields: object) -> Iterator[None]:
     """Add *fields* to every record made within, by any logger, in this thread or asyncio task."""
-    token = _bound.set({**_bound.get(), **fields})
+    token = _bound.set({**_bound.get({}), **fields})
     try:
         yield
     finally:
@@ -58,25 +56,21 @@ def bind(**fields: object) -> Iterator[None]:
 def set_fields(fields: Mapping[str, object] | None = None) -> None:
     """From now on add *fields*, and no others, to every record of this process, whatever thread it comes from.
 
-    That is how a task's records are known. Until None takes the fields away, what any logger says goes to the file,
-    a handler's own loggers included. What `bind` says goes before.
+    Until None takes them away, what any logger says goes to the file: it is a handler's. What `bind` says goes before.
     """
     global _of_process, _level_before  # noqa: PLW0603 - a process has one task at a time, and this is that task
-    _of_process = fields or _NOTHING
-    root = logging.root
-    if _file is None or (_file in root.handlers) == bool(fields):
+    _of_process = fields or {}
+    if _file is None or (_file in logging.root.handlers) == bool(fields):
         return
     if fields:
-        # No longer than a task, for it is the user's: with a handler, it ignores `logging.basicConfig`.
-        root.addHandler(_file)
-        _level_before = root.level
-        root.setLevel(min(root.level, ROOT.level))
+        # For no longer than a task: with a handler, the user's root logger ignores `logging.basicConfig`.
+        logging.root.addHandler(_file)
+        _level_before = logging.root.level
+        logging.root.setLevel(min(_level_before, ROOT.level))
     else:
-        root.removeHandler(_file)
-        root.setLevel(_level_before)
+        logging.root.removeHandler(_file)
+        logging.root.setLevel(_level_before)
 
-
-# One record as one line.
 
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime"}
 # Looked for by their exact value, so never masked, whatever a task is called.
@@ -101,12 +95,12 @@ class JsonLines(logging.Formatter):
             "message": self._text(_message(record)),
         }
         fields: dict[str, object] = {}
-        error = record.exc_info[1] if record.exc_info else None
-        if record.exc_info and error is not None:
+        if record.exc_info and record.exc_info[1] is not None:
+            error = record.exc_info[1]
             fields = {"error_type": type(error).__name__, "error_message": exact(error)}
             line["traceback"] = self._text(self.formatException(record.exc_info))
         extra = {name: value for name, value in record.__dict__.items() if name not in _STANDARD}
-        for name, value in {**fields, **_of_process, **_bound.get(), **extra}.items():
+        for name, value in {**fields, **_of_process, **_bound.get({}), **extra}.items():
             if value is not None:
                 line[f"{name}_" if name in line else name] = self._value(name, value)
         return orjson.dumps(line).decode()
@@ -122,7 +116,7 @@ class JsonLines(logging.Formatter):
 
     def _text(self, text: str) -> str:
         # Masked before it is cut: what names a secret may be in the part that is left out.
-        return cut(mask_text(plain(exact(text, sys.maxsize)), self._secrets), _LONGEST_TEXT)
+        return cut(mask_text(plain(text), self._secrets), _LONGEST_TEXT)
 
 
 def _message(record: logging.LogRecord) -> str:
@@ -132,47 +126,18 @@ def _message(record: logging.LogRecord) -> str:
         return f"{exact(record.msg)} {exact(record.args)}"
 
 
-# Where the lines go.
+class LogFile(ConcurrentRotatingFileHandler):
+    """The rotating file at *path*, opened at the first record."""
 
-
-class LogFile(logging.Handler):
-    """The rotating file at *path*, opened at the first record: its library takes longer to import than a worker to
-    start, and most workers log nothing."""
-
-    def __init__(self, path: str | os.PathLike[str], secrets: Sequence[str] = DEFAULT_SECRETS) -> None:
-        super().__init__()
-        self.path = os.path.abspath(path)
+    def __init__(self, path: FilePath, secrets: Sequence[str] = DEFAULT_SECRETS) -> None:
+        super().__init__(path, maxBytes=MAX_BYTES, backupCount=BACKUPS, encoding="utf-8", chmod=0o600)
         self.setFormatter(JsonLines(secrets))
-
-    @cached_property
-    def _opened(self) -> logging.Handler:
-        from concurrent_log_handler import ConcurrentRotatingFileHandler
-
-        file = ConcurrentRotatingFileHandler(
-            self.path, maxBytes=MAX_BYTES, backupCount=BACKUPS, encoding="utf-8", chmod=0o600
-        )
-        file.setFormatter(self.formatter)
-        file.handleError = self.handleError  # type: ignore[method-assign]
-        return file
-
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            self._opened.emit(record)
-        except Exception:
-            self.handleError(record)
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Stay silent: a disk that is full must not print a traceback for each record."""
 
-    def close(self) -> None:
-        if "_opened" in self.__dict__:
-            self._opened.close()
-        super().close()
 
-
-def configure(
-    path: str | os.PathLike[str] | None, level: str = "INFO", *, secrets: Sequence[str] = DEFAULT_SECRETS
-) -> None:
+def configure(path: FilePath | None, level: str = "INFO", secrets: Sequence[str] = DEFAULT_SECRETS) -> None:
     """Send what geoflow logs to the rotating file at *path* and nowhere else; without a path, nowhere at all.
 
     The file is made readable by its owner alone. If that cannot be, one warning tells why.
@@ -188,27 +153,19 @@ def configure(
                 stacklevel=2,
             )
             path = None
-    _attach(path, level, secrets)
-
-
-def configure_worker(
-    path: str | os.PathLike[str] | None, level: str = "INFO", secrets: Sequence[str] = DEFAULT_SECRETS
-) -> None:
-    """In a worker process: use the file that its session made. Without a path nothing is changed."""
-    if path is not None:
-        _attach(path, level, secrets)
+    configure_worker(path, level, secrets)
 
 
 def _create(path: Path) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.touch(mode=0o600)
-    if not path.is_file():
+    if not path.is_file():  # whose mode must stay as it is: /dev/null, for one
         raise OSError(errno.EINVAL, "not a regular file")
     path.chmod(0o600)
 
 
-def _attach(path: str | os.PathLike[str] | None, level: str, secrets: Sequence[str]) -> None:
-    """Make the file at *path* the only one."""
+def configure_worker(path: FilePath | None, level: str = "INFO", secrets: Sequence[str] = DEFAULT_SECRETS) -> None:
+    """The same for a worker process, whose session has made the file and told of what is wrong with it."""
     global _file  # noqa: PLW0603 - as with all of logging, it is the process's
     set_fields(None)
     ROOT.setLevel(level.upper())
@@ -216,12 +173,11 @@ def _attach(path: str | os.PathLike[str] | None, level: str, secrets: Sequence[s
     if _file is not None:
         ROOT.removeHandler(_file)
         _file.close()
-    _file = None if path is None else LogFile(path, secrets)
-    if _file is not None:
+        _file = None
+    if path is not None:
+        _file = LogFile(path, secrets)
         ROOT.addHandler(_file)
 
-
-# One failure, one line.
 
 _LOGGED = "_geoflow_logged"
 
@@ -232,10 +188,9 @@ def operation(
 ) -> Iterator[None]:
     """Run the block as the operation *name*; if it raises, log that once, with its *fields* and its duration.
 
-    Every record made within carries the name and the fields (``job_id``, ``stage``, ``task_id``, …). Of operations
-    within each other the innermost logs an exception. *on_error* is then called with it; if it raises itself, that is
-    logged and goes no further. With ``reraise=False`` the exception ends here, unless it is a contract violation, which
-    always passes. Only `Exception` counts as a failure: an interrupt or an exit passes, unlogged.
+    Every record made within carries the name and the fields. Of operations within each other the innermost logs an
+    exception. *on_error* is then called with it; if it raises itself, that is logged and goes no further. With
+    ``reraise=False`` the exception ends here, unless it is a contract violation, which always passes.
     """
     began = time.monotonic()
     with bind(operation=name, **fields):
@@ -256,10 +211,7 @@ def operation(
                 raise
 
 
-# The lines again.
-
-
-def read(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
+def read(path: FilePath) -> Iterator[dict[str, Any]]:
     """Every record of the log at *path* and of the files that it was rotated to, oldest first.
 
     Lines that are not JSON objects are skipped, such as the last one of a process that was killed. A log that does not

@@ -35,6 +35,7 @@ from geoflow.machine import CoreMachine, Verb
 from geoflow.models import JobStatus, Receipt
 from geoflow.retry import RetryPolicy
 from geoflow.stores.base import JobRow, NewJob, Store
+from geoflow.stores.choice import store_at
 from geoflow.submission import check_same_job, job_id_of, stored_type, validated
 from geoflow.transport import pack
 from geoflow.values import to_json
@@ -55,7 +56,8 @@ logger = logging.getLogger("geoflow.session")
 class Session:
     """Runs job types on this machine and keeps all that happens in one store.
 
-    *store* is a file, or ``":memory:"``; *workers* is the number of worker processes, 0 to run in this one, None for
+    *store* is a SQLite file, ``":memory:"``, or a DuckDB file that ends in ``.duckdb`` (``"duckdb"`` alone means
+    ``geoflow.duckdb`` here); *workers* is the number of worker processes, 0 to run in this one, None for
     one a processor. *retry* and *on_failure* (``"drain"``: siblings of a failed task still run, or ``"stop"``) hold
     where a stage does not say otherwise. *on_job_complete* is called with ``job_id``, ``job_type``, ``status`` and
     ``result`` for every job that ends. *executor* is a pool to use instead of worker processes, any
@@ -75,7 +77,7 @@ class Session:
         executor: concurrent.futures.Executor | None = None,
         **settings: Any,
     ) -> None:
-        path = None if store is None else os.fspath(store)
+        path = None if store is None else "geoflow.duckdb" if store == "duckdb" else os.fspath(store)
         if executor is not None:
             from geoflow.executors.futures import slots_of
 
@@ -106,9 +108,7 @@ class Session:
 
     @cached_property
     def store(self) -> Store:
-        from geoflow.stores.sqlite import SqliteStore
-
-        store = SqliteStore(self.settings.store, synchronous=self.settings.synchronous)
+        store = store_at(self.settings.store, synchronous=self.settings.synchronous)
         store.open()
         logs.configure(self.settings.log_path, self.settings.log_level, secrets=self.settings.secrets)
         logger.debug("store opened: %s", self.settings.store)

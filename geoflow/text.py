@@ -89,8 +89,7 @@ def mask_text(text: str, secrets: Sequence[str] = DEFAULT_SECRETS) -> str:
 
     Found are ``password=...``, ``token: ...``, ``'api_key': '...'``, ``AccountKey=...;``, ``?sig=...``,
     ``Authorization: Bearer ...`` and the login of ``scheme://user:password@host``. Where it is not sure how far a
-    secret reaches, more is masked, not less. The bare word ``key`` before a colon stays an ordinary word, or no
-    message about a missing key could be read.
+    secret reaches, more is masked, not less. The bare word ``key`` before a colon stays: "missing key: 'bands'".
     """
     text = _LOGIN.sub(f"://{MASKED}@", text)
     names = (*secrets, *_ONLY_IN_TEXT)

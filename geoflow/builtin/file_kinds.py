@@ -65,6 +65,6 @@ def kind(head: bytes) -> str:
 
 
 def suffix(path: str) -> str:
-    """The lower-case suffix with its dot, or ``""``; a compressed tar file has both, as in ``.tar.gz``."""
+    """The lower-case suffix with its dot, or ``""``; ``.tar`` is kept before another one, as in ``.tar.gz``."""
     stem, last = os.path.splitext(os.path.basename(path).lower())
     return f".tar{last}" if last and stem.endswith(".tar") else last

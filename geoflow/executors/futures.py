@@ -1,4 +1,4 @@
-"""Chunks in any `concurrent.futures.Executor` that the user gives: threads, processes, Dask's workers on other machines.
+"""Chunks in any `concurrent.futures.Executor` that the user gives: threads, processes, Dask's on other machines.
 
 Such a pool says little and ends nothing. Where a slot would be ended, the chunk is only given up here: what a worker
 then still does goes on, and its late answer is dropped. When a worker is lost, a call that travelled alone is to
@@ -34,7 +34,7 @@ STUCK_SECONDS = 60.0
 logger = logging.getLogger("geoflow.executors.futures")
 
 
-class _Refused(Exception):  # noqa: N818 - what the pool did, not a fault of ours
+class _Refused(Exception):
     """The pool takes no more work."""
 
 
@@ -126,7 +126,8 @@ class FuturesExecutor:
         if error is None:
             answer = Answer(*future.result())
             return [report(out.chunk, answer, self._pids.setdefault(answer.pid, len(self._pids)))]
-        if isinstance(error, CancelledError):  # by the pool's owner: nobody's fault, but not to go on for ever
+        # By the pool's owner, or with the cluster: nobody's fault, but not to go on for ever.
+        if isinstance(error, CancelledError) or _status(self._pool) != "running":
             return [Report(out.chunk, lost=out.keys, suspects=True)]
         what = f"the pool lost it: {type(error).__name__}: {error}"
         return [self._blamed(out, Failure(what, "WorkerDied", Category.LOST, True))]
@@ -136,7 +137,7 @@ class FuturesExecutor:
         if now < self._next_check:
             return []
         self._next_check = now + CHECK_SECONDS
-        if self._out and _is_closed(self._pool):
+        if self._out and _status(self._pool) in ("closed", "closing"):
             return _last_broken(self._lose_all(suspects=False), self._broken("its client was closed"))
         late = []
         for out in list(self._out.values())[: max(self.slots - len(self._held), 0)]:
@@ -181,7 +182,8 @@ class FuturesExecutor:
             if not cancelled:
                 self._say(logging.WARNING, "what already runs in a pool cannot be stopped: its late answer is dropped")
             self._give_up(out)
-            reports.append(Report(out.chunk, **{"unstarted" if cancelled else "lost": out.keys}))
+            keys = out.keys
+            reports.append(Report(out.chunk, unstarted=keys) if cancelled else Report(out.chunk, lost=keys))
         return reports
 
     def busy(self) -> bool:
@@ -246,5 +248,5 @@ def _dask_client(pool: Executor) -> Any:
     return getattr(pool, "_client", None) if type(pool).__module__.startswith("distributed.") else None
 
 
-def _is_closed(pool: Executor) -> bool:
-    return getattr(_dask_client(pool), "status", "running") in ("closed", "closing")
+def _status(pool: Executor) -> str:
+    return str(getattr(_dask_client(pool), "status", "running"))

@@ -305,10 +305,11 @@ class TableStore(abc.ABC):
     # Reading
 
     def job(self, job_id: str) -> JobRow | None:
-        return next((row for row in self.find(job_id) if row.job_id == job_id), None)
+        found = self._rows(f"SELECT {_JOB_COLUMNS} FROM job WHERE job_id = ?", job_id) if _is_hex(job_id) else []
+        return _job_row(found[0]) if found else None
 
     def find(self, prefix: str) -> list[JobRow]:
-        if set(prefix) - set("0123456789abcdef"):
+        if not _is_hex(prefix):
             return []
         # "g" comes after every hex digit.
         found = self._rows(
@@ -374,6 +375,10 @@ class TableStore(abc.ABC):
             stage.end_key,
         )
         return list(map(FailedRow._make, found))
+
+
+def _is_hex(text: str) -> bool:
+    return not set(text) - set("0123456789abcdef")
 
 
 def _job_row(row: Sequence[Any]) -> JobRow:

@@ -1,0 +1,22 @@
+"""Which database keeps a store: DuckDB for a path that ends in ``.duckdb``, SQLite for every other."""
+
+from __future__ import annotations
+
+import os
+
+from geoflow.stores.base import Store
+
+
+def is_duckdb(path: str | os.PathLike[str]) -> bool:
+    return os.fspath(path).lower().endswith(".duckdb")
+
+
+def store_at(path: str | os.PathLike[str], *, synchronous: str = "NORMAL") -> Store:
+    """The store at *path*, not yet opened. DuckDB syncs every commit to the disk, whatever *synchronous* says."""
+    if is_duckdb(path):
+        from geoflow.stores.duckdb import DuckDbStore
+
+        return DuckDbStore(path)
+    from geoflow.stores.sqlite import SqliteStore
+
+    return SqliteStore(path, synchronous=synchronous)
