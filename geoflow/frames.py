@@ -22,7 +22,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -32,41 +32,43 @@ from geoflow.models import Category, Outcome, TaskStatus
 from geoflow.stores.base import Store
 from geoflow.values import from_json
 
-_JOBS = """
-    job_id job_type status stage total_stages parameters result error created_at started_at ended_at duration
-    tasks completed failed traceback source
-""".split()
-_STAGES = """
-    job_id stage stage_name task_type parallelism tasks queued processing completed failed cancelled
-    planned_at started_at ended_at duration
-""".split()
-_TASKS = """
-    job_id task_id stage stage_name task_index task_type status attempts retries parameters result
-    error error_type error_category created_at started_at ended_at duration code metadata not_before
-""".split()
-_ATTEMPTS = """
-    job_id task_id stage attempt outcome error error_type error_category retryable traceback output slot pid
-    queued_at started_at ended_at duration cpu peak_memory stage_name task_index task_type backoff code superseded
-""".split()
-_LOGS = """
-    time level logger message job_id job_type stage task_id task_type attempt correlation_id operation
-    error_type error_message error_category retryable duration_ms traceback
-""".split()
+
+def _words(*lines: str) -> list[str]:
+    return " ".join(lines).split()
+
+
+_JOBS = _words(
+    "job_id job_type status stage total_stages parameters result error created_at started_at ended_at duration",
+    "tasks completed failed traceback source",
+)
+_STAGES = _words(
+    "job_id stage stage_name task_type parallelism tasks queued processing completed failed cancelled",
+    "planned_at started_at ended_at duration",
+)
+_TASKS = _words(
+    "job_id task_id stage stage_name task_index task_type status attempts retries parameters result",
+    "error error_type error_category created_at started_at ended_at duration code metadata not_before",
+)
+_ATTEMPTS = _words(
+    "job_id task_id stage attempt outcome error error_type error_category retryable traceback output slot pid",
+    "queued_at started_at ended_at duration cpu peak_memory stage_name task_index task_type backoff code superseded",
+)
+_LOGS = _words(
+    "time level logger message job_id job_type stage task_id task_type attempt correlation_id operation",
+    "error_type error_message error_category retryable duration_ms traceback",
+)
+# What all tasks of a plan have in common, and their keys.
+_PLAN = _words("job_id stage stage_name created_at superseded first last")
 
 # What is not text: a dtype of pandas, or a word for what is read in a way of its own.
-_KINDS: dict[str, Any] = {
-    **dict.fromkeys("parameters result metadata".split(), "json"),
-    **dict.fromkeys("created_at planned_at queued_at started_at ended_at not_before".split(), "time"),
-    **dict.fromkeys("cpu backoff".split(), "span"),
-    **dict.fromkeys("stage total_stages tasks queued processing completed failed cancelled".split(), "int64"),
-    **dict.fromkeys("task_key task_index attempts retries attempt".split(), "int64"),
-    **dict.fromkeys("slot pid peak_memory".split(), "Int64"),
-    "retryable": "boolean",
-    "superseded": "bool",
-    "status": pd.CategoricalDtype([str(status) for status in TaskStatus]),
-    "outcome": pd.CategoricalDtype([str(outcome) for outcome in Outcome]),
-    "error_category": pd.CategoricalDtype([str(category) for category in Category]),
-}
+_KINDS: dict[str, Any] = dict.fromkeys(_words("parameters result metadata"), "json")
+_KINDS |= dict.fromkeys(_words("created_at planned_at queued_at started_at ended_at not_before"), "time")
+_KINDS |= dict.fromkeys(_words("cpu backoff"), "span")
+_KINDS |= dict.fromkeys(_words("stage total_stages tasks completed failed queued processing cancelled"), "int64")
+_KINDS |= dict.fromkeys(_words("task_key task_index attempts retries attempt"), "int64")
+_KINDS |= dict.fromkeys(_words("slot pid peak_memory"), "Int64") | {"retryable": "boolean", "superseded": "bool"}
+for _name, _enum in {"status": TaskStatus, "outcome": Outcome, "error_category": Category}.items():
+    _KINDS[_name] = pd.CategoricalDtype([str(word) for word in _enum])
 # Anyone may log anything, so here no number is sure to be there.
 _LOG_KINDS = {"stage": "Int64", "attempt": "Int64", "retryable": "boolean", "duration_ms": "float64"}
 
@@ -99,21 +101,20 @@ def stages(store: Store, job_id: str) -> pd.DataFrame:
     Columns called like the states say how many tasks are in each. ``started_at`` and ``ended_at`` are those of the
     first and of the last attempt so far.
     """
-    rows: list[dict[str, Any]] = []
     with _snapshot(store) as connection:
         found = connection.execute("SELECT stages FROM job WHERE job_id = $job_id", {"job_id": job_id}).fetchone()
-        plans = {plan.stage: plan for plan in _plans(connection, job_id)}
-        for number, stage in enumerate(from_json(found[0]) if found else [], 1):
-            row = {**stage, "job_id": job_id, "stage": number, "stage_name": stage["name"]}
-            row |= dict.fromkeys(["tasks", *map(str, TaskStatus)], 0)
-            if plan := plans.get(number):
-                keys = {"first": plan.first_key, "last": plan.last_key}
-                states = "SELECT status, count(*) FROM task WHERE task_key BETWEEN $first AND $last GROUP BY status"
-                times = f"SELECT min(started_at) * 1e6, max(ended_at) * 1e6 FROM {_ATTEMPT_ROWS}"
-                row |= connection.execute(states, keys).fetchall()
-                row["started_at"], row["ended_at"] = connection.execute(times, keys).fetchone()
-                row |= {"tasks": plan.last_key - plan.first_key + 1, "planned_at": plan.created_at}
-            rows.append(row)
+        rows: list[dict[str, Any]] = from_json(found[0]) if found else []
+        for number, row in enumerate(rows, 1):
+            row |= {"job_id": job_id, "stage": number, "stage_name": row["name"], "tasks": 0}
+            row |= {str(status): 0 for status in TaskStatus}
+        for plan in _plans(connection, job_id):
+            keys = {"first": plan["first"], "last": plan["last"]}
+            states = "SELECT status, count(*) FROM task WHERE task_key BETWEEN $first AND $last GROUP BY status"
+            times = f"SELECT min(started_at) * 1e6, max(ended_at) * 1e6 FROM {_ATTEMPT_ROWS}"
+            row = rows[plan["stage"] - 1]
+            row |= {"planned_at": plan["created_at"], "tasks": plan["last"] - plan["first"] + 1}
+            row |= connection.execute(states, keys).fetchall()
+            row["started_at"], row["ended_at"] = connection.execute(times, keys).fetchone()
     return _frame(_STAGES, {name: _raw(name, [row.get(name) for row in rows]) for name in _STAGES})
 
 
@@ -126,9 +127,8 @@ def tasks(store: Store, job_id: str, *, flat: bool = False, history: bool = Fals
     *history* adds the tasks of plans that a rerun set aside, and a column ``superseded`` that tells them apart.
 
     *flat* gives columns ``parameters.x`` and ``result.y``, at the end, in place of ``parameters`` and ``result``. Keys
-    are joined by dots down to the third level; what is deeper, and lists, stay objects. Where a handler returned
-    nothing but ``"success"`` and a dict ``"result"``, that dict is the result. Of two keys that come to the same name
-    the later one counts.
+    of dicts in dicts are joined by dots; lists stay objects. Where a handler returned nothing but ``"success"`` and a
+    dict ``"result"``, that dict is the result.
     """
     names = [*_TASKS, "superseded"] if history else _TASKS
     columns = _of_job(store, job_id, names, _TASK_ROWS, history)
@@ -146,8 +146,8 @@ def attempts(store: Store, job_id: str) -> pd.DataFrame:
     attempt is when its stage was planned. ``peak_memory`` is in bytes.
     """
     columns = _of_job(store, job_id, _ATTEMPTS, _ATTEMPT_ROWS, history=True)
-    first = np.isnan(columns["queued_at"])
-    return _frame(_ATTEMPTS, columns | {"queued_at": np.where(first, columns["created_at"], columns["queued_at"])})
+    queued_at = np.where(np.isnan(columns["queued_at"]), columns["created_at"], columns["queued_at"])
+    return _frame(_ATTEMPTS, columns | {"queued_at": queued_at})
 
 
 def errors(store: Store, job_id: str) -> pd.DataFrame:
@@ -159,8 +159,8 @@ def errors(store: Store, job_id: str) -> pd.DataFrame:
 def logs(path: str | os.PathLike[str] | None, job_id: str | None = None) -> pd.DataFrame:
     """The lines of the log at *path* that are about *job_id*, or all of them, oldest first.
 
-    What else lines have follows in columns of its own. A column keeps all that was logged: it is ``object`` when some
-    of it is not of the column's dtype. Only what is no time becomes NaT in ``time``.
+    What else lines have follows in columns of its own. Where something is not of its column's dtype, the column is
+    ``object`` and has all of it as it is; but what is no time is NaT.
     """
     lines = [line for line in read(path) if job_id in (None, line.get("job_id"))] if path is not None else []
     names = dict.fromkeys(chain(_LOGS, *lines))
@@ -188,43 +188,31 @@ def _snapshot(store: Store) -> Iterator[Any]:
             gc.enable()
 
 
-class _Plan(NamedTuple):
-    """What the tasks of a planned stage have in common, and their keys. ``created_at`` is in microseconds."""
-
-    job_id: str
-    stage: int
-    stage_name: str
-    created_at: float
-    superseded: int
-    first_key: int
-    last_key: int
-
-
-def _plans(connection: Any, job_id: str, history: bool = False) -> list[_Plan]:
+def _plans(connection: Any, job_id: str, history: bool = False) -> list[dict[str, Any]]:
     """The job's plans in the order of their tasks' keys."""
     rows = connection.execute(
         "SELECT job_id, stage, stage_name, planned_at * 1e6, superseded, first_key, first_key + tasks - 1 FROM stages"
         " WHERE job_id = $job_id AND superseded <= $history ORDER BY first_key, stage_key",
         {"job_id": job_id, "history": int(history)},
     )
-    return [_Plan(*row) for row in rows.fetchall()]
+    return [dict(zip(_PLAN, row, strict=True)) for row in rows.fetchall()]
 
 
 def _of_job(store: Store, job_id: str, names: Iterable[str], source: str, history: bool) -> dict[str, Raw]:
-    """The columns *names*, and those of `_Plan`, of the rows of *source* that belong to the job, ordered by key."""
-    wanted = [name for name in names if name not in (*_Plan._fields, "task_index", "duration")]
+    """The columns *names*, and those of `_PLAN`, of the rows of *source* that belong to the job, ordered by key."""
+    wanted = [name for name in names if name not in (*_PLAN, "task_index", "duration")]
     with _snapshot(store) as connection:
         plans = _plans(connection, job_id, history)
-        columns = _read(connection, ["task_key", *wanted], source, [(plan.first_key, plan.last_key) for plan in plans])
+        keys = [(plan["first"], plan["last"]) for plan in plans]
+        columns = _read(connection, ["task_key", *wanted], source, keys)
     # What all tasks of a plan have in common is not read for each of them.
-    firsts = np.array([plan.first_key for plan in plans], dtype=float)
-    which = np.searchsorted(firsts, columns["task_key"], side="right") - 1
-    common = {name: _raw(name, [getattr(plan, name) for plan in plans])[which] for name in _Plan._fields}
-    return columns | common | {"task_index": columns["task_key"] - firsts[which]}
+    which = np.searchsorted([first for first, _ in keys], columns["task_key"], side="right") - 1
+    columns |= {name: _raw(name, [plan[name] for plan in plans])[which] for name in _PLAN}
+    return columns | {"task_index": columns["task_key"] - columns["first"]}
 
 
-def _read(connection: Any, names: Sequence[str], source: str, ranges: Iterable[Sequence[int]]) -> dict[str, Raw]:
-    """The columns *names* of the rows of *source* with keys in *ranges*, ordered by key.
+def _read(connection: Any, names: Sequence[str], source: str, keys: Iterable[tuple[int, int]]) -> dict[str, Raw]:
+    """The columns *names* of the rows of *source* with *keys*, each from a first to a last, ordered by key.
 
     From SQLite each column comes as one JSON text, at a third of the price of as many Python objects.
     """
@@ -239,15 +227,11 @@ def _read(connection: Any, names: Sequence[str], source: str, ranges: Iterable[S
                 gathered.append(f"json_group_array({_SQL.get(name, name)})")
     query = f"SELECT {', '.join(gathered)} FROM {source}"
     parts = {name: [_raw(name, [])] for name in names}
-    before: dict[str, str] = {}
-    for first, last in ranges:
+    for first, last in keys:
         for start in range(first, last + 1, _CHUNK):
             texts = connection.execute(query, {"first": start, "last": min(start + _CHUNK - 1, last)}).fetchone()
             for name, text in zip(names, texts, strict=True):
-                # Most columns say the same all along.
-                same = before.get(name) == text and _KINDS.get(name) != "json"
-                parts[name].append(parts[name][-1] if same else _raw(name, from_json(text)))
-                before[name] = text
+                parts[name].append(_raw(name, from_json(text)))
     return {name: np.concatenate(arrays) for name, arrays in parts.items()}
 
 
@@ -256,26 +240,27 @@ def _read(connection: Any, names: Sequence[str], source: str, ranges: Iterable[S
 
 def _contents(value: Any) -> Any:
     """Of what a handler returned, what is worth columns."""
-    inner = value.get("result") if isinstance(value, dict) and value.keys() == {"success", "result"} else None
-    return inner if isinstance(inner, dict) else value
+    if value and value.keys() == {"success", "result"} and isinstance(value["result"], dict):
+        return value["result"]
+    return value
 
 
-def _flat(prefix: str, values: Iterable[Any]) -> dict[str, Any]:
+def _flat(prefix: str, values: Iterable[dict[str, Any] | None]) -> dict[str, Any]:
     """Columns for the keys in *values*, in the order in which they are met."""
     values = list(values)
     columns: dict[str, Raw] = {}
     for row, value in enumerate(values):
-        for name, leaf in _leaves(prefix, value, 3):
+        for name, leaf in _leaves(prefix, value or {}):
             if name not in columns:
                 columns[name] = np.full(len(values), None, dtype=object)
             columns[name][row] = leaf
     return {name: pd.array(column) for name, column in columns.items()}
 
 
-def _leaves(prefix: str, value: Any, depth: int) -> Iterator[tuple[str, Any]]:
-    for key, item in value.items() if isinstance(value, dict) else ():
-        if isinstance(item, dict) and item and depth > 1:
-            yield from _leaves(f"{prefix}.{key}", item, depth - 1)
+def _leaves(prefix: str, value: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, item in value.items():
+        if isinstance(item, dict) and item:
+            yield from _leaves(f"{prefix}.{key}", item)
         else:
             yield f"{prefix}.{key}", item
 
@@ -307,7 +292,6 @@ def _typed(kind: Any, raw: Raw) -> Any:
 
 
 def _logged(name: str, objects: Raw) -> Any:
-    """A log's column, with its dtype if all of it is of that."""
     if name == "time":
         return pd.DatetimeIndex(pd.to_datetime(objects, format="ISO8601", utc=True, errors="coerce")).as_unit("us")
     try:
@@ -319,7 +303,7 @@ def _logged(name: str, objects: Raw) -> Any:
 def _frame(names: Iterable[str], columns: Mapping[str, Raw]) -> pd.DataFrame:
     data: dict[str, Any] = {}
     for name in names:
-        if name == "duration":  # exactly the difference of this frame's times
+        if name == "duration":  # exactly the difference of the times in this frame
             data[name] = data["ended_at"] - data["started_at"]
         else:
             data[name] = _typed(_KINDS.get(name, "text"), columns[name])

@@ -14,7 +14,7 @@ from typing import Literal
 
 from geoflow.contract import JobType
 from geoflow.executors.base import Chunk, Report
-from geoflow.models import Attempt, Category, Failure, JobStatus, OnFailure, Outcome, Stage
+from geoflow.models import Attempt, Call, Category, Failure, JobStatus, OnFailure, Outcome, Stage
 from geoflow.pace import Pace
 from geoflow.retry import Retry, RetryPolicy, decide
 from geoflow.stores.base import FailedRow, JobRow, Lease, Move, StageRow, TaskRow
@@ -185,6 +185,33 @@ class JobRun:
         self.counts["queued"] -= len(tasks)
         self.counts["processing"] += len(tasks)
         return tasks
+
+    def chunk(self, number: int, tasks: Sequence[TaskRow]) -> Chunk:
+        """*tasks*, which are of one type, ready to be sent."""
+        calls = tuple(
+            Call(task.key, task.task_id, task.task_index, task.task_type, task.attempt + 1, task.parameters)
+            for task in tasks
+        )
+        timeout = self.stage.timeout or self.options.task_timeout
+        return self._chunk(number, "tasks", self.stage_number, self.codes[tasks[0].task_type], calls, timeout)
+
+    def question(
+        self, number: int, kind: Literal["plan", "finalize"], stage: int, argument: str, timeout: float | None
+    ) -> Chunk:
+        """A plan or a finalize, ready to be sent."""
+        return self._chunk(number, kind, stage, self.class_code, (Call(0, kind, 0, kind, 1, argument),), timeout)
+
+    def _chunk(
+        self,
+        number: int,
+        kind: Literal["tasks", "plan", "finalize"],
+        stage: int,
+        code: Code,
+        calls: tuple[Call, ...],
+        timeout: float | None,
+    ) -> Chunk:
+        policy, known = self.options.policy, tuple(self.job_type.handlers)
+        return Chunk(number, kind, self.job_id, self.job_type.name, stage, code, calls, policy, timeout, known)
 
     def _wait(self, task: TaskRow, until: float) -> None:
         heapq.heappush(self._waiting, (until, task.key, task))

@@ -21,17 +21,17 @@ from geoflow.contract import task_id
 from geoflow.errors import DefinitionError
 from geoflow.executors.base import Chunk, Executor, Report
 from geoflow.jobrun import JobRun
-from geoflow.models import Attempt, Call, Category, Failure, JobStatus, Outcome
+from geoflow.models import Attempt, Failure, JobStatus, Outcome
 from geoflow.stores.base import Move, NewTask, Store
+from geoflow.telling import tell, tell_end, tell_failure
 from geoflow.transitions import Close, Ended, Fail, Finalize, Plan, Start, Work, failure_message, next_step
-from geoflow.values import from_json, to_json
+from geoflow.values import to_json
 
 # How long the loop sleeps at most: timeouts and silent deaths are seen that late.
 TICK_SECONDS = 0.1
 # How often the store is asked whether another process wants the job cancelled.
 REQUEST_SECONDS = 0.5
 FAN_IN_UNIT = "fan_in_aggregate"
-logger = logging.getLogger("geoflow.machine")
 
 Verb = Literal["drive", "cancel", "interrupt"]
 
@@ -76,7 +76,7 @@ class CoreMachine:
     # What other threads may call
 
     def ask(self, verb: Verb, run: JobRun) -> bool:
-        """Have the loop take the job up, cancel it, or put it back to be resumed. Whether any thread drives the loop."""
+        """Have the loop take the job up, cancel it, or put it back to be resumed; whether any thread drives it."""
         with self._handing_over:
             self._pending += 1
             self._inbox.put(Command(verb, run))
@@ -169,7 +169,7 @@ class CoreMachine:
         except Exception as exc:
             self._executor.stop(run.job_id)
             run.error = exc
-            self._tell(run, "stopped", logging.ERROR, error_type=type(exc).__name__, error_message=str(exc))
+            tell(run, "stopped", logging.ERROR, error_type=type(exc).__name__, error_message=str(exc))
             self._let_go(run)
 
     def _advance(self, run: JobRun) -> None:
@@ -183,7 +183,7 @@ class CoreMachine:
                 case Start():
                     self._store.change_job(run.lease, "start", now=self._clock.now())
                     run.status = JobStatus.PROCESSING
-                    self._tell(run, "started")
+                    tell(run, "started")
                 case Plan(stage):
                     self._plan(run, stage)
                 case Work(dispatch):
@@ -247,22 +247,7 @@ class CoreMachine:
         """The row says how the job ended: give it back, then tell the callback, in a thread of its own."""
         self._runs.pop(run.job_id, None)
         self._store.release(run.lease)
-        self._tell(run, str(run.status))
-        if self._on_job_complete is None or run.refinalizing:
-            run.done.set()
-        else:
-            threading.Thread(target=self._call_back, args=(run, self._on_job_complete), daemon=True).start()
-
-    def _call_back(self, run: JobRun, callback: Callable[..., object]) -> None:
-        try:
-            row = self._store.job(run.job_id)
-            result = from_json(row.result) if row and row.result else None
-            callback(job_id=run.job_id, job_type=run.job_type.name, status=str(run.status), result=result)
-        except Exception as exc:  # it is the user's, and changes nothing
-            fields = {"error_type": type(exc).__name__, "error_message": str(exc)}
-            self._tell(run, "on_job_complete failed", logging.ERROR, **fields)
-        finally:
-            run.done.set()
+        tell_end(run, self._store, self._on_job_complete)
 
     # The steps
 
@@ -293,7 +278,7 @@ class CoreMachine:
             self._fail(run, str(exc))
             return
         run.planned_at(planned, {"queued": len(tasks)})
-        self._tell(run, "planned", tasks=len(tasks))
+        tell(run, "planned", tasks=len(tasks))
 
     def _ask(
         self, run: JobRun, kind: Literal["plan", "finalize"], stage: int, argument: str, timeout: float | None
@@ -301,18 +286,7 @@ class CoreMachine:
         """Send user code that is not a task's to a slot, as soon as one is free."""
         self._chunks += 1
         run.asked = (kind, stage)
-        run.to_send = Chunk(
-            self._chunks,
-            kind,
-            run.job_id,
-            run.job_type.name,
-            stage,
-            run.class_code,
-            (Call(0, kind, 0, kind, 1, argument),),
-            run.options.policy,
-            timeout,
-            tuple(run.job_type.handlers),
-        )
+        run.to_send = run.question(self._chunks, kind, stage, argument, timeout)
         self._send_asked(run)
 
     def _send_asked(self, run: JobRun) -> None:
@@ -344,23 +318,7 @@ class CoreMachine:
             if not tasks:
                 break
             self._chunks += 1
-            calls = tuple(
-                Call(task.key, task.task_id, task.task_index, task.task_type, task.attempt + 1, task.parameters)
-                for task in tasks
-            )
-            chunks.append(
-                Chunk(
-                    self._chunks,
-                    "tasks",
-                    run.job_id,
-                    run.job_type.name,
-                    run.stage_number,
-                    run.codes[calls[0].task_type],
-                    calls,
-                    run.options.policy,
-                    run.stage.timeout or run.options.task_timeout,
-                )
-            )
+            chunks.append(run.chunk(self._chunks, tasks))
         self._flush(run)
         for chunk in chunks:
             self._executor.submit(chunk)
@@ -372,7 +330,7 @@ class CoreMachine:
             run.lease, "fail", now=now, error=error, traceback=traceback, moves=moves, attempts=attempts
         )
         run.status = JobStatus.FAILED
-        self._tell(run, "failed", logging.WARNING, error_message=error)
+        tell(run, "failed", logging.WARNING, error_message=error)
 
     def _close(self, run: JobRun) -> None:
         self._flush(run)
@@ -393,7 +351,7 @@ class CoreMachine:
             self._guarded(run, lambda run: self._answered(run, report))
         else:
             for attempt in run.settle(report, self._clock.now()):
-                self._tell_failure(run, attempt)
+                tell_failure(run, attempt)
 
     def _cannot_work(self, run: JobRun, report: Report) -> None:
         if report.chunk.kind == "tasks":
@@ -434,7 +392,7 @@ class CoreMachine:
                 counts.update(self._store.counts(stage))
             result = to_json(fallback_result(run.job_type.name, failure, counts))
             level = logging.WARNING
-            self._tell(run, "finalize failed", level, error_type=failure.error_type, error_message=failure.error)
+            tell(run, "finalize failed", level, error_type=failure.error_type, error_message=failure.error)
         event = "refinalize" if run.refinalizing else "complete"
         traceback = failure.traceback if failure else None
         self._store.change_job(run.lease, event, now=self._clock.now(), result=result, traceback=traceback)
@@ -482,7 +440,7 @@ class CoreMachine:
             self._store.change_job(run.lease, "interrupt", now=self._clock.now(), moves=moves, attempts=attempts)
         else:
             self._store.commit(run.lease, moves, attempts)
-        self._tell(run, "interrupted")
+        tell(run, "interrupted")
         self._let_go(run)
 
     def _stop(self, run: JobRun, outcome: Outcome) -> tuple[list[int], list[int]]:
@@ -494,23 +452,3 @@ class CoreMachine:
                 self._settle(report)
         run.asked = run.to_send = None
         return begun, unstarted
-
-    # Saying so
-
-    def _tell(self, run: JobRun, what: str, level: int = logging.INFO, **fields: Any) -> None:
-        """One line for each committed change of a job."""
-        about = {"job_id": run.job_id, "job_type": run.job_type.name, "stage": run.stage_number}
-        logger.log(level, "job %s %s", run.job_id[:8], what, extra={**about, **fields})
-
-    def _tell_failure(self, run: JobRun, attempt: Attempt) -> None:
-        failure = attempt.failure or Failure("", "", Category.UNKNOWN, False)
-        self._tell(
-            run,
-            f"task failed: {failure.error_type}",
-            logging.WARNING,
-            attempt=attempt.attempt,
-            error_type=failure.error_type,
-            error_message=failure.error,
-            error_category=failure.category,
-            retryable=failure.retryable,
-        )

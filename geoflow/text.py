@@ -1,7 +1,6 @@
 """Text from users made safe to show: secrets masked, control characters gone, lengths and numbers readable.
 
-Everything here is a pure function of its arguments. What is masked is masked for the eye; the store keeps what the
-user gave.
+All of these are pure functions. What is masked is masked for the eye; the store keeps what the user gave.
 """
 
 from __future__ import annotations
@@ -20,7 +19,8 @@ _WORD_ENDS = re.compile(r"[\W_]+|(?<=[^\W_A-Z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z]
 _GLUED = "access|account|api|auth|client|db|master|private|service|shared|ssh|storage|user"
 
 
-def looks_secret(name: str, secrets: Sequence[str] = DEFAULT_SECRETS) -> bool:
+@lru_cache
+def looks_secret(name: str, secrets: tuple[str, ...] = DEFAULT_SECRETS) -> bool:
     """Whether a key or variable of this name holds a secret.
 
     It does when its last words are one of *secrets*, in any case and spelling, singular or plural, numbered or not:
@@ -28,7 +28,7 @@ def looks_secret(name: str, secrets: Sequence[str] = DEFAULT_SECRETS) -> bool:
     ``key_count`` or ``token_path``. A secret of five letters or more also counts at the end of a longer word
     (``dbpassword``).
     """
-    return bool(_endings(tuple(secrets)).search(_WORD_ENDS.sub("_", name)))
+    return bool(_endings(secrets).search(_WORD_ENDS.sub("_", name)))
 
 
 @lru_cache
@@ -51,15 +51,14 @@ def mask(value: Any, secrets: Sequence[str] = DEFAULT_SECRETS) -> Any:
         return mask_text(value, secrets)
     if isinstance(value, Mapping):
         return {name: MASKED if _hidden(name, item, secrets) else mask(item, secrets) for name, item in value.items()}
-    if isinstance(value, list):
-        return [mask(item, secrets) for item in value]
-    if isinstance(value, tuple):
-        return tuple(mask(item, secrets) for item in value)
+    if isinstance(value, list | tuple):
+        items = [mask(item, secrets) for item in value]
+        return items if isinstance(value, list) else tuple(items)
     return value
 
 
 def _hidden(name: object, item: object, secrets: Sequence[str]) -> bool:
-    return isinstance(name, str) and not (item is None or isinstance(item, bool)) and looks_secret(name, secrets)
+    return isinstance(name, str) and not (item is None or isinstance(item, bool)) and looks_secret(name, tuple(secrets))
 
 
 # Only in running text: what URLs, HTTP headers and connection strings call their secrets.
@@ -100,7 +99,8 @@ def mask_text(text: str, secrets: Sequence[str] = DEFAULT_SECRETS) -> str:
             continue
         value = _VALUE.match(text, found.end())
         if value and value[0].lower() not in _NOTHING_TO_HIDE:
-            shown += text[done : found.end()] + MASKED
+            quote = value[0][-1] if value[0][-1] in "\"'" else ""
+            shown += text[done : found.end()] + quote + MASKED + quote
             done = value.end()
     return shown + text[done:]
 

@@ -251,17 +251,21 @@ def insert(
     A statement for each row, or a list as a parameter, costs DuckDB three times as much and more. A column that is the
     same in every row travels once, but for the first, which says how many rows there are.
     """
-    values: list[Any] = []
+    names: list[str] = []
     selected: list[str] = []
+    values: list[Any] = []
     for name, type_ in types.items():
         column = columns[name]
-        if selected and column.count(column[0]) == len(column):
-            selected.append(f"CAST(? AS {type_})")
-            values.append(column[0])
-        else:
+        if not names or column.count(column[0]) != len(column):
             selected.append(f"unnest(from_json(?, '[\"{type_}\"]'))")
             values.append(to_json(list(column)))
-    connection.execute(f"INSERT INTO {table} ({', '.join(types)}) SELECT {', '.join(selected)}", values)
+        elif column[0] is None:
+            continue
+        else:
+            selected.append("?")
+            values.append(column[0])
+        names.append(name)
+    connection.execute(f"INSERT INTO {table} ({', '.join(names)}) SELECT {', '.join(selected)}", values)
 
 
 # Opening

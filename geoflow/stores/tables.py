@@ -11,6 +11,7 @@ import json
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
+from itertools import chain, groupby
 from typing import Any, ClassVar
 
 from geoflow.errors import DefinitionError, IllegalTransition, LeaseLost, StoreBusy, StoreError
@@ -279,7 +280,7 @@ class TableStore(abc.ABC):
                 self._insert_attempts(connection, attempts)
             except self._refused as exc:
                 raise IllegalTransition(f"An attempt was reported twice; the second was not written ({exc}).") from exc
-        for move in moves:
+        for move in _merged(moves):
             changed = sum(self._move_range(connection, move, first, last) for first, last in _ranges(move.keys))
             if changed != len(move.keys):
                 raise IllegalTransition(
@@ -384,6 +385,13 @@ def _is_hex(text: str) -> bool:
 def _job_row(row: Sequence[Any]) -> JobRow:
     found = JobRow(*row)
     return found._replace(status=JobStatus(found.status))
+
+
+def _merged(moves: Sequence[Move]) -> Iterator[Move]:
+    """*moves*, with those of one kind that follow each other as one: several chunks end, and start, at a time."""
+    for (event, not_before), alike in groupby(moves, lambda move: (move.event, move.not_before)):
+        first, *others = alike
+        yield Move(event, list(chain(first.keys, *(move.keys for move in others))), not_before) if others else first
 
 
 def _ranges(keys: Sequence[int]) -> Iterator[tuple[int, int]]:

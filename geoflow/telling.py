@@ -1,0 +1,50 @@
+"""What the machine says of what it has done: a log line for each committed change, and the user's callback."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from geoflow.jobrun import JobRun
+from geoflow.models import Attempt
+from geoflow.stores.base import Store
+from geoflow.values import from_json
+
+logger = logging.getLogger("geoflow.machine")
+
+
+def tell(run: JobRun, what: str, level: int = logging.INFO, **fields: Any) -> None:
+    """One line about the job."""
+    about = {"job_id": run.job_id, "job_type": run.job_type.name, "stage": run.stage_number}
+    logger.log(level, "job %s %s", run.job_id[:8], what, extra={**about, **fields})
+
+
+def tell_failure(run: JobRun, attempt: Attempt) -> None:
+    """One line about a task that failed for good."""
+    assert attempt.failure is not None
+    error, error_type, category, retryable, _ = attempt.failure
+    fields = {"error_message": error, "error_type": error_type, "error_category": category, "retryable": retryable}
+    tell(run, f"task failed: {error_type}", logging.WARNING, attempt=attempt.attempt, **fields)
+
+
+def tell_end(run: JobRun, store: Store, callback: Callable[..., object] | None) -> None:
+    """The job has ended, and its row says so: call *callback*, in a thread of its own, then let go who waits."""
+    tell(run, str(run.status))
+    if callback is None or run.refinalizing:
+        run.done.set()
+    else:
+        threading.Thread(target=_call_back, args=(run, store, callback), daemon=True).start()
+
+
+def _call_back(run: JobRun, store: Store, callback: Callable[..., object]) -> None:
+    try:
+        row = store.job(run.job_id)
+        result = from_json(row.result) if row and row.result else None
+        callback(job_id=run.job_id, job_type=run.job_type.name, status=str(run.status), result=result)
+    except Exception as exc:  # it is the user's, and changes nothing
+        fields = {"error_type": type(exc).__name__, "error_message": str(exc)}
+        tell(run, "on_job_complete failed", logging.ERROR, **fields)
+    finally:
+        run.done.set()
