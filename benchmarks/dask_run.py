@@ -60,9 +60,7 @@ def measure(folder, name, n, *, kill=False, **options):
     """Seconds for the job, and its result; with *kill*, one process dies when a third is done."""
     session = gf.open(Path(folder) / f"{name}.db", display="none", **options)
     session.register(Squeeze, {"squeeze": squeeze})
-    pool = options.get("executor")
-    if pool is None:  # so that starting processes is in neither figure
-        session.run("squeeze", folder=folder, n=4)
+    session.run("squeeze", folder=folder, n=4)  # so that starting processes and imports is in no figure
     began = time.perf_counter()
     job = session.submit("squeeze", folder=folder, n=n)
     while kill:
@@ -78,6 +76,7 @@ def measure(folder, name, n, *, kill=False, **options):
     with session.store.reading() as connection:
         attempts = dict(connection.execute("SELECT outcome, count(*) FROM attempts GROUP BY 1").fetchall())
         processes = connection.execute("SELECT count(DISTINCT pid) FROM attempts").fetchone()[0]
+    attempts["completed"] -= 4
     result = job.result()
     session.close()
     return seconds, result, attempts, processes
@@ -110,14 +109,15 @@ def main():
                         distributed.Client(cluster) as client,
                     ):
                         pool = client.get_executor()
-                        [f.result() for f in [pool.submit(time.sleep, 0.1 + k / 1e6) for k in range(4)]]
                         kill = name.endswith("killed")
                         found = measure(folder, f"{name}-{turn}", options.tasks, executor=pool, kill=kill)
                 seconds, result, attempts, processes = found
                 times.append(seconds)
                 results.append(result)
                 shown = ", ".join(f"{count} {outcome}" for outcome, count in sorted(attempts.items()))
-                print(f"  {name:<18} {seconds:7.2f} s   {result['completed']} tasks, attempts: {shown}; {processes} pids")
+                print(
+                    f"  {name:<18} {seconds:7.2f} s   {result['completed']} tasks, attempts: {shown}; {processes} pids"
+                )
             assert all(result == results[0] for result in results), "the results differ"
     print(f"\n{'':<18} {'tasks/s min, median, max':>28} {'of local':>10}")
     local = statistics.median(timings["local slots"])

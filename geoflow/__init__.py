@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "geoflow.contract": ("JobBase",),
-    "geoflow.default": ("default_session", "job", "jobs", "open", "register", "resume", "run", "submit"),
+    "geoflow.default": ("default_session", "job", "jobs", "open", "register", "resume", "run", "sql", "submit"),
     "geoflow.handle": ("JobHandle",),
     "geoflow.models": ("JobExecutionContext", "TaskContext", "TaskResult"),
     "geoflow.results": ("StageResultExtractor",),
@@ -38,13 +38,14 @@ __all__ = [
     "register",
     "resume",
     "run",
+    "sql",
     "submit",
 ]
 
 if TYPE_CHECKING:
     from geoflow import errors
     from geoflow.contract import JobBase
-    from geoflow.default import default_session, job, jobs, open, register, resume, run, submit
+    from geoflow.default import default_session, job, jobs, open, register, resume, run, sql, submit
     from geoflow.handle import JobHandle
     from geoflow.models import JobExecutionContext, TaskContext, TaskResult
     from geoflow.results import StageResultExtractor

@@ -55,6 +55,11 @@ def jobs() -> pd.DataFrame:
     return default_session().jobs()
 
 
+def sql(query: str) -> pd.DataFrame:
+    """`Session.sql` of the default session."""
+    return default_session().sql(query)
+
+
 def resume() -> list[JobHandle]:
     """`Session.resume` of the default session."""
     return default_session().resume()

@@ -1,16 +1,8 @@
 """DataFrames of jobs, stages, tasks, attempts, errors and logs, as they are at one moment.
 
-Others may be writing meanwhile, and are not held up. Columns and dtypes are the same for no rows as for many:
-
-============================================  =====================================================================
-``status``, ``outcome``, ``error_category``   categorical, of all the words that there are
-ids, names, types, errors, output, versions   ``string``
-``parameters``, ``result``, ``metadata``      ``object``: what the JSON says, a dict of its own in each row, or None
-times: ``…_at``, ``not_before``               ``datetime64[us, UTC]``
-``duration``, ``cpu``, ``backoff``            ``timedelta64[us]``
-numbers                                       ``int64`` where there is always one, else ``Int64``
-``retryable``, ``superseded``                 ``boolean``, ``bool``
-============================================  =====================================================================
+Others may be writing meanwhile, and are not held up. Columns and dtypes are the same for no rows as for many: text is
+``string``, states are categorical, times ``datetime64[us, UTC]``, durations ``timedelta64[us]``, numbers ``int64``, or
+``Int64`` where there may be none. Parameters, results and metadata are objects: what the JSON says, or None.
 
 A frame is data: parameters are in it as they are, also those that are masked wherever they are drawn, logged or told.
 """
@@ -57,20 +49,21 @@ _LOGS = _words(
     "time level logger message job_id job_type stage task_id task_type attempt correlation_id operation",
     "error_type error_message error_category retryable duration_ms traceback",
 )
-# What all tasks of a plan have in common, and their keys.
-_PLAN = _words("job_id stage stage_name created_at superseded first last")
+_PLAN = _words("job_id stage stage_name created_at superseded first last")  # what a plan's tasks share, and their keys
 
-# What is not text: a dtype of pandas, or a word for what is read in a way of its own.
-_KINDS: dict[str, Any] = dict.fromkeys(_words("parameters result metadata"), "json")
+# The columns' dtypes: pandas' names, or a word for what is made in a way of its own.
+_KINDS: dict[str, Any] = dict.fromkeys([*_JOBS, *_STAGES, *_TASKS, *_ATTEMPTS, *_PLAN], "text")
+_KINDS |= dict.fromkeys(_words("parameters result metadata"), "object")
 _KINDS |= dict.fromkeys(_words("created_at planned_at queued_at started_at ended_at not_before"), "time")
-_KINDS |= dict.fromkeys(_words("cpu backoff"), "span")
+_KINDS |= dict.fromkeys(_words("duration cpu backoff"), "span")
 _KINDS |= dict.fromkeys(_words("stage total_stages tasks completed failed queued processing cancelled"), "int64")
-_KINDS |= dict.fromkeys(_words("task_key task_index attempts retries attempt"), "int64")
+_KINDS |= dict.fromkeys(_words("first last task_key task_index attempts retries attempt"), "int64")
 _KINDS |= dict.fromkeys(_words("slot pid peak_memory"), "Int64") | {"retryable": "boolean", "superseded": "bool"}
 for _name, _enum in {"status": TaskStatus, "outcome": Outcome, "error_category": Category}.items():
     _KINDS[_name] = pd.CategoricalDtype([str(word) for word in _enum])
 # Anyone may log anything, so here no number is sure to be there.
-_LOG_KINDS = {"stage": "Int64", "attempt": "Int64", "retryable": "boolean", "duration_ms": "float64"}
+_LOG_KINDS = dict.fromkeys(_LOGS, "text") | {"time": "iso", "stage": "Int64", "attempt": "Int64"}
+_LOG_KINDS |= {"retryable": "boolean", "duration_ms": "float64"}
 
 # Tasks with their last attempt, and attempts with their task: `stores/schema.sql` says how the keys hang together.
 _TASK_ROWS = (
@@ -79,7 +72,6 @@ _TASK_ROWS = (
 )
 _ATTEMPT_ROWS = "attempt JOIN task USING (task_key) WHERE attempt_key BETWEEN $first * 4096 AND $last * 4096 + 4095"
 _SQL = {"task_key": "task.task_key", "attempts": "task.attempt", "attempt": "attempt.attempt"}
-
 _CHUNK = 1_000  # keys that are read at a time: few enough for the processor's caches and for SQLite's longest text
 
 # A column before it has its dtype: floats, with NaN where there is no number, or else objects. Times are microseconds,
@@ -89,10 +81,9 @@ Raw: TypeAlias = np.ndarray[Any, Any]
 
 def jobs(store: Store) -> pd.DataFrame:
     """All jobs, one row each, oldest first. ``tasks``, ``completed`` and ``failed`` are numbers of tasks."""
-    names = [name for name in _JOBS if name != "duration"]
     with _snapshot(store) as connection:
         keys = connection.execute("SELECT 1, coalesce(max(job_key), 0) FROM job").fetchall()
-        return _frame(_JOBS, _read(connection, names, "jobs WHERE job_key BETWEEN $first AND $last", keys))
+        return _frame(_JOBS, _read(connection, _JOBS, "jobs WHERE job_key BETWEEN $first AND $last", keys))
 
 
 def stages(store: Store, job_id: str) -> pd.DataFrame:
@@ -101,21 +92,22 @@ def stages(store: Store, job_id: str) -> pd.DataFrame:
     Columns called like the states say how many tasks are in each. ``started_at`` and ``ended_at`` are those of the
     first and of the last attempt so far.
     """
+    states = "SELECT status, count(*) FROM task WHERE task_key BETWEEN $first AND $last GROUP BY status"
+    times = f"SELECT round(min(started_at) * 1e6), round(max(ended_at) * 1e6) FROM {_ATTEMPT_ROWS}"
     with _snapshot(store) as connection:
         found = connection.execute("SELECT stages FROM job WHERE job_id = $job_id", {"job_id": job_id}).fetchone()
-        rows: list[dict[str, Any]] = from_json(found[0]) if found else []
-        for number, row in enumerate(rows, 1):
-            row |= {"job_id": job_id, "stage": number, "stage_name": row["name"], "tasks": 0}
-            row |= {str(status): 0 for status in TaskStatus}
+        rows: list[dict[str, Any]] = [
+            {**stage, "job_id": job_id, "stage": number, "stage_name": stage["name"]}
+            | dict.fromkeys(["tasks", *TaskStatus], 0)
+            for number, stage in enumerate(from_json(found[0]) if found else [], 1)
+        ]
         for plan in _plans(connection, job_id):
             keys = {"first": plan["first"], "last": plan["last"]}
-            states = "SELECT status, count(*) FROM task WHERE task_key BETWEEN $first AND $last GROUP BY status"
-            times = f"SELECT min(started_at) * 1e6, max(ended_at) * 1e6 FROM {_ATTEMPT_ROWS}"
             row = rows[plan["stage"] - 1]
             row |= {"planned_at": plan["created_at"], "tasks": plan["last"] - plan["first"] + 1}
             row |= connection.execute(states, keys).fetchall()
             row["started_at"], row["ended_at"] = connection.execute(times, keys).fetchone()
-    return _frame(_STAGES, {name: _raw(name, [row.get(name) for row in rows]) for name in _STAGES})
+    return _frame(_STAGES, {name: _raw(_KINDS[name], [row.get(name) for row in rows]) for name in _STAGES})
 
 
 def tasks(store: Store, job_id: str, *, flat: bool = False, history: bool = False) -> pd.DataFrame:
@@ -132,11 +124,12 @@ def tasks(store: Store, job_id: str, *, flat: bool = False, history: bool = Fals
     """
     names = [*_TASKS, "superseded"] if history else _TASKS
     columns = _of_job(store, job_id, names, _TASK_ROWS, history)
-    if not flat:
-        return _frame(names, columns)
-    frame = _frame([name for name in names if name not in ("parameters", "result")], columns)
-    more = _flat("parameters", columns["parameters"]) | _flat("result", map(_contents, columns["result"]))
-    return frame.join(pd.DataFrame(more, index=frame.index))
+    frame = _frame(names, columns)
+    if flat:
+        results = [_contents(value) for value in columns["result"]]
+        more = _flat("parameters", columns["parameters"].tolist()) | _flat("result", results)
+        frame = frame.drop(columns=["parameters", "result"]).join(pd.DataFrame(more, index=frame.index))
+    return frame
 
 
 def attempts(store: Store, job_id: str) -> pd.DataFrame:
@@ -145,7 +138,7 @@ def attempts(store: Store, job_id: str) -> pd.DataFrame:
     Those of plans that a rerun set aside are there too: ``superseded`` tells them apart. ``queued_at`` of a first
     attempt is when its stage was planned. ``peak_memory`` is in bytes.
     """
-    columns = _of_job(store, job_id, _ATTEMPTS, _ATTEMPT_ROWS, history=True)
+    columns = _of_job(store, job_id, [*_ATTEMPTS, "task_key"], _ATTEMPT_ROWS, history=True)
     queued_at = np.where(np.isnan(columns["queued_at"]), columns["created_at"], columns["queued_at"])
     return _frame(_ATTEMPTS, columns | {"queued_at": queued_at})
 
@@ -163,11 +156,14 @@ def logs(path: str | os.PathLike[str] | None, job_id: str | None = None) -> pd.D
     ``object`` and has all of it as it is; but what is no time is NaT.
     """
     lines = [line for line in read(path) if job_id in (None, line.get("job_id"))] if path is not None else []
-    names = dict.fromkeys(chain(_LOGS, *lines))
-    return pd.DataFrame({name: _logged(name, _objects([line.get(name) for line in lines])) for name in names})
-
-
-# Reading
+    columns: dict[str, Any] = {}
+    for name in dict.fromkeys(chain(_LOGS, *lines)):
+        values = _raw("object", [line.get(name) for line in lines])
+        try:
+            columns[name] = _typed(_LOG_KINDS[name], values) if name in _LOG_KINDS else pd.array(values)
+        except (TypeError, ValueError, OverflowError):
+            columns[name] = values
+    return pd.DataFrame(columns)
 
 
 @contextmanager
@@ -177,12 +173,9 @@ def _snapshot(store: Store) -> Iterator[Any]:
     collects = gc.isenabled()
     gc.disable()
     try:
-        with store.reading() as connection:
+        with store.reading() as connection, connection:
             connection.execute("BEGIN")
-            try:
-                yield connection
-            finally:
-                connection.rollback()
+            yield connection
     finally:
         if collects:
             gc.enable()
@@ -191,8 +184,8 @@ def _snapshot(store: Store) -> Iterator[Any]:
 def _plans(connection: Any, job_id: str, history: bool = False) -> list[dict[str, Any]]:
     """The job's plans in the order of their tasks' keys."""
     rows = connection.execute(
-        "SELECT job_id, stage, stage_name, planned_at * 1e6, superseded, first_key, first_key + tasks - 1 FROM stages"
-        " WHERE job_id = $job_id AND superseded <= $history ORDER BY first_key, stage_key",
+        "SELECT job_id, stage, stage_name, round(planned_at * 1e6), superseded, first_key, first_key + tasks - 1"
+        " FROM stages WHERE job_id = $job_id AND superseded <= $history ORDER BY first_key, stage_key",
         {"job_id": job_id, "history": int(history)},
     )
     return [dict(zip(_PLAN, row, strict=True)) for row in rows.fetchall()]
@@ -200,15 +193,17 @@ def _plans(connection: Any, job_id: str, history: bool = False) -> list[dict[str
 
 def _of_job(store: Store, job_id: str, names: Iterable[str], source: str, history: bool) -> dict[str, Raw]:
     """The columns *names*, and those of `_PLAN`, of the rows of *source* that belong to the job, ordered by key."""
-    wanted = [name for name in names if name not in (*_PLAN, "task_index", "duration")]
+    read_too = [name for name in names if name not in (*_PLAN, "task_index", "duration")]
     with _snapshot(store) as connection:
         plans = _plans(connection, job_id, history)
         keys = [(plan["first"], plan["last"]) for plan in plans]
-        columns = _read(connection, ["task_key", *wanted], source, keys)
-    # What all tasks of a plan have in common is not read for each of them.
-    which = np.searchsorted([first for first, _ in keys], columns["task_key"], side="right") - 1
-    columns |= {name: _raw(name, [plan[name] for plan in plans])[which] for name in _PLAN}
-    return columns | {"task_index": columns["task_key"] - columns["first"]}
+        columns = _read(connection, read_too, source, keys)
+    every_key = np.concatenate([[], *(np.arange(first, last + 1) for first, last in keys)])
+    task_keys = columns.get("task_key", every_key)
+    # What a plan's tasks share is not read for each of them.
+    which = np.searchsorted([first for first, _ in keys], task_keys, side="right") - 1
+    columns |= {name: _raw(_KINDS[name], [plan[name] for plan in plans])[which] for name in _PLAN}
+    return columns | {"task_index": task_keys - columns["first"]}
 
 
 def _read(connection: Any, names: Sequence[str], source: str, keys: Iterable[tuple[int, int]]) -> dict[str, Raw]:
@@ -216,95 +211,59 @@ def _read(connection: Any, names: Sequence[str], source: str, keys: Iterable[tup
 
     From SQLite each column comes as one JSON text, at a third of the price of as many Python objects.
     """
-    gathered = []
-    for name in names:
-        match _KINDS.get(name):
-            case "json":
-                gathered.append(f"'[' || coalesce(group_concat(coalesce({name}, 'null')), '') || ']'")
-            case "time" | "span":
-                gathered.append(f"json_group_array(CAST({name} * 1e6 + 0.5 AS INTEGER))")
-            case _:
-                gathered.append(f"json_group_array({_SQL.get(name, name)})")
-    query = f"SELECT {', '.join(gathered)} FROM {source}"
-    parts = {name: [_raw(name, [])] for name in names}
+    rounded = "json_group_array(CAST({} * 1e6 + 0.5 AS INTEGER))"
+    joined = "'[' || coalesce(group_concat(coalesce({}, 'null')), '') || ']'"
+    forms = {"object": joined, "time": rounded, "span": rounded}
+    texts = [forms.get(_KINDS[name], "json_group_array({})").format(_SQL.get(name, name)) for name in names]
+    parts = {name: [_raw(_KINDS[name], [])] for name in names}
+    before: dict[str, str] = {}
     for first, last in keys:
         for start in range(first, last + 1, _CHUNK):
-            texts = connection.execute(query, {"first": start, "last": min(start + _CHUNK - 1, last)}).fetchone()
-            for name, text in zip(names, texts, strict=True):
-                parts[name].append(_raw(name, from_json(text)))
+            chunk = {"first": start, "last": min(start + _CHUNK - 1, last)}
+            (row,) = connection.execute(f"SELECT {', '.join(texts)} FROM {source}", chunk)
+            for name, text in zip(names, row, strict=True):
+                # Most columns say the same all along; but each row gets a dict of its own.
+                same = text == before.get(name) and _KINDS[name] != "object"
+                parts[name].append(parts[name][-1] if same else _raw(_KINDS[name], from_json(text)))
+                before[name] = text
     return {name: np.concatenate(arrays) for name, arrays in parts.items()}
-
-
-# Arranging
 
 
 def _contents(value: Any) -> Any:
     """Of what a handler returned, what is worth columns."""
-    if value and value.keys() == {"success", "result"} and isinstance(value["result"], dict):
-        return value["result"]
-    return value
+    inner = value["result"] if value and value.keys() == {"success", "result"} else None
+    return inner if isinstance(inner, dict) else value
 
 
-def _flat(prefix: str, values: Iterable[dict[str, Any] | None]) -> dict[str, Any]:
-    """Columns for the keys in *values*, in the order in which they are met."""
-    values = list(values)
-    columns: dict[str, Raw] = {}
-    for row, value in enumerate(values):
-        for name, leaf in _leaves(prefix, value or {}):
-            if name not in columns:
-                columns[name] = np.full(len(values), None, dtype=object)
-            columns[name][row] = leaf
-    return {name: pd.array(column) for name, column in columns.items()}
+def _flat(name: str, values: list[Any]) -> dict[str, Any]:
+    """The column *name*; where all *values* are dicts or None, one column for each of their keys, as they are met."""
+    if not any(values) or not all(isinstance(value, dict | None) for value in values):
+        return {name: pd.array(_raw("object", values))}
+    columns: dict[str, Any] = {}
+    for key in dict.fromkeys(chain.from_iterable(filter(None, values))):
+        columns |= _flat(f"{name}.{key}", [value.get(key) if value else None for value in values])
+    return columns
 
 
-def _leaves(prefix: str, value: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    for key, item in value.items():
-        if isinstance(item, dict) and item:
-            yield from _leaves(f"{prefix}.{key}", item)
-        else:
-            yield f"{prefix}.{key}", item
-
-
-# Giving dtypes
-
-
-def _objects(values: Sequence[Any]) -> Raw:
+def _raw(kind: Any, values: Sequence[Any]) -> Raw:
+    if isinstance(kind, str) and kind not in ("text", "object"):
+        return np.array(values, dtype=float)
     return np.fromiter(values, dtype=object, count=len(values))
-
-
-def _raw(name: str, values: Sequence[Any]) -> Raw:
-    kind = _KINDS.get(name, "text")
-    is_number = isinstance(kind, str) and kind not in ("text", "json")
-    return np.array(values, dtype=float) if is_number else _objects(values)
 
 
 def _typed(kind: Any, raw: Raw) -> Any:
     match kind:
         case "text":
             return pd.arrays.StringArray(raw)  # the same whether pyarrow is installed or not
-        case "json":
-            return raw
         case "time":
-            return pd.DatetimeIndex(raw.round().astype("M8[us]"), tz="UTC")
+            return pd.DatetimeIndex(raw.astype("M8[us]"), tz="UTC")
+        case "iso":
+            return pd.DatetimeIndex(pd.to_datetime(raw, format="ISO8601", utc=True, errors="coerce")).as_unit("us")
         case "span":
             return raw.astype("m8[us]")
     return pd.array(raw, dtype=kind)
 
 
-def _logged(name: str, objects: Raw) -> Any:
-    if name == "time":
-        return pd.DatetimeIndex(pd.to_datetime(objects, format="ISO8601", utc=True, errors="coerce")).as_unit("us")
-    try:
-        return _typed(_LOG_KINDS.get(name, "text"), objects) if name in _LOGS else pd.array(objects)
-    except (TypeError, ValueError, OverflowError):
-        return objects
-
-
 def _frame(names: Iterable[str], columns: Mapping[str, Raw]) -> pd.DataFrame:
-    data: dict[str, Any] = {}
-    for name in names:
-        if name == "duration":  # exactly the difference of the times in this frame
-            data[name] = data["ended_at"] - data["started_at"]
-        else:
-            data[name] = _typed(_KINDS.get(name, "text"), columns[name])
-    return pd.DataFrame(data, copy=False)
+    columns = {**columns, "duration": columns["ended_at"] - columns["started_at"]}
+    return pd.DataFrame({name: _typed(_KINDS[name], columns[name]) for name in names}, copy=False)

@@ -21,6 +21,7 @@ from geoflow.contract import task_id
 from geoflow.errors import DefinitionError
 from geoflow.executors.base import Chunk, Executor, Report
 from geoflow.jobrun import JobRun
+from geoflow.logs import operation
 from geoflow.models import Attempt, Failure, JobStatus, Outcome
 from geoflow.stores.base import Move, NewTask, Store
 from geoflow.telling import tell, tell_end, tell_failure
@@ -164,13 +165,15 @@ class CoreMachine:
 
     def _guarded(self, run: JobRun, act: Callable[[JobRun], None]) -> None:
         """A store that fails stops this job's run and tells whoever waits for it; other jobs go on."""
-        try:
-            act(run)
-        except Exception as exc:
+
+        def stop(exc: Exception) -> None:
             self._executor.stop(run.job_id)
             run.error = exc
-            tell(run, "stopped", logging.ERROR, error_type=type(exc).__name__, error_message=str(exc))
             self._let_go(run)
+
+        about: dict[str, Any] = {"job_id": run.job_id, "job_type": run.job_type.name, "stage": run.stage_number}
+        with contextlib.suppress(Exception), operation("drive the job", on_error=stop, **about):
+            act(run)
 
     def _advance(self, run: JobRun) -> None:
         """Do what comes next, until that is to wait."""

@@ -142,6 +142,7 @@ class Session:
                 output_limit=settings.output_limit,
                 log_file=settings.log_path,
                 log_level=settings.log_level,
+                secrets=settings.secrets,
             )
         logger.debug("executor opened: %d slots", executor.slots)
         weakref.finalize(self, executor.close)
@@ -254,7 +255,7 @@ class Session:
         if created:
             receipt = Receipt(job_id=job_id, job_type=registered.name, status="created")
             return self._drive(row, registered, "go on", here=here, receipt=receipt)
-        check_same_job(row, registered, text)
+        check_same_job(row, registered, text, self.settings.secrets)
         receipt = Receipt(
             job_id=job_id,
             job_type=registered.name,
@@ -403,6 +404,16 @@ class Session:
         from geoflow import frames
 
         return frames.jobs(self.store)
+
+    def sql(self, query: str) -> pd.DataFrame:
+        """What *query* finds in the tables ``jobs``, ``stages``, ``tasks``, ``attempts`` and ``logs``, by DuckDB.
+
+        The columns are those of the DataFrames; ``parameters``, ``result`` and ``metadata`` are JSON, to be asked as
+        ``result->>'$.result.bytes'``. Raises ``ParameterError`` for what is no query, or cannot be answered.
+        """
+        from geoflow import queries
+
+        return queries.answer(self.store, self.settings.log_path, query)
 
     def resume(self) -> list[JobHandle]:
         """Go on with every job that was interrupted, or whose process ended; the jobs that were taken up.

@@ -53,9 +53,12 @@ def job_id_of(registered: JobType, parameters: str) -> str:
     return str(job_id)
 
 
-def check_same_job(row: JobRow, registered: JobType, parameters: str) -> None:
+def check_same_job(row: JobRow, registered: JobType, parameters: str, secrets: tuple[str, ...]) -> None:
     def identity(text: str) -> dict[str, Any]:
         return {key: value for key, value in from_json(text).items() if key not in registered.non_identity}
+
+    def shown(text: str) -> str:
+        return shorten(to_json(mask(from_json(text), secrets)), 200)
 
     if row.job_type != registered.name:
         raise JobIdCollision(
@@ -65,7 +68,7 @@ def check_same_job(row: JobRow, registered: JobType, parameters: str) -> None:
     if identity(row.parameters) != identity(parameters):
         raise JobIdCollision(
             f"{registered.name}: the id {row.job_id[:8]} belongs to a job with other parameters. There "
-            f"{shorten(row.parameters, 200)}, here {shorten(parameters, 200)}. Put what differs into generate_job_id, "
+            f"{shown(row.parameters)}, here {shown(parameters)}. Put what differs into generate_job_id, "
             "or name it in non_identity_parameters."
         )
 

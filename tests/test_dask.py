@@ -120,5 +120,5 @@ def test_a_cluster_that_is_gone_fails_the_job_and_says_so(open_session: OpenSess
     client.close()
     assert job.wait(timeout=30).status == "failed"
     assert "The Dask executor given as executor= takes no more work" in (job.error or "")
-    with pytest.raises(ParameterError, match="has no worker"):
+    with pytest.raises(ParameterError, match="has no workers: wait until it has, or give their number"):
         open_session(executor=client.get_executor(), workers=None)

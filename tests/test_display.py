@@ -6,33 +6,30 @@ import dataclasses
 import json
 import unicodedata
 from collections import Counter
+from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.cells import cell_len
 
 from geoflow.errors import JobNotFound
 from geoflow.models import Attempt, Failure
-from geoflow.notebook.display import job_html, job_text, jobs_html, jobs_text
+from geoflow.notebook.display import job_html, job_text, jobs_text, narrow
 from geoflow.notebook.failures import folded, place
-from geoflow.notebook.snapshot import listing, snapshot
-from geoflow.notebook.views import (
-    CELLS,
-    LETTERS,
-    AttemptView,
-    ErrorGroup,
-    JobLine,
-    JobView,
-    StageView,
-    aggregate,
-    cell_width,
-    narrow,
-)
-from geoflow.stores.base import Lease, Move, NewJob, NewTask
+from geoflow.notebook.snapshot import CELLS, aggregate, listing, snapshot
+from geoflow.notebook.views import STATES, ErrorGroup, JobView, StageView
+from geoflow.stores.base import Lease, Move, NewJob, NewTask, Store
+from geoflow.stores.duckdb import DuckDbStore
 from geoflow.stores.sqlite import SqliteStore
 
+STORES: dict[str, Callable[[Path], Store]] = {
+    "sqlite": lambda folder: SqliteStore(":memory:"),
+    "duckdb": lambda folder: DuckDbStore(folder / "work.duckdb"),
+}
 JOB = "3fa9" * 16
 STAGES = [
     {"number": 1, "name": "list", "task_type": "list_tiles", "parallelism": "single"},
@@ -48,23 +45,21 @@ rasterio.errors.RasterioIOError: password=hunter2
 """
 
 
-@pytest.fixture
-def store():
-    store = SqliteStore(":memory:")
+@pytest.fixture(params=list(STORES))
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    store = STORES[request.param](tmp_path)
     yield store
     store.shut()
 
 
-def started(
-    store: SqliteStore, *, job_id: str = JOB, stages: list[dict[str, Any]] = STAGES, **parameters: Any
-) -> Lease:
+def started(store: Store, *, job_id: str = JOB, stages: list[dict[str, Any]] = STAGES, **parameters: Any) -> Lease:
     row, _ = store.create(NewJob(job_id, "tile_stats", json.dumps(stages), json.dumps(parameters), created_at=100.0))
     lease = store.claim(row.job_key, json.dumps({"pid": 4242, "since": "12:00"}))
     store.change_job(lease, "start", now=101.0)
     return lease
 
 
-def planned(store: SqliteStore, lease: Lease, stage: int, tasks: int, now: float = 102.0) -> list[int]:
+def planned(store: Store, lease: Lease, stage: int, tasks: int, now: float = 102.0) -> list[int]:
     given = [NewTask(f"s{stage}-{i}", "read_tile", json.dumps({"i": i, "api_key": "hunter2"})) for i in range(tasks)]
     row = store.plan(lease, stage, given, now=now)
     return list(range(row.first_key, row.end_key))
@@ -74,12 +69,12 @@ def failure(error: str, error_type: str = "RasterioIOError", category: str = "un
     return Failure(error, error_type, category, category != "permanent", TRACEBACK)
 
 
-def complete(store: SqliteStore, lease: Lease, keys: list[int]) -> None:
+def complete(store: Store, lease: Lease, keys: list[int]) -> None:
     ended = [Attempt(key, 1, "completed", 103.0, 104.0, result='{"success":true}') for key in keys]
     store.commit(lease, [Move("start", keys), Move("complete", keys)], ended)
 
 
-def fail(store: SqliteStore, lease: Lease, keys: list[int], error: str = "tile {key} is broken") -> None:
+def fail(store: Store, lease: Lease, keys: list[int], error: str = "tile {key} is broken") -> None:
     failed = [
         Attempt(key, 1, "failed", 103.0, 104.5, failure=failure(error.format(key=key)), output="reading\n")
         for key in keys
@@ -87,7 +82,7 @@ def fail(store: SqliteStore, lease: Lease, keys: list[int], error: str = "tile {
     store.commit(lease, [Move("start", keys), Move("fail", keys)], failed)
 
 
-def failed_job(store: SqliteStore) -> Lease:
+def failed_job(store: Store) -> Lease:
     """Stage 1 completed, two of stage 2's five tasks failed, one of them after a retry."""
     lease = started(store, folder="/data", password="hunter2")
     complete(store, lease, planned(store, lease, 1, 1))
@@ -108,7 +103,7 @@ def failed_job(store: SqliteStore) -> Lease:
     return lease
 
 
-def completed_job(store: SqliteStore, result: dict[str, Any], traceback: str | None = None, **about: Any) -> None:
+def completed_job(store: Store, result: dict[str, Any], traceback: str | None = None, **about: Any) -> None:
     lease = started(store, **about)
     complete(store, lease, planned(store, lease, 1, 1))
     store.change_job(
@@ -130,12 +125,9 @@ def test_a_snapshot_of_a_failed_job_says_what_the_store_says(store):
         ("read", "failed", 5, {"completed": 3, "failed": 2}),
         ("merge", "not planned", 0, {}),
     ]
-    assert [stage.strip for stage in view.stages] == ["c", "fcccf", ""]
-    assert [(stage.started_at, stage.ended_at) for stage in view.stages] == [
-        (102.0, 105.0),
-        (105.0, 110.0),
-        (None, None),
-    ]
+    done, failed = "completed", "failed"
+    assert [stage.strip for stage in view.stages] == [(done,), (failed, done, done, done, failed), ()]
+    assert [stage.elapsed for stage in view.stages] == [3.0, 5.0, None]
     assert view.hint is not None
     assert view.hint.startswith("job.retry_failed()")
 
@@ -145,20 +137,23 @@ def test_errors_that_differ_only_in_numbers_are_one_group_with_its_first_task_in
     view = snapshot(store, JOB, now=500.0)
 
     (group,) = view.errors
-    assert (group.count, group.tasks, group.error_type, group.retried) == (2, ("s2-0", "s2-4"), "RasterioIOError", True)
+    assert (group.count, group.error_type, group.fate) == (2, "RasterioIOError", "unknown, retried")
     assert group.where == "read in tiles.py, line 12"
-    assert [(number, waited, outcome) for number, waited, _, outcome, _ in group.attempts] == [
-        (1, None, "failed"),
-        (2, 1.0, "failed"),
-    ]
     assert "RetryPolicy(permanent=...)" in group.why
+    details = dict(group.details)
+    assert details["Tasks"] == "s2-0, s2-4"
+    assert details["Attempts"].splitlines() == [
+        "1, no wait: failed after 1.0 s: RasterioIOError: tile 0 is broken",
+        "2, waited 1.0 s: failed after 1.0 s: RasterioIOError: tile 0 is broken",
+    ]
+    assert details["Traceback"] == TRACEBACK.replace("hunter2", "***")
 
 
 def test_a_failure_that_the_policy_did_not_retry_is_not_said_to_have_been_retried(store):
     lease = started(store)
     fail(store, lease, planned(store, lease, 1, 1))
     (group,) = snapshot(store, JOB, now=500.0).errors
-    assert not group.retried
+    assert group.fate == "unknown, not retried"
     assert group.why.endswith("Here the policy allowed no retry.")
 
 
@@ -167,7 +162,7 @@ def test_S44_secrets_are_masked_in_every_part_of_a_snapshot(store):
     view = snapshot(store, JOB, now=500.0)
     assert "hunter2" not in repr(view)
     assert dict(view.parameters) == {"folder": '"/data"', "password": '"***"'}
-    assert '"api_key": "***"' in view.errors[0].parameters
+    assert '"api_key": "***"' in dict(view.errors[0].details)["Parameters of the task"]
     drawn = snapshot(store, JOB, now=500.0, secrets=["folder"])
     assert dict(drawn.parameters) == {"folder": '"***"', "password": '"hunter2"'}
 
@@ -229,7 +224,7 @@ def test_a_rerun_shows_its_own_tasks_and_not_those_that_are_history(store):
 
 
 def test_an_unknown_job_is_refused_by_name(store):
-    with pytest.raises(JobNotFound, match=r":memory: has no job 'c0ffee'.*session.jobs\(\)"):
+    with pytest.raises(JobNotFound, match=r"has no job 'c0ffee'.*session.jobs\(\)"):
         snapshot(store, "c0ffee", now=0.0)
 
 
@@ -264,39 +259,36 @@ def test_the_place_of_an_error_is_the_last_frame_of_the_users_own():
 @st.composite
 def task_states(draw):
     """The states of a stage's tasks: runs of any state, and single failures anywhere."""
-    runs = draw(st.lists(st.tuples(st.sampled_from(sorted(LETTERS.values())), st.integers(1, 400)), max_size=8))
+    runs = draw(st.lists(st.tuples(st.sampled_from(STATES), st.integers(1, 400)), max_size=8))
     states = [state for state, length in runs for _ in range(length)]
     for index in draw(st.lists(st.integers(0, len(states) - 1), max_size=5)) if states else []:
         states[index] = "failed"
     return states
 
 
-def counted(states: list[str]) -> list[tuple[int, str, int]]:
-    width = cell_width(len(states))
+def counted(states: list[str]) -> tuple[dict[str, int], tuple[str, ...], int]:
+    """The counts and the strip of a stage, and how many tasks a cell of it has."""
+    width = max(1, -(-len(states) // CELLS))
     cells = Counter((place - place % width, state) for place, state in enumerate(states) if state != "completed")
-    return [(place, state, number) for (place, state), number in cells.items()]
+    return *aggregate(len(states), width, [(*key, number) for key, number in cells.items()]), width
 
 
 @given(task_states())
 def test_no_cell_of_a_strip_hides_a_failure(states):
-    counts, strip = aggregate(len(states), counted(states))
-    width = cell_width(len(states))
+    counts, strip, width = counted(states)
     assert len(strip) <= CELLS
     assert counts == Counter(states)
-    for cell, letter in enumerate(strip):
+    for cell, state in enumerate(strip):
         inside = states[cell * width : (cell + 1) * width]
-        assert LETTERS[letter] in inside
-        assert (letter == "f") == ("failed" in inside)
-        assert (letter == "c") == (set(inside) == {"completed"})
+        assert state == min(inside, key=STATES.index)
 
 
-@given(st.text(st.sampled_from(sorted(LETTERS)), max_size=CELLS), st.integers(1, CELLS))
+@given(st.lists(st.sampled_from(STATES), max_size=CELLS), st.integers(1, CELLS))
 def test_a_strip_made_narrower_hides_no_failure(strip, cells):
-    narrower = narrow(strip, cells)
+    narrower = list(narrow(strip, cells))
     width = -(-len(strip) // cells)
     assert len(narrower) <= cells
-    for index, letter in enumerate(strip):
-        assert letter != "f" or narrower[index // width] == "f"
+    assert all(narrower[index // width] == "failed" for index, state in enumerate(strip) if state == "failed")
 
 
 @settings(max_examples=20, deadline=None)
@@ -310,9 +302,9 @@ def test_the_strip_that_the_store_counts_is_that_of_its_tasks(tasks, data):
     complete(store, lease, done)
     fail(store, lease, failed)
     states = ["failed" if key in failed else "completed" if key in done else "queued" for key in keys]
-    (stage, *_), errors = (view := snapshot(store, JOB, now=500.0)).stages, view.errors
-    assert (dict(stage.counts), stage.strip) == aggregate(tasks, counted(states))
-    assert sum(group.count for group in errors) == view.examined == len(failed)
+    view = snapshot(store, JOB, now=500.0)
+    assert (view.stages[0].counts, view.stages[0].strip) == counted(states)[:2]
+    assert sum(group.count for group in view.errors) == view.failed == len(failed)
     store.shut()
 
 
@@ -355,11 +347,12 @@ def text_of(html: str) -> str:
 
 ELEMENTS = {
     *("div", "span", "b", "code", "pre", "style", "details", "summary"),
-    *("table", "thead", "tbody", "tr", "th", "td", "svg", "path", "rect", "text", "title"),
+    *("table", "thead", "tbody", "tr", "th", "td", "svg", "path", "rect", "text"),
 }
 ATTRIBUTES = {
     *("class", "title", "tabindex", "scope", "open", "role", "aria-label", "aria-level", "aria-hidden"),
-    *("width", "height", "viewbox", "preserveaspectratio", "d", "x", "y", "rx", "text-anchor", "stroke-width"),
+    *("width", "height", "viewbox", "preserveaspectratio", "d", "x", "y", "rx", "text-anchor"),
+    *("stroke-width", "stroke-dasharray"),
 }
 
 
@@ -371,31 +364,24 @@ def checked(html: str) -> Read:
     return read
 
 
-def a_stage(text: str = "read", tasks: int = 100_000, strip: str = "c" * 50 + "fpqx" * 10 + "q" * 110) -> StageView:
-    counts = {"completed": tasks - 13, "failed": 10, "processing": 1, "queued": 1, "cancelled": 1}
-    return StageView(2, text, text, text, True, tasks, counts, 100.0, None, strip)
+def a_stage(text: str = "read", **changes: Any) -> StageView:
+    counts = {"completed": 99_987, "queued": 1, "cancelled": 1, "processing": 1, "failed": 10}
+    strip = ("completed",) * 50 + STATES * 10 + ("queued",) * 100
+    return dataclasses.replace(StageView(2, text, text, text, True, 100_000, counts, strip, 9.0), **changes)
 
 
 def a_view(text: str, **changes: Any) -> JobView:
-    attempts = tuple(AttemptView(n, 1.0 if n > 1 else None, text, "failed", 0.2) for n in range(1, 6))
-    group = ErrorGroup(text, text, text, 7, text, text, (text,) * 5, text, text, text, attempts, retried=True)
+    details = tuple((title, text) for title in ("Tasks", "Message", "Attempts", "Traceback", "What it printed"))
+    groups = tuple(ErrorGroup(n, text, text, text, text, text, details) for n in (7, 3))
     view = JobView(
-        *(JOB, text, "failed", False, ((text, text),), 100.0, 101.0, 160.0, 500.0),
-        stages=(a_stage(text),),
-        errors=(group, group),
-        examined=20,
+        *(JOB, text, "failed", False, 100.0, 101.0, 160.0, 59.0, text, (a_stage(text),), ((text, text),)),
         error=text,
         traceback=text,
+        errors=groups,
         result_preview=text,
         hint=text,
-        driver=text,
     )
     return dataclasses.replace(view, **changes)
-
-
-def a_line(text: str, **changes: Any) -> JobLine:
-    line = JobLine(JOB, text, "failed", 2, 3, 151, 137, 14, 100.0, 101.0, 160.0, now=500.0)
-    return dataclasses.replace(line, **changes)
 
 
 HOSTILE = [
@@ -412,25 +398,18 @@ HOSTILE = [
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_S45_hostile_text_comes_out_as_the_text_that_it_is(text):
-    drawn = checked(job_html(a_view(text)))
-    assert sum(text in part for part in drawn.text) > 10
-    assert any(text in part for part in checked(jobs_html([a_line(text)])).text)
+    assert sum(text in part for part in checked(job_html(a_view(text))).text) > 10
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.text(st.characters()), st.integers(40, 120))
 def test_S45_no_text_breaks_out_of_a_drawing_or_a_terminal(text, width):
     checked(job_html(a_view(text)))
-    checked(jobs_html([a_line(text)]))
-    for lines in (job_text(a_view(text), width), jobs_text([a_line(text)], width)):
+    for lines in (job_text(a_view(text), width), jobs_text([a_view(text)], width)):
         lines.encode()
         for line in lines.split("\n"):
             assert all(char.isprintable() or unicodedata.category(char) not in ("Cc", "Zl", "Zp") for char in line)
-            assert columns_of(line) <= width
-
-
-def columns_of(line: str) -> int:
-    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in line)
+            assert cell_len(line) <= width
 
 
 def test_S45_the_style_fetches_nothing_and_touches_nothing_outside():
@@ -447,7 +426,7 @@ def test_S45_the_style_fetches_nothing_and_touches_nothing_outside():
 def test_S45_control_characters_of_a_terminal_are_not_drawn(store):
     failed_job(store)
     view = snapshot(store, JOB, now=500.0)
-    assert view.errors[0].output == "a\x1b[31mb token=***"
+    assert dict(view.errors[0].details)["What it printed"] == "a\x1b[31mb token=***"
     assert "\x1b" not in job_text(view) + job_html(view)
     assert "ab token=***" in text_of(job_html(view))
 
@@ -463,7 +442,7 @@ def test_a_failed_job_shows_its_errors_with_the_first_group_open(store):
         "RasterioIOError",
         "(unknown, retried)",
         "Raised by read in tiles.py, line 12",
-        "waited 1.0 s",
+        "waited 1.0 s: failed",
         'File "/home/me/tiles.py", line 12, in read',
         "job.retry_failed()",
     ):
@@ -480,19 +459,17 @@ def test_no_failed_task_is_left_out_of_the_account(store):
     for word, some in zip("abcdefghij", (keys[i::10] for i in range(10)), strict=True):
         fail(store, lease, some, f"the {word} way")
     view = snapshot(store, JOB, now=500.0)
-    assert (view.failed, view.examined, sum(group.count for group in view.errors)) == (400, 200, 160)
+    assert (view.failed, sum(group.count for group in view.errors)) == (400, 160)
     for drawn in (text_of(job_html(view)), job_text(view)):
-        assert "Errors: 400 failed tasks, of which the first 200 are in 8 groups" in drawn
-        assert "40 more tasks failed in other ways: see job.errors()." in drawn
+        assert "Errors: 160 failed tasks in 8 groups, 240 more in job.errors()" in drawn
 
 
 @pytest.mark.parametrize("state", ["queued", "processing", "completed", "failed", "cancelled"])
 def test_every_state_is_a_word_and_a_symbol_of_its_own_and_not_only_a_colour(state):
-    letter = next(letter for letter, name in LETTERS.items() if name == state)
-    stage = dataclasses.replace(a_stage(), counts={state: 3}, tasks=3, strip=letter * 3)
+    stage = a_stage(counts={state: 3}, tasks=3, strip=(state,) * 3)
     view = a_view("x", status=state, stages=(stage,), driver="process 1", errors=())
-    symbols = {job_text(dataclasses.replace(view, status=other))[0] for other in LETTERS.values()}
-    assert len(symbols) == len(LETTERS)
+    symbols = {job_text(dataclasses.replace(view, status=other))[0] for other in STATES}
+    assert len(symbols) == len(STATES)
     symbol = job_text(view)[0]
     assert text_of(job_html(view)).startswith(f"{symbol} {state} x")
     assert f"3 {state}" in text_of(job_html(view))
@@ -508,13 +485,14 @@ def test_what_is_drawn_is_told_to_a_screen_reader_too():
     ]
     assert elements[0] == ("div", {"class": "geoflow", "role": "region", "aria-label": "Job read 3fa93fa9: failed"})
     levels = [attributes["aria-level"] for _, attributes in elements if attributes.get("role") == "heading"]
-    assert levels == ["3", "4", "4"]
+    assert levels == ["3", "4"]
     assert all("tabindex" in attributes for tag, attributes in elements if tag == "pre")
 
 
 # Size
 
 
+@pytest.mark.parametrize("store", ["sqlite"], indirect=True)
 def test_a_hundred_thousand_tasks_are_drawn_in_the_space_of_a_hundred(store):
     sizes = {}
     for job_id, tasks in (("1" * 64, 100), ("5" * 64, 100_000)):
@@ -526,45 +504,44 @@ def test_a_hundred_thousand_tasks_are_drawn_in_the_space_of_a_hundred(store):
         store.commit(lease, [Move("fail", [attempt.key for attempt in failed])], failed)
         view = snapshot(store, job_id, now=500.0)
         assert view.failed == len(failed)
-        assert view.examined == min(len(failed), 200)
+        assert sum(group.count for group in view.errors) == min(len(failed), 200)
         sizes[tasks] = len(job_html(view))
     assert sizes[100_000] < 1.5 * sizes[100]
     assert sizes[100_000] < 20_000
 
 
-def test_the_worst_drawing_stays_below_sixty_kilobytes():
+@pytest.mark.parametrize("store", ["sqlite"], indirect=True)
+def test_no_question_to_the_store_goes_through_all_of_its_tasks_or_attempts(store):
+    failed_job(store)
+    asked: list[str] = []
+    with store.reading() as connection:
+        connection.set_trace_callback(asked.append)
+        snapshot(store, JOB, now=500.0)
+        listing(store, now=500.0)
+        connection.set_trace_callback(None)
+        plans = [str(row[3]) for sql in asked for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}").fetchall()]
+    assert any("SEARCH" in step for step in plans)
+    # SQLite would make an index of a whole table, each time.
+    assert not [step for step in plans if "AUTOMATIC" in step or step in ("SCAN t", "SCAN a")]
+
+
+def test_the_worst_drawing_stays_below_120_kilobytes():
     line = (
         '  File "/home/me/a/long/path/to/tiles.py", line 12, in read_tile\n    rasterio.open(path)  # <why> & "how"\n'
     )
     text = (line * 100)[:2500]
-    attempts = tuple(AttemptView(n, 1.0, text[:160], "failed", 0.2) for n in range(1, 6))
-    group = ErrorGroup("E" * 300, text[:1000], "unknown", 7, "w" * 200, text[:200], ("t" * 100,) * 5, text, text[:600],
-                       text[:1000], attempts, retried=True)  # fmt: skip
-    done = a_stage("s" * 200, strip="c" * 200)
+    details = {"Tasks": text[:600], "Message": text[:1000], "Attempts": text[:900], "Traceback": text}
+    details |= {"Parameters of the task": text[:600], "What it printed": text[:1000]}
+    about = ("E" * 300, text[:1000], "w" * 200, "unknown", text[:200], tuple(details.items()))
+    groups = tuple(ErrorGroup(n, *about) for n in range(8))
     stages = (
-        dataclasses.replace(done, strip="fc" * 100),
-        *(dataclasses.replace(done, number=n) for n in range(2, 1001)),
+        a_stage("s" * 200, strip=("failed", "completed") * 100),
+        *(a_stage("s" * 200, strip=("completed",) * 200),) * 11,
     )
     parameters = tuple((f"name_{n}" * 8, "v" * 200) for n in range(21))
-    view = a_view(
-        "x", errors=(group,) * 8, stages=stages, parameters=parameters, traceback=text, result_preview=text[:1500]
-    )
-    assert len(job_html(view).encode()) < 60_000
-    assert len(job_text(view)) < 10_000
-    assert "Stages 1 to 12 of 1000" in job_text(view)
-
-
-def test_of_very_many_stages_those_around_the_current_one_are_shown():
-    done = dataclasses.replace(a_stage(), counts={"completed": 5}, tasks=5, strip="ccccc")
-    ahead = dataclasses.replace(done, planned=False, counts={}, tasks=0, strip="", started_at=None)
-    stages = tuple(
-        dataclasses.replace(stage, number=n, name=f"stage{n}")
-        for n, stage in enumerate([done] * 70 + [a_stage()] + [ahead] * 29, start=1)
-    )
-    text = text_of(job_html(a_view("x", stages=stages)))
-    assert "Stages 65 to 76 of 100; job.stages() has all of them." in text
-    assert "71 stage71" in text
-    assert "64 stage64" not in text
+    view = a_view("x", errors=groups, stages=stages, parameters=parameters, traceback=text, result_preview=text[:1500])
+    assert len(job_html(view).encode()) < 120_000
+    assert len(job_text(view)) < 20_000
 
 
 # Text
@@ -579,15 +556,15 @@ def test_a_failed_job_fits_a_terminal_of_eighty_columns(store):
     assert lines[1].split(", ")[0] == "  9.0 s"
     stages = [" ".join(line.split()) for line in lines if line[:4] in ("✓ 1 ", "✗ 2 ", "· 3 ")]
     assert stages == [
-        "✓ 1 list single 1/1 3.0 s █",
-        "✗ 2 read fan out 3/5, 2 failed 5.0 s ✗███✗",
+        "✓ 1 list single 1/1 3.0 s ✓",
+        "✗ 2 read fan out 3/5, 2 failed 5.0 s ✗✓✓✓✗",
         "· 3 merge fan in not planned",
     ]
     assert lines[-1] == "Next: job.retry_failed()  # runs 2 failed tasks again, then goes on from there"
 
 
 def test_the_counts_of_a_stage_are_never_cut_off_in_a_terminal():
-    stage = dataclasses.replace(a_stage("名前" * 50), counts={"completed": 99_000, "failed": 1_000}, strip="cf" * 100)
+    stage = a_stage("名前" * 50, counts={"completed": 99_000, "failed": 1_000}, strip=("completed", "failed") * 100)
     line = job_text(a_view("x", stages=(stage,), errors=())).splitlines()
     assert any("99,000/100,000, 1,000 failed" in each for each in line)
 
@@ -596,20 +573,14 @@ def test_a_table_of_jobs_has_a_line_for_each(store):
     failed_job(store)
     completed_job(store, {"tiles": 3}, job_id="b" * 64)
     rows = listing(store, now=500.0)
-    assert [(row.job_id, row.state, row.tasks, row.completed, row.failed) for row in rows] == [
-        ("b" * 64, "completed", 1, 1, 0),
-        (JOB, "failed", 6, 4, 2),
-    ]
+    assert [(row.job_id, row.state, row.failed) for row in rows] == [("b" * 64, "completed", 0), (JOB, "failed", 2)]
     assert jobs_text(rows).splitlines() == [
         "✓ completed  bbbbbbbb  tile_stats  10.0 s  1/3  1/1",
         "✗ failed     3fa93fa9  tile_stats  9.0 s   2/3  4/6, 2 failed",
     ]
-    text = text_of(jobs_html(rows))
-    assert "✓ completed tile_stats bbbbbbbb 1 of 3 1 of 1 10.0 s" in text
-    assert "✗ failed tile_stats 3fa93fa9 2 of 3 4 of 6 ✗ 2 failed 9.0 s" in text
+    assert listing(store, now=500.0, limit=1) == rows[:1]
 
 
-def test_an_empty_store_says_how_to_make_a_job(store):
+def test_an_empty_store_has_no_lines(store):
     assert listing(store, now=0.0) == ()
-    assert "session.run(...)" in jobs_text([])
-    assert "session.run(...)" in text_of(jobs_html([]))
+    assert jobs_text([]) == ""

@@ -52,10 +52,13 @@ class _Out:
 def slots_of(pool: Executor) -> int:
     """How many chunks *pool* runs at once, as far as it says; ``ParameterError`` when it does not."""
     client = _dask_client(pool)
-    known = getattr(pool, "_max_workers", None) if client is None else sum(client.nthreads().values())
+    if client is None:
+        known = getattr(pool, "_max_workers", None)
+    else:
+        known = sum(client.nthreads().values()) if _status(pool) == "running" else 0
     if isinstance(known, int) and known > 0:
         return min(known, MAX_SLOTS)
-    what = "has no worker yet: wait for them" if client is not None else "does not say how many workers it has"
+    what = "has no workers: wait until it has" if client is not None else "does not say how many workers it has"
     raise ParameterError(f"The {_name(pool)} given as executor= {what}, or give their number as workers=.")
 
 

@@ -30,6 +30,7 @@ from geoflow.executors.reports import report
 from geoflow.executors.slot import STACK_SIGNAL, Setup, initialise, read_output, work
 from geoflow.executors.spawning import SlotContext
 from geoflow.models import Attempt, Call, Category, Failure, Outcome
+from geoflow.text import DEFAULT_SECRETS
 from geoflow.worker import Answer
 
 MAX_START_FAILURES = 3
@@ -56,11 +57,12 @@ class ProcessExecutor:
         output_limit: int = 64_000,
         log_file: Path | None = None,
         log_level: str = "INFO",
+        secrets: tuple[str, ...] = DEFAULT_SECRETS,
     ) -> None:
         self.slots = slots
         self._preload = preload
         self._output_limit = output_limit
-        self._log = (None if log_file is None else str(log_file.absolute()), log_level)
+        self._log = (None if log_file is None else str(log_file.absolute()), log_level, secrets)
         self._slots: list[_Slot] = []
         self._inbox: SimpleQueue[Any] = SimpleQueue()
         self._folder: Path | None = None

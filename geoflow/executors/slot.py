@@ -86,6 +86,7 @@ class Setup(NamedTuple):
     preload: tuple[str, ...]
     log_file: str | None
     log_level: str
+    secrets: tuple[str, ...]
 
 
 _state: tuple[Codes, MarkFile, _Printed] | None = None
@@ -107,7 +108,7 @@ def initialise(setup: Setup) -> None:
     faulthandler.enable(file=2)
     if STACK_SIGNAL is not None:
         faulthandler.register(STACK_SIGNAL, file=2, all_threads=False)
-    logs.configure_worker(Path(setup.log_file) if setup.log_file else None, setup.log_level)
+    logs.configure_worker(Path(setup.log_file) if setup.log_file else None, setup.log_level, setup.secrets)
     for module in setup.preload:
         with contextlib.suppress(ImportError):  # the handler that needs it says so better
             importlib.import_module(module)

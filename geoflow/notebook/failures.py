@@ -1,73 +1,42 @@
-"""Failed tasks, put together by what their errors have in common: the type, the shape of the message, the place.
-
-No more than `EXAMINED` of them are looked at, and of each group the first one closely.
-"""
+"""Failed tasks, put together by what their errors have in common: the type, the shape of the message, the place."""
 
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import PurePath
-from typing import Any, NamedTuple
+from typing import Any
 
 from geoflow.models import Category
-from geoflow.notebook.views import READ, AttemptView, ErrorGroup, cell_width, shown
+from geoflow.notebook.views import ErrorGroup
+from geoflow.notebook.words import READ, readable
 from geoflow.retry import explain, is_retryable
 from geoflow.stores.base import StageRow
-from geoflow.text import cut, mask_text, shorten
+from geoflow.text import cut, human_duration, mask_text, shorten
 
-EXAMINED = 200
-GROUPS = 8
-ATTEMPTS = 5
-
-
-class _Failed(NamedTuple):
-    key: int
-    task_id: str
-    retries: int
-    error_type: str
-    error: str
-    category: str
-    traceback_end: str
-
-
+EXAMINED, GROUPS, ATTEMPTS, TASKS = 200, 8, 5, 5  # the first failures are examined, and this much of them is shown
 _FAILURES = (
     "SELECT t.task_key, t.task_id, t.retries, coalesce(a.error_type, ''), coalesce(a.error, ''),"
     " coalesce(a.error_category, ''), coalesce(substr(a.traceback, -4000), '')"
-    " FROM tasks t JOIN attempts a ON a.task_key = t.task_key AND a.attempt = t.attempts"
+    " FROM task t JOIN attempt a ON a.attempt_key = (t.task_key << 12) + t.attempt"
     " WHERE t.task_key >= ? AND t.task_key < ? AND t.status = 'failed' ORDER BY t.task_key LIMIT ?"
 )
-_EXAMPLE = (
-    "SELECT attempt, backoff, coalesce(error_type, ''), coalesce(error, ''), outcome, duration, traceback, output"
-    " FROM attempts WHERE task_key = ? ORDER BY attempt DESC LIMIT ?"
+_ATTEMPTS = (
+    "SELECT a.attempt, backoff, outcome, duration, coalesce(error_type || ': ' || error, ''), traceback, output,"
+    " substr(t.parameters, 1, ?) FROM attempts a JOIN task t ON t.task_key = a.task_key"
+    " WHERE a.task_key = ? ORDER BY a.attempt DESC LIMIT ?"
 )
 
 
-def groups(
-    connection: Any, stages: Sequence[tuple[StageRow, str]], secrets: tuple[str, ...]
-) -> tuple[tuple[ErrorGroup, ...], int]:
-    """The largest groups of failures in *stages* (with their strips), and how many failed tasks were looked at."""
-    failed = _failed(connection, stages)
-    return tuple(_group(connection, alike, secrets) for alike in _alike(failed)[:GROUPS]), len(failed)
-
-
-def _failed(connection: Any, stages: Sequence[tuple[StageRow, str]]) -> list[_Failed]:
-    """The first failed tasks; only the cells that have some are searched."""
-    found: list[_Failed] = []
-    for stage, strip in stages:
-        width = cell_width(stage.task_count)
-        first, end = stage.first_key + width * strip.index("f"), stage.first_key + width * (strip.rindex("f") + 1)
-        rows = connection.execute(_FAILURES, (first, min(end, stage.end_key), EXAMINED - len(found))).fetchall()
-        found += [_Failed(*row) for row in rows]
-    return found
-
-
-def _alike(failed: Sequence[_Failed]) -> list[list[_Failed]]:
-    """The failures in groups, the largest first, then in the order of their first task."""
-    groups: dict[tuple[str, str, str | None], list[_Failed]] = {}
-    for task in failed:
-        groups.setdefault((task.error_type, folded(task.error), place(task.traceback_end)), []).append(task)
-    return sorted(groups.values(), key=len, reverse=True)
+def groups(connection: Any, stage: StageRow, secrets: Sequence[str]) -> tuple[ErrorGroup, ...]:
+    """The largest groups of the first failures in *stage*."""
+    alike: defaultdict[tuple[str, str, str | None], list[Any]] = defaultdict(list)
+    for task in connection.execute(_FAILURES, (stage.first_key, stage.end_key, EXAMINED)).fetchall():
+        *_, error_type, error, _, traceback = task
+        alike[error_type, folded(error), place(traceback)].append(task)
+    largest = sorted(alike.items(), key=lambda group: -len(group[1]))[:GROUPS]
+    return tuple(_group(connection, where, tasks, secrets) for (_, _, where), tasks in largest)
 
 
 # What differs from task to task in a message: quoted parts, paths and URLs, and words with a digit in them.
@@ -88,40 +57,37 @@ def place(traceback: str) -> str | None:
     if not own:
         return None
     file, line, function = own[-1]
-    name = PurePath(file).name
-    return f"{function} in {name}, line {line}" if function else f"{name}, line {line}"
+    return f"{function and f'{function} in '}{PurePath(file).name}, line {line}"
 
 
-def _group(connection: Any, alike: Sequence[_Failed], secrets: tuple[str, ...]) -> ErrorGroup:
-    task = alike[0]
-    (parameters,) = connection.execute(
-        "SELECT substr(parameters, 1, ?) FROM tasks WHERE task_key = ?", (READ, task.key)
-    ).fetchone()
-    attempts = connection.execute(_EXAMPLE, (task.key, ATTEMPTS)).fetchall()
-    traceback, output = attempts[0][-2:]
-    return ErrorGroup(
-        error_type=task.error_type,
-        message=cut(mask_text(task.error, secrets), 1000),
-        category=task.category,
-        count=len(alike),
-        why=_why(task),
-        where=place(task.traceback_end),
-        tasks=tuple(each.task_id for each in alike[:5]),
-        traceback=cut(mask_text(traceback, secrets), 2500) if traceback else None,
-        parameters=shown(parameters, 600, secrets),
-        output=cut(mask_text(output, secrets), 1000) if output else None,
-        attempts=tuple(
-            AttemptView(number, waited, shorten(mask_text(f"{kind}: {error}", secrets), 160), outcome, duration)
-            for number, waited, kind, error, outcome, duration, *_ in reversed(attempts)
-        ),
-        retried=task.retries > 0,
-    )
+def _group(connection: Any, where: str | None, alike: list[Any], secrets: Sequence[str]) -> ErrorGroup:
+    key, _, retries, error_type, error, category, _ = alike[0]
+    attempts = connection.execute(_ATTEMPTS, (READ, key, ATTEMPTS)).fetchall()
+    *_, traceback, output, parameters = attempts[0]
+    more = f" and {len(alike) - TASKS:,} more" if len(alike) > TASKS else ""
+    message = cut(mask_text(error, secrets), 1000)
+    details = {
+        "Tasks": ", ".join(shorten(task_id, 100) for _, task_id, *_ in alike[:TASKS]) + more,
+        "Message": message if len(message) > 200 or "\n" in message else "",
+        "Attempts": "\n".join(_attempt(row, secrets) for row in reversed(attempts)),
+        "Traceback": cut(mask_text(traceback or "", secrets), 2500),
+        "Parameters of the task": readable(parameters, 600, secrets),
+        "What it printed": cut(mask_text(output or "", secrets), 1000),
+    }
+    fate = f"{shorten(category, 20) or 'unknown'}, {'retried' if retries else 'not retried'}"
+    why, shown = _why(error_type, category, retries), tuple((title, text) for title, text in details.items() if text)
+    return ErrorGroup(len(alike), error_type, message, where, fate, why, shown)
 
 
-def _why(task: _Failed) -> str:
-    if task.category == Category.LOST:
+def _why(error_type: str, category: str, retries: int) -> str:
+    if category == Category.LOST:
         return "A task that keeps ending with the process that drives it is not run again by itself."
-    rule = explain(task.error_type, task.category)
-    if is_retryable(task.category) and not task.retries:
-        return f"{rule} Here the policy allowed no retry."
-    return rule
+    rule = explain(error_type, category)
+    return f"{rule} Here the policy allowed no retry." if is_retryable(category) and not retries else rule
+
+
+def _attempt(row: Any, secrets: Sequence[str]) -> str:
+    number, waited, outcome, duration, error, *_ = row
+    before = "no wait" if waited is None else f"waited {human_duration(waited)}"
+    ran = "" if duration is None else f" after {human_duration(duration)}"
+    return f"{number}, {before}: {outcome}{ran}: {shorten(mask_text(error, secrets), 160)}"

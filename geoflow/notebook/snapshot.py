@@ -6,144 +6,119 @@ The cost hardly grows with the tasks: states are counted in SQL, and few of the 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from geoflow.errors import JobNotFound
 from geoflow.models import JobStatus
 from geoflow.notebook.failures import groups
-from geoflow.notebook.views import (
-    READ,
-    AttemptView,
-    ErrorGroup,
-    JobLine,
-    JobView,
-    StageView,
-    aggregate,
-    cell_width,
-    shown,
-)
+from geoflow.notebook.views import STATES, JobView, StageView, worst
+from geoflow.notebook.words import READ, readable
 from geoflow.stores.base import JobRow, StageRow, Store
 from geoflow.text import DEFAULT_SECRETS, count, cut, human_bytes, mask, mask_text, shorten
 from geoflow.values import from_json
 
-__all__ = ["AttemptView", "ErrorGroup", "JobLine", "JobView", "StageView", "listing", "snapshot"]
+__all__ = ["JobView", "listing", "snapshot"]
 
-# What stands in for finalize's result holds one error message; all that is longer is a result.
-_LONGEST_FALLBACK = 4 * READ
-_COLUMNS = (
-    *("job_id", "job_type", "status", "stage", "total_stages", "tasks", "completed", "failed"),
-    *("created_at", "started_at", "ended_at"),
+CELLS = 200
+# The completed are what is left over: grouping them too takes six times as long. And "/" is not the same everywhere.
+_OTHERS = (
+    "SELECT (task_key - $first) - (task_key - $first) % $width, status, count(*) FROM task"
+    " WHERE task_key >= $first AND task_key < $end AND status <> 'completed' GROUP BY 1, 2"
 )
 
 
-def snapshot(store: Store, job_id: str, now: float, secrets: Iterable[str] = DEFAULT_SECRETS) -> JobView:
+def snapshot(store: Store, job_id: str, now: float, secrets: Sequence[str] = DEFAULT_SECRETS) -> JobView:
     """The job as *store* has it, with what looks like *secrets* masked. ``JobNotFound`` when there is none."""
-    names = (secrets,) if isinstance(secrets, str) else tuple(secrets)
     row = store.job(job_id)
     if row is None:
         raise JobNotFound(f"{store.name} has no job {shorten(job_id, 64)!r}: session.jobs() lists those it has.")
     driver = store.driver(row.job_key)
-    if driver is None:
-        row = store.job(job_id) or row  # it may have ended since, and must not be taken for interrupted
-    planned = {stage.stage: stage for stage in store.stages(row.job_key)}
+    row = store.job(job_id) or row  # again: it may have ended since, and must not be taken for interrupted
+    plans = store.stages(row.job_key)
     with store.reading() as connection:
-        stages = tuple(
-            _stage(connection, number, declared, planned, row)
-            for number, declared in enumerate(from_json(row.stages), start=1)
-        )
-        errors, examined = groups(connection, [(planned[s.number], s.strip) for s in stages if "f" in s.strip], names)
-    fallback = _fallback(row.result if row.status == JobStatus.COMPLETED else None)
-    error = row.error
+        view = _outline(connection, row, plans, driver, now)
+        errors = groups(connection, plans[-1], secrets) if view.failed else ()
+    error, fallback = row.error, _fallback(row.result)
     if fallback:
         error = f"finalize_job failed: {fallback.get('error_type')}: {fallback.get('finalization_error')}"
-    return JobView(
-        job_id=row.job_id,
-        job_type=row.job_type,
-        status=str(row.status),
-        with_errors=bool(fallback),
-        parameters=_parameters(row.parameters, names),
-        created_at=row.created_at,
-        started_at=row.started_at,
-        ended_at=row.ended_at,
-        now=now,
-        stages=stages,
+    return replace(
+        view,
+        parameters=_parameters(row.parameters, secrets),
+        error=error and cut(mask_text(error, secrets), 1000),
+        traceback=row.traceback and cut(mask_text(row.traceback, secrets), 2500),
         errors=errors,
-        examined=examined,
-        error=cut(mask_text(error, names), 1000) if error else None,
-        traceback=cut(mask_text(row.traceback, names), 2500) if row.traceback else None,
-        result_preview=shown(row.result, 1500, names) if row.result and not fallback else None,
-        hint=None if driver else _hint(row, fallback, sum(stage.counts.get("failed", 0) for stage in stages)),
-        driver=driver,
+        result_preview=readable(row.result, 1500, secrets) if row.result and not fallback else None,
+        hint=None if driver else _hint(view),
     )
 
 
-def listing(store: Store, now: float, limit: int = 50) -> tuple[JobLine, ...]:
-    """The last *limit* jobs of *store*, newest first."""
+def listing(store: Store, now: float, limit: int = 50) -> tuple[JobView, ...]:
+    """The outlines of the last *limit* jobs of *store*, newest first."""
+    query = f"SELECT {', '.join(JobRow._fields)} FROM job ORDER BY job_key DESC LIMIT ?"
     with store.reading() as connection:
-        found = connection.execute(
-            f"SELECT {', '.join(_COLUMNS)}, CASE WHEN status = 'completed' AND length(result) < ? THEN result END,"
-            " job_key FROM jobs ORDER BY job_key DESC LIMIT ?",
-            (_LONGEST_FALLBACK, limit),
-        ).fetchall()
-    return tuple(
-        JobLine(
-            **dict(zip(_COLUMNS, columns, strict=True)),
-            now=now,
-            with_errors=bool(_fallback(result)),
-            driver=store.driver(job_key),
+        rows = map(JobRow._make, connection.execute(query, (limit,)).fetchall())
+        return tuple(
+            _outline(connection, row, store.stages(row.job_key), store.driver(row.job_key), now) for row in rows
         )
-        for *columns, result, job_key in found
-    )
+
+
+def _outline(connection: Any, row: JobRow, plans: Sequence[StageRow], driver: str | None, now: float) -> JobView:
+    until = now if driver else None
+    times = (row.created_at, row.started_at, row.ended_at, _elapsed(row.started_at, row.ended_at, until))
+    stages = tuple(_stages(connection, row, plans, until))
+    return JobView(row.job_id, row.job_type, str(row.status), bool(_fallback(row.result)), *times, driver, stages)
+
+
+def _elapsed(started_at: float | None, ended_at: float | None, now: float | None) -> float | None:
+    until = now if ended_at is None else ended_at
+    return None if until is None or started_at is None else max(until - started_at, 0.0)
+
+
+def _stages(connection: Any, row: JobRow, plans: Sequence[StageRow], now: float | None) -> Iterator[StageView]:
+    for place, declared in enumerate(from_json(row.stages)):
+        names = (place + 1, declared["name"], declared["task_type"], declared.get("parallelism", "single"))
+        if place >= len(plans):
+            yield StageView(*names, False, 0, {}, (), None)
+            continue
+        plan, following = plans[place], plans[place + 1] if place + 1 < len(plans) else None
+        width = max(1, -(-plan.task_count // CELLS))
+        bounds = {"first": plan.first_key, "width": width, "end": plan.end_key}
+        completed = following or row.status == JobStatus.COMPLETED  # so are all its tasks, which need not be counted
+        others = () if completed else connection.execute(_OTHERS, bounds).fetchall()
+        time = _elapsed(plan.planned_at, following.planned_at if following else row.ended_at, now)
+        yield StageView(*names, True, plan.task_count, *aggregate(plan.task_count, width, others), time)
+
+
+def aggregate(tasks: int, width: int, others: Iterable[tuple[int, str, int]]) -> tuple[dict[str, int], tuple[str, ...]]:
+    """Counts and strip of a stage; *others* has (first of a cell, state, how many) of all but the completed tasks."""
+    counts = Counter(completed=tasks)
+    cells = ["completed"] * -(-tasks // width)
+    for first, state, number in others:
+        counts.update({state: number, "completed": -number})
+        cells[first // width] = worst((cells[first // width], state))
+    return {state: counts[state] for state in reversed(STATES) if counts[state]}, tuple(cells)
 
 
 def _fallback(result: str | None) -> Mapping[str, Any]:
-    """The result, when it is what stands in for finalize's."""
-    if result is None or len(result) >= _LONGEST_FALLBACK or '"completed_with_errors"' not in result:
-        return {}
-    found = from_json(result)
+    """The result, when it is what stands in for finalize's; that says so at its beginning."""
+    found = from_json(result) if result and '"completed_with_errors"' in result[:500] else None
     return found if isinstance(found, dict) and found.get("fallback") is True else {}
 
 
-def _hint(job: JobRow, fallback: Mapping[str, Any], failed: int) -> str | None:
-    match job.status:
-        case JobStatus.COMPLETED:
-            return "job.refinalize()  # finalize alone again; all task results are kept" if fallback else None
-        case JobStatus.FAILED if failed:
-            return f"job.retry_failed()  # runs {count(failed, 'failed task')} again, then goes on from there"
-        case JobStatus.FAILED:
-            return "job.resume()  # plans this stage again; what is completed stays"
-        case JobStatus.CANCELLED:
-            return "job.resume()  # runs what has not completed"
-        case _:
-            return "job.resume()  # nobody drives this job: it goes on where it stopped"
+def _hint(view: JobView) -> str | None:
+    if view.with_errors:
+        return "job.refinalize()  # finalize alone again; all task results are kept"
+    if view.status == "failed" and view.failed:
+        return f"job.retry_failed()  # runs {count(view.failed, 'failed task')} again, then goes on from there"
+    return None if view.status == "completed" else "job.resume()  # goes on with what has not completed"
 
 
-# The completed are not counted but what is left over: grouping them would take six times as long.
-_STATES = (
-    "SELECT (task_key - ?) - (task_key - ?) % ?, status, count(*) FROM tasks"
-    " WHERE task_key >= ? AND task_key < ? AND status <> 'completed' GROUP BY 1, 2"
-)
-
-
-def _stage(
-    connection: Any, number: int, declared: Mapping[str, Any], planned: Mapping[int, StageRow], job: JobRow
-) -> StageView:
-    name, task_type = str(declared.get("name")), str(declared.get("task_type"))
-    about = (number, name, task_type, str(declared.get("parallelism") or "single"))
-    stage, following = planned.get(number), planned.get(number + 1)
-    if stage is None:
-        return StageView(*about, False, 0, {}, None, None, "")
-    first, width = stage.first_key, cell_width(stage.task_count)
-    others = connection.execute(_STATES, (first, first, width, first, stage.end_key)).fetchall()
-    counts, strip = aggregate(stage.task_count, others)
-    ended_at = following.planned_at if following else job.ended_at
-    return StageView(*about, True, stage.task_count, counts, stage.planned_at, ended_at, strip)
-
-
-def _parameters(text: str, secrets: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+def _parameters(text: str, secrets: Sequence[str]) -> tuple[tuple[str, str], ...]:
     if len(text) >= READ:
         return (("parameters", f"{human_bytes(len(text))} of JSON: see job.parameters"),)
     masked = mask(from_json(text), secrets)
     shown = [(shorten(name, 60), shorten(json.dumps(value, ensure_ascii=False), 200)) for name, value in masked.items()]
-    return tuple(shown[:20]) + ((("…", f"{len(shown) - 20} more"),) if len(shown) > 20 else ())
+    return (*shown[:20], ("…", f"{len(shown) - 20} more")) if len(shown) > 20 else tuple(shown)

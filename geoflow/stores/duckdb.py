@@ -31,7 +31,7 @@ SCHEMA_VERSION = 1
 _TASKS_AT_ONCE = 20_000
 # Nothing is fetched from the network, and a name in a query is a table's, never a variable's of whoever asks. With one
 # thread the many small statements take two thirds of the time.
-_CONFIG: dict[str, str | bool | int | float | list[str]] = {
+CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "threads": 1,
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
@@ -72,7 +72,7 @@ class _File:
         if not path.exists():
             _make(path)
         self.log = path.with_name(f"{path.name}.wal")
-        self.connection = duckdb.connect(str(path), config=_CONFIG)
+        self.connection = duckdb.connect(str(path), config=CONFIG)
         try:
             self._prepare(name)
         except BaseException:
@@ -202,6 +202,13 @@ class DuckDbStore(TableStore):
         used = {name: value for name, value in values.items() if f"${name}" in sql}
         row = connection.execute(sql, used).fetchone()
         return int(row[0]) if row else 0
+
+    def insert_rows(
+        self, connection: duckdb.DuckDBPyConnection, table: str, names: Sequence[str], rows: Sequence[Sequence[Any]]
+    ) -> None:
+        described = connection.execute(f"SELECT {', '.join(names)} FROM {table} LIMIT 0").description
+        types = {column[0]: "VARCHAR" if str(column[1]) == "JSON" else str(column[1]) for column in described}
+        insert(connection, table, types, dict(zip(names, zip(*rows, strict=True), strict=True)))
 
     def _insert_tasks(
         self, connection: duckdb.DuckDBPyConnection, stage_key: int, first_key: int, tasks: Sequence[NewTask]

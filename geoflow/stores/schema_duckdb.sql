@@ -49,6 +49,8 @@ CREATE TABLE task (
 
 CREATE TABLE attempt (
   attempt_key BIGINT PRIMARY KEY,
+  task_key BIGINT GENERATED ALWAYS AS (attempt_key >> 12) VIRTUAL,
+  attempt BIGINT GENERATED ALWAYS AS (attempt_key & 4095) VIRTUAL,
   outcome VARCHAR NOT NULL CHECK (outcome IN ('completed', 'failed', 'lost', 'cancelled', 'interrupted')),
   queued_at DOUBLE,
   backoff DOUBLE,
@@ -87,7 +89,8 @@ SELECT j.job_id, s.stage, j.stages ->> ('$[' || (s.stage - 1) || '].name') AS st
 FROM stage s JOIN job j USING (job_key);
 
 CREATE VIEW tasks AS
-SELECT s.job_id, t.task_id, s.stage, s.stage_name, t.task_key - s.first_key AS task_index, t.task_type, t.status,
+SELECT j.job_id, t.task_id, s.stage, j.stages ->> ('$[' || (s.stage - 1) || '].name') AS stage_name,
+  t.task_key - s.first_key AS task_index, t.task_type, t.status,
   t.attempt AS attempts, t.retries, t.parameters,
   CASE WHEN t.status = 'completed' THEN a.result END AS result,
   CASE WHEN t.status <> 'completed' THEN a.error END AS error,
@@ -95,11 +98,13 @@ SELECT s.job_id, t.task_id, s.stage, s.stage_name, t.task_key - s.first_key AS t
   CASE WHEN t.status <> 'completed' THEN a.error_category END AS error_category,
   s.planned_at AS created_at, a.started_at, a.ended_at, a.ended_at - a.started_at AS duration, a.code,
   t.metadata, t.not_before, s.superseded, s.job_key, t.task_key
-FROM task t JOIN stages s USING (stage_key) LEFT JOIN attempt a ON a.attempt_key = (t.task_key << 12) + t.attempt;
+FROM task t JOIN stage s USING (stage_key) JOIN job j USING (job_key)
+  LEFT JOIN attempt a ON a.attempt_key = (t.task_key << 12) + t.attempt;
 
 CREATE VIEW attempts AS
-SELECT s.job_id, t.task_id, s.stage, a.attempt_key & 4095 AS attempt, a.outcome, a.error, a.error_type, a.error_category,
+SELECT j.job_id, t.task_id, s.stage, a.attempt, a.outcome, a.error, a.error_type, a.error_category,
   a.retryable, a.traceback, a.output, a.slot, a.pid, coalesce(a.queued_at, s.planned_at) AS queued_at, a.backoff,
   a.started_at, a.ended_at, a.ended_at - a.started_at AS duration, a.cpu, a.peak_memory, a.code,
   t.task_key - s.first_key AS task_index, t.task_type, s.superseded, s.job_key, t.task_key
-FROM attempt a JOIN task t ON t.task_key = a.attempt_key >> 12 JOIN stages s USING (stage_key);
+FROM attempt a JOIN task t USING (task_key) JOIN stage s USING (stage_key)
+  JOIN job j USING (job_key);

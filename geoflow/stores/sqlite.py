@@ -136,6 +136,12 @@ class SqliteStore(TableStore):
     def _changed(self, connection: sqlite3.Connection, sql: str, values: dict[str, Any]) -> int:
         return connection.execute(sql, values).rowcount
 
+    def insert_rows(
+        self, connection: sqlite3.Connection, table: str, names: Sequence[str], rows: Sequence[Sequence[Any]]
+    ) -> None:
+        marks = ", ".join("?" * len(names))
+        connection.executemany(f"INSERT INTO {table} ({', '.join(names)}) VALUES ({marks})", rows)
+
     def _insert_tasks(
         self, connection: sqlite3.Connection, stage_key: int, first_key: int, tasks: Sequence[NewTask]
     ) -> None:

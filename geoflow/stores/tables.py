@@ -101,6 +101,10 @@ class TableStore(abc.ABC):
         """Run *sql*, which may leave out some of *values*; how many rows it changed."""
 
     @abc.abstractmethod
+    def insert_rows(self, connection: Any, table: str, names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Add *rows* as they are, with the columns *names*: for a copy of another store."""
+
+    @abc.abstractmethod
     def _insert_tasks(self, connection: Any, stage_key: int, first_key: int, tasks: Sequence[NewTask]) -> None: ...
 
     @abc.abstractmethod

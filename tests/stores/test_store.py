@@ -687,10 +687,11 @@ def test_S33_a_reader_that_stops_half_way_holds_nothing_up(store: Store) -> None
     lease, stage = planned(store, tasks=2_500)
     keys = range(stage.first_key, stage.end_key)
     complete(store, lease, keys)
-    reader = store.results(stage)
-    assert next(reader)
-    reader.close()  # type: ignore[attr-defined]
-    store.change_job(lease, "complete", now=NOW, result="{}")
+    with store.reading() as reader:
+        found = reader.execute("SELECT result FROM tasks ORDER BY task_key")
+        assert found.fetchone() == (ended(stage.first_key).result,)
+        store.change_job(lease, "complete", now=NOW, result="{}")
+        assert len(found.fetchall()) == 2_499
     assert len(finalize_rows(store, lease)) == 2_500
 
 

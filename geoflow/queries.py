@@ -1,0 +1,187 @@
+"""SQL over jobs, stages, tasks, attempts and the log, answered by DuckDB whichever store they are in.
+
+Of a SQLite store, the tables that a query names are first copied into DuckDB's memory, as they are at that moment. Only
+queries are run: nothing is written here. They may read what else DuckDB can: ``FROM 'tiles.parquet'``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+
+from geoflow.errors import ParameterError
+from geoflow.logs import read
+from geoflow.stores.base import Store
+from geoflow.stores.duckdb import CONFIG, insert
+from geoflow.values import to_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# The key by which each table is read part by part, and what of the store has the last one.
+_KEYS = {"jobs": ("job_key", "job"), "stages": ("stage_key", "stage"), "tasks": ("task_key", "task")}
+_KEYS["attempts"] = _KEYS["tasks"]
+_TYPES = {
+    name: type_
+    for type_, names in {
+        "JSON": "parameters result metadata",
+        "TIMESTAMPTZ": "created_at planned_at queued_at started_at ended_at not_before",
+        "DOUBLE": "duration cpu backoff",
+        "BOOLEAN": "retryable superseded",
+        "BIGINT": "stage total_stages tasks completed failed task_index attempts attempt retries slot pid peak_memory"
+        " epoch first_key job_key stage_key task_key",
+    }.items()
+    for name in names.split()
+}
+_LOGS = {
+    "time": "TIMESTAMPTZ",
+    **dict.fromkeys(("level", "logger", "message", "job_id", "job_type"), "VARCHAR"),
+    "stage": "BIGINT",
+    **dict.fromkeys(("task_id", "task_type"), "VARCHAR"),
+    "attempt": "BIGINT",
+    **dict.fromkeys(
+        ("correlation_id", "operation", "error_type", "error_message", "error_category"),
+        "VARCHAR",
+    ),
+    "retryable": "BOOLEAN",
+    "duration_ms": "DOUBLE",
+    "traceback": "VARCHAR",
+    "line": "JSON",
+}
+_ROWS_AT_ONCE = 5_000
+
+
+def answer(store: Store, log: str | os.PathLike[str] | None, statement: str) -> pd.DataFrame:
+    """What *statement* finds in ``jobs``, ``stages``, ``tasks``, ``attempts`` and ``logs``, the file *log*.
+
+    ``parameters``, ``result`` and ``metadata`` are JSON: ``result->>'$.bytes'``. Times are ``TIMESTAMPTZ``, in UTC;
+    ``duration``, ``cpu`` and ``backoff`` are seconds. Raises ``ParameterError`` with DuckDB's own words.
+    """
+    named = set(re.findall(r"\w+", statement.lower()))
+    with store.reading() as reader, contextlib.ExitStack() as stack:
+        if isinstance(reader, duckdb.DuckDBPyConnection):
+            connection = reader
+            _dress(connection)
+        else:
+            connection = stack.enter_context(duckdb.connect(config=CONFIG))
+            with _snapshot(reader):
+                for table, (key, source) in _KEYS.items():
+                    _copy(reader, connection, table, key, source if table in named else None)
+        connection.execute(f"CREATE TEMP TABLE logs ({', '.join(f'{name} {type_}' for name, type_ in _LOGS.items())})")
+        if "logs" in named and log is not None:
+            _copy_log(connection, read(os.fspath(log)))
+        return _answer(connection, statement)
+
+
+def _answer(connection: duckdb.DuckDBPyConnection, statement: str) -> pd.DataFrame:
+    try:
+        found = connection.extract_statements(statement)
+        if len(found) != 1 or found[0].type != duckdb.StatementType.SELECT:
+            raise ParameterError(
+                "sql() takes one query, such as SELECT …: it changes nothing. Use the session's verbs."
+            )
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute("BEGIN TRANSACTION READ ONLY")
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # DuckDB's own use of pandas
+                return connection.execute(found[0]).df()
+        finally:
+            connection.rollback()
+    except duckdb.Error as exc:
+        raise ParameterError(f"The query cannot be answered: {exc}") from exc
+
+
+@contextlib.contextmanager
+def _snapshot(reader: Any) -> Iterator[None]:
+    reader.execute("BEGIN")
+    try:
+        yield
+    finally:
+        reader.rollback()
+
+
+# From SQLite
+
+
+def _copy(reader: Any, connection: duckdb.DuckDBPyConnection, table: str, key: str, source: str | None) -> None:
+    """Make *table* as its view is, with the view's rows when *source* is given. Each column comes as one JSON text."""
+    types = {
+        column[0]: _TYPES.get(column[0], "VARCHAR")
+        for column in reader.execute(f"SELECT * FROM {table} LIMIT 0").description
+    }
+    connection.execute(f"CREATE TABLE {table} ({', '.join(f'{name} {type_}' for name, type_ in types.items())})")
+    if source is None:
+        return
+    # A text has 15 digits of a number, which are too few for a time.
+    texts = ", ".join(
+        f"json_group_array({f'CAST({name} * 1e6 + 0.5 AS INTEGER)' if type_ == 'TIMESTAMPTZ' else name})"
+        for name, type_ in types.items()
+    )
+    rows = ", ".join(_unnested(type_) for type_ in types.values())
+    (last,) = reader.execute(f"SELECT coalesce(max({key}), 0) FROM {source}").fetchone()
+    for start in range(1, last + 1, _ROWS_AT_ONCE):
+        found = reader.execute(
+            f"SELECT {texts} FROM {table} WHERE {key} BETWEEN ? AND ?", (start, start + _ROWS_AT_ONCE - 1)
+        ).fetchone()
+        connection.execute(f"INSERT INTO {table} SELECT {rows}", found)
+
+
+def _unnested(type_: str) -> str:
+    match type_:
+        case "TIMESTAMPTZ":
+            return "make_timestamptz(unnest(from_json(?, '[\"BIGINT\"]')))"
+        case "BOOLEAN":
+            return "CAST(unnest(from_json(?, '[\"BIGINT\"]')) AS BOOLEAN)"
+        case "JSON":
+            return "CAST(unnest(from_json(?, '[\"VARCHAR\"]')) AS JSON)"
+    return f"unnest(from_json(?, '[\"{type_}\"]'))"
+
+
+# From DuckDB
+
+
+def _dress(connection: duckdb.DuckDBPyConnection) -> None:
+    """Give the store's views the types of `_TYPES`, for this connection alone."""
+    row = connection.execute("SELECT current_database()").fetchone()
+    assert row is not None, "a connection has a database"
+    home = '"' + row[0].replace('"', '""') + '"'
+    for table in _KEYS:
+        names = [column[0] for column in connection.execute(f"SELECT * FROM {table} LIMIT 0").description]
+        shown = [
+            f"to_timestamp({name}) AS {name}" if _TYPES[name] == "TIMESTAMPTZ" else f"CAST({name} AS BOOLEAN) AS {name}"
+            for name in names
+            if _TYPES.get(name) in ("TIMESTAMPTZ", "BOOLEAN")
+        ]
+        replaced = f" REPLACE ({', '.join(shown)})" if shown else ""
+        connection.execute(f"CREATE TEMP VIEW {table} AS SELECT *{replaced} FROM {home}.main.{table}")
+
+
+# From the log
+
+
+def _copy_log(connection: duckdb.DuckDBPyConnection, lines: Iterable[Mapping[str, Any]]) -> None:
+    """Anyone may log anything: what is not of its column's type is missing there, and in ``line`` in any case."""
+    batch: list[Sequence[str | None]] = []
+    types = dict.fromkeys(_LOGS, "VARCHAR")
+    casts = ", ".join(f"TRY_CAST({name} AS {type_})" for name, type_ in _LOGS.items())
+    connection.execute(f"CREATE TEMP TABLE log_texts ({', '.join(f'{name} VARCHAR' for name in _LOGS)})")
+    for line in lines:
+        batch.append([*(_text(line.get(name)) for name in list(_LOGS)[:-1]), to_json(dict(line))])
+        if len(batch) == _ROWS_AT_ONCE:
+            insert(connection, "log_texts", types, dict(zip(_LOGS, zip(*batch, strict=True), strict=True)))
+            batch.clear()
+    if batch:
+        insert(connection, "log_texts", types, dict(zip(_LOGS, zip(*batch, strict=True), strict=True)))
+    connection.execute(f"INSERT INTO logs SELECT {casts} FROM log_texts")
+    connection.execute("DROP TABLE log_texts")
+
+
+def _text(value: Any) -> str | None:
+    return value if value is None or isinstance(value, str) else to_json(value)
