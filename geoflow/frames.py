@@ -1,10 +1,8 @@
-"""DataFrames of jobs, stages, tasks, attempts, errors and logs, as they are at one moment.
+"""DataFrames of jobs, stages, tasks, attempts, errors and logs, as they are at one moment, whoever writes meanwhile.
 
-Others may be writing meanwhile, and are not held up. Columns and dtypes are the same for no rows as for many: text is
-``string``, states are categorical, times ``datetime64[us, UTC]``, durations ``timedelta64[us]``, numbers ``int64``, or
-``Int64`` where there may be none. Parameters, results and metadata are objects: what the JSON says, or None.
-
-A frame is data: parameters are in it as they are, also those that are masked wherever they are drawn, logged or told.
+Columns and dtypes are the same for no rows as for many: text is ``string``, states are categorical, times are
+``datetime64[us, UTC]``, durations ``timedelta64[us]``, numbers ``int64``, or ``Int64`` where there may be none, and
+parameters, results and metadata are objects: what the JSON says, or None. A frame is data: nothing in it is masked.
 """
 
 from __future__ import annotations
@@ -61,9 +59,8 @@ _KINDS |= dict.fromkeys(_words("first last task_key task_index attempts retries 
 _KINDS |= dict.fromkeys(_words("slot pid peak_memory"), "Int64") | {"retryable": "boolean", "superseded": "bool"}
 for _name, _enum in {"status": TaskStatus, "outcome": Outcome, "error_category": Category}.items():
     _KINDS[_name] = pd.CategoricalDtype([str(word) for word in _enum])
-# Anyone may log anything, so here no number is sure to be there.
-_LOG_KINDS = dict.fromkeys(_LOGS, "text") | {"time": "iso", "stage": "Int64", "attempt": "Int64"}
-_LOG_KINDS |= {"retryable": "boolean", "duration_ms": "float64"}
+_LOG_DTYPES = dict.fromkeys(_LOGS, "string") | {"time": "datetime64[us, UTC]", "stage": "Int64", "attempt": "Int64"}
+_LOG_DTYPES |= {"retryable": "boolean", "duration_ms": "Float64"}  # lines have what applies to them, no more
 
 # Tasks with their last attempt, and attempts with their task: `stores/schema.sql` says how the keys hang together.
 _TASK_ROWS = (
@@ -74,8 +71,7 @@ _ATTEMPT_ROWS = "attempt JOIN task USING (task_key) WHERE attempt_key BETWEEN $f
 _SQL = {"task_key": "task.task_key", "attempts": "task.attempt", "attempt": "attempt.attempt"}
 _CHUNK = 1_000  # keys that are read at a time: few enough for the processor's caches and for SQLite's longest text
 
-# A column before it has its dtype: floats, with NaN where there is no number, or else objects. Times are microseconds,
-# which floats hold exactly until the year 2255.
+# A column before it has its dtype: objects, or floats with NaN for what is missing. Times are in microseconds.
 Raw: TypeAlias = np.ndarray[Any, Any]
 
 
@@ -89,42 +85,38 @@ def jobs(store: Store) -> pd.DataFrame:
 def stages(store: Store, job_id: str) -> pd.DataFrame:
     """The job's stages in order, one row each; those to come have no ``planned_at`` and no tasks.
 
-    Columns called like the states say how many tasks are in each. ``started_at`` and ``ended_at`` are those of the
-    first and of the last attempt so far.
+    Columns called like the states say how many tasks are in each; the times are of the first and the last attempt.
     """
     states = "SELECT status, count(*) FROM task WHERE task_key BETWEEN $first AND $last GROUP BY status"
     times = f"SELECT round(min(started_at) * 1e6), round(max(ended_at) * 1e6) FROM {_ATTEMPT_ROWS}"
     with _snapshot(store) as connection:
         found = connection.execute("SELECT stages FROM job WHERE job_id = $job_id", {"job_id": job_id}).fetchone()
-        rows: list[dict[str, Any]] = [
-            {**stage, "job_id": job_id, "stage": number, "stage_name": stage["name"]}
-            | dict.fromkeys(["tasks", *TaskStatus], 0)
-            for number, stage in enumerate(from_json(found[0]) if found else [], 1)
-        ]
+        declared = from_json(found[0]) if found else []
+        rows = [stage | {"job_id": job_id, "stage": stage["number"], "stage_name": stage["name"]} for stage in declared]
         for plan in _plans(connection, job_id):
             keys = {"first": plan["first"], "last": plan["last"]}
             row = rows[plan["stage"] - 1]
             row |= {"planned_at": plan["created_at"], "tasks": plan["last"] - plan["first"] + 1}
             row |= connection.execute(states, keys).fetchall()
             row["started_at"], row["ended_at"] = connection.execute(times, keys).fetchone()
-    return _frame(_STAGES, {name: _raw(_KINDS[name], [row.get(name) for row in rows]) for name in _STAGES})
+    none = dict.fromkeys(["tasks", *TaskStatus], 0)
+    columns = {name: _raw(_KINDS[name], [row.get(name, none.get(name)) for row in rows]) for name in _STAGES}
+    return _frame(_STAGES, columns)
 
 
 def tasks(store: Store, job_id: str, *, flat: bool = False, history: bool = False) -> pd.DataFrame:
     """The tasks of one job, one row each, in the order in which they were planned.
 
     ``error`` and what belongs to it, ``started_at``, ``ended_at`` and ``code`` are those of the last attempt that
-    ended, until another one begins; ``result`` is all that the handler returned.
-
-    *history* adds the tasks of plans that a rerun set aside, and a column ``superseded`` that tells them apart.
+    ended, until another one begins; ``result`` is all that the handler returned. *history* adds the tasks of plans that
+    a rerun set aside, and a column ``superseded`` that tells them apart.
 
     *flat* gives columns ``parameters.x`` and ``result.y``, at the end, in place of ``parameters`` and ``result``. Keys
     of dicts in dicts are joined by dots; lists stay objects. Where a handler returned nothing but ``"success"`` and a
     dict ``"result"``, that dict is the result.
     """
-    names = [*_TASKS, "superseded"] if history else _TASKS
-    columns = _of_job(store, job_id, names, _TASK_ROWS, history)
-    frame = _frame(names, columns)
+    columns = _of_job(store, job_id, _TASKS, _TASK_ROWS, history)
+    frame = _frame([*_TASKS, "superseded"] if history else _TASKS, columns)
     if flat:
         results = [_contents(value) for value in columns["result"]]
         more = _flat("parameters", columns["parameters"].tolist()) | _flat("result", results)
@@ -145,25 +137,20 @@ def attempts(store: Store, job_id: str) -> pd.DataFrame:
 
 def errors(store: Store, job_id: str) -> pd.DataFrame:
     """The attempts that failed, with the columns of `attempts`, newest last, and after these what nobody saw end."""
-    found = attempts(store, job_id)
-    return found[found["outcome"] == "failed"].sort_values("ended_at", kind="stable", ignore_index=True)
+    failed = attempts(store, job_id).query("outcome == 'failed'")
+    return failed.sort_values("ended_at", kind="stable", ignore_index=True)
 
 
 def logs(path: str | os.PathLike[str] | None, job_id: str | None = None) -> pd.DataFrame:
     """The lines of the log at *path* that are about *job_id*, or all of them, oldest first.
 
-    What else lines have follows in columns of its own. Where something is not of its column's dtype, the column is
-    ``object`` and has all of it as it is; but what is no time is NaT.
+    Further fields follow. A column with a value that is not of its dtype is left as it is; what is no time is NaT.
     """
     lines = [line for line in read(path) if job_id in (None, line.get("job_id"))] if path is not None else []
-    columns: dict[str, Any] = {}
-    for name in dict.fromkeys(chain(_LOGS, *lines)):
-        values = _raw("object", [line.get(name) for line in lines])
-        try:
-            columns[name] = _typed(_LOG_KINDS[name], values) if name in _LOG_KINDS else pd.array(values)
-        except (TypeError, ValueError, OverflowError):
-            columns[name] = values
-    return pd.DataFrame(columns)
+    columns = {name: [line.get(name) for line in lines] for name in dict.fromkeys(chain(_LOGS, *lines))}
+    frame = pd.DataFrame(columns, dtype=object)
+    frame["time"] = pd.to_datetime(frame["time"], format="ISO8601", utc=True, errors="coerce")
+    return frame.convert_dtypes().astype(_LOG_DTYPES, errors="ignore")
 
 
 @contextmanager
@@ -198,8 +185,7 @@ def _of_job(store: Store, job_id: str, names: Iterable[str], source: str, histor
         plans = _plans(connection, job_id, history)
         keys = [(plan["first"], plan["last"]) for plan in plans]
         columns = _read(connection, read_too, source, keys)
-    every_key = np.concatenate([[], *(np.arange(first, last + 1) for first, last in keys)])
-    task_keys = columns.get("task_key", every_key)
+    task_keys = columns.get("task_key", np.concatenate([[], *(np.arange(first, last + 1) for first, last in keys)]))
     # What a plan's tasks share is not read for each of them.
     which = np.searchsorted([first for first, _ in keys], task_keys, side="right") - 1
     columns |= {name: _raw(_KINDS[name], [plan[name] for plan in plans])[which] for name in _PLAN}
@@ -207,10 +193,8 @@ def _of_job(store: Store, job_id: str, names: Iterable[str], source: str, histor
 
 
 def _read(connection: Any, names: Sequence[str], source: str, keys: Iterable[tuple[int, int]]) -> dict[str, Raw]:
-    """The columns *names* of the rows of *source* with *keys*, each from a first to a last, ordered by key.
-
-    From SQLite each column comes as one JSON text, at a third of the price of as many Python objects.
-    """
+    """The columns *names* of the rows of *source* with *keys*, each from a first to a last, ordered by key."""
+    # From SQLite each column comes as one JSON text, at a third of the price of as many Python objects.
     rounded = "json_group_array(CAST({} * 1e6 + 0.5 AS INTEGER))"
     joined = "'[' || coalesce(group_concat(coalesce({}, 'null')), '') || ']'"
     forms = {"object": joined, "time": rounded, "span": rounded}
@@ -252,15 +236,12 @@ def _raw(kind: Any, values: Sequence[Any]) -> Raw:
 
 
 def _typed(kind: Any, raw: Raw) -> Any:
-    match kind:
-        case "text":
-            return pd.arrays.StringArray(raw)  # the same whether pyarrow is installed or not
-        case "time":
-            return pd.DatetimeIndex(raw.astype("M8[us]"), tz="UTC")
-        case "iso":
-            return pd.DatetimeIndex(pd.to_datetime(raw, format="ISO8601", utc=True, errors="coerce")).as_unit("us")
-        case "span":
-            return raw.astype("m8[us]")
+    if kind == "text":
+        return pd.arrays.StringArray(raw)  # the same whether pyarrow is installed or not
+    if kind == "time":
+        return pd.DatetimeIndex(raw.astype("M8[us]"), tz="UTC")
+    if kind == "span":
+        return raw.astype("m8[us]")
     return pd.array(raw, dtype=kind)
 
 

@@ -29,6 +29,7 @@ from geoflow.values import to_json
 
 SCHEMA_VERSION = 1
 _TASKS_AT_ONCE = 20_000
+_STATEMENTS = 200
 # Nothing is fetched from the network, and a name in a query is a table's, never a variable's of whoever asks. With one
 # thread the many small statements take two thirds of the time.
 CONFIG: dict[str, str | bool | int | float | list[str]] = {
@@ -69,6 +70,7 @@ class _File:
         self.users = 0
         self.epochs: dict[int, int] = {}
         self.pid = os.getpid()
+        self._parsed: dict[str, duckdb.Statement] = {}
         if not path.exists():
             _make(path)
         self.log = path.with_name(f"{path.name}.wal")
@@ -96,6 +98,14 @@ class _File:
                 f"{name} was written by a newer geoflow (schema {row[0]}, this one knows {SCHEMA_VERSION}). "
                 "It was not touched: upgrade geoflow, or use another store."
             )
+
+    def parsed(self, sql: str) -> duckdb.Statement:
+        """A statement of ours, parsed once: that takes a third of the time of a small one."""
+        if sql not in self._parsed:
+            if len(self._parsed) >= _STATEMENTS:
+                self._parsed.clear()
+            (self._parsed[sql],) = self.connection.extract_statements(sql)
+        return self._parsed[sql]
 
     def keep_private(self) -> None:
         """Have the log there before DuckDB makes it, each time anew, readable by everyone."""
@@ -196,11 +206,11 @@ class DuckDbStore(TableStore):
     def _rows(self, sql: str, *values: Any) -> list[Any]:
         file = self._open_file()
         with file.lock, _explaining(self.name):
-            return file.connection.execute(sql, values).fetchall()
+            return file.connection.execute(file.parsed(sql), values).fetchall()
 
     def _changed(self, connection: duckdb.DuckDBPyConnection, sql: str, values: dict[str, Any]) -> int:
         used = {name: value for name, value in values.items() if f"${name}" in sql}
-        row = connection.execute(sql, used).fetchone()
+        row = connection.execute(self._open_file().parsed(sql), used).fetchone()
         return int(row[0]) if row else 0
 
     def insert_rows(

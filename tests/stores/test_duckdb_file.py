@@ -30,7 +30,7 @@ sys.stdin.read()
 DRIVER = """
 import sys
 sys.path.insert(0, sys.argv[2])
-from stores.test_store import *
+from test_store import *
 from geoflow.stores.duckdb import DuckDbStore
 store = DuckDbStore(sys.argv[1])
 lease, stage = planned(store, tasks=2000)
