@@ -111,9 +111,9 @@ def tasks(store: Store, job_id: str, *, flat: bool = False, history: bool = Fals
     ended, until another one begins; ``result`` is all that the handler returned. *history* adds the tasks of plans that
     a rerun set aside, and a column ``superseded`` that tells them apart.
 
-    *flat* gives columns ``parameters.x`` and ``result.y``, at the end, in place of ``parameters`` and ``result``. Keys
-    of dicts in dicts are joined by dots; lists stay objects. Where a handler returned nothing but ``"success"`` and a
-    dict ``"result"``, that dict is the result.
+    *flat* gives columns ``parameters.x`` and ``result.y``, at the end, in place of ``parameters`` and ``result``. What
+    is a dict in every row that has it gives ``parameters.x.z`` and so on; all else stays as it is. Where a handler
+    returned nothing but ``"success"`` and a dict ``"result"``, that dict is the result.
     """
     columns = _of_job(store, job_id, _TASKS, _TASK_ROWS, history)
     frame = _frame([*_TASKS, "superseded"] if history else _TASKS, columns)

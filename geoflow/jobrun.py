@@ -22,7 +22,7 @@ from geoflow.transitions import MAX_LOSSES, View
 from geoflow.transport import Code
 
 Intent = Literal["go on", "resume", "rerun", "refinalize"]
-_LOST = Failure("its worker process ended, for which it is not to blame; it runs again, uncharged", "Lost", "lost", True)
+_LOST = Failure("its worker process ended, through no fault of its own; it runs again, uncharged", "Lost", "lost", True)
 _ENGINE = Failure("the process that drove the job ended; it runs again, uncharged", "EngineLost", "lost", True)
 _TOO_OFTEN = Failure(
     f"it ran each of the {MAX_LOSSES} last times that its worker or the process driving the job was killed, and may be "

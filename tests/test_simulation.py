@@ -168,7 +168,7 @@ class ScriptedExecutor:
         self._queues: list[deque[Chunk]] = [deque() for _ in range(world.slots)]
         self._inbox: SimpleQueue[Any] = SimpleQueue()
         self._dying = False
-        self.command: Callable[[Literal["interrupt", "cancel"]], None] = lambda verb: None
+        self.command: Callable[[Literal["interrupt", "cancel"]], object] = lambda verb: None
 
     def start(self, inbox: SimpleQueue[Any]) -> None:
         self._inbox = inbox
