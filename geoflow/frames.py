@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
@@ -71,8 +72,7 @@ _ATTEMPT_ROWS = "attempt JOIN task USING (task_key) WHERE attempt_key BETWEEN $f
 _SQL = {"task_key": "task.task_key", "attempts": "task.attempt", "attempt": "attempt.attempt"}
 _CHUNK = 1_000  # keys that are read at a time: few enough for the processor's caches and for SQLite's longest text
 
-# A column before it has its dtype: objects, or floats with NaN for what is missing. Times are in microseconds.
-Raw: TypeAlias = np.ndarray[Any, Any]
+Raw: TypeAlias = np.ndarray[Any, Any]  # a column before it has its dtype: objects, or floats; microseconds for times
 
 
 def jobs(store: Store) -> pd.DataFrame:
@@ -111,8 +111,7 @@ def tasks(store: Store, job_id: str, *, flat: bool = False, history: bool = Fals
     ended, until another one begins; ``result`` is all that the handler returned. *history* adds the tasks of plans that
     a rerun set aside, and a column ``superseded`` that tells them apart.
 
-    *flat* gives columns ``parameters.x`` and ``result.y``, at the end, in place of ``parameters`` and ``result``. What
-    is a dict in every row that has it gives ``parameters.x.z`` and so on; all else stays as it is. Where a handler
+    *flat* spreads dicts into columns ``parameters.x``, ``parameters.x.z`` and ``result.y``, at the end. Where a handler
     returned nothing but ``"success"`` and a dict ``"result"``, that dict is the result.
     """
     columns = _of_job(store, job_id, _TASKS, _TASK_ROWS, history)
@@ -147,10 +146,10 @@ def logs(path: str | os.PathLike[str] | None, job_id: str | None = None) -> pd.D
     Further fields follow. A column with a value that is not of its dtype is left as it is; what is no time is NaT.
     """
     lines = [line for line in read(path) if job_id in (None, line.get("job_id"))] if path is not None else []
-    columns = {name: [line.get(name) for line in lines] for name in dict.fromkeys(chain(_LOGS, *lines))}
-    frame = pd.DataFrame(columns, dtype=object)
+    names = dict.fromkeys(chain(_LOGS, *lines))
+    frame = pd.DataFrame({name: _typed(None, _raw("object", [line.get(name) for line in lines])) for name in names})
     frame["time"] = pd.to_datetime(frame["time"], format="ISO8601", utc=True, errors="coerce")
-    return frame.convert_dtypes().astype(_LOG_DTYPES, errors="ignore")
+    return frame.astype(_LOG_DTYPES, errors="ignore")
 
 
 @contextmanager
@@ -186,7 +185,6 @@ def _of_job(store: Store, job_id: str, names: Iterable[str], source: str, histor
         keys = [(plan["first"], plan["last"]) for plan in plans]
         columns = _read(connection, read_too, source, keys)
     task_keys = columns.get("task_key", np.concatenate([[], *(np.arange(first, last + 1) for first, last in keys)]))
-    # What a plan's tasks share is not read for each of them.
     which = np.searchsorted([first for first, _ in keys], task_keys, side="right") - 1
     columns |= {name: _raw(_KINDS[name], [plan[name] for plan in plans])[which] for name in _PLAN}
     return columns | {"task_index": task_keys - columns["first"]}
@@ -194,17 +192,23 @@ def _of_job(store: Store, job_id: str, names: Iterable[str], source: str, histor
 
 def _read(connection: Any, names: Sequence[str], source: str, keys: Iterable[tuple[int, int]]) -> dict[str, Raw]:
     """The columns *names* of the rows of *source* with *keys*, each from a first to a last, ordered by key."""
-    # From SQLite each column comes as one JSON text, at a third of the price of as many Python objects.
-    rounded = "json_group_array(CAST({} * 1e6 + 0.5 AS INTEGER))"
-    joined = "'[' || coalesce(group_concat(coalesce({}, 'null')), '') || ']'"
+    # Each column comes as one JSON text, at a third of the price of as many Python objects. SQLite reads by the key,
+    # and so in order; DuckDB is to be told.
+    if isinstance(connection, sqlite3.Connection):
+        every, joined = "json_group_array({})", "'[' || coalesce(group_concat(coalesce({}, 'null')), '') || ']'"
+    else:
+        key = {"task": "task.task_key", "attempt": "attempt_key", "jobs": "job_key"}[source.split(maxsplit=1)[0]]
+        every = f"coalesce(CAST(to_json(list({{}} ORDER BY {key})) AS VARCHAR), '[]')"
+        joined = every.format("CAST({} AS JSON)")
+    rounded = every.format("CAST(round({} * 1e6) AS BIGINT)")
     forms = {"object": joined, "time": rounded, "span": rounded}
-    texts = [forms.get(_KINDS[name], "json_group_array({})").format(_SQL.get(name, name)) for name in names]
+    texts = [forms.get(_KINDS[name], every).format(_SQL.get(name, name)) for name in names]
     parts = {name: [_raw(_KINDS[name], [])] for name in names}
     before: dict[str, str] = {}
     for first, last in keys:
         for start in range(first, last + 1, _CHUNK):
             chunk = {"first": start, "last": min(start + _CHUNK - 1, last)}
-            (row,) = connection.execute(f"SELECT {', '.join(texts)} FROM {source}", chunk)
+            row = connection.execute(f"SELECT {', '.join(texts)} FROM {source}", chunk).fetchone()
             for name, text in zip(names, row, strict=True):
                 # Most columns say the same all along; but each row gets a dict of its own.
                 same = text == before.get(name) and _KINDS[name] != "object"
@@ -222,7 +226,7 @@ def _contents(value: Any) -> Any:
 def _flat(name: str, values: list[Any]) -> dict[str, Any]:
     """The column *name*; where all *values* are dicts or None, one column for each of their keys, as they are met."""
     if not any(values) or not all(isinstance(value, dict | None) for value in values):
-        return {name: pd.array(_raw("object", values))}
+        return {name: _typed(None, _raw("object", values))}
     columns: dict[str, Any] = {}
     for key in dict.fromkeys(chain.from_iterable(filter(None, values))):
         columns |= _flat(f"{name}.{key}", [value.get(key) if value else None for value in values])
@@ -242,7 +246,10 @@ def _typed(kind: Any, raw: Raw) -> Any:
         return pd.DatetimeIndex(raw.astype("M8[us]"), tz="UTC")
     if kind == "span":
         return raw.astype("m8[us]")
-    return pd.array(raw, dtype=kind)
+    try:
+        return pd.array(raw, dtype=kind)  # for None, of the dtype that all of it is
+    except OverflowError:  # pandas 2 has no place for whole numbers above 2**63
+        return raw
 
 
 def _frame(names: Iterable[str], columns: Mapping[str, Raw]) -> pd.DataFrame:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import geoflow as gf
 from geoflow import frames, logs
 from geoflow.errors import StoreError
 from geoflow.models import Attempt, Failure
@@ -563,3 +564,17 @@ def test_a_column_of_the_log_in_which_something_is_not_of_its_dtype_keeps_it_as_
     assert frame.time.isna().all()
     assert str(frame.duration_ms.dtype) == "Float64"
     assert frame.tile.tolist() == [2**63 - 1, pd.NA]
+
+
+def test_a_duckdb_store_gives_the_frames_that_sqlite_gives(tmp_path: Path) -> None:
+    found = []
+    for name in ("work.db", "work.duckdb"):
+        with gf.open(tmp_path / name, workers=0, display="none", max_retries=1, base_delay=0) as session:
+            job = session.run("hello_world", n=1000, failure_rate=0.02)
+            frames = [job.tasks(), job.attempts(), job.errors(), job.stages(), session.jobs(), job.tasks(flat=True)]
+            found.append([frame.select_dtypes(exclude=["datetimetz", "timedelta"]) for frame in frames])
+    for ours, theirs in zip(*found, strict=True):
+        same = [column for column in ours if column not in ("peak_memory", "pid", "traceback", "parameters", "result")]
+        pd.testing.assert_frame_equal(ours[same], theirs[same])
+        if "parameters" in ours:
+            assert ours["parameters"].to_list() == theirs["parameters"].to_list()
