@@ -80,7 +80,7 @@ def _printed(lines: Iterable[str]) -> bool:
 
 
 def _exit_code(found: Any, verb: str) -> int:
-    if verb in ("jobs", "status", "tasks", "errors"):
+    if verb in ("jobs", "status", "tasks", "errors", "sql", "convert"):
         return COMPLETED
     jobs = found if isinstance(found, list) else [found]
     if any(job.status != ("cancelled" if verb == "cancel" else "completed") for job in jobs):

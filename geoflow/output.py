@@ -40,6 +40,8 @@ def lines(found: Any, session: Session, args: argparse.Namespace) -> Iterable[st
         return _task_lines(mask(_rows(found, secrets), secrets), width)
     if args.verb == "errors":
         return _error_lines(_rows(found, secrets), verbs.status(session, args), args.traceback, width)
+    if args.verb in ("sql", "convert"):
+        return _table(list(map(str, found.columns)), _rows(found, secrets), width)
     jobs = found if isinstance(found, list) else [found]
     return [line for job in jobs for line in _job_text(job, args, width)] or ["No job is interrupted."]
 

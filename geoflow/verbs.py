@@ -92,6 +92,11 @@ def parser(prog: str = "geoflow", epilog: str = "") -> Parser:
     verb("resume", "Go on with a job that is not at its end: what has not completed runs.", stopped, code)
     verb("retry", "Run a job's failed tasks again, and go on from there.", job, code)
     verb("refinalize", "Run a completed job's finalize again, over the results that are there.", job, code)
+    sql = verb("sql", "Ask about the tables jobs, tasks, attempts and logs; result->>'$.x' reads JSON.")
+    sql.add_argument("query", metavar="QUERY", help='such as "select status, count(*) from tasks group by 1"')
+    convert = verb("convert", "Copy a store, from SQLite to DuckDB or back, and check the copy.")
+    convert.add_argument("source", metavar="SOURCE")
+    convert.add_argument("target", metavar="TARGET", help="a file that is not there yet; .duckdb makes it a DuckDB one")
     verb("cancel", "End a job; what runs is stopped, what waits will not run.", job).set_defaults(workers=0)
     return top
 
@@ -184,8 +189,22 @@ def cancel(session: Session, args: argparse.Namespace) -> JobHandle:
     return session.job(args.job).cancel()
 
 
+def sql(session: Session, args: argparse.Namespace) -> pd.DataFrame:
+    return session.sql(args.query)
+
+
+def convert(session: Session, args: argparse.Namespace) -> pd.DataFrame:
+    """How many rows of each table were copied. The session's own store has no part in it."""
+    import pandas as pd
+
+    from geoflow.stores.convert import convert as copy
+
+    return pd.DataFrame(list(copy(args.source, args.target).items()), columns=["table", "rows"])
+
+
 VERBS: dict[str, Callable[[Session, argparse.Namespace], Any]] = {
-    verb.__name__: verb for verb in (run, jobs, status, tasks, errors, resume, retry, refinalize, cancel)
+    verb.__name__: verb
+    for verb in (run, jobs, status, tasks, errors, resume, retry, refinalize, cancel, sql, convert)
 }
 
 
@@ -195,7 +214,7 @@ def open_session(args: argparse.Namespace) -> Session:
 
     session = Session(args.store, workers=args.workers, display="none" if args.json else None)
     store = session.settings.store
-    if args.verb != "run" and not Path(store).exists():
+    if args.verb not in ("run", "convert") and not Path(store).exists():
         raise StoreError(f"There is no store {store} yet. {args.prog} run makes one; --store names another.")
     return session
 

@@ -572,3 +572,17 @@ def test_the_module_and_the_installed_command_are_the_same() -> None:
         assert (done.returncode, done.stdout) == (0, "geoflow 0.1.0\n")
     done = subprocess.run([sys.executable, "-m", "geoflow", "--help"], capture_output=True, text=True, check=False)
     assert (done.returncode, "exit codes:" in done.stdout) == (0, True)
+
+
+def test_sql_answers_about_the_store_and_convert_copies_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store, copy = str(tmp_path / "work.db"), str(tmp_path / "work.duckdb")
+    assert main(["run", "hello_world", "n=2", "--workers", "0", "--store", store]) == 0
+    capsys.readouterr()
+    assert main(["convert", store, copy, "--json"]) == 0
+    assert {"table": "task", "rows": 4} in json.loads(capsys.readouterr().out)
+    for place in (store, copy):
+        assert main(["sql", "select stage, count(*) as n from tasks group by 1 order by 1", "--store", place]) == 0
+        assert capsys.readouterr().out.split() == ["stage", "n", "1", "2", "2", "2"]
+    assert main(["sql", "delete from tasks", "--store", store]) == 2
+    assert main(["sql", "select nothing", "--store", store]) == 2
+    assert "geoflow: error:" in capsys.readouterr().err
