@@ -203,8 +203,7 @@ def convert(session: Session, args: argparse.Namespace) -> pd.DataFrame:
 
 
 VERBS: dict[str, Callable[[Session, argparse.Namespace], Any]] = {
-    verb.__name__: verb
-    for verb in (run, jobs, status, tasks, errors, resume, retry, refinalize, cancel, sql, convert)
+    verb.__name__: verb for verb in (run, jobs, status, tasks, errors, resume, retry, refinalize, cancel, sql, convert)
 }
 
 
