@@ -135,7 +135,7 @@ scalars = (
     | st.uuids()
     | st.decimals(allow_nan=False)
     | st.sampled_from([Colour.RED, Colour.DAY, Level.LOW, Band.NIR, Access.READ | Access.WRITE])
-    | st.sampled_from([np.float32(0.1), np.int8(-3), np.uint64(2**64 - 1), np.bool_(True), np.datetime64("NaT")])
+    | st.sampled_from([np.float32(0.1), np.int8(-3), np.uint64(2**64 - 1), np.bool_(True), np.datetime64("NaT", "ns")])
     | st.sampled_from([Path("a/b"), pd.NaT, pd.NA, pd.Timestamp("2024-01-01"), np.ma.masked])
 )
 storable = st.recursive(
@@ -278,9 +278,9 @@ def test_S21_what_becomes_a_number(value: object, number: float) -> None:
         Colour.NOTHING,
         pd.NaT,
         pd.NA,
-        np.datetime64("NaT"),
-        np.timedelta64("NaT"),
-        np.array(np.datetime64("NaT")),
+        np.datetime64("NaT", "ns"),
+        np.timedelta64("NaT", "ns"),
+        np.array(np.datetime64("NaT", "ns")),
         np.ma.masked,
         np.ma.array(3, mask=True),
         np.ma.array([1, 2], mask=[True, True]).min(),
