@@ -33,7 +33,7 @@ _TABLE = {
 _FAIL_AT_ONCE = "to fail at once, raise ResourceNotFoundError, or return success: False with retryable: False"
 _WHY: dict[str, str] = {
     Category.CONTRACT: "{} breaks the contract and is not retried: the code has to change first.",
-    Category.PERMANENT: "{} is permanent, by the table, the retry policy or retryable: False, and is not retried.",
+    Category.PERMANENT: "{} is permanent and not retried: the same input would fail in the same way.",
     Category.TRANSIENT: (
         "{} is transient and retried, as every OSError is, that of a missing file too, since storage may come back; "
         f"{_FAIL_AT_ONCE}."
@@ -44,7 +44,9 @@ _WHY: dict[str, str] = {
     Category.UNKNOWN: (
         "{} is in no row of the table, and so it is retried; to fail at once, name it in RetryPolicy(permanent=...)."
     ),
-    Category.LOST: "The engine ended while the task ran, so this attempt is charged nothing and the task runs again.",
+    Category.LOST: (
+        "Its process ended while the task ran, which is retried; a task that keeps ending its process runs out of retries."
+    ),
     Category.TIMEOUT: "The task ran past its timeout and was stopped, which counts as transient and is retried.",
 }
 
@@ -133,5 +135,9 @@ def explain(error_type: str, category: str) -> str:
 
     *error_type* is the name of the exception's class, or what a returned failure calls itself.
     """
+    if category == Category.PERMANENT and error_type == "ReturnedFailure":
+        return "The handler returned retryable: False, so the task is not retried."
+    if category == Category.LOST and error_type == "EngineLost":
+        return "The process that drove the job ended, so this attempt is charged nothing and the task runs again."
     why = _WHY.get(category)
     return why.format(error_type) if why else f"{error_type} was recorded as {category or 'nothing known'}."
