@@ -45,7 +45,8 @@ _WHY: dict[str, str] = {
         "{} is in no row of the table, and so it is retried; to fail at once, name it in RetryPolicy(permanent=...)."
     ),
     Category.LOST: (
-        "Its process ended while the task ran, which is retried; a task that keeps ending its process runs out of retries."
+        "Its process ended while the task ran, which is retried; a task that keeps ending its process runs out of "
+        "retries."
     ),
     Category.TIMEOUT: "The task ran past its timeout and was stopped, which counts as transient and is retried.",
 }
