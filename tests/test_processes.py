@@ -309,3 +309,20 @@ def test_S38_another_process_can_cancel_a_job(open_session: OpenSession, tmp_pat
     assert time.monotonic() - began < 10
     out, _ = driver.communicate(timeout=20)
     assert out.decode().strip() == "cancelled"
+
+
+def test_the_reaper_ends_the_groups_it_was_told_of_and_none_that_it_was_told_to_forget(tmp_path: Path) -> None:
+    from geoflow.executors.processes import _Lifeline
+
+    line = _Lifeline(tmp_path)
+    kept, forgotten = (subprocess.Popen(["sleep", "60"], start_new_session=True) for _ in range(2))
+    try:
+        for group in (kept, forgotten):
+            Path(line.registry).write_text(f"+{group.pid}\n")
+        line.forget(forgotten.pid)
+        line.close()
+        assert kept.wait(timeout=10) == -signal.SIGKILL
+        assert forgotten.poll() is None
+    finally:
+        forgotten.kill()
+        forgotten.wait()

@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 from geoflow.executors import reaper
 from geoflow.executors.base import Chunk, Report, to_wire
 from geoflow.executors.mark import MarkFile
+from geoflow.executors.remains import PREFIX
 from geoflow.executors.reports import report
 from geoflow.executors.slot import STACK_SIGNAL, Setup, initialise, read_output, work
 from geoflow.executors.spawning import SlotContext
@@ -73,9 +74,10 @@ class ProcessExecutor:
 
     def _open(self) -> None:
         if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="geoflow-"))
+            self._folder = Path(tempfile.mkdtemp(prefix=PREFIX))
             self._lifeline = _Lifeline(self._folder)
-            self._slots = [_Slot(number, self._folder, self._setup) for number in range(self.slots)]
+            forget = self._lifeline.forget
+            self._slots = [_Slot(number, self._folder, self._setup, forget) for number in range(self.slots)]
 
     def _setup(self, mark: Path, output: Path) -> Setup:
         registry = self._lifeline.registry if self._lifeline else None
@@ -147,12 +149,15 @@ class ProcessExecutor:
 class _Slot:
     """One process at a time, replaced when it dies, and the chunks that it was sent."""
 
-    def __init__(self, number: int, folder: Path, setup: Callable[[Path, Path], Setup]) -> None:
+    def __init__(
+        self, number: int, folder: Path, setup: Callable[[Path, Path], Setup], forget: Callable[[int], None]
+    ) -> None:
         self.number = number
         self.generation = 0
         self.chunks: deque[Chunk] = deque()
         self._folder = folder
         self._setup = setup
+        self._forget = forget
         self._open_files()
         self._pool: ProcessPoolExecutor | None = None
         self._context: SlotContext | None = None
@@ -273,7 +278,7 @@ class _Slot:
         """End the process, and account for all that it was sent. *failure* is for the call that ran."""
         mark, chunks = self._mark.read(), list(self.chunks)
         if mark.pid:
-            _kill_group(mark.pid)
+            self._kill_group(mark.pid)
         printed = read_output(self._output, 64_000)
         self._replace()
         if not chunks:
@@ -323,6 +328,11 @@ class _Slot:
         )
         return Report(chunk, (blamed,), lost=keys[:index], unstarted=keys[index + 1 :])
 
+    def _kill_group(self, pid: int) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, signal.SIGKILL)
+        self._forget(pid)  # its number may be another's by the time the reaper acts
+
     def _replace(self) -> None:
         """Forget the process; the next chunk starts another."""
         self.generation += 1
@@ -340,7 +350,7 @@ class _Slot:
     def close(self) -> None:
         pid = self._mark.read().pid
         if self._pool is not None and pid and self.chunks:
-            _kill_group(pid)
+            self._kill_group(pid)
         pool = self._pool
         self._replace()
         if pool is not None:
@@ -348,7 +358,7 @@ class _Slot:
             closing.start()
             closing.join(0.5)
             if pid:
-                _kill_group(pid)  # also what its tasks left running
+                self._kill_group(pid)  # also what its tasks left running
                 closing.join(1.0)
         self._mark.shut()
 
@@ -359,7 +369,8 @@ class _Lifeline:
     def __init__(self, folder: Path) -> None:
         self.registry = str(folder / "workers")
         os.mkfifo(self.registry, 0o600)
-        self._registry = os.open(self.registry, os.O_RDWR | os.O_CLOEXEC)  # held open, so that workers never wait
+        # Held open, so that workers never wait.
+        self._registry = os.open(self.registry, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
         self._reaper = subprocess.Popen(
             [sys.executable, "-I", "-S", str(reaper.__file__), self.registry],
             stdin=subprocess.PIPE,
@@ -368,17 +379,17 @@ class _Lifeline:
             start_new_session=True,
         )
 
+    def forget(self, pid: int) -> None:
+        """Tell the reaper that the group *pid* is gone."""
+        with contextlib.suppress(BlockingIOError):  # a reaper that was killed reads no more
+            os.write(self._registry, f"-{pid}\n".encode())
+
     def close(self) -> None:
         assert self._reaper.stdin is not None
         self._reaper.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._reaper.wait(2.0)
         os.close(self._registry)
-
-
-def _kill_group(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
 
 
 def _is_alive(pid: int) -> bool:
