@@ -23,7 +23,7 @@ from geoflow.executors.base import Chunk, Executor, Report
 from geoflow.jobrun import JobRun
 from geoflow.logs import operation
 from geoflow.models import Attempt, Failure, JobStatus, Outcome
-from geoflow.stores.base import Move, NewTask, Store
+from geoflow.stores.base import JobRow, Move, NewTask, StageRow, Store
 from geoflow.telling import tell, tell_end, tell_failure
 from geoflow.transitions import Close, Ended, Fail, Finalize, Plan, Start, Work, failure_message, next_step
 from geoflow.values import to_json
@@ -211,7 +211,7 @@ class CoreMachine:
 
     def _take_up(self, run: JobRun) -> None:
         """Account for what a dead engine left, then stand where the store and the caller's intent say."""
-        planned = self._planned(run)
+        planned = self._planned(run.row)
         if planned is not None:
             left = self._store.in_state(planned, "processing")
             if left:
@@ -229,17 +229,16 @@ class CoreMachine:
         row = self._store.job(run.job_id)
         assert row is not None, "a claimed job is in the store"
         run.row = row
-        planned = self._planned(run)
+        planned = self._planned(row)
         run.stand_at(row, planned, self._store.counts(planned) if planned else {})
         if planned is not None and run.counts["failed"]:
             run.failures = self._store.failed(planned)
         if run.closed and not run.refinalizing:  # it ended between being looked at and being claimed
             self._let_go(run)
 
-    def _planned(self, run: JobRun) -> Any:
-        stages = self._store.stages(run.row.job_key)
-        row = self._store.job(run.job_id)
-        return next((stage for stage in stages if row is not None and stage.stage == row.stage), None)
+    def _planned(self, row: JobRow) -> StageRow | None:
+        """The plan of the stage that the job is at, where there is one."""
+        return next((stage for stage in self._store.stages(row.job_key) if stage.stage == row.stage), None)
 
     def _let_go(self, run: JobRun) -> None:
         self._runs.pop(run.job_id, None)
