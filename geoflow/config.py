@@ -33,6 +33,10 @@ def _path(value: object) -> object:
     return os.path.expanduser(os.fspath(value)) if isinstance(value, str | os.PathLike) else value
 
 
+def _store(value: object) -> object:
+    return "geoflow.duckdb" if value == "duckdb" else _path(value)
+
+
 Number = Annotated[int, Field(ge=0, le=1000)]
 Delay = Annotated[float, Field(ge=0, le=86_400)]
 Limit = Annotated[Annotated[float, Field(gt=0)] | None, BeforeValidator(_none)]
@@ -47,7 +51,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, env_prefix=PREFIX, env_ignore_empty=True, allow_inf_nan=False)
 
-    store: Annotated[str, BeforeValidator(_path), Field(min_length=1)] = "geoflow.db"  # or ":memory:"
+    store: Annotated[str, BeforeValidator(_store), Field(min_length=1)] = "geoflow.db"  # or ":memory:", or "duckdb"
     workers: Annotated[Number | None, BeforeValidator(_none)] = None  # one a processor; 0 runs in this process
     max_retries: Number = 3
     base_delay: Delay = 1.0
