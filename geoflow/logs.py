@@ -204,7 +204,7 @@ def operation(
             if on_error is not None:
                 try:
                     on_error(error)
-                except Exception:
+                except Exception:  # it is the caller's; the first failure is the one that counts
                     ROOT.exception("%s failed, and so did what was to be done then", name)
             # By name: a job type that does not import geoflow brings a class of its own (S25).
             if reraise or ContractViolationError.__name__ in (base.__name__ for base in type(error).__mro__):

@@ -77,7 +77,7 @@ class Session:
         executor: concurrent.futures.Executor | None = None,
         **settings: Any,
     ) -> None:
-        path = None if store is None else "geoflow.duckdb" if store == "duckdb" else os.fspath(store)
+        path = None if store is None else os.fspath(store)
         if executor is not None:
             from geoflow.executors.futures import slots_of
 
@@ -128,6 +128,7 @@ class Session:
                 output_limit=settings.output_limit,
                 log_file=settings.log_path,
                 log_level=settings.log_level,
+                secrets=settings.secrets,
             )
         elif workers == 0:
             from geoflow.executors.inline import InlineExecutor

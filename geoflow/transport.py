@@ -99,7 +99,7 @@ def _culprit(target: Any) -> str | None:
             _dumps(value)
         except _OpenFileError:
             return f"uses the open file {name!r}: pass its path in the parameters and open it inside the handler."
-        except Exception:
+        except Exception:  # as above
             return (
                 f"uses {name!r}, a {type(value).__name__}, which cannot travel to a worker process: make it inside "
                 "the handler, from plain values in the parameters."

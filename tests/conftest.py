@@ -24,12 +24,18 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def open_session(tmp_path: Path) -> Iterator[OpenSession]:
-    """Sessions with the job types of `jobs`, on ``work.db`` unless told otherwise; closed at the end."""
+def store_name() -> str:
+    """The file of the sessions' store; a module may say another."""
+    return "work.db"
+
+
+@pytest.fixture
+def open_session(tmp_path: Path, store_name: str) -> Iterator[OpenSession]:
+    """Sessions with the job types of `jobs`, on *store_name* unless told otherwise; closed at the end."""
     opened: list[gf.Session] = []
 
     def open_one(store: str | Path | None = None, *, workers: int = 2, **options: Any) -> gf.Session:
-        session = gf.open(store or tmp_path / "work.db", workers=workers, display="none", **options)
+        session = gf.open(store or tmp_path / store_name, workers=workers, display="none", **options)
         session.register(jobs)
         opened.append(session)
         return session

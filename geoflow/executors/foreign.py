@@ -25,6 +25,7 @@ class Order(NamedTuple):
     output_limit: int
     log_file: str | None
     log_level: str
+    secrets: tuple[str, ...]
 
 
 def here() -> tuple[str, int]:
@@ -134,4 +135,4 @@ def _settle_in(order: Order) -> None:
         if stream is not None and not isinstance(stream, _ByThread):
             setattr(sys, name, cast(Any, _ByThread(stream)))
     if order.driver[0] == socket.gethostname() and order.log_file is not None:
-        logs.configure_worker(order.log_file, order.log_level)
+        logs.configure_worker(order.log_file, order.log_level, order.secrets)

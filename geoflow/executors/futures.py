@@ -23,6 +23,7 @@ from geoflow.executors.base import Chunk, Report, to_wire
 from geoflow.executors.foreign import Order, here, run
 from geoflow.executors.reports import report
 from geoflow.models import Attempt, Category, Failure, Outcome
+from geoflow.text import DEFAULT_SECRETS
 from geoflow.worker import CHUNK_SECONDS, Answer
 
 MAX_SLOTS = 1_000
@@ -73,11 +74,17 @@ class FuturesExecutor:
         output_limit: int = 64_000,
         log_file: Path | None = None,
         log_level: str = "INFO",
+        secrets: tuple[str, ...] = DEFAULT_SECRETS,
     ) -> None:
         self.slots = slots_of(pool) if slots is None else slots
         self._pool = pool
         self._order = Order(
-            uuid.uuid4().hex, here(), output_limit, None if log_file is None else str(log_file.absolute()), log_level
+            uuid.uuid4().hex,
+            here(),
+            output_limit,
+            None if log_file is None else str(log_file.absolute()),
+            log_level,
+            secrets,
         )
         self._inbox: SimpleQueue[Any] = SimpleQueue()
         self._out: dict[int, _Out] = {}  # in the order in which they were sent
