@@ -34,9 +34,9 @@ def fan_in_parameters(stage: Stage, job_parameters: str, previous: list[str]) ->
     )
 
 
-def finalize_argument(job: Mapping[str, Any], job_parameters: str, rows: str) -> str:
-    """The fields of a `JobExecutionContext`; each task result as a list."""
-    return f'{to_json(job)[:-1]},"parameters":{job_parameters},"task_results":{rows}}}'
+def finalize_argument(job: Mapping[str, Any], job_parameters: str, columns: str) -> str:
+    """The fields of a `JobExecutionContext`; the task results as columns."""
+    return f'{to_json(job)[:-1]},"parameters":{job_parameters},"task_results":{columns}}}'
 
 
 def fallback_result(job_type: str, failure: Failure, counts: Mapping[str, int]) -> dict[str, Any]:

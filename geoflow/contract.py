@@ -311,7 +311,9 @@ def _options(job_class: type, position: int, given: Mapping[str, Any]) -> dict[s
         options["max_retries"] = retries
     if on_failure in ("drain", "stop"):
         options["on_failure"] = on_failure
-    for key in ("timeout", "max_retries", "on_failure"):
+    if given.get("order") in ("planned", "largest"):
+        options["order"] = given["order"]
+    for key in ("timeout", "max_retries", "on_failure", "order"):
         if given.get(key) is not None and key not in options:
             warnings.warn(
                 f"{job_class.__name__}: stage {position} has {key}={given[key]!r}, which is not one that the engine "

@@ -80,9 +80,9 @@ class JobHandle:
         def late() -> bool:
             return timeout is not None and time.monotonic() - began > timeout
 
-        run = self._session._runs.get(self.id)
+        run = self._session._engine.runs.get(self.id)
         if run is not None:
-            if not self._session._wait_for(run, late, _refresh):
+            if not self._session._engine.wait_for(run, late, _refresh):
                 raise TimeoutError(f"Job {self.id[:8]} has not ended after {timeout:g} s; it goes on.")
             if run.error is not None:
                 raise run.error
@@ -149,9 +149,9 @@ class JobHandle:
     def cancel(self) -> JobHandle:
         """End the job: what runs is stopped within two seconds, what waits will not run. It can be resumed."""
         session, row = self._session, self._row()
-        run = session._runs.get(self.id)
+        run = session._engine.runs.get(self.id)
         if run is not None and not run.done.is_set():
-            session._ask("cancel", run)
+            session._engine.ask("cancel", run)
         elif not self.ended:
             try:
                 session._cancel_here(row)

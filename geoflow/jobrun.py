@@ -8,16 +8,17 @@ from __future__ import annotations
 import heapq
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
+from geoflow.batch import Batch, Completed
 from geoflow.contract import JobType
 from geoflow.executors.base import Chunk, Report
-from geoflow.models import Attempt, Call, Category, Failure, JobStatus, OnFailure, Outcome, Stage
+from geoflow.models import Attempt, Category, Failure, JobStatus, OnFailure, Outcome, Stage
 from geoflow.pace import Pace
 from geoflow.retry import Retry, RetryPolicy, decide
-from geoflow.stores.base import FailedRow, JobRow, Lease, Move, StageRow, TaskRow
+from geoflow.stores.base import FailedRow, JobRow, Lease, Move, StageRow, Take
 from geoflow.transitions import MAX_LOSSES, View
 from geoflow.transport import Code
 
@@ -42,6 +43,14 @@ class Options:
     task_timeout: float | None = None
     plan_timeout: float | None = None
     finalize_timeout: float | None = None
+
+
+class Changes(NamedTuple):
+    """What the store has yet to hear of a job's tasks."""
+
+    moves: list[Move]
+    attempts: list[Attempt]
+    completed: list[Completed]
 
 
 class JobRun:
@@ -73,8 +82,7 @@ class JobRun:
         self.asked: tuple[str, int] | None = None  # a plan or finalize that is on its way, and its stage
         self.to_send: Chunk | None = None
         self.failures: list[FailedRow] = []
-        self._moves: list[Move] = []
-        self._attempts: list[Attempt] = []
+        self._changes = Changes([], [], [])
         self.stand_at(row, None, {})
 
     @property
@@ -103,12 +111,22 @@ class JobRun:
         self.counts = {state: counts.get(state, 0) for state in ("queued", "processing", "completed", "failed")}
         self.counts["cancelled"] = counts.get("cancelled", 0)
         self.pace = Pace()
-        self._ready: deque[TaskRow] = deque()
-        self._waiting: list[tuple[float, int, TaskRow]] = []
-        self._out: dict[int, TaskRow] = {}
+        self._cursor = planned.first_key - 1 if planned else 0  # new tasks with higher keys have yet to go out
+        self._largest: deque[int] | None = None  # or these, in this order
+        self._returned: list[tuple[float, int]] = []  # queued tasks that are not new: (when they may start, key)
         self._requeued: dict[int, tuple[float, float | None]] = {}
-        self._cursor = planned.first_key - 1 if planned else 0
         self.failures = []
+
+    def start_first(self, largest: Sequence[int]) -> None:
+        """Have the new tasks go out in this order."""
+        self._largest = deque(largest)
+
+    def returned_before(self, returned: Sequence[tuple[int, float | None]]) -> None:
+        """Remember queued tasks that failed or were lost under an engine before this one."""
+        for key, not_before in returned:
+            heapq.heappush(self._returned, (not_before or 0.0, key))
+            if not_before is not None:
+                self._requeued[key] = (not_before, None)
 
     @property
     def stage(self) -> Stage:
@@ -136,71 +154,64 @@ class JobRun:
 
     def due(self) -> float | None:
         """When the next task that waits for its retry may start."""
-        return self._waiting[0][0] if self._waiting else None
+        return self._returned[0][0] if self._returned else None
 
     # Changes for the store
 
-    def take_changes(self) -> tuple[list[Move], list[Attempt]]:
+    def take_changes(self) -> Changes:
         """What is yet to be written, in order; it is then the caller's to write."""
-        moves, self._moves = self._moves, []
-        attempts, self._attempts = self._attempts, []
-        return moves, attempts
+        changes, self._changes = self._changes, Changes([], [], [])
+        return changes
 
-    def _move(self, event: str, keys: Sequence[int], to: str | None, not_before: float | None = None) -> None:
+    def _move(self, event: str, keys: Sequence[int], to: str, not_before: float | None = None) -> None:
         if keys:
-            self._moves.append(Move(event, keys, not_before))
+            self._changes.moves.append(Move(event, keys, not_before))
             self.counts["processing"] -= len(keys)
-            if to is not None:
-                self.counts[to] += len(keys)
+            self.counts[to] += len(keys)
 
     # Tasks that go out
 
-    def next_tasks(self, size: int, now: float, read: Callable[[int, int], list[TaskRow]]) -> list[TaskRow]:
-        """Up to *size* tasks of one type that may start now, marked as started; *read* gives more of the queue.
+    def wish(self, room: int, slots: int, seconds: float, now: float) -> Take | None:
+        """What to start in as many as *room* chunks of about so many *seconds*, or None.
 
         A task that failed or was lost before goes alone, so that it can take no neighbour with it.
         """
-        while self._waiting and self._waiting[0][0] <= now:
-            self._ready.append(heapq.heappop(self._waiting)[2])
-        while len(self._ready) < size and self._cursor >= 0:
-            rows = read(self._cursor, max(2 * size, 1_000))
-            self._cursor = rows[-1].key if rows else -1
-            for row in rows:
-                if row.not_before is not None:
-                    self._requeued.setdefault(row.key, (row.not_before, None))
-                if row.not_before is not None and row.not_before > now:
-                    self._wait(row, row.not_before)
-                else:
-                    self._ready.append(row)
-        if not self._ready:
-            return []
-        tasks = [self._ready.popleft()]
-        alone = tasks[0].retries or tasks[0].losses
-        while self._ready and len(tasks) < size and not alone:
-            following = self._ready[0]
-            if following.task_type != tasks[0].task_type or following.retries or following.losses:
-                break
-            tasks.append(self._ready.popleft())
-        self._out.update((task.key, task) for task in tasks)
-        self._moves.append(Move("start", [task.key for task in tasks]))
-        self.counts["queued"] -= len(tasks)
-        self.counts["processing"] += len(tasks)
-        return tasks
+        if self.planned is None or room <= 0:
+            return None
+        groups: list[list[int]] = []
+        while len(groups) < room and self._returned and self._returned[0][0] <= now:
+            groups.append([heapq.heappop(self._returned)[1]])
+        new = self.counts["queued"] - len(groups) - len(self._returned)
+        sizes: list[int] = []
+        while new > 0 and len(groups) + len(sizes) < room:
+            size = self.pace.chunk_size(new, slots, seconds)
+            if self._largest is None:
+                sizes.append(size)
+            else:
+                groups.append([self._largest.popleft() for _ in range(size)])
+            new -= size
+        return Take(self.planned, groups, self._cursor, sizes) if groups or sizes else None
 
-    def chunk(self, number: int, tasks: Sequence[TaskRow]) -> Chunk:
-        """*tasks*, which are of one type, ready to be sent."""
-        calls = tuple(
-            Call(task.key, task.task_id, task.task_index, task.task_type, task.attempt + 1, task.parameters)
-            for task in tasks
-        )
+    def started(self, number: int, batch: Batch, wished: Sequence[int], patience: float) -> Chunk:
+        """The tasks of *batch*, which the store says have started, ready to be sent; see `Chunk` for *patience*.
+
+        *wished* is the group of the wish that it answers, if it answers one.
+        """
+        if self._largest is not None and len(wished) > len(batch.keys):
+            self._largest.extendleft(key for key in reversed(wished) if key not in batch.keys)
+        if batch.is_new and self._largest is None:
+            self._cursor = batch.keys[-1]
+        self.counts["queued"] -= len(batch.keys)
+        self.counts["processing"] += len(batch.keys)
         timeout = self.stage.timeout or self.options.task_timeout
-        return self._chunk(number, "tasks", self.stage_number, self.codes[tasks[0].task_type], calls, timeout)
+        return self._chunk(number, "tasks", self.stage_number, self.codes[batch.task_type], batch, timeout, patience)
 
     def question(
         self, number: int, kind: Literal["plan", "finalize"], stage: int, argument: str, timeout: float | None
     ) -> Chunk:
         """A plan or a finalize, ready to be sent."""
-        return self._chunk(number, kind, stage, self.class_code, (Call(0, kind, 0, kind, 1, argument),), timeout)
+        batch = Batch(kind, 1, 0, 0, 0, (0,), f'["{kind}"]', f"[{argument}]")
+        return self._chunk(number, kind, stage, self.class_code, batch, timeout)
 
     def _chunk(
         self,
@@ -208,103 +219,116 @@ class JobRun:
         kind: Literal["tasks", "plan", "finalize"],
         stage: int,
         code: Code,
-        calls: tuple[Call, ...],
+        batch: Batch,
         timeout: float | None,
+        patience: float = 0.0,
     ) -> Chunk:
-        policy, known = self.options.policy, tuple(self.job_type.handlers)
-        return Chunk(number, kind, self.job_id, self.job_type.name, stage, code, calls, policy, timeout, known)
+        job, policy, known = self.job_type, self.options.policy, tuple(self.job_type.handlers)
+        return Chunk(number, kind, self.job_id, job.name, stage, code, batch, policy, timeout, known, patience)
 
-    def _wait(self, task: TaskRow, until: float) -> None:
-        heapq.heappush(self._waiting, (until, task.key, task))
+    def _again(self, keys: Sequence[int], *, since: float = 0.0, new: bool) -> None:
+        """Have *keys* go out once more, not before *since*."""
+        if new and self._largest is not None:
+            self._largest.extendleft(reversed(keys))
+        elif new:
+            self._cursor = min(self._cursor, keys[0] - 1)
+        else:
+            for key in keys:
+                heapq.heappush(self._returned, (since, key))
 
     # What came back
 
     def settle(self, report: Report, now: float) -> list[Attempt]:
         """Take in what became of a chunk of tasks. Returns the attempts that failed their task for good."""
-        completed: list[int] = []
-        final: list[Attempt] = []
-        for reported in report.attempts:
-            task = self._out.pop(reported.key)
+        batch, final = report.chunk.batch, []
+        completed, attempts = report.completed, report.attempts
+        if completed is not None and not batch.is_new:  # it may have waited for a retry, which its attempt says
+            attempts = [*attempts, *completed.attempts()]
+            completed = None
+        done: list[int] = []
+        if completed is not None:
+            self._changes.completed.append(completed)
+            self._move("complete", completed.keys, "completed")
+        for reported in attempts:
+            key, failure = reported.key, reported.failure
             attempt = reported
-            if reported.key in self._requeued:
-                queued_at, backoff = self._requeued.pop(reported.key)
+            if key in self._requeued:
+                queued_at, backoff = self._requeued.pop(key)
                 attempt = reported._replace(queued_at=queued_at, backoff=backoff)
-            self._attempts.append(attempt)
-            if attempt.failure is None:
-                completed.append(attempt.key)
+            self._changes.attempts.append(attempt)
+            if failure is None:
+                done.append(key)
                 continue
-            match decide(attempt.failure, task.retries, self.policy):
+            match decide(failure, batch.retries, self.policy):
                 case Retry(delay):
-                    self._move("retry", [task.key], "queued", now + delay)
-                    self._requeued[task.key] = (now, delay)
-                    again = task._replace(attempt=attempt.attempt, retries=task.retries + 1, losses=0)
-                    self._wait(again, now + delay)
+                    self._move("retry", [key], "queued", now + delay)
+                    self._requeued[key] = (now, delay)
+                    self._again([key], since=now + delay, new=False)
                 case _:
-                    self._fail(task, attempt.failure)
+                    self._fail(batch, key, failure)
                     final.append(attempt)
-        self._move("complete", completed, "completed")
-        self._lose(report.lost, _LOST, suspects=report.suspects)
-        self._release(report.unstarted)
-        if report.attempts:
-            ended = [attempt.ended_at for attempt in report.attempts if attempt.ended_at is not None]
-            started = report.attempts[0].started_at
-            if ended and started is not None:
-                self.pace.observe(len(report.attempts), max(ended[-1] - started, 0.0))
+        self._move("complete", done, "completed")
+        self._lose(batch, report.lost, suspects=report.suspects)
+        self._release(batch, report.unstarted)
+        ended = len(attempts) + (len(completed.keys) if completed is not None else 0)
+        self.pace.observe(ended, report.seconds or _seconds(attempts))
         return final
 
-    def _fail(self, task: TaskRow, failure: Failure) -> None:
-        self._move("fail", [task.key], "failed")
+    def _fail(self, batch: Batch, key: int, failure: Failure) -> None:
+        self._move("fail", [key], "failed")
         error = f"{failure.error_type}: {failure.error}"
-        self.failures.append(FailedRow(task.task_index, task.task_id, task.task_type, task.retries, error))
+        name = batch.names()[batch.keys.index(key)]
+        self.failures.append(FailedRow(key - batch.first_key, name, batch.task_type, batch.retries, error))
 
-    def _lose(self, keys: Sequence[int], why: Failure, *, suspects: bool) -> None:
-        for key in keys:
-            task = self._out.pop(key)
-            if suspects and task.losses + 1 >= MAX_LOSSES:
-                self._attempts.append(_unseen(task, Outcome.FAILED, _TOO_OFTEN))
-                self._fail(task, _TOO_OFTEN)
-                continue
-            self._attempts.append(_unseen(task, Outcome.LOST, why))
-            self._move("lose" if suspects else "requeue", [key], "queued")
-            self._ready.appendleft(task._replace(attempt=task.attempt + 1, losses=task.losses + suspects))
+    def _lose(self, batch: Batch, keys: Sequence[int], *, suspects: bool) -> None:
+        if suspects and batch.losses + 1 >= MAX_LOSSES:
+            for key in keys:
+                self._changes.attempts.append(_unseen(key, batch.attempt, Outcome.FAILED, _TOO_OFTEN))
+                self._fail(batch, key, _TOO_OFTEN)
+        elif keys:
+            self._changes.attempts.extend(_unseen(key, batch.attempt, Outcome.LOST, _LOST) for key in keys)
+            self._move("lose" if suspects else "requeue", keys, "queued")
+            self._again(keys, new=batch.is_new and not suspects)
 
-    def _release(self, keys: Sequence[int]) -> None:
-        self._move("release", keys, "queued")
-        tasks = [self._out.pop(key) for key in keys]
-        self._ready.extendleft(reversed(tasks))
+    def _release(self, batch: Batch, keys: Sequence[int]) -> None:
+        if keys:
+            self._move("release", keys, "queued")
+            self._again(keys, new=batch.is_new)
 
     def recover(self, left: Sequence[tuple[int, int, int]], ran: frozenset[int] | None) -> None:
         """Account for tasks *left* in processing, as (key, attempt, losses), by an engine that is gone.
 
         *ran* are those that ran when it died, where that is known; only these come closer to `MAX_LOSSES`.
         """
+        moves: dict[str, list[int]] = {}
         for key, attempt, losses in left:
-            task = TaskRow(key, "", 0, "", attempt - 1, 0, losses, None, "{}")
             suspect = ran is None or key in ran
-            if suspect and losses + 1 >= MAX_LOSSES:
-                self._attempts.append(_unseen(task, Outcome.FAILED, _TOO_OFTEN))
-                self._moves.append(Move("fail", [key]))
-            else:
-                self._attempts.append(_unseen(task, Outcome.LOST, _ENGINE))
-                self._moves.append(Move("lose" if suspect else "requeue", [key]))
+            too_often = suspect and losses + 1 >= MAX_LOSSES
+            outcome, why = (Outcome.FAILED, _TOO_OFTEN) if too_often else (Outcome.LOST, _ENGINE)
+            self._changes.attempts.append(_unseen(key, attempt, outcome, why))
+            moves.setdefault("fail" if too_often else "lose" if suspect else "requeue", []).append(key)
+        self._changes.moves.extend(Move(event, keys) for event, keys in moves.items())
 
     def give_up(self, reports: Sequence[Report], outcome: Outcome) -> tuple[list[int], list[int]]:
         """Let go of the chunks that were stopped: (keys that had begun, keys that had not). Their attempts are kept."""
         begun: list[int] = []
         unstarted: list[int] = []
+        why = Failure(f"the job was {outcome}", str(outcome).capitalize(), "lost", True)
         for report in reports:
             if report.chunk.kind == "tasks":
                 begun += report.lost
                 unstarted += report.unstarted
-        why = Failure(f"the job was {outcome}", str(outcome).capitalize(), "lost", True)
-        for key in begun:
-            task = self._out.pop(key)
-            self._attempts.append(_unseen(task, outcome, why if outcome == Outcome.INTERRUPTED else None))
-        for key in unstarted:
-            self._out.pop(key)
+                number, failure = report.chunk.batch.attempt, why if outcome == Outcome.INTERRUPTED else None
+                self._changes.attempts.extend(_unseen(key, number, outcome, failure) for key in report.lost)
         return begun, unstarted
 
 
-def _unseen(task: TaskRow, outcome: Outcome, failure: Failure | None) -> Attempt:
+def _seconds(attempts: Sequence[Attempt]) -> float:
+    ended = [attempt.ended_at for attempt in attempts if attempt.ended_at is not None]
+    started = attempts[0].started_at if attempts else None
+    return max(ended[-1] - started, 0.0) if ended and started is not None else 0.0
+
+
+def _unseen(key: int, number: int, outcome: Outcome, failure: Failure | None) -> Attempt:
     """An attempt that nobody saw the end of."""
-    return Attempt(task.key, task.attempt + 1, outcome, None, None, failure=failure)
+    return Attempt(key, number, outcome, None, None, failure=failure)

@@ -12,18 +12,21 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable
+from itertools import chain, repeat
 from queue import Empty, SimpleQueue
 from typing import Any, Literal, NamedTuple
 
 from geoflow.arguments import fallback_result, fan_in_parameters, finalize_argument, plan_argument
+from geoflow.batch import NewTasks
 from geoflow.clock import Clock
 from geoflow.contract import task_id
 from geoflow.errors import DefinitionError
-from geoflow.executors.base import Chunk, Executor, Report
+from geoflow.executors.base import Executor, Report
 from geoflow.jobrun import JobRun
 from geoflow.logs import operation
 from geoflow.models import Attempt, Failure, JobStatus, Outcome
-from geoflow.stores.base import JobRow, Move, NewTask, StageRow, Store
+from geoflow.pace import PATIENCE
+from geoflow.stores.base import JobRow, Move, StageRow, Store
 from geoflow.telling import tell, tell_end, tell_failure
 from geoflow.transitions import Close, Ended, Fail, Finalize, Plan, Start, Work, failure_message, next_step
 from geoflow.values import to_json
@@ -203,9 +206,9 @@ class CoreMachine:
                     self._end(run)
 
     def _flush(self, run: JobRun) -> None:
-        moves, attempts = run.take_changes()
-        if moves or attempts:
-            self._store.commit(run.lease, moves, attempts)
+        changes = run.take_changes()
+        if any(changes):
+            self._store.commit(run.lease, *changes)
 
     # Taking a job up, and letting it go
 
@@ -231,8 +234,10 @@ class CoreMachine:
         run.row = row
         planned = self._planned(row)
         run.stand_at(row, planned, self._store.counts(planned) if planned else {})
-        if planned is not None and run.counts["failed"]:
-            run.failures = self._store.failed(planned)
+        if planned is not None:
+            self._put_in_order(run, planned)
+            run.returned_before(self._store.returned(planned))
+            run.failures = self._store.failed(planned) if run.counts["failed"] else []
         if run.closed and not run.refinalizing:  # it ended between being looked at and being claimed
             self._let_go(run)
 
@@ -263,9 +268,8 @@ class CoreMachine:
             self._ask(run, "plan", number, argument, run.options.plan_timeout)
         elif previous:
             unit = task_id(run.job_id, number, FAN_IN_UNIT)
-            self._planned_as(
-                run, number, [NewTask(unit, stage.task_type, fan_in_parameters(stage, run.parameters, previous))]
-            )
+            parameters = fan_in_parameters(stage, run.parameters, previous)
+            self._planned_as(run, number, NewTasks.of((unit, stage.task_type, parameters, None)))
         else:
             self._fail(
                 run,
@@ -273,14 +277,19 @@ class CoreMachine:
                 "no task.",
             )
 
-    def _planned_as(self, run: JobRun, number: int, tasks: list[NewTask]) -> None:
+    def _planned_as(self, run: JobRun, number: int, tasks: NewTasks) -> None:
         try:
             planned = self._store.plan(run.lease, number, tasks, now=self._clock.now())
         except DefinitionError as exc:
             self._fail(run, str(exc))
             return
-        run.planned_at(planned, {"queued": len(tasks)})
-        tell(run, "planned", tasks=len(tasks))
+        run.planned_at(planned, {"queued": planned.task_count})
+        self._put_in_order(run, planned)
+        tell(run, "planned", tasks=planned.task_count)
+
+    def _put_in_order(self, run: JobRun, planned: StageRow) -> None:
+        if run.stage.order == "largest":
+            run.start_first(self._store.largest_first(planned))
 
     def _ask(
         self, run: JobRun, kind: Literal["plan", "finalize"], stage: int, argument: str, timeout: float | None
@@ -307,30 +316,21 @@ class CoreMachine:
         self._ask(run, "finalize", run.stage_number, argument, run.options.finalize_timeout)
 
     def _work(self, run: JobRun, dispatch: bool) -> None:
-        """Choose what to send, write all that happened and all that starts in one transaction, then send."""
-        chunks: list[Chunk] = []
-        planned = run.planned
-        assert planned is not None, "there is no work before a plan"
-        room = self._executor.capacity(run.job_id, reserve=run.pace.is_short()) if dispatch else 0
-        while len(chunks) < room:
-            size = run.pace.chunk_size(run.counts["queued"], self._executor.slots)
-            tasks = run.next_tasks(
-                size, self._clock.now(), lambda after, limit: self._store.queued(planned, after, limit)
-            )
-            if not tasks:
-                break
-            self._chunks += 1
-            chunks.append(run.chunk(self._chunks, tasks))
-        self._flush(run)
-        for chunk in chunks:
-            self._executor.submit(chunk)
+        """Write all that happened and start what there is room for, in one transaction, then send that."""
+        executor = self._executor
+        room = executor.capacity(run.job_id, reserve=run.pace.is_short()) if dispatch else 0
+        wish = run.wish(room, executor.slots, executor.chunk_seconds, self._clock.now())
+        changes = run.take_changes()
+        if wish is not None or any(changes):
+            batches = self._store.commit(run.lease, *changes, wish)
+            groups = chain(wish.groups if wish is not None else (), repeat(()))
+            for batch, wished in zip(batches, groups, strict=False):
+                self._chunks += 1
+                executor.submit(run.started(self._chunks, batch, wished, PATIENCE * executor.chunk_seconds))
 
     def _fail(self, run: JobRun, error: str, traceback: str | None = None) -> None:
-        moves, attempts = run.take_changes()
-        now = self._clock.now()
-        self._store.change_job(
-            run.lease, "fail", now=now, error=error, traceback=traceback, moves=moves, attempts=attempts
-        )
+        changes = run.take_changes()._asdict()
+        self._store.change_job(run.lease, "fail", now=self._clock.now(), error=error, traceback=traceback, **changes)
         run.status = JobStatus.FAILED
         tell(run, "failed", logging.WARNING, error_message=error)
 
@@ -376,7 +376,7 @@ class CoreMachine:
         if kind == "finalize":
             self._finalized(run, attempt)
         elif attempt.failure is None:
-            self._planned_as(run, stage, [NewTask(*task) for task in report.planned])
+            self._planned_as(run, stage, report.planned or NewTasks.of())
         else:
             name, failure = run.job_type.stages[stage - 1].name, attempt.failure
             what = f"Stage {stage} ({name}) could not be planned: {failure.error_type}: {failure.error}"
@@ -422,26 +422,26 @@ class CoreMachine:
         self._flush(run)  # so that the store's queue is the whole queue
         begun, unstarted = self._stop(run, Outcome.CANCELLED)
         queued = [key for key, _, _ in self._store.in_state(run.planned, "queued")] if run.planned else []
-        moves, attempts = run.take_changes()
-        moves += [Move("release", unstarted), Move("cancel", [*begun, *unstarted, *queued])]
-        now = self._clock.now()
+        changes = run.take_changes()
+        changes.moves.extend([Move("release", unstarted), Move("cancel", [*begun, *unstarted, *queued])])
         if run.status == JobStatus.FAILED:  # it has ended already; only its siblings were still running
-            self._store.commit(run.lease, moves, attempts)
+            self._store.commit(run.lease, *changes)
             self._close(run)
         else:
-            self._store.change_job(run.lease, "cancel", now=now, error="cancelled", moves=moves, attempts=attempts)
+            now = self._clock.now()
+            self._store.change_job(run.lease, "cancel", now=now, error="cancelled", **changes._asdict())
             run.status = JobStatus.CANCELLED
         self._end(run)
 
     def _interrupt(self, run: JobRun) -> None:
         begun, unstarted = self._stop(run, Outcome.INTERRUPTED)
-        moves, attempts = run.take_changes()
-        moves += [Move("release", unstarted), Move("requeue", begun)]
+        changes = run.take_changes()
+        changes.moves.extend([Move("release", unstarted), Move("requeue", begun)])
         run.interrupted = True
         if run.status == JobStatus.PROCESSING:
-            self._store.change_job(run.lease, "interrupt", now=self._clock.now(), moves=moves, attempts=attempts)
+            self._store.change_job(run.lease, "interrupt", now=self._clock.now(), **changes._asdict())
         else:
-            self._store.commit(run.lease, moves, attempts)
+            self._store.commit(run.lease, *changes)
         tell(run, "interrupted")
         self._let_go(run)
 

@@ -53,12 +53,15 @@ class Category(StrEnum):
 
 
 OnFailure = Literal["drain", "stop"]
+Order = Literal["planned", "largest"]
 
 
 class Stage(BaseModel):
     """One stage of a job type: its place, its name, its handler, and who makes its tasks.
 
-    ``timeout`` is in seconds for each task; ``max_retries`` and ``on_failure`` overrule the session's.
+    ``timeout`` is in seconds for each task; ``max_retries`` and ``on_failure`` overrule the session's. Tasks start in
+    the ``order`` of the plan, or the ``"largest"`` first, so that no long one is left for the end. How large a task is,
+    its metadata say as ``size``, a number of any unit; else the time counts that it took when the job was run before.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -70,6 +73,7 @@ class Stage(BaseModel):
     timeout: float | None = None
     max_retries: int | None = None
     on_failure: OnFailure | None = None
+    order: Order = "planned"
 
     @property
     def is_fan_in(self) -> bool:
@@ -145,19 +149,8 @@ class Failure(NamedTuple):
     traceback: str | None = None
 
 
-class Call(NamedTuple):
-    """One task on its way to a worker. ``parameters`` is JSON text."""
-
-    key: int
-    task_id: str
-    task_index: int
-    task_type: str
-    attempt: int
-    parameters: str
-
-
 class Attempt(NamedTuple):
-    """One execution of one task, as the worker (or who found it dead) reports it.
+    """One execution of one task, told by itself: it failed, printed, was lost, or had been tried before.
 
     Times are seconds since the epoch, ``cpu`` seconds of this task, ``peak_memory`` bytes of the whole worker
     process up to the end of the attempt's chunk. ``result`` is JSON text. ``code`` is the version of the handler's

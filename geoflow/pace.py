@@ -5,7 +5,11 @@ from __future__ import annotations
 import math
 
 # Measured: a round trip to a slot takes 0.1 to 0.3 ms; 50 ms of work makes that less than one part in a hundred.
-TARGET_SECONDS = 0.05
+CHUNK_SECONDS = 0.05
+# A chunk goes back with what is done when it has taken so many times that, so that one slow task delays few others.
+PATIENCE = 5
+# What is less than this is not divided further: another slot would not have it done any sooner.
+LEAST_SECONDS = 0.002
 MAX_CHUNK = 2_000
 # The first chunks tell how long tasks take; a chunk is at most this many times larger than the last.
 GROWTH = 16
@@ -27,13 +31,13 @@ class Pace:
             self._seconds = latest if self._seconds is None else 0.5 * self._seconds + 0.5 * latest
             self._largest = max(self._largest, tasks)
 
-    def chunk_size(self, left: int, slots: int) -> int:
-        """How many of the *left* tasks to send at once: a quarter of a slot's share at most."""
+    def chunk_size(self, left: int, slots: int, target: float = CHUNK_SECONDS) -> int:
+        """How many of the *left* tasks to send at once, for *target* seconds of work or a quarter of a slot's share."""
         if self._seconds is None:
             return 1
-        wanted = TARGET_SECONDS / max(self._seconds, 1e-9)
-        share = math.ceil(left / (4 * slots))
-        return max(1, min(int(min(wanted, MAX_CHUNK)), GROWTH * self._largest, share))
+        seconds = max(self._seconds, 1e-9)
+        share = max(math.ceil(left / (4 * slots)), min(int(LEAST_SECONDS / seconds), left))
+        return max(1, min(int(min(target / seconds, MAX_CHUNK)), GROWTH * self._largest, share))
 
     def is_short(self) -> bool:
         """Whether chunks take so little time that one may wait behind another."""

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import socket
 import sys
-import threading
 import warnings
-import weakref
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
-from functools import cached_property
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
-from geoflow import loading, logs
+from geoflow import loading
 from geoflow.clock import Clock, SystemClock
 from geoflow.config import Settings, load_settings
 from geoflow.contract import Handler, JobType, Registry
+from geoflow.engine import Engine
 from geoflow.errors import (
     DefinitionError,
     JobExists,
@@ -27,15 +22,11 @@ from geoflow.errors import (
     ParameterError,
     StoreBusy,
 )
-from geoflow.executors.base import Executor
-from geoflow.executors.remains import ran_at_death
 from geoflow.handle import JobHandle
 from geoflow.jobrun import Intent, JobRun, Options
-from geoflow.machine import CoreMachine, Verb
 from geoflow.models import JobStatus, Receipt
 from geoflow.retry import RetryPolicy
 from geoflow.stores.base import JobRow, NewJob, Store
-from geoflow.stores.choice import store_at
 from geoflow.submission import check_same_job, job_id_of, stored_type, validated
 from geoflow.transport import pack
 from geoflow.values import to_json
@@ -48,8 +39,6 @@ if TYPE_CHECKING:
     from geoflow.notebook.snapshot import JobView
 
 OnExisting = Literal["return", "resume", "rerun", "raise"]
-# How long the driving thread outlives the last job: starting one takes longer than a small job.
-LINGER_SECONDS = 1.0
 logger = logging.getLogger("geoflow.session")
 
 
@@ -87,92 +76,29 @@ class Session:
         self.settings: Settings = load_settings(store=path, workers=workers, **settings)
         self.registry = Registry()
         self._retry = retry
-        self._on_job_complete = on_job_complete
         self._clock = clock or SystemClock()
-        self._pool = executor
-        self._runs: dict[str, JobRun] = {}
+        self._engine = Engine(self.settings, self._clock, executor, on_job_complete)
 
     def __enter__(self) -> Session:
         return self
 
     def __exit__(self, exc_type: type[BaseException] | None, *_: object) -> None:
         if exc_type is None:
-            for run in list(self._runs.values()):
-                self._wait_for(run, None)
+            for run in list(self._engine.runs.values()):
+                self._engine.wait_for(run)
         self.close()
 
     def __repr__(self) -> str:
         return f"<geoflow session on {self.settings.store}>"
 
-    # The parts, opened when needed
-
-    @cached_property
+    @property
     def store(self) -> Store:
-        store = store_at(self.settings.store, synchronous=self.settings.synchronous)
-        store.open()
-        logs.configure(self.settings.log_path, self.settings.log_level, secrets=self.settings.secrets)
-        logger.debug("store opened: %s", self.settings.store)
-        return store
-
-    @cached_property
-    def _executor(self) -> Executor:
-        settings = self.settings
-        workers = os.cpu_count() or 1 if settings.workers is None else settings.workers
-        executor: Executor
-        if self._pool is not None:
-            from geoflow.executors.futures import FuturesExecutor
-
-            executor = FuturesExecutor(
-                self._pool,
-                workers,
-                output_limit=settings.output_limit,
-                log_file=settings.log_path,
-                log_level=settings.log_level,
-                secrets=settings.secrets,
-            )
-        elif workers == 0:
-            from geoflow.executors.inline import InlineExecutor
-
-            executor = InlineExecutor(output_limit=settings.output_limit)
-        else:
-            from geoflow.executors.processes import ProcessExecutor
-
-            executor = ProcessExecutor(
-                workers,
-                preload=settings.preload,
-                output_limit=settings.output_limit,
-                log_file=settings.log_path,
-                log_level=settings.log_level,
-                secrets=settings.secrets,
-            )
-        logger.debug("executor opened: %d slots", executor.slots)
-        weakref.finalize(self, executor.close)
-        _close_at_exit(self)
-        return executor
-
-    @cached_property
-    def _machine(self) -> CoreMachine:
-        return CoreMachine(
-            self.store,
-            self._executor,
-            self._clock,
-            on_job_complete=self._on_job_complete,
-            ran_at_death=ran_at_death,
-        )
+        """Where its jobs are kept, opened when it is first asked for."""
+        return self._engine.store
 
     def close(self) -> None:
         """Interrupt what runs, so that it can be resumed, end the workers and close the store. It may be used again."""
-        for run in list(self._runs.values()):
-            if not run.done.is_set():
-                self._interrupt(run)
-        if "_machine" in self.__dict__:
-            self._machine.dismiss()
-        for part in ("_machine", "_executor", "store"):
-            found = self.__dict__.pop(part, None)
-            if part == "_executor" and found is not None:
-                found.close()
-            elif part == "store" and found is not None:
-                found.shut()
+        self._engine.close()
 
     # Job types
 
@@ -226,16 +152,16 @@ class Session:
         """Show the job's progress until it ends, or until nobody drives it. An interrupt puts it back to be resumed."""
         from geoflow.progress import watching
 
-        run = self._runs.get(job.id)
+        run = self._engine.runs.get(job.id)
         with watching(job, self.settings.display) as refresh:
             try:
                 if run is None:
                     job.wait(_refresh=refresh)
                 else:
-                    self._wait_for(run, None, refresh)
+                    self._engine.wait_for(run, refresh=refresh)
             except KeyboardInterrupt:
                 if run is not None:
-                    self._interrupt(run)
+                    self._engine.ask("interrupt", run)
                 raise
         if run is not None and run.error is not None:
             raise run.error
@@ -299,20 +225,18 @@ class Session:
         parameters: str | None = None,
     ) -> JobHandle:
         """Have this session's machine drive the job, with the code of now."""
-        running = self._runs.get(row.job_id)
+        running = self._engine.runs.get(row.job_id)
         if running is not None and not running.done.is_set():
             if intent in ("go on", "resume"):
                 return JobHandle(self, row.job_id, receipt)
             raise StoreBusy(f"Job {row.job_id[:8]} is running in this session: wait for it or cancel it first.")
         run = self._new_run(row, registered, intent, parameters)
-        driven = self._machine.ask("drive", run)
-        if not driven and not (here and self.settings.workers == 0):
-            self._in_background()
+        self._engine.start(run, awaited=here)
         return JobHandle(self, row.job_id, receipt)
 
     def _new_run(self, row: JobRow, registered: JobType, intent: Intent, parameters: str | None = None) -> JobRun:
         codes = {name: pack(handler) for name, handler in registered.handlers.items()}
-        lease = self.store.claim(row.job_key, self._owner())
+        lease = self.store.claim(row.job_key, self._engine.owner())
         fresh = self.store.job(row.job_id)
         assert fresh is not None, "a claimed job is in the store"
         # The owner before this claim left marks that say what ran when it ended.
@@ -327,7 +251,7 @@ class Session:
             intent=intent,
             parameters=parameters if intent == "rerun" else None,
         )
-        self._runs[row.job_id] = run
+        self._engine.runs[row.job_id] = run
         return run
 
     def _options(self) -> Options:
@@ -335,50 +259,11 @@ class Session:
         policy = self._retry or RetryPolicy(max_retries=s.max_retries, base_delay=s.base_delay, max_delay=s.max_delay)
         return Options(policy, s.on_failure, s.task_timeout, s.plan_timeout, s.finalize_timeout)
 
-    def _owner(self) -> str:
-        return json.dumps(
-            {
-                "pid": os.getpid(),
-                "host": socket.gethostname(),
-                "since": datetime.now(UTC).isoformat(timespec="seconds"),
-                "folder": self._executor.where(),
-            }
-        )
-
-    def _in_background(self) -> None:
-        # Should two be started at once, the second waits for the first, and finds nothing left to drive.
-        linger = LINGER_SECONDS if self.settings.workers != 0 else 0.0
-        threading.Thread(target=self._machine.drive, kwargs={"linger": linger}, name="geoflow-machine").start()
-
-    def _wait_for(
-        self, run: JobRun, deadline: Callable[[], bool] | None, refresh: Callable[[], None] | None = None
-    ) -> bool:
-        """Wait until the run is done, driving it from here where there are no workers; False past the deadline."""
-        if self.settings.workers == 0:
-            self._machine.drive(lambda: run.done.is_set() or bool(deadline and deadline()))
-            if not self._machine.idle():
-                self._in_background()  # what else was submitted meanwhile counts on being driven
-        while not run.done.wait(0.05):  # short steps, so that an interrupt of the kernel lands
-            if deadline is not None and deadline():
-                return False
-            if refresh is not None:
-                refresh()
-        return True
-
-    def _ask(self, verb: Verb, run: JobRun) -> None:
-        """Have the loop cancel or interrupt the job, and see it done."""
-        if not self._machine.ask(verb, run):
-            self._machine.drive(run.done.is_set)
-        run.done.wait(5.0)
-
-    def _interrupt(self, run: JobRun) -> None:
-        self._ask("interrupt", run)
-
     def _cancel_here(self, row: JobRow) -> None:
         """Cancel a job that nobody drives; its code is not needed for that."""
         run = self._new_run(row, stored_type(row), "go on")
-        self._machine.ask("drive", run)
-        self._ask("cancel", run)
+        self._engine.machine.ask("drive", run)
+        self._engine.ask("cancel", run)
 
     # Looking
 
@@ -435,22 +320,3 @@ class Session:
             except DefinitionError as exc:
                 warnings.warn(str(exc), stacklevel=2)
         return resumed
-
-
-_open_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
-
-
-def _close_at_exit(session: Session) -> None:
-    """Have the session closed when the interpreter ends, before the pools are waited for.
-
-    `atexit` is too late for that: by then the interpreter has waited for all that runs in a pool, which may be for
-    ever. concurrent.futures itself uses this hook, which has been in every Python since 3.9.
-    """
-    if not _open_sessions:
-        threading._register_atexit(_close_all)  # type: ignore[attr-defined]
-    _open_sessions.add(session)
-
-
-def _close_all() -> None:
-    for session in list(_open_sessions):
-        session.close()

@@ -7,13 +7,16 @@ travel is refused with the name of the variable that holds it back, not lost in 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib
 import io
 import linecache
+import os
 import sys
 import types
+import weakref
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -49,14 +52,34 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 
 def pack(target: Any) -> Code:
     """*target* ready to travel. Call after `unshippable` said that it can."""
+    file = _file_stamp(target)
+    with contextlib.suppress(TypeError):  # not everything can be referred to weakly
+        if (known := _packed.get(target)) is not None and known[0] == file:
+            return known[1]
     own = (str(getattr(innermost(target), "__module__", None) or "__main__").partition(".")[0],)
     reference = _reference(target)
     if reference is not None:
-        return Code(_digest(f"{reference}@{_file_version(target)}".encode()), reference, None, own)
+        code = Code(_digest(f"{reference}@{_file_version(target)}".encode()), reference, None, own)
+        with contextlib.suppress(TypeError):
+            _packed[target] = file, code
+        return code
     value = _dumps(target)
     files = {function.__code__.co_filename for function in _functions(target, set())}
     sources = tuple((name, "".join(linecache.getlines(name))) for name in sorted(files))
     return Code(_digest(value), None, value, own, sources)
+
+
+# What travels by reference, with the stamp of its file then: to look for its module again takes as long as to run it.
+_packed: weakref.WeakKeyDictionary[Any, tuple[tuple[int, ...] | None, Code]] = weakref.WeakKeyDictionary()
+
+
+def _file_stamp(target: Any) -> tuple[int, ...] | None:
+    path = getattr(sys.modules.get(getattr(target, "__module__", None) or ""), "__file__", None)
+    try:
+        found = os.stat(str(path))
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _digest(content: bytes) -> str:

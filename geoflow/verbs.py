@@ -135,7 +135,7 @@ def _value(text: str) -> Any:
 
 def run(session: Session, args: argparse.Namespace) -> JobHandle:
     job = session._submit(args.job_type, parameters(args.words), args.on_existing, here=True)
-    if job.id not in session._runs:
+    if job.id not in session._engine.runs:
         tell(f"Job {job.id[:8]} was submitted before, and is {job.status}. --on-existing rerun does all of it again.")
     session.follow(job)
     return job

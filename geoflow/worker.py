@@ -6,26 +6,29 @@ form), the answer is a plain tuple for each call; only the end of the process it
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import logging
 import resource
 import sys
+import threading
 import time
 import traceback
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from geoflow import logs, transport, values
+from geoflow.batch import Call
 from geoflow.contract import accepts_context, normalise
 from geoflow.errors import ContractViolationError, UnstorableValue
 from geoflow.executors.base import Chunk
-from geoflow.models import Call, Category, Failure, JobExecutionContext, TaskContext, TaskResult, TaskStatus
+from geoflow.models import Category, Failure, JobExecutionContext, TaskContext, TaskResult, TaskStatus
 from geoflow.retry import RetryPolicy, classify, is_retryable, lineage
 from geoflow.text import exact
 from geoflow.transport import Code, unpack
-from geoflow.values import from_json, to_json
+from geoflow.values import to_json
 
-# A chunk goes back with what is done when it has taken this long, so that one slow task delays few others.
-CHUNK_SECONDS = 0.25
 MAX_TASK_ID = 100
 _STATUSES = {str(status): status for status in TaskStatus}
 _ENGINE_FILES = (__file__, values.__file__, transport.__file__)
@@ -33,12 +36,13 @@ _ENGINE_FILES = (__file__, values.__file__, transport.__file__)
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
-class Row(NamedTuple):
-    """How one call ended; times are in seconds after the answer's ``base``. It travels as a plain tuple, with only
-    exact str, int and float inside: what its reader would have to look up a class for could break the pipe."""
+class Told(NamedTuple):
+    """How one call ended that failed or printed. It travels as a plain tuple, with only exact str, int and float
+    inside: what its reader would have to look up a class for could break the pipe."""
 
-    started: float
-    ended: float
+    key: int
+    started_at: float
+    ended_at: float
     cpu: float
     result: str | None
     failure: tuple[str, str, str, bool, str | None] | None
@@ -46,13 +50,22 @@ class Row(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What a worker returns for a chunk: rows for its first calls, in order; the others did not begin."""
+    """What a worker returns for a chunk, of which the first ``ran`` calls ended and the others did not begin.
+
+    ``completed`` are columns, for all that are not ``told`` by themselves: position in the chunk, and started_at to
+    results of a `geoflow.batch.Completed`. ``told`` are rows of a `Told`, ``planned`` a plan's columns.
+    """
 
     pid: int
-    base: float
+    ran: int
+    seconds: float
     peak_memory: int
-    rows: list[tuple[Any, ...]]
-    planned: list[tuple[str, str, str, str | None]]
+    completed: tuple[Any, ...]
+    told: list[tuple[Any, ...]]
+    planned: tuple[list[Any], ...]
+
+
+NOT_BEGUN = Answer(0, 0, 0.0, 0, (), [], ())
 
 
 class Marker(Protocol):
@@ -91,31 +104,46 @@ def run_chunk(
     output: Output,
     pid: int,
     passes: tuple[type[BaseException], ...] = (),
+    calls: Sequence[Call] | None = None,
 ) -> Answer:
-    """Run the chunk's calls one after another. Exceptions in *passes* end it; all others become rows."""
+    """Run the chunk's calls, or only *calls*, one after another. Exceptions in *passes* end it; others become rows."""
     try:
-        return _run_chunk(chunk, codes, marker, output, pid, passes)
+        with contextlib.nullcontext() if chunk.kind == "tasks" else _rare_collections():
+            calls = chunk.batch.calls() if calls is None else calls
+            return _run_chunk(chunk, calls, codes, marker, output, pid, passes)
     finally:
         logs.set_fields(None)
 
 
 def _run_chunk(
-    chunk: Chunk, codes: Codes, marker: Marker, output: Output, pid: int, passes: tuple[type[BaseException], ...]
+    chunk: Chunk,
+    calls: Sequence[Call],
+    codes: Codes,
+    marker: Marker,
+    output: Output,
+    pid: int,
+    passes: tuple[type[BaseException], ...],
 ) -> Answer:
-    base, zero = time.time(), time.perf_counter()
-    rows: list[tuple[Any, ...]] = []
-    planned: list[tuple[str, str, str, str | None]] = []
+    zero = time.perf_counter()
+    base = time.time() - zero
+    positions, times, results = array("l"), array("d"), list[str]()
+    told: list[tuple[Any, ...]] = []
+    planned: tuple[list[Any], ...] = ()
     cpu_before = time.process_time()
+    are_tasks = chunk.kind == "tasks"
     about: dict[str, object] = {"job_id": chunk.job_id, "job_type": chunk.job_type, "stage": chunk.stage}
     logs.set_fields(about)
-    for position, call in enumerate(chunk.calls):
+    if are_tasks:
+        about["task_type"], about["attempt"] = chunk.batch.task_type, chunk.batch.attempt
+    position = -1
+    for position, call in enumerate(calls):
         marker.running(chunk.number, position, call.key)
-        started = time.perf_counter() - zero
+        started = time.perf_counter()
         result: str | None = None
         failure: Failure | None = None
         try:
-            if chunk.kind == "tasks":
-                about["task_id"], about["task_type"], about["attempt"] = call.task_id, call.task_type, call.attempt
+            if are_tasks:
+                about["task_id"] = call.task_id
                 logs.set_fields(about)
                 result, failure = _run_task(chunk, call, codes)
             elif chunk.kind == "plan":
@@ -127,38 +155,45 @@ def _run_chunk(
         except BaseException as exc:  # SystemExit and KeyboardInterrupt of user code are its failures, not ours
             failure = describe(exc, chunk.policy, chunk.code.own)
         printed = output.take()
-        ended = time.perf_counter() - zero
+        ended = time.perf_counter()
         cpu = time.process_time()
-        rows.append((started, ended, cpu - cpu_before, result, failure and tuple(failure), printed))
+        if are_tasks and printed is None and result is not None:
+            positions.append(position)
+            times.extend((base + started, base + ended, cpu - cpu_before))
+            results.append(result)
+        else:
+            row = (call.key, base + started, base + ended, cpu - cpu_before, result)
+            told.append((*row, failure and tuple(failure), printed))
         cpu_before = cpu
-        if ended > CHUNK_SECONDS:
+        if ended - zero > chunk.patience:
             break
     marker.reporting(chunk.number)
     peak_memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT
-    return Answer(pid, base, peak_memory, rows, planned)
+    completed = (positions, times[::3], times[1::3], times[2::3], results)
+    return Answer(pid, position + 1, time.perf_counter() - zero, peak_memory, completed, told, planned)
 
 
 def _run_task(chunk: Chunk, call: Call, codes: Codes) -> tuple[str | None, Failure | None]:
     handler, with_context = codes.get(chunk.code)
-    parameters = from_json(call.parameters)
+    task_type = chunk.batch.task_type
     if with_context:
-        logger = logging.getLogger(f"geoflow.task.{call.task_type}")
+        logger = logging.getLogger(f"geoflow.task.{task_type}")
         value = handler(
-            parameters,
+            call.parameters,
             TaskContext(
                 chunk.job_id,
                 chunk.job_type,
                 chunk.stage,
                 call.task_id,
                 call.task_index,
-                call.task_type,
-                call.attempt,
+                task_type,
+                chunk.batch.attempt,
                 logger,
             ),
         )
     else:
-        value = handler(parameters)
-    return outcome(value, call.task_type)
+        value = handler(call.parameters)
+    return outcome(value, task_type)
 
 
 def outcome(value: Any, task_type: str) -> tuple[str | None, Failure | None]:
@@ -191,20 +226,47 @@ def _shown(value: Any) -> str:
     return f"{type(value).__name__}: {exact(text, 200)}"
 
 
-def _run_plan(chunk: Chunk, call: Call, codes: Codes) -> list[tuple[str, str, str, str | None]]:
-    job_class = codes.get(chunk.code)[0]
-    asked = from_json(call.parameters)
+_patient, _threshold = 0, gc.get_threshold()
+_changing = threading.Lock()
+
+
+@contextlib.contextmanager
+def _rare_collections() -> Iterator[None]:
+    """Look for garbage less often: plan and finalize hold dicts by the hundred thousand, and to look through them again
+    and again takes more time than to make them."""
+    global _patient, _threshold  # noqa: PLW0603 - the process has one collector, and perhaps threads that plan at once
+    with _changing:
+        if not _patient:
+            _threshold = gc.get_threshold()
+            gc.set_threshold(max(_threshold[0], 100_000) if _threshold[0] else 0, *_threshold[1:])
+        _patient += 1
+    try:
+        yield
+    finally:
+        with _changing:
+            _patient -= 1
+            if not _patient:
+                gc.set_threshold(*_threshold)
+
+
+def _run_plan(chunk: Chunk, call: Call, codes: Codes) -> tuple[list[Any], ...]:
+    job_class, asked = codes.get(chunk.code)[0], call.parameters
     made = job_class.create_tasks_for_stage(chunk.stage, asked["job_params"], chunk.job_id, asked["previous_results"])
     return checked_plan(made, chunk.stage, chunk.task_types)
 
 
-def checked_plan(made: Any, stage: int, task_types: tuple[str, ...]) -> list[tuple[str, str, str, str | None]]:
-    """The plan's tasks as text, or an error that names the stage, the task and the key."""
+def checked_plan(
+    made: Any, stage: int, task_types: tuple[str, ...]
+) -> tuple[list[str], list[str], list[str], list[str | None]]:
+    """The plan's ids, types, parameters and metadata as text; an error names the stage, the task and the key."""
     if not isinstance(made, list):
         raise ContractViolationError(
             f"create_tasks_for_stage of stage {stage} must return a list of dicts; it returned {_shown(made)}."
         )
-    tasks: list[tuple[str, str, str, str | None]] = []
+    ids: list[str] = []
+    types: list[str] = []
+    given: list[str] = []
+    notes: list[str | None] = []
     seen: set[str] = set()
     known: dict[str, str] = {}  # from the spelling in the plan to the registered one
     for index, task in enumerate(made):
@@ -222,7 +284,6 @@ def checked_plan(made: Any, stage: int, task_types: tuple[str, ...]) -> list[tup
                 f"Stage {stage}, task {index}: task_id must be a text of 1 to {MAX_TASK_ID} characters, "
                 f"not {_shown(task_id)}."
             )
-        where = f"Stage {stage}, task {index} ({task_id!r})"
         if task_id in seen:
             raise ContractViolationError(
                 f"Stage {stage}, task {index}: the task_id {task_id!r} is there twice in this stage."
@@ -232,28 +293,28 @@ def checked_plan(made: Any, stage: int, task_types: tuple[str, ...]) -> list[tup
             named = normalise(task_type) if isinstance(task_type, str) else None
             if named not in task_types:
                 raise ContractViolationError(
-                    f"{where}: no handler is registered for the task_type {task_type!r}; "
-                    f"there are {', '.join(task_types)}."
+                    f"Stage {stage}, task {index} ({task_id!r}): no handler is registered for the task_type "
+                    f"{task_type!r}; there are {', '.join(task_types)}."
                 )
             known[task_type] = named
-        if not isinstance(parameters, dict):
-            raise ContractViolationError(f"{where}: parameters must be a dict, not {_shown(parameters)}.")
         try:
-            given = to_json(parameters, where="parameters")
-            metadata = to_json(task["metadata"], where="metadata") if task.get("metadata") is not None else None
+            if not isinstance(parameters, dict):
+                raise UnstorableValue(f"parameters must be a dict, not {_shown(parameters)}.")
+            given.append(to_json(parameters, where="parameters"))
+            notes.append(to_json(task["metadata"], where="metadata") if task.get("metadata") is not None else None)
         except UnstorableValue as exc:
-            raise ContractViolationError(f"{where}: {exc}") from None
-        tasks.append((exact(task_id), known[task_type], given, metadata))
-    return tasks
+            raise ContractViolationError(f"Stage {stage}, task {index} ({task_id!r}): {exc}") from None
+        ids.append(task_id if type(task_id) is str and task_id.isascii() and task_id.isprintable() else exact(task_id))
+        types.append(known[task_type])
+    return ids, types, given, notes
 
 
 def _run_finalize(call: Call, job_class: Any) -> str:
-    given = from_json(call.parameters)
-    results = [
-        TaskResult(task_id, task_type, _STATUSES[status], result or {}, error, ended_at)
-        for task_id, task_type, status, result, error, ended_at in given.pop("task_results")
-    ]
-    made = job_class.finalize_job(JobExecutionContext.model_construct(**given, task_results=results))
+    given = call.parameters
+    ids, types, statuses, results, errors, ends = given.pop("task_results")
+    columns = (ids, types, map(_STATUSES.__getitem__, statuses), [result or {} for result in results], errors, ends)
+    told = list(map(TaskResult._make, zip(*columns, strict=True)))
+    made = job_class.finalize_job(JobExecutionContext.model_construct(**given, task_results=told))
     if not isinstance(made, dict):
         raise ContractViolationError(f"finalize_job must return a dict; it returned {_shown(made)}.")
     return to_json(made)

@@ -162,5 +162,20 @@ class ThreeActs(TwoActs):
     stages = [*TwoActs.stages, {"number": 3, "name": "collect", "task_type": "collect", "parallelism": "fan_in"}]
 
 
-ALL_JOBS = {"acts": Acts, "two_acts": TwoActs, "three_acts": ThreeActs}
+class LargestActs(Acts):
+    """As `Acts`, the largest first, by the ``size`` that some tasks have."""
+
+    job_type = "largest_acts"
+    stages = [{**Acts.stages[0], "order": "largest"}]
+
+    @classmethod
+    def create_tasks_for_stage(
+        cls, stage: int, job_params: dict[str, Any], job_id: str, previous_results: Any = None
+    ) -> list[dict[str, Any]]:
+        plan = super().create_tasks_for_stage(stage, job_params, job_id, previous_results)
+        sizes = job_params["sizes"]
+        return [{**task, "metadata": {"size": size}} for task, size in zip(plan, sizes, strict=True)]
+
+
+ALL_JOBS = {"largest_acts": LargestActs, "acts": Acts, "two_acts": TwoActs, "three_acts": ThreeActs}
 ALL_HANDLERS = {"act": act, "collect": collect}

@@ -16,13 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
+from geoflow.batch import NewTasks
 from geoflow.errors import JobNotFound
 from geoflow.models import Attempt, Failure
 from geoflow.notebook.display import job_html, job_text, jobs_text, narrow
 from geoflow.notebook.failures import folded, place
 from geoflow.notebook.snapshot import CELLS, aggregate, listing, snapshot
 from geoflow.notebook.views import STATES, ErrorGroup, JobView, StageView
-from geoflow.stores.base import Lease, Move, NewJob, NewTask, Store
+from geoflow.stores.base import Lease, Move, NewJob, Store
 from geoflow.stores.duckdb import DuckDbStore
 from geoflow.stores.sqlite import SqliteStore
 
@@ -60,8 +61,8 @@ def started(store: Store, *, job_id: str = JOB, stages: list[dict[str, Any]] = S
 
 
 def planned(store: Store, lease: Lease, stage: int, tasks: int, now: float = 102.0) -> list[int]:
-    given = [NewTask(f"s{stage}-{i}", "read_tile", json.dumps({"i": i, "api_key": "hunter2"})) for i in range(tasks)]
-    row = store.plan(lease, stage, given, now=now)
+    given = [(f"s{stage}-{i}", "read_tile", json.dumps({"i": i, "api_key": "hunter2"}), None) for i in range(tasks)]
+    row = store.plan(lease, stage, NewTasks.of(*given), now=now)
     return list(range(row.first_key, row.end_key))
 
 

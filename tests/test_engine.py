@@ -13,6 +13,7 @@ import geoflow as gf
 from geoflow.clock import ManualClock
 from geoflow.errors import JobFailed
 
+STARTED = "SELECT task_id FROM attempts ORDER BY started_at"
 WORKERS = pytest.mark.parametrize("workers", [0, 2], ids=["inline", "processes"])
 
 
@@ -41,6 +42,21 @@ def test_S15_a_fan_in_with_nothing_to_aggregate_fails_the_job_and_says_so(open_s
     job = open_session(workers=0).run("three_acts", tasks=[])
     with pytest.raises(JobFailed, match=r"Stage 3 \(collect\) is a fan_in and has nothing to aggregate"):
         job.result()
+
+
+@WORKERS
+def test_the_largest_tasks_start_first_by_their_metadata_or_by_the_time_they_took_before(
+    open_session: OpenSession, workers: int
+) -> None:
+    session = open_session(workers=min(workers, 1))
+    largest_first = ["s1-t1", "s1-t3", "s1-t0", "s1-t2"]
+    tasks = [{"do": "sleep", "value": seconds} for seconds in (0.06, 0.12, 0.0, 0.09)]
+    told = session.run("largest_acts", tasks=tasks, sizes=[60, 120.5, "no number", 90])
+    assert [name for (name,) in rows(session, STARTED)] == largest_first
+    assert told.result()["values"] == [0.06, 0.12, 0.0, 0.09], "results stay in the order of the plan"
+    measured = session.run("largest_acts", tasks=tasks, sizes=[None] * 4)
+    measured.rerun().wait()
+    assert [name for (name,) in rows(session, STARTED)][-4:] == largest_first
 
 
 @WORKERS

@@ -15,9 +15,10 @@ import pytest
 
 import geoflow as gf
 from geoflow import frames, logs
+from geoflow.batch import NewTasks
 from geoflow.errors import StoreError
 from geoflow.models import Attempt, Failure
-from geoflow.stores.base import Lease, Move, NewJob, NewTask, StageRow
+from geoflow.stores.base import Lease, Move, NewJob, StageRow
 from geoflow.stores.sqlite import SqliteStore
 from geoflow.values import to_json
 
@@ -57,8 +58,8 @@ class Engine:
     def plan(self, stage: int, parameters: Sequence[object], metadata: object = None, at: float = NOW + 2) -> StageRow:
         name = json.loads(STAGES)[stage - 1]["task_type"]
         extra = None if metadata is None else to_json(metadata)
-        tasks = [NewTask(f"s{stage}-{index}", name, to_json(each), extra) for index, each in enumerate(parameters)]
-        return self.store.plan(self.lease, stage, tasks, now=at)
+        tasks = [(f"s{stage}-{index}", name, to_json(each), extra) for index, each in enumerate(parameters)]
+        return self.store.plan(self.lease, stage, NewTasks.of(*tasks), now=at)
 
     def start(self, *keys: int) -> None:
         for key in keys:
@@ -364,7 +365,7 @@ def test_S44_a_frame_is_data_so_parameters_are_not_masked(store: SqliteStore) ->
 )
 def test_S45_texts_come_out_as_they_went_in(store: SqliteStore, text: str) -> None:
     one = Engine(store, ONE)
-    plan = store.plan(one.lease, 1, [NewTask(text or " ", text, to_json({text: text}), to_json([text]))], now=NOW)
+    plan = store.plan(one.lease, 1, NewTasks.of((text or " ", text, to_json({text: text}), to_json([text]))), now=NOW)
     one.start(plan.first_key)
     one.end("fail", plan.first_key, failure=Failure(text, text, "unknown", True, text), output=text, code=text)
     task, attempt = frames.tasks(store, ONE).iloc[0], frames.errors(store, ONE).iloc[0]

@@ -19,7 +19,7 @@ from conftest import OpenSession, rows, wait_until
 from geoflow.clock import ManualClock
 from geoflow.errors import JobFailed, ParameterError
 from geoflow.executors import futures
-from geoflow.executors.base import from_wire
+from geoflow.executors.base import Chunk
 
 MakePool = Callable[..., Executor]
 
@@ -166,8 +166,9 @@ class Lossy(ThreadPoolExecutor):
     """Loses the call whose parameters say ``lost``, with whatever travels with it, as its machine's death would."""
 
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
-        chunk = from_wire(pickle.loads(args[0]))
-        if any(call.parameters == '{"value":"lost"}' or '"name":"lost"' in call.parameters for call in chunk.calls):
+        chunk: Chunk = pickle.loads(args[0])
+        given = [call.parameters for call in chunk.batch.calls()]  # a plan's have those of all its tasks inside
+        if {"value": "lost"} in given or '"name":"lost"' in chunk.batch.parameters:
             future: Future[Any] = Future()
             future.set_exception(WorkerLost("the machine is gone"))
             return future

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 from conftest import OpenSession, Trace, rows, wait_until
 
 OUTCOMES = "SELECT outcome, count(*) FROM attempts GROUP BY 1 ORDER BY 1"
+WORKER = "SELECT DISTINCT pid FROM attempts"
 HERE = str(Path(__file__).parent)
 
 
@@ -296,6 +298,46 @@ def test_an_interpreter_that_exits_with_a_job_running_ends_and_the_job_can_be_re
     session = open_session()
     (job,) = session.resume()
     assert job.wait(timeout=30).status == "completed"
+
+
+def test_S37_a_fork_of_the_notebooks_process_ends_without_touching_its_session(open_session: OpenSession) -> None:
+    """As a pool that the user makes beside the session does on Linux."""
+    session = open_session(workers=1)
+    job = session.run("acts", tasks=[{}])
+    ((worker,),) = rows(session, WORKER)
+    fork = multiprocessing.get_context("fork")
+    seen = fork.SimpleQueue()
+    child = fork.Process(target=lambda: seen.put((job.status, session.job(job.id).tasks().shape[0])))
+    child.start()
+    child.join(30)
+    assert child.exitcode == 0
+    assert seen.get() == ("completed", 1), "in the fork it is opened anew, to be looked at"
+    assert is_running(worker)
+    assert session.run("acts", tasks=[{}, {}]).status == "completed"
+    assert rows(session, WORKER) == [(worker,)]
+    session.close()
+    assert not is_running(worker)
+
+
+def test_S36_workers_end_with_a_driver_that_is_killed_though_a_fork_of_it_lives(
+    open_session: OpenSession, tmp_path: Path
+) -> None:
+    pids, fork = tmp_path / "pids", tmp_path / "fork"
+    then = f"""import os, time
+    while not os.path.exists({str(pids)!r}): time.sleep(0.01)
+    if os.fork() == 0:
+        open({str(fork)!r}, "w").write(str(os.getpid()))
+        time.sleep(60)
+        os._exit(0)
+    job.wait()"""
+    driver = _driver(tmp_path, {"tasks": [{"do": "pid then hang", "value": str(pids)}]}, then)
+    wait_until(lambda: fork.exists() and bool(fork.read_text()))
+    driver.kill()
+    driver.wait()
+    try:
+        wait_until(lambda: not any(is_running(int(pid)) for pid in pids.read_text().split()), seconds=5)
+    finally:
+        os.kill(int(fork.read_text()), signal.SIGKILL)
 
 
 def test_S38_another_process_can_cancel_a_job(open_session: OpenSession, tmp_path: Path) -> None:

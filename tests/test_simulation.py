@@ -13,7 +13,7 @@ import logging
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
 from typing import Any, Literal
 
@@ -21,12 +21,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from geoflow.batch import Batch, Call, Completed, NewTasks
 from geoflow.clock import ManualClock
 from geoflow.contract import JobType, task_id
 from geoflow.executors.base import Chunk, Report
 from geoflow.jobrun import Intent, JobRun, Options
 from geoflow.machine import CoreMachine
-from geoflow.models import Attempt, Call, Category, Failure, OnFailure, Outcome, Stage
+from geoflow.models import Attempt, Category, Failure, OnFailure, Order, Outcome, Stage
+from geoflow.pace import CHUNK_SECONDS
 from geoflow.retry import RetryPolicy
 from geoflow.session import Session
 from geoflow.stores.base import NewJob
@@ -62,6 +64,7 @@ class StageScript:
     fan_in: bool = False
     planned: bool = True
     max_retries: int | None = None
+    order: Order = "planned"
 
 
 @dataclass(frozen=True)
@@ -72,9 +75,7 @@ class Script:
 
     def mended(self) -> Script:
         """The same job, with code that does not fail."""
-        stages = tuple(
-            StageScript(tuple(() for _ in stage.tasks), stage.fan_in, True, stage.max_retries) for stage in self.stages
-        )
+        stages = tuple(replace(stage, tasks=tuple(() for _ in stage.tasks), planned=True) for stage in self.stages)
         return Script(stages, self.max_retries)
 
     def size(self) -> int:
@@ -162,8 +163,11 @@ Event = Literal["kill", "kill before sending", "interrupt", "cancel", "interrupt
 class ScriptedExecutor:
     """Slots whose processes exist on paper only. What each does is the script's, when it does it the schedule's."""
 
+    chunk_seconds = 0.05
+
     def __init__(self, world: World) -> None:
         self.slots = world.slots
+        self.chunk_seconds = CHUNK_SECONDS
         self._world = world
         self._queues: list[deque[Chunk]] = [deque() for _ in range(world.slots)]
         self._inbox: SimpleQueue[Any] = SimpleQueue()
@@ -181,6 +185,7 @@ class ScriptedExecutor:
     def submit(self, chunk: Chunk) -> None:
         if self._dying:
             raise Killed
+        assert self.capacity(chunk.job_id, reserve=True), "there is no room for it"
         self._world.check_sent(chunk, [out for queue in self._queues for out in queue])
         ours = [queue for queue in self._queues if all(out.job_id == chunk.job_id for out in queue)]
         min(ours, key=len).append(chunk)
@@ -189,8 +194,8 @@ class ScriptedExecutor:
         """A moment of the outside world: at least one of the slots that have work tells something."""
         schedule = self._world.schedule
         event = self._world.next_event()
-        heads = [queue[0].calls[0] for queue in self._queues if queue and queue[0].kind == "tasks"]
-        if event == "kill" or any(self._world.fatal(call) for call in heads):
+        heads = [queue[0].batch for queue in self._queues if queue and queue[0].kind == "tasks"]
+        if event == "kill" or any(map(self._world.fatal, heads)):
             raise Killed
         self._dying = event == "kill before sending"
         if event in ("interrupt", "cancel"):
@@ -212,7 +217,7 @@ class ScriptedExecutor:
         if not queue:
             return []  # stopped meanwhile
         chunk = queue.popleft()
-        keys = tuple(call.key for call in chunk.calls)
+        keys = tuple(chunk.batch.keys)
         if self._world.dies_early():
             return [Report(chunk, unstarted=keys), *self._all_unstarted(queue)]
         if chunk.kind == "plan":
@@ -220,7 +225,7 @@ class ScriptedExecutor:
         if chunk.kind == "finalize":
             return [self._world.finalize(chunk)]
         attempts: list[Attempt] = []
-        for position, call in enumerate(chunk.calls):
+        for position, call in enumerate(chunk.batch.calls()):
             step = self._world.step(chunk, call)
             if step == "dies" or (step == "dies telling" and len(keys) == 1):
                 blamed = self._world.attempt(chunk, call, step)
@@ -234,10 +239,10 @@ class ScriptedExecutor:
             attempts.append(self._world.attempt(chunk, call, step))
             if self._world.schedule.below(5) == 0:
                 break  # it took long: the rest did not begin
-        return [Report(chunk, self._world.told(tuple(attempts)), unstarted=keys[len(attempts) :])]
+        return [self._world.report(chunk, attempts)]
 
     def _all_unstarted(self, queue: deque[Chunk]) -> list[Report]:
-        found = [Report(chunk, unstarted=tuple(call.key for call in chunk.calls)) for chunk in queue]
+        found = [Report(chunk, unstarted=chunk.batch.keys) for chunk in queue]
         queue.clear()
         return found
 
@@ -249,7 +254,7 @@ class ScriptedExecutor:
         for queue in self._queues:
             for chunk in [chunk for chunk in queue if chunk.job_id == job_id]:
                 queue.remove(chunk)
-                keys = tuple(call.key for call in chunk.calls)
+                keys = tuple(chunk.batch.keys)
                 begun = 0 if reports else self._world.schedule.below(len(keys) + 1)
                 reports.append(Report(chunk, lost=keys[:begun], unstarted=keys[begun:]))
         return reports
@@ -266,7 +271,7 @@ class ScriptedExecutor:
 
     def running(self) -> frozenset[int]:
         """The tasks at the head of each slot's first chunk: those that the slots' marks would name."""
-        return frozenset(queue[0].calls[0].key for queue in self._queues if queue and queue[0].kind == "tasks")
+        return frozenset(queue[0].batch.keys[0] for queue in self._queues if queue and queue[0].kind == "tasks")
 
 
 @dataclass
@@ -279,7 +284,7 @@ class World:
     on_failure: OnFailure = "drain"
     events: dict[int, Event] = field(default_factory=dict)
     marks_survive: bool = True
-    fatal: Callable[[Call], bool] = lambda call: False
+    fatal: Callable[[Batch], bool] = lambda batch: False
 
     def __post_init__(self) -> None:
         self.store = SqliteStore(":memory:")
@@ -330,18 +335,31 @@ class World:
     def attempt(self, chunk: Chunk, call: Call, step: str) -> Attempt:
         started = self.clock.now()
         self.clock.advance((0.0001, 0.5)[self.schedule.below(2)])
-        times = started, self.clock.now()
+        times = started, self.clock.now(), 0.0
         version = chunk.code.version
         if step == "ok":
             result = to_json({"success": True, "result": call.task_id})
-            return Attempt(call.key, call.attempt, Outcome.COMPLETED, *times, result=result, code=version)
+            return Attempt(call.key, chunk.batch.attempt, Outcome.COMPLETED, *times, result=result, code=version)
         why = failure(step, chunk.stage, call.task_index)
-        return Attempt(call.key, call.attempt, Outcome.FAILED, *times, failure=why, code=version)
+        return Attempt(call.key, chunk.batch.attempt, Outcome.FAILED, *times, failure=why, code=version)
+
+    def report(self, chunk: Chunk, attempts: list[Attempt]) -> Report:
+        """The first calls of *chunk* ended as *attempts* say. Of those that succeeded, most are told together."""
+        quiet = [attempt for attempt in attempts if attempt.failure is None and self.schedule.below(4)]
+        others = tuple(attempt for attempt in attempts if attempt not in quiet)
+        completed = None
+        if quiet:
+            columns = zip(*((one.key, one.started_at, one.ended_at, one.cpu, one.result) for one in quiet), strict=True)
+            completed = Completed(chunk.batch.attempt, 0, 1, chunk.code.version, 0, *columns)
+            assert [one._replace(slot=0, pid=1, peak_memory=0) for one in quiet] == completed.attempts()
+        seconds = (attempts[-1].ended_at or 0.0) - (attempts[0].started_at or 0.0)
+        unstarted = chunk.batch.keys[len(attempts) :]
+        return Report(chunk, self.told(others), unstarted=unstarted, completed=completed, seconds=seconds)
 
     def plan(self, chunk: Chunk) -> Report:
         script = self.by_id[chunk.job_id]
         stage = script.stages[chunk.stage - 1]
-        previous = json.loads(chunk.calls[0].parameters)["previous_results"]
+        previous = chunk.batch.calls()[0].parameters["previous_results"]
         earlier = script.stages[chunk.stage - 2].tasks if chunk.stage > 1 else ()
         names = [name_of(chunk.job_id, script, chunk.stage - 1, index) for index in range(len(earlier))]
         assert previous == ([{"success": True, "result": name} for name in names] or None), "S14: all, in task order"
@@ -349,36 +367,41 @@ class World:
             why = Failure("no plan", "Scripted", Category.PERMANENT, False)
             return Report(chunk, (Attempt(0, 1, Outcome.FAILED, None, None, failure=why),))
         tasks = [
-            (name_of(chunk.job_id, script, chunk.stage, index), type_of(script, chunk.stage, index), "{}", None)
+            (
+                name_of(chunk.job_id, script, chunk.stage, index),
+                type_of(script, chunk.stage, index),
+                "{}",
+                to_json({"size": self.schedule.below(5)}) if stage.order == "largest" else None,
+            )
             for index in range(len(stage.tasks))
         ]
-        return Report(chunk, (Attempt(0, 1, Outcome.COMPLETED, None, None),), planned=tuple(tasks))
+        return Report(chunk, (Attempt(0, 1, Outcome.COMPLETED, None, None),), planned=NewTasks.of(*tasks))
 
     def finalize(self, chunk: Chunk) -> Report:
-        given = json.loads(chunk.calls[0].parameters)
+        given = chunk.batch.calls()[0].parameters
         if not self.by_id[chunk.job_id].finalized:
             why = Failure("no result", "Scripted", Category.UNKNOWN, True)
             return Report(chunk, (Attempt(0, 1, Outcome.FAILED, None, None, failure=why),))
-        result = to_json({"finalized": [[task[0], task[2]] for task in given["task_results"]]})
+        result = to_json({"finalized": [list(pair) for pair in zip(*given["task_results"][0:3:2], strict=True)]})
         return Report(chunk, (Attempt(0, 1, Outcome.COMPLETED, None, None, result=result),))
 
     def check_sent(self, chunk: Chunk, out: list[Chunk]) -> None:
         """What is sent was committed as started, is nowhere else, and has waited as long as it must."""
         if chunk.kind != "tasks":
             return
-        keys = [call.key for call in chunk.calls]
-        elsewhere = {call.key for other in out for call in other.calls if other.kind == "tasks"}
+        keys = list(chunk.batch.keys)
+        elsewhere = {key for other in out for key in other.batch.keys if other.kind == "tasks"}
         assert len(set(keys)) == len(keys)
         assert elsewhere.isdisjoint(keys), "a task is in two slots at once"
         ((status,),) = self.rows("SELECT status FROM jobs WHERE job_id = ?", chunk.job_id)
         assert status == "processing" or (status, self.on_failure) == ("failed", "drain"), "S29: it was to stop"
         with self.store.reading() as connection:
-            for call in chunk.calls:
+            for call in chunk.batch.calls():
                 told = connection.execute(
                     "SELECT status, attempts, task_id, task_type FROM tasks WHERE task_key = ?", (call.key,)
                 ).fetchone()
-                assert told == ("processing", call.attempt, call.task_id, call.task_type)
-                assert chunk.code == CODES[call.task_type], "it goes with the code of its own handler"
+                assert told == ("processing", chunk.batch.attempt, call.task_id, chunk.batch.task_type)
+                assert chunk.code == CODES[chunk.batch.task_type], "it goes with the code of its own handler"
                 assert self.clock.now() >= self._not_before.get(call.key, 0.0), "S26: it started before its time"
 
     # Lives of the engine
@@ -431,6 +454,7 @@ class World:
                 task_type="t0",
                 parallelism="fan_in" if stage.fan_in else "fan_out",
                 max_retries=stage.max_retries,
+                order=stage.order,
             )
             for number, stage in enumerate(script.stages, start=1)
         )
@@ -511,7 +535,8 @@ def stage_scripts(draw: st.DrawFn, *, first: bool) -> StageScript:
     if not first and draw(st.integers(0, 3)) == 0:
         return StageScript((draw(task_scripts),), fan_in=True, max_retries=most)
     tasks = tuple(draw(st.lists(task_scripts, max_size=9)))
-    return StageScript(tasks, planned=draw(st.integers(0, 9)) > 0, max_retries=most)
+    order: Order = draw(st.sampled_from(("planned", "planned", "largest")))
+    return StageScript(tasks, planned=draw(st.integers(0, 9)) > 0, max_retries=most, order=order)
 
 
 @st.composite
@@ -607,11 +632,9 @@ def disturbances(draw: st.DrawFn) -> dict[int, Event]:
 def without_late_deaths(script: Script) -> Script:
     """A task that is lost as a suspect once already has one loss less to go; that is another test's."""
     stages = tuple(
-        StageScript(
-            tuple(tuple("dies" if step == "dies telling" else step for step in task) for task in stage.tasks),
-            stage.fan_in,
-            stage.planned,
-            stage.max_retries,
+        replace(
+            stage,
+            tasks=tuple(tuple("dies" if step == "dies telling" else step for step in task) for task in stage.tasks),
         )
         for stage in script.stages
     )
@@ -740,7 +763,7 @@ def test_S38_a_cancel_that_comes_while_this_thread_runs_a_task_loses_nothing_tha
 ) -> None:
     def cancel(n: int) -> None:
         if n == at:  # as another thread would, at this moment
-            inline._machine.ask("cancel", inline._runs["c" * 64])
+            inline._engine.machine.ask("cancel", inline._engine.runs["c" * 64])
 
     monkeypatch.setattr(sys.modules[__name__], "happening", cancel)
     job = inline.run("counting")
@@ -781,9 +804,9 @@ def short_tasks() -> Schedule:
     return Schedule([2])
 
 
-def fatal(*attempts: int, index: int = 0) -> Callable[[Call], bool]:
+def fatal(*attempts: int, index: int = 0) -> Callable[[Batch], bool]:
     """Kills the engine whenever the task of this index runs in one of these attempts."""
-    return lambda call: call.task_index == index and call.attempt in attempts
+    return lambda batch: batch.keys[0] - batch.first_key == index and batch.attempt in attempts
 
 
 @pytest.mark.parametrize("marks_survive", [True, False])
@@ -838,6 +861,15 @@ def test_S30_only_the_task_that_ran_when_its_engine_was_killed_comes_nearer_to_t
     assert neighbours > 0
     world.drive()
     assert world.rows("SELECT task_index, losses FROM tasks JOIN task USING (task_key) WHERE losses > 0") == [(1, 1)]
+
+
+def test_S18_tasks_of_two_types_that_start_largest_first_are_sent_only_as_there_is_room() -> None:
+    world = World([Script((StageScript(((),) * 7, order="largest"),))], Schedule([0]), 1)
+    world.drive()
+    assert world.rows("SELECT task_type, count(*) FROM tasks WHERE status = 'completed' GROUP BY 1 ORDER BY 1") == [
+        ("t0", 4),
+        ("t1", 3),
+    ]
 
 
 def test_S26_S28_a_retry_waits_its_time_and_leaves_no_error_behind() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import gc
 import importlib
 import itertools
 import json
@@ -11,27 +12,30 @@ import logging
 import math
 import sqlite3
 import sys
+import threading
 import time
 import types
+from array import array
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geoflow import errors, worker
+from geoflow import errors
+from geoflow.batch import Batch, NewTasks
 from geoflow.errors import ContractViolationError, UnstorableValue
 from geoflow.executors.base import Chunk
 from geoflow.executors.reports import report
 from geoflow.logs import JsonLines
-from geoflow.models import Call, Category, Failure, JobExecutionContext, Outcome, TaskContext
+from geoflow.models import Category, Failure, JobExecutionContext, Outcome, TaskContext
 from geoflow.retry import RetryPolicy
 from geoflow.transport import pack
-from geoflow.worker import Answer, Codes, Row, checked_plan, describe, outcome, run_chunk
+from geoflow.worker import NOT_BEGUN, Answer, Codes, Told, checked_plan, describe, outcome, run_chunk
 
 JOB_ID = "ab" * 32
 HERE = (__name__.partition(".")[0],)
@@ -57,15 +61,16 @@ def test_S3_a_plan_becomes_text_in_its_own_order() -> None:
         task(task_id="a", task_type="merge", metadata={"tile": (1, 2)}, more="is left out"),
         task(task_id="c", parameters={}, metadata=None),
     ]
-    assert checked_plan(made, 1, ("scan", "merge")) == [
-        ("b", "scan", '{"when":"2024-05-01","path":"/data"}', None),
-        ("a", "merge", '{"n":1}', '{"tile":[1,2]}'),
-        ("c", "scan", "{}", None),
-    ]
+    assert checked_plan(made, 1, ("scan", "merge")) == (
+        ["b", "a", "c"],
+        ["scan", "merge", "scan"],
+        ['{"when":"2024-05-01","path":"/data"}', '{"n":1}', "{}"],
+        [None, '{"tile":[1,2]}', None],
+    )
 
 
 def test_S16_an_empty_plan_is_a_plan() -> None:
-    assert checked_plan([], 1, ("scan",)) == []
+    assert checked_plan([], 1, ("scan",)) == ([], [], [], [])
 
 
 @pytest.mark.parametrize(
@@ -128,9 +133,9 @@ def test_S3_task_ids_may_have_one_to_a_hundred_characters_of_any_kind() -> None:
         pass
 
     names = ["x", "y" * 100, "żółw/🐢 1", Name("named")]
-    planned = checked_plan([task(task_id=name) for name in names], 1, ("scan",))
-    assert [made[0] for made in planned] == names
-    assert {type(made[0]) for made in planned} == {str}
+    planned, *_ = checked_plan([task(task_id=name) for name in names], 1, ("scan",))
+    assert planned == names
+    assert {type(name) for name in planned} == {str}
 
 
 def test_S17_what_came_back_is_cut_and_a_repr_that_raises_does_no_harm() -> None:
@@ -518,18 +523,29 @@ class Prints:
         return text or None
 
 
-def chunk_of(target: Any, *parameters: Any, kind: Any = "tasks", **changes: Any) -> Chunk:
-    calls = tuple(
-        Call(10 + index, f"t-{index}", index, "scan", 1 + index, json.dumps(given))
-        for index, given in enumerate(parameters)
-    )
-    made = Chunk(7, kind, JOB_ID, "tiles", 2, pack(target), calls, RetryPolicy(), task_types=("scan",))
+def chunk_of(target: Any, *parameters: Any, kind: Any = "tasks", attempt: int = 1, **changes: Any) -> Chunk:
+    ids = [f"t-{index}" for index in range(len(parameters))]
+    keys = range(10, 10 + len(parameters))
+    batch = Batch("scan", attempt, 0, 0, 10, keys, json.dumps(ids), json.dumps(parameters))
+    made = Chunk(7, kind, JOB_ID, "tiles", 2, pack(target), batch, RetryPolicy(), task_types=("scan",), patience=60.0)
     return made._replace(**changes)
 
 
-def run(chunk: Chunk, marks: Marks | None = None, prints: Prints | None = None, **how: Any) -> tuple[Answer, list[Row]]:
+def rows_of(chunk: Chunk, answer: Answer) -> list[Told]:
+    """All that *answer* says, call by call, whichever way it says it."""
+    rows = [Told(*row) for row in answer.told]
+    for position, *row in zip(*answer.completed, strict=True):
+        rows.append(Told._make((chunk.batch.keys[position], *row, None, None)))
+    rows.sort(key=lambda row: row.key)
+    assert [row.key for row in rows] == list(chunk.batch.keys[: answer.ran]), "each call that ran is told of once"
+    return rows
+
+
+def run(
+    chunk: Chunk, marks: Marks | None = None, prints: Prints | None = None, **how: Any
+) -> tuple[Answer, list[Told]]:
     answer = run_chunk(chunk, Codes(), marks or Marks(), prints or Prints(), 4321, **how)
-    return answer, [Row(*row) for row in answer.rows]
+    return answer, rows_of(chunk, answer)
 
 
 def double(params: dict[str, Any]) -> dict[str, Any]:
@@ -558,8 +574,8 @@ def test_S12_S20_S24_each_call_of_a_chunk_becomes_a_row_of_plain_values_whatever
     marks = Marks()
     before = time.time()
     answer, rows = run(chunk_of(fickle, *({"n": n} for n in range(7))), marks)
-    assert answer.pid == 4321
-    assert before <= answer.base <= time.time()
+    assert (answer.pid, answer.ran, answer.planned) == (4321, 7, ())
+    assert [row[0] for row in answer.told] == [11, 12, 13, 14, 15, 16], "what succeeds is told with all that does"
     assert [row.result for row in rows] == ['{"success":true}', *[None] * 6]
     told = [row.failure and (row.failure[1], row.failure[2], row.failure[3]) for row in rows]
     assert told == [
@@ -572,12 +588,16 @@ def test_S12_S20_S24_each_call_of_a_chunk_becomes_a_row_of_plain_values_whatever
         ("KeyboardInterrupt", "unknown", True),
     ]
     assert marks.seen == [*(("running", 7, n, 10 + n) for n in range(7)), ("reporting", 7)]
+    assert rows[0].started_at >= before - 0.001, "times are seconds since the epoch"
     for earlier, later in itertools.pairwise(rows):
-        assert 0 <= earlier.started <= earlier.ended <= later.started
+        assert earlier.started_at <= earlier.ended_at <= later.started_at
+    assert answer.seconds >= rows[-1].ended_at - rows[0].started_at - 0.001
+    assert all(row.cpu >= 0 for row in rows)
+    assert answer.peak_memory > 1_000_000
 
 
 def leaves(value: Any) -> Iterator[Any]:
-    if isinstance(value, tuple | list):
+    if isinstance(value, tuple | list | array):
         for item in value:
             yield from leaves(item)
     else:
@@ -585,7 +605,7 @@ def leaves(value: Any) -> Iterator[Any]:
 
 
 def test_S22_only_plain_text_and_numbers_leave_a_worker() -> None:
-    answer, _ = run(chunk_of(fickle, *({"n": n} for n in range(7))))
+    answer, _ = run(chunk_of(fickle, {"n": 0}, *({"n": n} for n in range(7))))
     assert {type(value) for value in leaves(tuple(answer))} <= {str, int, float, bool, type(None)}
 
 
@@ -610,31 +630,31 @@ def spin_for(params: dict[str, Any]) -> dict[str, Any]:
 
 def test_S30_a_chunk_that_took_long_goes_back_early_with_the_rest_not_begun() -> None:
     marks = Marks()
-    times = [0.0, 0.0, worker.CHUNK_SECONDS + 0.01, 0.0, 0.0]
-    chunk = chunk_of(spin_for, *({"seconds": seconds} for seconds in times))
+    times = [0.0, 0.0, 0.26, 0.0, 0.0]
+    chunk = chunk_of(spin_for, *({"seconds": seconds} for seconds in times), attempt=3, patience=0.25)
     answer, rows = run(chunk, marks)
-    assert len(rows) == 3
+    assert len(rows) == answer.ran == 3
+    assert answer.seconds > 0.25
     assert marks.seen == [("running", 7, 0, 10), ("running", 7, 1, 11), ("running", 7, 2, 12), ("reporting", 7)]
     found = report(chunk, answer, slot=3)
-    assert [(attempt.key, attempt.attempt, attempt.outcome) for attempt in found.attempts] == [
-        (10, 1, Outcome.COMPLETED),
-        (11, 2, Outcome.COMPLETED),
+    assert found.completed is not None
+    ended = found.completed.attempts()
+    assert [(attempt.key, attempt.attempt, attempt.outcome) for attempt in ended] == [
+        (10, 3, Outcome.COMPLETED),
+        (11, 3, Outcome.COMPLETED),
         (12, 3, Outcome.COMPLETED),
     ]
-    assert {(attempt.slot, attempt.pid, attempt.code) for attempt in found.attempts} == {(3, 4321, chunk.code.version)}
-    assert found.unstarted == (13, 14)
-    assert found.lost == ()
+    assert {(attempt.slot, attempt.pid, attempt.code) for attempt in ended} == {(3, 4321, chunk.code.version)}
+    assert list(found.unstarted) == [13, 14]
+    assert (found.attempts, found.lost, found.seconds) == ([], (), answer.seconds)
 
 
-@pytest.mark.parametrize(("limit", "done"), [(-1.0, 1), (math.inf, 5)])
-def test_S30_at_least_one_call_of_a_chunk_runs_and_quick_ones_run_all(
-    monkeypatch: pytest.MonkeyPatch, limit: float, done: int
-) -> None:
-    monkeypatch.setattr(worker, "CHUNK_SECONDS", limit)
-    chunk = chunk_of(double, *({"n": n} for n in range(5)))
+@pytest.mark.parametrize(("patience", "done"), [(-1.0, 1), (0.0, 1), (math.inf, 5)])
+def test_S30_at_least_one_call_of_a_chunk_runs_and_quick_ones_run_all(patience: float, done: int) -> None:
+    chunk = chunk_of(double, *({"n": n} for n in range(5)), patience=patience)
     answer, rows = run(chunk)
     assert [row.result for row in rows] == [f'{{"success":true,"result":{2 * n}}}' for n in range(done)]
-    assert report(chunk, answer, slot=0).unstarted == tuple(range(10 + done, 15))
+    assert list(report(chunk, answer, slot=0).unstarted) == list(range(10 + done, 15))
 
 
 def test_S38_an_interrupt_that_the_caller_asked_for_goes_through_and_leaves_the_mark_where_it_was() -> None:
@@ -658,8 +678,55 @@ def test_S22_what_a_call_prints_is_kept_with_its_own_row(monkeypatch: pytest.Mon
     prints = Prints()
     monkeypatch.setattr(sys.modules[__name__], "say", prints.kept.append)
     chunk = chunk_of(saying, *({"say": text} for text in ("one", "", "fail", "two")))
-    _, rows = run(chunk, prints=prints)
+    answer, rows = run(chunk, prints=prints)
     assert [row.output for row in rows] == ["one", None, "fail", "two"]
+    assert [row.result is None for row in rows] == [False, False, True, False]
+    assert [row[0] for row in answer.told] == [10, 12, 13]
+
+
+def test_S30_a_report_accounts_for_each_call_of_a_chunk_once_whichever_way_it_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    prints = Prints()
+    monkeypatch.setattr(sys.modules[__name__], "say", prints.kept.append)
+    texts = ["one", "", "fail", "", "two", ""]
+    for several in itertools.chain.from_iterable(itertools.permutations(texts, n) for n in (1, 2, 3)):
+        chunk = chunk_of(saying, *({"say": text} for text in several), attempt=2)
+        answer, rows = run(chunk, prints=prints)
+        found = report(chunk, answer, slot=1)
+        together = found.completed.attempts() if found.completed is not None else []
+        told = sorted([*found.attempts, *together], key=lambda attempt: attempt.key)
+        assert list(found.unstarted) == []
+        assert found.completed is None or found.completed.keys
+        assert [
+            (attempt.key, attempt.started_at, attempt.ended_at, attempt.cpu, attempt.result) for attempt in told
+        ] == [(row.key, row.started_at, row.ended_at, row.cpu, row.result) for row in rows]
+        assert [(attempt.outcome, attempt.failure and attempt.failure.error, attempt.output) for attempt in told] == [
+            ("failed" if text == "fail" else "completed", "fail" if text == "fail" else None, text or None)
+            for text in several
+        ]
+        assert {attempt[1] for attempt in told} == {2}
+        assert {attempt.peak_memory for attempt in told} == {answer.peak_memory}
+
+
+def test_S30_an_answer_of_a_slot_that_did_not_begin_leaves_every_call_unstarted() -> None:
+    chunk = chunk_of(double, {"n": 1}, {"n": 2})
+    found = report(chunk, NOT_BEGUN, slot=0)
+    assert list(found.unstarted) == [10, 11]
+    assert (found.attempts, found.completed, found.planned) == ([], None, None)
+
+
+def changing(params: dict[str, Any]) -> dict[str, Any]:
+    params["box"].append(params.pop("n"))
+    return {"success": True, "result": params}
+
+
+def test_S3_parameters_are_the_handlers_own_to_change() -> None:
+    chunk = chunk_of(changing, {"n": 1, "box": []}, {"n": 1, "box": []}, {"n": 2, "box": [0]})
+    for _ in range(2):  # as when it is sent again
+        _, rows = run(chunk)
+        boxes = [json.loads(row.result or "")["result"] for row in rows]
+        assert boxes == [{"box": [1]}, {"box": [1]}, {"box": [0, 2]}]
 
 
 def knowing(params: dict[str, Any], context: TaskContext) -> dict[str, Any]:
@@ -668,7 +735,7 @@ def knowing(params: dict[str, Any], context: TaskContext) -> dict[str, Any]:
 
 
 def test_S4_a_handler_that_takes_a_context_is_told_of_job_task_and_attempt() -> None:
-    _, rows = run(chunk_of(knowing, {"n": 1}, {"n": 2}))
+    _, rows = run(chunk_of(knowing, {"n": 1}, {"n": 2}, attempt=2))
     assert json.loads(rows[1].result or "")["result"] == {
         "n": 2,
         "job_id": JOB_ID,
@@ -713,7 +780,7 @@ class Tiles:
         seen.append((stage, job_params, job_id, previous_results))
         if job_params.get("broken"):
             raise LookupError("no scene")
-        return [task()] if job_params.get("planned") else None
+        return [task()] * job_params["planned"] if "planned" in job_params else None
 
     @staticmethod
     def finalize_job(context: JobExecutionContext | None = None) -> Any:
@@ -729,14 +796,22 @@ def _nothing_seen() -> None:
 
 
 def test_S14_a_plan_is_asked_with_the_stage_the_parameters_the_job_and_earlier_results() -> None:
-    asked = [{"job_params": {"planned": True}, "previous_results": None}]
+    asked = [{"job_params": {"planned": 1}, "previous_results": None}]
     answer, rows = run(chunk_of(Tiles, *asked, kind="plan", stage=1))
-    assert answer.planned == [("t-1", "scan", '{"n":1}', None)]
+    assert answer.planned == (["t-1"], ["scan"], ['{"n":1}'], [None])
     assert rows[0].failure is None
-    assert seen == [(1, {"planned": True}, JOB_ID, None)]
+    assert seen == [(1, {"planned": 1}, JOB_ID, None)]
     found = report(chunk_of(Tiles, *asked, kind="plan"), answer, slot=0)
-    assert found.planned == (("t-1", "scan", '{"n":1}', None),)
-    assert found.attempts[0].outcome == Outcome.COMPLETED
+    assert found.planned == NewTasks(["t-1"], ["scan"], ['{"n":1}'], [None])
+    assert [attempt.outcome for attempt in found.attempts] == [Outcome.COMPLETED]
+    assert found.completed is None, "a plan is not a task"
+
+
+def test_S16_a_plan_of_no_task_comes_back_as_one() -> None:
+    chunk = chunk_of(Tiles, {"job_params": {"planned": 0}, "previous_results": None}, kind="plan")
+    answer, rows = run(chunk)
+    assert rows[0].failure is None
+    assert report(chunk, answer, slot=0).planned == NewTasks([], [], [], [])
 
 
 @pytest.mark.parametrize(
@@ -751,8 +826,10 @@ def test_S14_a_plan_is_asked_with_the_stage_the_parameters_the_job_and_earlier_r
     ],
 )
 def test_S17_a_plan_that_raises_or_is_none_is_a_failure(params: dict[str, Any], error_type: str, error: str) -> None:
-    answer, rows = run(chunk_of(Tiles, {"job_params": params, "previous_results": []}, kind="plan"))
-    assert answer.planned == []
+    chunk = chunk_of(Tiles, {"job_params": params, "previous_results": []}, kind="plan")
+    answer, rows = run(chunk)
+    assert answer.planned == ()
+    assert report(chunk, answer, slot=0).planned is None
     assert rows[0].failure is not None
     assert rows[0].failure[1] == error_type
     assert rows[0].failure[0].startswith(error)
@@ -766,16 +843,24 @@ def finalizing(**parameters: Any) -> Chunk:
         "total_stages": 2,
         "parameters": parameters,
         "task_results": [
-            ["t-0", "scan", "completed", {"success": True, "result": 1}, None, 1_700_000_000.5],
-            ["t-1", "scan", "failed", None, "no scene", None],
+            ["t-0", "t-1"],
+            ["scan", "scan"],
+            ["completed", "failed"],
+            [{"success": True, "result": 1}, None],
+            [None, "no scene"],
+            [1_700_000_000.5, None],
         ],
     }
     return chunk_of(Tiles, given, kind="finalize")
 
 
 def test_S33_finalize_is_given_the_job_and_all_results_as_objects() -> None:
-    _, rows = run(finalizing(made={"mean": 0.5}))
+    chunk = finalizing(made={"mean": 0.5})
+    answer, rows = run(chunk)
     assert rows[0].result == '{"mean":0.5}'
+    found = report(chunk, answer, slot=0)
+    assert [attempt.result for attempt in found.attempts] == ['{"mean":0.5}']
+    assert (found.completed, found.planned) == (None, None)
     (context,) = seen
     assert (context.job_id, context.job_type, context.current_stage, context.total_stages) == (JOB_ID, "tiles", 2, 2)
     good, bad = context.task_results
@@ -791,6 +876,51 @@ def test_S34_finalize_that_returns_no_dict_has_failed(made: Any) -> None:
     assert rows[0].failure is not None
     assert rows[0].failure[1:4] == ("ContractViolationError", "contract", False)
     assert rows[0].failure[0].startswith("finalize_job must return a dict; it returned ")
+
+
+class Overlapping:
+    """Plans that begin and end when they are told to."""
+
+    job_type = "overlapping"
+    begun: ClassVar[dict[str, threading.Event]] = {}
+    to_end: ClassVar[dict[str, threading.Event]] = {}
+
+    @classmethod
+    def create_tasks_for_stage(
+        cls, stage: int, job_params: dict[str, Any], job_id: str, previous_results: Any = None
+    ) -> list[dict[str, Any]]:
+        cls.begun[job_params["name"]].set()
+        assert cls.to_end[job_params["name"]].wait(30)
+        return []
+
+
+def test_a_plan_or_finalize_leaves_the_garbage_collector_as_it_was() -> None:
+    before = gc.get_threshold()
+    for params in ({"planned": 1}, {"broken": True}, {}):
+        run(chunk_of(Tiles, {"job_params": params, "previous_results": None}, kind="plan"))
+        assert gc.get_threshold() == before
+    for made in (None, {"mean": 0.5}):
+        run(finalizing(made=made))
+        assert gc.get_threshold() == before
+
+
+def test_plans_that_overlap_in_threads_leave_the_garbage_collector_as_it_was() -> None:
+    """In a pool of threads, which are the driver's own process, as two jobs' do."""
+    before, names = gc.get_threshold(), ("one", "other")
+    threads = {}
+    try:
+        for name in names:
+            Overlapping.begun[name], Overlapping.to_end[name] = threading.Event(), threading.Event()
+            asked = {"job_params": {"name": name}, "previous_results": None}
+            threads[name] = threading.Thread(target=run, args=[chunk_of(Overlapping, asked, kind="plan")])
+            threads[name].start()
+            assert Overlapping.begun[name].wait(30)
+        for name in names:
+            Overlapping.to_end[name].set()
+            threads[name].join(30)
+        assert gc.get_threshold() == before
+    finally:
+        gc.set_threshold(*before)
 
 
 # S40: what is logged meanwhile
@@ -833,14 +963,16 @@ def speaking(params: dict[str, Any]) -> dict[str, Any]:
 
 def test_S40_what_a_handler_logs_carries_its_job_task_and_attempt(log: Written) -> None:
     run(chunk_of(speaking, {"n": 1}, {"n": 2}))
+    run(chunk_of(speaking, {"n": 3}, attempt=2))
     about = {"job_id": JOB_ID, "job_type": "tiles", "stage": 2, "task_type": "scan"}
     assert log.fields("working on 1") == {**about, "task_id": "t-0", "attempt": 1}
-    assert log.fields("working on 2") == {**about, "task_id": "t-1", "attempt": 2}
+    assert log.fields("working on 2") == {**about, "task_id": "t-1", "attempt": 1}
+    assert log.fields("working on 3") == {**about, "task_id": "t-0", "attempt": 2}
 
 
 def test_S40_what_a_plan_or_finalize_logs_carries_its_own_job_and_no_earlier_task(log: Written) -> None:
     run(chunk_of(speaking, {"n": 1}, job_id="cd" * 32, job_type="scenes", stage=1))
-    run(chunk_of(Tiles, {"job_params": {"planned": True}, "previous_results": None}, kind="plan"))
+    run(chunk_of(Tiles, {"job_params": {"planned": 1}, "previous_results": None}, kind="plan"))
     run(finalizing(made={}))
     about = {"job_id": JOB_ID, "job_type": "tiles", "stage": 2}
     assert log.fields("planning") == about

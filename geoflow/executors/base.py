@@ -6,10 +6,12 @@ with its process through no fault of its own, or it never began.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from queue import SimpleQueue
 from typing import Any, Literal, NamedTuple, Protocol
 
-from geoflow.models import Attempt, Call
+from geoflow.batch import Batch, Completed, NewTasks
+from geoflow.models import Attempt
 from geoflow.retry import RetryPolicy
 from geoflow.transport import Code
 
@@ -17,8 +19,9 @@ from geoflow.transport import Code
 class Chunk(NamedTuple):
     """Work for one slot: tasks of one stage and handler, or one plan, or one finalize.
 
-    A plan's or finalize's single call has the key 0 and carries its arguments as JSON in ``parameters``. ``timeout``
-    is in seconds for each call. ``task_types`` are those that a plan may name.
+    A plan or finalize is a batch of one call, with the key 0 and its arguments as ``parameters``. ``timeout`` is in
+    seconds for each call. ``task_types`` are those that a plan may name. When it has taken ``patience`` seconds, it
+    goes back with what is done.
     """
 
     number: int
@@ -27,43 +30,39 @@ class Chunk(NamedTuple):
     job_type: str
     stage: int
     code: Code
-    calls: tuple[Call, ...]
+    batch: Batch
     policy: RetryPolicy
     timeout: float | None = None
     task_types: tuple[str, ...] = ()
-
-
-def to_wire(chunk: Chunk) -> Chunk:
-    """*chunk* with its calls turned into columns: a list of texts is pickled in a third of the time of its tuples."""
-    return chunk._replace(calls=tuple(zip(*chunk.calls, strict=True)))  # type: ignore[arg-type]
-
-
-def from_wire(chunk: Chunk) -> Chunk:
-    """What `to_wire` was given."""
-    return chunk._replace(calls=tuple(map(Call._make, zip(*chunk.calls, strict=True))))
+    patience: float = 0.0
 
 
 class Report(NamedTuple):
-    """What became of a chunk.
+    """What became of a chunk, or of some of its calls.
 
-    ``attempts`` are the calls that ended, the one that took its process down with it included; ``lost``, keys of
-    calls that had run in a process that died before it told; ``unstarted``, keys of those that had not begun.
-    ``planned`` are a plan's tasks. ``broken`` says that the slot cannot start processes at all.
+    ``completed`` and ``attempts`` are the calls that ended, the one that took its process down with it included;
+    ``lost``, keys of calls that had run in a process that died before it told; ``unstarted``, keys of those that had
+    not begun. ``planned`` are a plan's tasks. ``seconds`` is what the calls took together. ``broken`` says that the
+    slot cannot start processes at all.
     """
 
     chunk: Chunk
-    attempts: tuple[Attempt, ...] = ()
-    lost: tuple[int, ...] = ()
-    unstarted: tuple[int, ...] = ()
-    planned: tuple[Any, ...] = ()
+    attempts: Sequence[Attempt] = ()
+    lost: Sequence[int] = ()
+    unstarted: Sequence[int] = ()
+    planned: NewTasks | None = None
     broken: str | None = None
     suspects: bool = False
+    completed: Completed | None = None
+    seconds: float = 0.0
 
 
 class Executor(Protocol):
     """Runs chunks in slots. All methods are called from the machine's thread, except `start`'s inbox."""
 
     slots: int
+    # How much work makes the way to a slot and back cheap.
+    chunk_seconds: float
 
     def start(self, inbox: SimpleQueue[Any]) -> None:
         """Be ready; put a message in *inbox* whenever something is there to `collect`."""

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, cast
 
 from geoflow import logs
 from geoflow.errors import DefinitionError
-from geoflow.executors.base import Chunk, from_wire
+from geoflow.executors.base import Chunk
 from geoflow.transport import Code
 from geoflow.worker import Codes, run_chunk
 
@@ -92,14 +92,14 @@ class _Named:
     """Names the call that runs in what its own thread logs: other threads of this process may run others."""
 
     def __init__(self, chunk: Chunk, bound: contextlib.ExitStack) -> None:
-        self._chunk, self._bound = chunk, bound
+        self._chunk, self._names, self._bound = chunk, chunk.batch.names(), bound
 
     def running(self, chunk: int, position: int, key: int) -> None:
         self._bound.close()
         about: dict[str, object] = {name: getattr(self._chunk, name) for name in ("job_id", "job_type", "stage")}
         if self._chunk.kind == "tasks":
-            call = self._chunk.calls[position]
-            about |= {"task_id": call.task_id, "task_type": call.task_type, "attempt": call.attempt}
+            batch = self._chunk.batch
+            about |= {"task_id": self._names[position], "task_type": batch.task_type, "attempt": batch.attempt}
         self._bound.enter_context(logs.bind(**about))
 
     def reporting(self, chunk: int) -> None:
@@ -115,7 +115,7 @@ def run(wire: bytes, order: Order) -> tuple[Any, ...]:
 
     In the driver's own process (a pool of threads), prints go where they always go, and are not kept.
     """
-    chunk = from_wire(pickle.loads(wire))
+    chunk: Chunk = pickle.loads(wire)
     at_home = order.driver == here()
     if not at_home:
         _settle_in(order)

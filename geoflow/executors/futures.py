@@ -11,7 +11,7 @@ import logging
 import pickle
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,14 +19,17 @@ from queue import SimpleQueue
 from typing import Any
 
 from geoflow.errors import ParameterError
-from geoflow.executors.base import Chunk, Report, to_wire
+from geoflow.executors.base import Chunk, Report
 from geoflow.executors.foreign import Order, here, run
 from geoflow.executors.reports import report
 from geoflow.models import Attempt, Category, Failure, Outcome
+from geoflow.pace import CHUNK_SECONDS
 from geoflow.text import DEFAULT_SECRETS
-from geoflow.worker import CHUNK_SECONDS, Answer
+from geoflow.worker import Answer
 
 MAX_SLOTS = 1_000
+# Dask's scheduler takes about 2 ms for each call, of all workers together.
+DASK_CHUNK_SECONDS = 0.5
 CHECK_SECONDS = 0.1
 # What a pool's workers may take to start before they begin with the first chunks.
 START_SECONDS = 5.0
@@ -46,8 +49,8 @@ class _Out:
     since: float | None = None  # when a worker should have been free for it
 
     @property
-    def keys(self) -> tuple[int, ...]:
-        return tuple(call.key for call in self.chunk.calls)
+    def keys(self) -> Sequence[int]:
+        return self.chunk.batch.keys
 
 
 def slots_of(pool: Executor) -> int:
@@ -77,6 +80,7 @@ class FuturesExecutor:
         secrets: tuple[str, ...] = DEFAULT_SECRETS,
     ) -> None:
         self.slots = slots_of(pool) if slots is None else slots
+        self.chunk_seconds = CHUNK_SECONDS if _dask_client(pool) is None else DASK_CHUNK_SECONDS
         self._pool = pool
         self._order = Order(
             uuid.uuid4().hex,
@@ -109,7 +113,7 @@ class FuturesExecutor:
             if self._is_stuck():
                 raise _Refused("all its workers are held by calls past their timeout, which cannot be ended from here")
             order = self._order._replace(token=f"{self._order.token}-{number}")
-            future = self._pool.submit(run, pickle.dumps(to_wire(chunk)), order)
+            future = self._pool.submit(run, pickle.dumps(chunk), order)
         except Exception as exc:  # each kind of pool has its own way of refusing
             future.set_exception(exc if isinstance(exc, _Refused) else _Refused(f"{type(exc).__name__}: {exc}"))
         self._out[number] = _Out(chunk, future)
@@ -154,8 +158,8 @@ class FuturesExecutor:
             if out.since is None:
                 # The first ones may have to wait for their worker to start.
                 out.since = now if self._answers >= self.slots else now + START_SECONDS
-            # A worker answers after CHUNK_SECONDS with what it has; more than that is one call's doing.
-            shared = CHUNK_SECONDS if len(out.chunk.calls) > 1 else 0.0
+            # A worker answers after its patience with what it has; more than that is one call's doing.
+            shared = out.chunk.patience if len(out.keys) > 1 else 0.0
             if out.chunk.timeout is not None and now - out.since > out.chunk.timeout + shared:
                 late.append(out)
         return [self._timed_out(out) for out in late]
@@ -210,11 +214,11 @@ class FuturesExecutor:
     def _blamed(self, out: _Out, failure: Failure) -> Report:
         """A call that travelled alone is to blame; of several, each may be."""
         self._out.pop(out.chunk.number, None)
-        if len(out.chunk.calls) > 1:
+        if len(out.keys) > 1:
             return Report(out.chunk, lost=out.keys, suspects=True)
-        (call,) = out.chunk.calls
+        ((key,), number) = out.keys, out.chunk.batch.attempt
         version, ended = out.chunk.code.version, time.time()
-        blamed = Attempt(call.key, call.attempt, Outcome.FAILED, None, ended, failure=failure, code=version)
+        blamed = Attempt(key, number, Outcome.FAILED, None, ended, failure=failure, code=version)
         return Report(out.chunk, (blamed,))
 
     def _lose_all(self, *, suspects: bool) -> list[Report]:

@@ -9,8 +9,11 @@ from collections import deque
 from queue import SimpleQueue
 from typing import Any, TextIO
 
+from geoflow.batch import Call
 from geoflow.executors.base import Chunk, Report
 from geoflow.executors.reports import report
+from geoflow.pace import CHUNK_SECONDS
+from geoflow.values import to_json
 from geoflow.worker import Codes, run_chunk
 
 
@@ -67,10 +70,12 @@ class InlineExecutor:
     """One slot, which is the thread that asks `run_here`."""
 
     slots = 1
+    chunk_seconds = CHUNK_SECONDS
 
     def __init__(self, *, output_limit: int = 64_000) -> None:
         self._codes = Codes()
         self._waiting: deque[Chunk] = deque()
+        self._calls: deque[Call] = deque()  # what is left of the first chunk
         self._limit = output_limit
         self._inbox: SimpleQueue[Any] = SimpleQueue()
         self._running = False
@@ -88,18 +93,22 @@ class InlineExecutor:
         if not self._waiting:
             return False
         chunk = self._waiting[0]
+        if not self._calls:
+            self._calls.extend(chunk.batch.calls())
         # One call at a time, so that a cancel from another thread, or an interrupt, costs no other.
-        one = chunk._replace(calls=chunk.calls[:1])
+        call = self._calls[0]
         self._running = True
         with _Capture(self._limit) as capture:
             # An interrupt is the user's, not the handler's: it goes up, and the chunk stays to be stopped.
-            answer = run_chunk(one, self._codes, _NoMarker(), capture, os.getpid(), passes=(KeyboardInterrupt,))
+            answer = run_chunk(
+                chunk, self._codes, _NoMarker(), capture, os.getpid(), passes=(KeyboardInterrupt,), calls=[call]
+            )
         self._running = False
-        if len(chunk.calls) > 1:
-            self._waiting[0] = chunk._replace(calls=chunk.calls[1:])
-        else:
+        self._calls.popleft()
+        if not self._calls:
             self._waiting.popleft()
-        self._inbox.put(report(one, answer, slot=0))
+        one = chunk.batch._replace(keys=(call.key,), task_ids=to_json([call.task_id]))
+        self._inbox.put(report(chunk._replace(batch=one), answer, slot=0))
         return True
 
     def collect(self, message: Any) -> list[Report]:
@@ -113,11 +122,12 @@ class InlineExecutor:
         self._waiting = deque(chunk for chunk in self._waiting if chunk.job_id != job_id)
         began = 1 if self._running else 0  # the call that an interrupt came in
         self._running = False
-        keys = [tuple(call.key for call in chunk.calls) for chunk in stopped]
-        return [
-            Report(chunk, lost=known[:began], unstarted=known[began:])
-            for chunk, known in zip(stopped, keys, strict=True)
-        ]
+        reports = []
+        for chunk in stopped:
+            keys = chunk.batch.keys[-len(self._calls) :] if self._calls else chunk.batch.keys
+            self._calls.clear()  # they were the first one's
+            reports.append(Report(chunk, lost=keys[:began], unstarted=keys[began:]))
+        return reports
 
     def busy(self) -> bool:
         return bool(self._waiting)

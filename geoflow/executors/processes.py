@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -24,13 +25,14 @@ from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 from geoflow.executors import reaper
-from geoflow.executors.base import Chunk, Report, to_wire
+from geoflow.executors.base import Chunk, Report
 from geoflow.executors.mark import MarkFile
 from geoflow.executors.remains import PREFIX
 from geoflow.executors.reports import report
 from geoflow.executors.slot import STACK_SIGNAL, Setup, initialise, read_output, work
 from geoflow.executors.spawning import SlotContext
-from geoflow.models import Attempt, Call, Category, Failure, Outcome
+from geoflow.models import Attempt, Category, Failure, Outcome
+from geoflow.pace import CHUNK_SECONDS
 from geoflow.text import DEFAULT_SECRETS
 from geoflow.worker import Answer
 
@@ -49,6 +51,8 @@ class _Message(NamedTuple):
 
 class ProcessExecutor:
     """*slots* worker processes. Nothing is started before the first chunk."""
+
+    chunk_seconds = CHUNK_SECONDS
 
     def __init__(
         self,
@@ -194,14 +198,15 @@ class _Slot:
 
     def _submit(self, chunk: Chunk) -> Future[Any]:
         if self._pool is None:
-            self._context = SlotContext()
+            setup = self._setup(self._mark_path, self._output)
+            self._context = SlotContext(setup.preload)
             self._pool = ProcessPoolExecutor(
                 1,
                 mp_context=self._context,
                 initializer=initialise,
-                initargs=(self._setup(self._mark_path, self._output),),
+                initargs=(setup,),
             )
-        return self._pool.submit(work, to_wire(chunk))
+        return self._pool.submit(work, chunk)
 
     def answered(self, number: int, answer: Answer) -> list[Report]:
         if number in self._recalled:
@@ -223,7 +228,7 @@ class _Slot:
             return None  # it begins just now, and answers for itself
         self.chunks.pop()
         self._recalled.add(waiting.number)
-        return Report(waiting, unstarted=tuple(call.key for call in waiting.calls))
+        return Report(waiting, unstarted=waiting.batch.keys)
 
     def check(self) -> list[Report]:
         """Whether the running call is past its time, or the process gone without its pool's noticing."""
@@ -289,12 +294,12 @@ class _Slot:
             reports = [self._unstarted(first, counted=failure is not None)]
         elif position > 0:
             reports = [self._blamed(first, position - 1, mark.since, failure, printed, mark.pid)]
-        elif len(first.calls) == 1 and failure is not None:
+        elif len(first.batch.keys) == 1 and failure is not None:
             reports = [self._blamed(first, 0, mark.since, failure, printed, mark.pid)]
         else:
-            keys = tuple(call.key for call in first.calls)
+            keys = first.batch.keys
             reports = [Report(first, lost=keys[:-position], unstarted=keys[-position:], suspects=failure is not None)]
-        return reports + [Report(chunk, unstarted=tuple(call.key for call in chunk.calls)) for chunk in rest]
+        return reports + [Report(chunk, unstarted=chunk.batch.keys) for chunk in rest]
 
     def _unstarted(self, chunk: Chunk, *, counted: bool) -> Report:
         self._start_failures += counted
@@ -302,21 +307,20 @@ class _Slot:
         if self._start_failures >= MAX_START_FAILURES:
             text = read_output(self._output, 4_000) or ""
             broken = f"Worker processes cannot start: {self._start_failures} in a row ended before any work. {text}"
-        return Report(chunk, unstarted=tuple(call.key for call in chunk.calls), broken=broken)
+        return Report(chunk, unstarted=chunk.batch.keys, broken=broken)
 
     def _blamed(
         self, chunk: Chunk, index: int, since: float, failure: Failure | None, printed: str | None, pid: int
     ) -> Report:
         self._start_failures = 0
-        keys = tuple(call.key for call in chunk.calls)
+        keys = chunk.batch.keys
         if failure is None:
             return Report(chunk, lost=keys[: index + 1], unstarted=keys[index + 1 :])
-        call: Call = chunk.calls[index]
         printed, stack = _parted(printed)
         ended = time.time()
         blamed = Attempt(
-            call.key,
-            call.attempt,
+            keys[index],
+            chunk.batch.attempt,
             Outcome.FAILED,
             ended - max(time.monotonic() - since, 0.0),
             ended,
@@ -378,6 +382,13 @@ class _Lifeline:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
+        _lifelines.add(self)
+
+    def let_go(self) -> None:
+        """In a fork of this process, which is not to keep the pipe open when this process has gone."""
+        assert self._reaper.stdin is not None
+        os.close(self._reaper.stdin.fileno())
+        os.close(self._registry)
 
     def forget(self, pid: int) -> None:
         """Tell the reaper that the group *pid* is gone."""
@@ -390,6 +401,19 @@ class _Lifeline:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._reaper.wait(2.0)
         os.close(self._registry)
+        _lifelines.discard(self)
+
+
+_lifelines: weakref.WeakSet[_Lifeline] = weakref.WeakSet()
+
+
+def _let_go_of_lifelines() -> None:
+    for lifeline in list(_lifelines):
+        lifeline.let_go()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go_of_lifelines)
 
 
 def _is_alive(pid: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from geoflow.batch import Completed, NewTasks
 from geoflow.executors.base import Chunk, Report
 from geoflow.models import Attempt, Failure, Outcome
 from geoflow.worker import Answer
@@ -9,26 +10,35 @@ from geoflow.worker import Answer
 
 def report(chunk: Chunk, answer: Answer, slot: int) -> Report:
     """Every call of *chunk* accounted for: ended, or not begun."""
-    pid, base, memory, rows, planned = answer
-    version = chunk.code.version
-    attempts = []
-    for call, (started, ended, cpu, result, failure, output) in zip(chunk.calls, rows, strict=False):
-        attempts.append(
-            Attempt(
-                call.key,
-                call.attempt,
-                Outcome.COMPLETED if failure is None else Outcome.FAILED,
-                base + started,
-                base + ended,
-                cpu,
-                memory,
-                result,
-                None if failure is None else Failure(*failure),
-                output,
-                slot,
-                pid,
-                version,
-            )
+    batch, version, pid, memory = chunk.batch, chunk.code.version, answer.pid, answer.peak_memory
+    attempts = [
+        Attempt(
+            key,
+            batch.attempt,
+            Outcome.COMPLETED if failure is None else Outcome.FAILED,
+            started_at,
+            ended_at,
+            cpu,
+            memory,
+            result,
+            None if failure is None else Failure(*failure),
+            output,
+            slot,
+            pid,
+            version,
         )
-    unstarted = tuple(call.key for call in chunk.calls[len(rows) :])
-    return Report(chunk, tuple(attempts), unstarted=unstarted, planned=tuple(planned))
+        for key, started_at, ended_at, cpu, result, failure, output in answer.told
+    ]
+    completed = None
+    if answer.ran > len(answer.told):
+        positions, *columns = answer.completed
+        keys = [batch.keys[position] for position in positions] if answer.told else batch.keys[: answer.ran]
+        completed = Completed(batch.attempt, slot, pid, version, memory, keys, *columns)
+    return Report(
+        chunk,
+        attempts,
+        unstarted=batch.keys[answer.ran :],
+        planned=NewTasks(*answer.planned) if answer.planned else None,
+        completed=completed,
+        seconds=answer.seconds,
+    )

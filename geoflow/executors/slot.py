@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from geoflow import logs
-from geoflow.executors.base import Chunk, from_wire
+from geoflow.executors.base import Chunk
 from geoflow.executors.mark import MarkFile
-from geoflow.worker import Codes, run_chunk
+from geoflow.worker import NOT_BEGUN, Codes, run_chunk
 
 # One thread for each native pool: the slots already use the processors. Not where the user set them.
 ONE_THREAD = (
@@ -135,6 +135,5 @@ def work(chunk: Chunk) -> tuple[Any, ...]:
     assert _state is not None
     codes, mark, printed = _state
     if not mark.begins(chunk.number):
-        return (os.getpid(), 0.0, 0, [], [])
-    chunk = from_wire(chunk)
+        return tuple(NOT_BEGUN)
     return tuple(run_chunk(chunk, codes, mark, printed, os.getpid()))

@@ -24,13 +24,16 @@ class SlotProcess(_Process):  # type: ignore[misc]
 
 
 class SlotContext(_Context):  # type: ignore[misc]
-    """A multiprocessing context for one process, which it remembers for its exit code."""
+    """A multiprocessing context for one process, which it remembers for its exit code.
 
-    def __init__(self) -> None:
+    The fork server imports *preload* once for all that it starts; later ones than its own first come too late for it.
+    """
+
+    def __init__(self, preload: tuple[str, ...] = ()) -> None:
         super().__init__()
         self._made: SlotProcess | None = None
         if _HAS_FORKSERVER:
-            self.set_forkserver_preload(["geoflow.executors.slot"])
+            self.set_forkserver_preload(["geoflow.executors.slot", *preload])
 
     def Process(self, *args: Any, **kwargs: Any) -> SlotProcess:
         self._made = SlotProcess(*args, **kwargs)

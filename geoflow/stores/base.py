@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
+from geoflow.batch import Batch, Completed, NewTasks
 from geoflow.models import Attempt, JobStatus
 
 
@@ -60,27 +61,14 @@ class StageRow(NamedTuple):
         return self.first_key + self.task_count
 
 
-class NewTask(NamedTuple):
-    """A task of a plan. ``parameters`` and ``metadata`` are JSON text."""
+class Take(NamedTuple):
+    """Which queued tasks of a stage to start: the first ones of each of *groups*, as many as go together, and as many
+    new ones as *sizes* say, from the first behind the key *after* on."""
 
-    task_id: str
-    task_type: str
-    parameters: str
-    metadata: str | None = None
-
-
-class TaskRow(NamedTuple):
-    """A task that waits to be sent to a slot. ``attempt`` is the number of its last execution, 0 before the first."""
-
-    key: int
-    task_id: str
-    task_index: int
-    task_type: str
-    attempt: int
-    retries: int
-    losses: int
-    not_before: float | None
-    parameters: str
+    stage: StageRow
+    groups: Sequence[Sequence[int]] = ()
+    after: int = 0
+    sizes: Sequence[int] = ()
 
 
 class FailedRow(NamedTuple):
@@ -157,6 +145,7 @@ class Store(Protocol):
         traceback: str | None = None,
         moves: Sequence[Move] = (),
         attempts: Sequence[Attempt] = (),
+        completed: Sequence[Completed] = (),
         parameters: str | None = None,
     ) -> None:
         """Move the job by *event*, together with *moves* of its tasks and *attempts* that ended.
@@ -167,11 +156,22 @@ class Store(Protocol):
     def close(self, lease: Lease, *, error: str | None, now: float) -> None:
         """Write when a failed job's last sibling ended, and why the job failed."""
 
-    def plan(self, lease: Lease, stage: int, tasks: Sequence[NewTask], *, now: float) -> StageRow:
+    def plan(self, lease: Lease, stage: int, tasks: NewTasks, *, now: float) -> StageRow:
         """Write a stage's tasks and make it the current stage; ``DefinitionError`` when a task id is taken."""
 
-    def commit(self, lease: Lease, moves: Sequence[Move], attempts: Sequence[Attempt]) -> None:
-        """Write what became of tasks. Nothing is written when one of them is not in the state it should leave."""
+    def commit(
+        self,
+        lease: Lease,
+        moves: Sequence[Move],
+        attempts: Sequence[Attempt],
+        completed: Sequence[Completed] = (),
+        take: Take | None = None,
+    ) -> list[Batch]:
+        """Write what became of tasks, then start those to *take*: a batch for each of its groups and sizes, in order.
+
+        A batch may have fewer tasks than wished for: it ends before the first one of another type or history. Nothing
+        is written when a task is not in the state that it should leave, or none is queued where some were to start.
+        """
 
     # Reading
 
@@ -189,8 +189,11 @@ class Store(Protocol):
     def counts(self, stage: StageRow) -> dict[str, int]:
         """How many of the stage's tasks are in each state."""
 
-    def queued(self, stage: StageRow, after: int, limit: int) -> list[TaskRow]:
-        """The next *limit* queued tasks with keys above *after*, in order."""
+    def returned(self, stage: StageRow) -> list[tuple[int, float | None]]:
+        """(key, not_before) of the queued tasks that are not new: they failed, or were lost, before."""
+
+    def largest_first(self, stage: StageRow) -> list[int]:
+        """The keys of the queued tasks that are new, by their size; see `geoflow.models.Stage`."""
 
     def in_state(self, stage: StageRow, status: str) -> list[tuple[int, int, int]]:
         """(key, attempt, losses) of the stage's tasks that are *status*."""
@@ -199,7 +202,7 @@ class Store(Protocol):
         """The results (JSON text) of the stage's completed tasks, in task order."""
 
     def finalize_rows(self, job_key: int) -> str:
-        """The tasks of all current stages in order, for finalize: a JSON array of the fields of a `TaskResult`."""
+        """The tasks of all current stages in order, for finalize: a JSON array of the columns of `TaskResult`s."""
 
     def failed(self, stage: StageRow) -> list[FailedRow]:
         """The stage's failed tasks, in task order."""

@@ -11,18 +11,20 @@ import json
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from itertools import chain, groupby
+from itertools import takewhile
 from typing import Any, ClassVar
 
+from geoflow.batch import Batch, Completed, NewTasks
 from geoflow.errors import DefinitionError, IllegalTransition, LeaseLost, StoreBusy, StoreError
 from geoflow.models import Attempt, JobStatus, TaskStatus
-from geoflow.stores.base import FailedRow, JobRow, Lease, Move, NewJob, NewTask, StageRow, TaskRow
+from geoflow.stores.base import FailedRow, JobRow, Lease, Move, NewJob, StageRow, Take
 from geoflow.stores.ownership import Ownership
 from geoflow.transitions import job_after, task_after
 
 # An attempt's key is its task's, times this, plus its number; see `schema.sql`.
 ATTEMPTS_PER_TASK = 4096
 _IDS_AT_ONCE = 10_000
+_RESULTS_AT_ONCE = 50_000
 _JOB_COLUMNS = ", ".join(JobRow._fields)
 _TASK_STATES_AFTER = {
     event: (source, task_after(source, event))
@@ -68,6 +70,9 @@ class TableStore(abc.ABC):
 
     # What the database raises for a row that the schema refuses.
     _refused: ClassVar[type[Exception]]
+    # A column of texts or numbers, and one of JSON text, as one JSON array in the order of the keys.
+    _TEXTS: ClassVar[str]
+    _JSONS: ClassVar[str]
 
     def __init__(self, name: str, ownership: Ownership) -> None:
         self.name = name
@@ -87,9 +92,6 @@ class TableStore(abc.ABC):
     def reading(self) -> AbstractContextManager[Any]: ...
 
     @abc.abstractmethod
-    def finalize_rows(self, job_key: int) -> str: ...
-
-    @abc.abstractmethod
     def _transaction(self, lease: Lease | None = None) -> AbstractContextManager[Any]:
         """One transaction, refused when *lease* is no longer the job's."""
 
@@ -105,10 +107,13 @@ class TableStore(abc.ABC):
         """Add *rows* as they are, with the columns *names*: for a copy of another store."""
 
     @abc.abstractmethod
-    def _insert_tasks(self, connection: Any, stage_key: int, first_key: int, tasks: Sequence[NewTask]) -> None: ...
+    def _insert_tasks(self, connection: Any, stage_key: int, first_key: int, tasks: NewTasks) -> None: ...
 
     @abc.abstractmethod
     def _insert_attempts(self, connection: Any, attempts: Sequence[Attempt]) -> None: ...
+
+    @abc.abstractmethod
+    def _insert_completed(self, connection: Any, completed: Sequence[Completed]) -> None: ...
 
     # Submitting and taking over
 
@@ -202,13 +207,14 @@ class TableStore(abc.ABC):
         traceback: str | None = None,
         moves: Sequence[Move] = (),
         attempts: Sequence[Attempt] = (),
+        completed: Sequence[Completed] = (),
         parameters: str | None = None,
     ) -> None:
         with self._transaction(lease) as connection:
             (text,) = connection.execute("SELECT status FROM job WHERE job_key = ?", (lease.job_key,)).fetchone()
             before = JobStatus(text)
             after = job_after(before, event)
-            self._move(connection, moves, attempts)
+            self._move(connection, moves, attempts, completed)
             self._changed(
                 connection,
                 f"UPDATE job SET status = $after, {_JOB_CHANGES[event]} WHERE job_key = $job_key AND status = $before",
@@ -231,14 +237,15 @@ class TableStore(abc.ABC):
             if not closed:
                 raise IllegalTransition(f"Job {lease.job_id[:8]} is not a failed one whose end is yet to be written.")
 
-    def plan(self, lease: Lease, stage: int, tasks: Sequence[NewTask], *, now: float) -> StageRow:
+    def plan(self, lease: Lease, stage: int, tasks: NewTasks, *, now: float) -> StageRow:
+        count = len(tasks.task_ids)
         with self._transaction(lease) as connection:
-            self._refuse_repeated_ids(connection, lease.job_key, stage, tasks)
+            self._refuse_repeated_ids(connection, lease.job_key, stage, tasks.task_ids)
             (first_key,) = connection.execute("SELECT coalesce(max(task_key), 0) + 1 FROM task").fetchone()
             (stage_key,) = connection.execute(
                 "INSERT INTO stage (stage_key, job_key, stage, first_key, task_count, planned_at)"
                 " VALUES ((SELECT coalesce(max(stage_key), 0) + 1 FROM stage), ?, ?, ?, ?, ?) RETURNING stage_key",
-                (lease.job_key, stage, first_key, len(tasks), now),
+                (lease.job_key, stage, first_key, count, now),
             ).fetchone()
             self._insert_tasks(connection, stage_key, first_key, tasks)
             moved = self._changed(
@@ -248,11 +255,11 @@ class TableStore(abc.ABC):
             )
             if not moved:
                 raise IllegalTransition(f"Job {lease.job_id[:8]} is not processing: its stages cannot be planned.")
-        return StageRow(stage_key, stage, first_key, len(tasks), now)
+        return StageRow(stage_key, stage, first_key, count, now)
 
-    def _refuse_repeated_ids(self, connection: Any, job_key: int, stage: int, tasks: Sequence[NewTask]) -> None:
-        seen = {task.task_id for task in tasks}
-        if len(seen) < len(tasks):
+    def _refuse_repeated_ids(self, connection: Any, job_key: int, stage: int, task_ids: Sequence[str]) -> None:
+        seen = set(task_ids)
+        if len(seen) < len(task_ids):
             raise DefinitionError(f"Stage {stage} has two tasks with one id: give each task an id of its own.")
         for earlier, first, count in connection.execute(
             "SELECT stage, first_key, task_count FROM stage WHERE job_key = ? AND superseded = 0", (job_key,)
@@ -270,18 +277,75 @@ class TableStore(abc.ABC):
                             "put the stage into the id."
                         )
 
-    def commit(self, lease: Lease, moves: Sequence[Move], attempts: Sequence[Attempt]) -> None:
+    def commit(
+        self,
+        lease: Lease,
+        moves: Sequence[Move],
+        attempts: Sequence[Attempt],
+        completed: Sequence[Completed] = (),
+        take: Take | None = None,
+    ) -> list[Batch]:
         with self._transaction(lease) as connection:
-            self._move(connection, moves, attempts)
+            self._move(connection, moves, attempts, completed)
+            return [] if take is None else list(self._start(connection, take))
 
-    def _move(self, connection: Any, moves: Sequence[Move], attempts: Sequence[Attempt]) -> None:
-        if attempts:
-            if max(attempt.attempt for attempt in attempts) >= ATTEMPTS_PER_TASK:
+    def _start(self, connection: Any, take: Take) -> Iterator[Batch]:
+        for keys in take.groups:
+            among = "" if len(keys) == 1 else f" AND task_key IN ({', '.join(map(str, keys))})"
+            yield self._start_batch(connection, take.stage, among, min(keys) - 1, max(keys) + 1, len(keys))
+        after = max(take.after, take.stage.first_key - 1)
+        for size in take.sizes:
+            new = " AND retries = 0 AND losses = 0"
+            batch = self._start_batch(connection, take.stage, new, after, take.stage.end_key, size)
+            after = batch.keys[-1]
+            yield batch
+
+    def _start_batch(self, connection: Any, stage: StageRow, which: str, after: int, before: int, size: int) -> Batch:
+        """Start the first *size* queued tasks of *which*, or as many of these as are of one type and history."""
+        chosen = (
+            f"FROM task WHERE task_key > $after AND task_key < $before{which} AND status = 'queued'"
+            " ORDER BY task_key LIMIT $size"
+        )
+        history = "task_type, attempt, retries, losses"
+        look = f"SELECT task_key, {history} {chosen}"
+        asked = {"after": after, "before": before, "size": size}
+        head = connection.execute(look, {**asked, "size": 1}).fetchone()
+        if head is None:
+            raise nothing_queued(stage, size)
+        first, *told = head
+        count, last, others, names, parameters = connection.execute(
+            "SELECT count(*), max(task_key), sum(task_type <> $task_type OR attempt <> $attempt"
+            f" OR retries <> $retries OR losses <> $losses), {self._TEXTS.format('task_id')},"
+            f" {self._JSONS.format('parameters')} FROM (SELECT task_key, task_id, {history}, parameters {chosen})",
+            {**asked, **dict(zip(history.split(", "), told, strict=True))},
+        ).fetchone()
+        keys: Sequence[int] = range(first, last + 1)
+        if others or len(keys) != count:
+            rows = connection.execute(look, asked).fetchall()
+            keys = consecutive([row[0] for row in takewhile(lambda row: row[1:] == head[1:], rows)])
+            if len(keys) < len(rows):
+                return self._start_batch(connection, stage, which, after, before, len(keys))
+        self._move(connection, [Move("start", keys)])
+        task_type, attempt, retries, losses = told
+        return Batch(task_type, attempt + 1, retries, losses, stage.first_key, keys, names, parameters)
+
+    def _move(
+        self,
+        connection: Any,
+        moves: Sequence[Move],
+        attempts: Sequence[Attempt] = (),
+        completed: Sequence[Completed] = (),
+    ) -> None:
+        if attempts or completed:
+            if max(told.attempt for several in (attempts, completed) for told in several) >= ATTEMPTS_PER_TASK:
                 raise StoreError(
                     f"A task has run {ATTEMPTS_PER_TASK - 1} times, which is all that the store can count."
                 )
             try:
-                self._insert_attempts(connection, attempts)
+                if completed:
+                    self._insert_completed(connection, completed)
+                if attempts:
+                    self._insert_attempts(connection, attempts)
             except self._refused as exc:
                 raise IllegalTransition(f"An attempt was reported twice; the second was not written ({exc}).") from exc
         for move in _merged(moves):
@@ -342,16 +406,53 @@ class TableStore(abc.ABC):
             )
         )
 
-    def queued(self, stage: StageRow, after: int, limit: int) -> list[TaskRow]:
-        rows = self._rows(
-            f"SELECT task_key, task_id, task_key - {stage.first_key:d}, task_type, attempt, retries, losses,"
-            " not_before, parameters FROM task"
-            " WHERE task_key > ? AND task_key < ? AND status = 'queued' ORDER BY task_key LIMIT ?",
-            max(after, stage.first_key - 1),
+    def returned(self, stage: StageRow) -> list[tuple[int, float | None]]:
+        return self._rows(
+            "SELECT task_key, not_before FROM task WHERE task_key >= ? AND task_key < ? AND status = 'queued'"
+            " AND (retries > 0 OR losses > 0) ORDER BY task_key",
+            stage.first_key,
             stage.end_key,
-            limit,
         )
-        return list(map(TaskRow._make, rows))
+
+    def finalize_rows(self, job_key: int) -> str:
+        columns: list[list[str]] = [[] for _ in range(6)]
+        done = "t.status = 'completed'"
+        for stage in self.stages(job_key):
+            for start in range(stage.first_key, stage.end_key, _RESULTS_AT_ONCE):
+                (found,) = self._rows(
+                    f"SELECT {_each(self._TEXTS, 'task_id, task_type, status')}, {self._JSONS.format('result')},"
+                    f" {_each(self._TEXTS, 'error, ended_at')} FROM"
+                    " (SELECT t.task_key, t.task_id, t.task_type, t.status, a.ended_at,"
+                    f" CASE WHEN {done} THEN coalesce(a.result, 'null') ELSE 'null' END AS result,"
+                    f" CASE WHEN {done} THEN NULL ELSE a.error END AS error FROM task t"
+                    " LEFT JOIN attempt a ON a.attempt_key = (t.task_key << 12) + t.attempt"
+                    " WHERE t.task_key >= ? AND t.task_key < ? ORDER BY t.task_key)",
+                    start,
+                    min(start + _RESULTS_AT_ONCE, stage.end_key),
+                )
+                for column, text in zip(columns, found, strict=True):
+                    column.append(text[1:-1])
+        return "[" + ",".join("[" + ",".join(column) + "]" for column in columns) + "]"
+
+    def largest_first(self, stage: StageRow) -> list[int]:
+        took: dict[str, float] = dict(
+            self._rows(
+                "SELECT t.task_id, a.ended_at - a.started_at FROM stage now"
+                " JOIN stage s ON s.job_key = now.job_key AND s.stage = now.stage AND s.superseded = 1"
+                " JOIN task t ON t.task_key >= s.first_key AND t.task_key < s.first_key + s.task_count"
+                " JOIN attempt a ON a.attempt_key = (t.task_key << 12) + t.attempt"
+                " WHERE now.stage_key = ? AND a.started_at IS NOT NULL AND a.ended_at IS NOT NULL ORDER BY t.task_key",
+                stage.stage_key,
+            )
+        )
+        new = self._rows(
+            "SELECT task_key, task_id, metadata FROM task WHERE task_key >= ? AND task_key < ? AND status = 'queued'"
+            " AND retries = 0 AND losses = 0 ORDER BY task_key",
+            stage.first_key,
+            stage.end_key,
+        )
+        sizes = {key: _size(metadata) or took.get(name, 0.0) for key, name, metadata in new}
+        return sorted(sizes, key=lambda key: -sizes[key])
 
     def in_state(self, stage: StageRow, status: str) -> list[tuple[int, int, int]]:
         found = self._rows(
@@ -386,20 +487,57 @@ def _is_hex(text: str) -> bool:
     return not set(text) - set("0123456789abcdef")
 
 
+def _size(metadata: str | None) -> float:
+    """The size that a task's metadata tell, or 0."""
+    told = json.loads(metadata) if metadata else None
+    size = told.get("size") if isinstance(told, dict) else None
+    return float(size) if isinstance(size, int | float) else 0.0
+
+
 def _job_row(row: Sequence[Any]) -> JobRow:
     found = JobRow(*row)
     return found._replace(status=JobStatus(found.status))
 
 
+def nothing_queued(stage: StageRow, wanted: int) -> IllegalTransition:
+    return IllegalTransition(f"No task of stage {stage.stage} is queued where {wanted} were to start.")
+
+
+def consecutive(keys: Sequence[int]) -> Sequence[int]:
+    """*keys*, which are in order, as a range where they are one."""
+    return range(keys[0], keys[-1] + 1) if keys[-1] - keys[0] == len(keys) - 1 else keys
+
+
+def _each(pattern: str, columns: str) -> str:
+    """*pattern* for each of *columns*."""
+    return ", ".join(map(pattern.format, columns.split(", ")))
+
+
 def _merged(moves: Sequence[Move]) -> Iterator[Move]:
-    """*moves*, with those of one kind that follow each other as one: several chunks end, and start, at a time."""
-    for (event, not_before), alike in groupby(moves, lambda move: (move.event, move.not_before)):
-        first, *others = alike
-        yield Move(event, list(chain(first.keys, *(move.keys for move in others))), not_before) if others else first
+    """*moves*, with those of neighbouring ranges as one: several chunks end, and start, at a time."""
+    last: Move | None = None
+    for move in moves:
+        if last is not None and last[::2] == move[::2] and _follow(last.keys, move.keys):
+            last = last._replace(keys=range(last.keys[0], move.keys[-1] + 1))
+            continue
+        if last is not None:
+            yield last
+        last = move
+    if last is not None:
+        yield last
+
+
+def _follow(first: Sequence[int], second: Sequence[int]) -> bool:
+    both = isinstance(first, range) and isinstance(second, range) and bool(first) and bool(second)
+    return both and first[-1] + 1 == second[0]
 
 
 def _ranges(keys: Sequence[int]) -> Iterator[tuple[int, int]]:
     """The runs of consecutive numbers in *keys*, which are mostly one: an update of a range costs a fifth."""
+    if isinstance(keys, range):
+        if keys:
+            yield keys[0], keys[-1]
+        return
     ordered = sorted(keys)
     if not ordered:
         return

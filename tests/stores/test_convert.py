@@ -6,10 +6,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stores.test_store import NASTY, NOW, OWNER, WRONG, complete, ended, everything, new_job, planned, started
+from stores.test_store import (
+    NASTY,
+    NOW,
+    OWNER,
+    WRONG,
+    complete,
+    ended,
+    everything,
+    finished,
+    new_job,
+    planned,
+    started,
+    take,
+)
 
+from geoflow.batch import NewTasks
 from geoflow.errors import StoreBusy, StoreError
-from geoflow.stores.base import Move, NewTask
+from geoflow.stores.base import Move
 from geoflow.stores.choice import store_at
 from geoflow.stores.convert import convert
 from geoflow.stores.duckdb import DuckDbStore
@@ -30,9 +44,9 @@ def filled(path: Path) -> list[Any]:
     store.create(new_job(source="jobs.py"))
     lease = started(store)
     tasks = [
-        NewTask(f"{n}{text}", text, '{"big":123456789012345678901234567890,"x":1e-7}') for n, text in enumerate(NASTY)
+        (f"{n}{text}", text, '{"big":123456789012345678901234567890,"x":1e-7}', None) for n, text in enumerate(NASTY)
     ]
-    store.plan(lease, 1, tasks, now=NOW)
+    store.plan(lease, 1, NewTasks.of(*tasks), now=NOW)
     shown = everything(store)
     store.shut()
     return shown
@@ -64,9 +78,11 @@ def test_S37_work_goes_on_in_the_copy_where_it_stopped(tmp_path: Path, source: s
     new = store_at(tmp_path / target)
     lease = new.claim(lease.job_key, OWNER)
     assert lease.epoch == 2
-    assert [row.task_index for row in new.queued(stage, 0, 9)] == [1, 2, 3]
-    complete(new, lease, range(stage.first_key + 1, stage.end_key))
-    following = new.plan(lease, 2, [NewTask("x", "stat_it", "{}")], now=NOW)
+    (batch,) = take(new, lease, stage, 9)
+    assert [(call.task_index, call.task_id) for call in batch.calls()] == [(1, "s1-1"), (2, "s1-2"), (3, "s1-3")]
+    new.commit(lease, [Move("complete", batch.keys)], [], [finished(batch.keys)])
+    assert len(new.results(stage)) == 4
+    following = new.plan(lease, 2, NewTasks.of(("x", "stat_it", "{}", None)), now=NOW)
     assert following.first_key == stage.end_key
     assert new.create(new_job())[0].job_key == lease.job_key + 1
     new.shut()

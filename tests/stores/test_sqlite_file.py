@@ -19,11 +19,12 @@ import pytest
 from sqlite_utils import Database
 
 import geoflow as gf
+from geoflow.batch import NewTasks
 from geoflow.contract import job_id_for
 from geoflow.errors import LeaseLost, SchemaTooNew, StoreBusy, StoreError
 from geoflow.models import Attempt
 from geoflow.stores import migrations, sqlite
-from geoflow.stores.base import Move, NewJob, NewTask
+from geoflow.stores.base import Move, NewJob
 from geoflow.stores.migrations import bring_up_to_date
 from geoflow.stores.sqlite import APPLICATION_ID, SCHEMA_VERSION, SqliteStore, schema
 
@@ -68,7 +69,7 @@ def filled(store: SqliteStore, tasks: int = 5) -> int:
     row, _ = store.create(new_job())
     lease = store.claim(row.job_key, owner())
     store.change_job(lease, "start", now=NOW)
-    stage = store.plan(lease, 1, [NewTask(f"t{n}", "scan", "{}") for n in range(tasks)], now=NOW)
+    stage = store.plan(lease, 1, NewTasks.of(*((f"t{n}", "scan", "{}", None) for n in range(tasks))), now=NOW)
     keys = range(stage.first_key, stage.end_key)
     store.commit(
         lease,
@@ -135,7 +136,7 @@ PREAMBLE = """
 import json, os, sys
 from geoflow.errors import GeoflowError, StoreBusy
 from geoflow.models import Attempt
-from geoflow.stores.base import Move, NewJob, NewTask
+from geoflow.stores.base import Move, NewJob
 from geoflow.stores.sqlite import SqliteStore
 
 def say(*words):
@@ -329,7 +330,7 @@ def test_S36_a_full_disk_is_named_and_what_was_committed_stays(path: Path, opene
     row, _ = store.create(new_job("b"))
     lease = store.claim(row.job_key, owner())
     store.change_job(lease, "start", now=NOW)
-    tasks = [NewTask(f"t{n}", "scan", json.dumps({"a": "x" * 500})) for n in range(1000)]
+    tasks = NewTasks.of(*((f"t{n}", "scan", json.dumps({"a": "x" * 500}), None) for n in range(1000)))
     with pytest.raises(StoreError, match=r"disk of .*work\.db is full"):
         store.plan(lease, 1, tasks, now=NOW)
     assert store.stages(row.job_key) == []
@@ -643,7 +644,7 @@ def test_S36_readers_in_another_process_are_never_told_to_wait(path: Path, opene
     row, _ = store.create(new_job())
     lease = store.claim(row.job_key, owner())
     store.change_job(lease, "start", now=NOW)
-    stage = store.plan(lease, 1, [NewTask(f"t{n}", "scan", "{}") for n in range(600)], now=NOW)
+    stage = store.plan(lease, 1, NewTasks.of(*((f"t{n}", "scan", "{}", None) for n in range(600))), now=NOW)
     code = """
 from geoflow.stores import sqlite
 sqlite.BUSY_SECONDS = 0.0  # whoever would have to wait gets an error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
@@ -14,9 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from geoflow.batch import Batch, Call, Completed, NewTasks
 from geoflow.errors import DefinitionError, GeoflowError, IllegalTransition, LeaseLost, StoreBusy, StoreError
 from geoflow.models import Attempt, Failure, JobStatus, TaskStatus
-from geoflow.stores.base import FailedRow, JobRow, Lease, Move, NewJob, NewTask, StageRow, Store
+from geoflow.stores import tables
+from geoflow.stores.base import FailedRow, JobRow, Lease, Move, NewJob, StageRow, Store, Take
 from geoflow.stores.duckdb import DuckDbStore
 from geoflow.stores.sqlite import SqliteStore
 from geoflow.transitions import JOB_TRANSITIONS, TASK_TRANSITIONS
@@ -75,8 +78,8 @@ def started(store: Store) -> Lease:
     return lease
 
 
-def new_tasks(*names: str) -> list[NewTask]:
-    return [NewTask(name, "scan_it", f'{{"name":"{name}"}}') for name in names]
+def new_tasks(*names: str) -> NewTasks:
+    return NewTasks.of(*((name, "scan_it", f'{{"name":"{name}"}}', None) for name in names))
 
 
 def planned(store: Store, tasks: int = 3, stage: int = 1) -> tuple[Lease, StageRow]:
@@ -97,14 +100,36 @@ def complete(store: Store, lease: Lease, keys: Sequence[int], number: int = 1) -
     store.commit(lease, [Move("complete", keys)], [ended(key, number) for key in keys])
 
 
+def finished(keys: Sequence[int], number: int = 1, **fields: Any) -> Completed:
+    """What `ended` says of each of *keys*, together."""
+    many, result = len(keys), '{"success":true,"result":{"n":1}}'
+    made = Completed(
+        number, 1, 77, "c1", 10**8, keys, [NOW + 1] * many, [NOW + 3] * many, [0.5] * many, [result] * many
+    )
+    return made._replace(**fields)
+
+
+def take(
+    store: Store, lease: Lease, stage: StageRow, *sizes: int, groups: Sequence[Sequence[int]] = (), after: int = 0
+) -> list[Batch]:
+    return store.commit(lease, [], [], (), Take(stage, groups, after, sizes))
+
+
+def places(stage: StageRow, batches: Sequence[Batch]) -> list[list[int]]:
+    """The tasks of each batch, numbered from the stage's first one."""
+    return [[key - stage.first_key for key in batch.keys] for batch in batches]
+
+
 def select(store: Store, sql: str) -> list[tuple[Any, ...]]:
     with store.reading() as connection:
         return [tuple(row) for row in connection.execute(sql).fetchall()]
 
 
 def finalize_rows(store: Store, lease: Lease) -> list[list[Any]]:
-    found: list[list[Any]] = json.loads(store.finalize_rows(lease.job_key))
-    return found
+    """What finalize is told, task by task."""
+    columns = json.loads(store.finalize_rows(lease.job_key))
+    assert len(columns) == 6
+    return [list(row) for row in zip(*columns, strict=True)]
 
 
 def everything(store: Store) -> list[Any]:
@@ -153,21 +178,23 @@ def test_S9_threads_that_submit_one_job_at_the_same_time_make_one_row(store: Sto
 
 
 def test_S19_each_claim_ends_the_lease_before_it(store: Store) -> None:
-    first = started(store)
+    first, stage = planned(store)
     second = store.claim(first.job_key, OWNER)
     assert (second.job_id, second.epoch) == (first.job_id, first.epoch + 1)
     before = everything(store)
     writes: list[Callable[[], Any]] = [
-        lambda: store.plan(first, 1, new_tasks("a"), now=NOW),
+        lambda: store.plan(first, 2, new_tasks("a"), now=NOW),
         lambda: store.change_job(first, "complete", now=NOW, result="{}"),
         lambda: store.close(first, error=None, now=NOW),
         lambda: store.commit(first, [], []),
+        lambda: take(store, first, stage, 1),
     ]
     for write in writes:
         with pytest.raises(LeaseLost, match=first.job_id[:8]):
             write()
     assert everything(store) == before
-    store.plan(second, 1, new_tasks("a"), now=NOW)
+    store.plan(second, 2, new_tasks("a"), now=NOW)
+    assert len(take(store, second, stage, 1)) == 1
 
 
 def test_S19_the_driver_is_named_while_the_job_is_held_and_no_longer(store: Store) -> None:
@@ -308,18 +335,19 @@ def test_S19_only_a_failed_job_is_closed(store: Store, status: JobStatus) -> Non
 
 def test_S13_a_plan_writes_all_tasks_in_their_order_and_makes_the_stage_current(store: Store) -> None:
     lease = started(store)
-    tasks = [
-        NewTask("b", "scan_it", '{"x":1}', '{"m":1}'),
-        NewTask("a", "stat_it", "{}"),
-        NewTask("B", "scan_it", "{}"),
-    ]
+    tasks = NewTasks.of(
+        ("b", "scan_it", '{"x":1}', '{"m":1}'), ("a", "stat_it", "{}", None), ("B", "scan_it", "{}", None)
+    )
     first = store.plan(lease, 1, tasks, now=NOW + 1)
     assert (first.stage, first.task_count, first.end_key, first.planned_at) == (1, 3, first.first_key + 3, NOW + 1)
-    assert [row[1:] for row in store.queued(first, 0, 10)] == [
-        ("b", 0, "scan_it", 0, 0, 0, None, '{"x":1}'),
-        ("a", 1, "stat_it", 0, 0, 0, None, "{}"),
-        ("B", 2, "scan_it", 0, 0, 0, None, "{}"),
+    shown = "task_id, task_index, task_type, status, attempts, retries, not_before, parameters"
+    assert select(store, f"SELECT {shown} FROM tasks ORDER BY task_key") == [
+        ("b", 0, "scan_it", "queued", 0, 0, None, '{"x":1}'),
+        ("a", 1, "stat_it", "queued", 0, 0, None, "{}"),
+        ("B", 2, "scan_it", "queued", 0, 0, None, "{}"),
     ]
+    assert store.in_state(first, "queued") == [(key, 0, 0) for key in range(first.first_key, first.end_key)]
+    assert store.returned(first) == []
     second = store.plan(lease, 2, new_tasks("c"), now=NOW + 2)
     assert second.first_key >= first.end_key
     assert store.stages(lease.job_key) == [first, second]
@@ -331,11 +359,15 @@ def test_S13_a_plan_writes_all_tasks_in_their_order_and_makes_the_stage_current(
 
 def test_S16_a_stage_without_tasks_is_planned_too(store: Store) -> None:
     lease = started(store)
-    empty = store.plan(lease, 1, [], now=NOW)
-    assert (empty.task_count, store.counts(empty), store.queued(empty, 0, 9)) == (0, {}, [])
+    empty = store.plan(lease, 1, new_tasks(), now=NOW)
+    assert (empty.task_count, store.counts(empty), store.in_state(empty, "queued")) == (0, {}, [])
     assert store.stages(lease.job_key) == [empty]
+    assert finalize_rows(store, lease) == []
     following = store.plan(lease, 2, new_tasks("a", "b"), now=NOW)
     assert store.counts(empty) == {}
+    assert store.returned(empty) == []
+    with pytest.raises(IllegalTransition):
+        take(store, lease, empty, 1)
     assert store.counts(following) == {"queued": 2}
 
 
@@ -455,8 +487,11 @@ def test_S26_attempts_retries_and_losses_are_counted_as_each_event_means(store: 
 
     def stands(*moves: Move) -> tuple[Any, ...]:
         store.commit(lease, moves, [])
-        row = store.queued(stage, 0, 1)[0]
-        return row.attempt, row.retries, row.losses, row.not_before
+        ((found, attempt, losses),) = store.in_state(stage, "queued")
+        ((number, retries, not_before),) = select(store, "SELECT attempts, retries, not_before FROM tasks")
+        assert (found, number) == (key, attempt)
+        assert store.returned(stage) == ([(key, not_before)] if retries or losses else [])
+        return attempt, retries, losses, not_before
 
     start = Move("start", [key])
     assert stands(start, Move("release", [key])) == (0, 0, 0, None)  # it had not begun
@@ -491,6 +526,344 @@ def test_S19_any_sequence_of_changes_leaves_the_states_that_the_table_gives(
             assert sum(store.counts(stage).values()) == 8
     finally:
         store.shut()
+
+
+# Starting tasks
+
+
+def test_S18_queued_tasks_are_started_in_their_order_in_batches_of_the_sizes_asked_for(store: Store) -> None:
+    planned(store)  # another job's tasks, which come before
+    lease, stage = planned(store, tasks=10)
+    planned(store)  # and such that follow
+    batches = take(store, lease, stage, 4, 1, 3)
+    assert places(stage, batches) == [[0, 1, 2, 3], [4], [5, 6, 7]]
+    for batch in batches:
+        assert (batch.task_type, batch.attempt, batch.retries, batch.losses) == ("scan_it", 1, 0, 0)
+        assert batch.is_new
+        assert batch.first_key == stage.first_key
+    assert [call for batch in batches for call in batch.calls()] == [
+        Call(stage.first_key + n, f"s1-{n}", n, {"name": f"s1-{n}"}) for n in range(8)
+    ]
+    assert [name for batch in batches for name in batch.names()] == [f"s1-{n}" for n in range(8)]
+    assert store.in_state(stage, "processing") == [(stage.first_key + n, 1, 0) for n in range(8)]
+    assert store.in_state(stage, "queued") == [(stage.first_key + n, 0, 0) for n in (8, 9)]
+    assert select(store, "SELECT count(*) FROM tasks WHERE status = 'queued'") == [(2 + 6,)]
+    assert places(stage, take(store, lease, stage, 7)) == [[8, 9]]  # no more than there are, and none of others
+
+
+def test_S18_tasks_between_others_that_have_started_or_ended_are_found(store: Store) -> None:
+    lease, stage = planned(store, tasks=12)
+    first = stage.first_key
+    complete(store, lease, [first + 1, first + 8])
+    store.commit(lease, [Move("start", [first + 4]), Move("cancel", [first + 9])], [])
+    batches = take(store, lease, stage, 2, 5, 9)
+    assert places(stage, batches) == [[0, 2], [3, 5, 6, 7, 10], [11]]
+    assert [call for batch in batches for call in batch.calls()] == [
+        Call(first + n, f"s1-{n}", n, {"name": f"s1-{n}"}) for n in (0, 2, 3, 5, 6, 7, 10, 11)
+    ]
+    assert store.counts(stage) == {"completed": 2, "cancelled": 1, "processing": 9}
+
+
+def test_S18_only_tasks_behind_a_given_one_are_started_and_the_others_when_asked_for(store: Store) -> None:
+    lease, stage = planned(store, tasks=6)
+    assert places(stage, take(store, lease, stage, 1, 9, after=stage.first_key + 2)) == [[3], [4, 5]]
+    assert store.in_state(stage, "queued") == [(stage.first_key + n, 0, 0) for n in range(3)]
+    assert places(stage, take(store, lease, stage, 9)) == [[0, 1, 2]]
+
+
+def test_S18_a_batch_ends_before_a_task_of_another_type(store: Store) -> None:
+    lease = started(store)
+    kinds = ["scan_it", "scan_it", "stat_it", "scan_it", "stat_it", "stat_it", "stat_it"]
+    made = [(f"t{n}", kind, json.dumps({"n": n}), None) for n, kind in enumerate(kinds)]
+    stage = store.plan(lease, 1, NewTasks.of(*made), now=NOW)
+    batches = take(store, lease, stage, 7, 1, 5)
+    assert places(stage, batches) == [[0, 1], [2], [3]]
+    assert [batch.task_type for batch in batches] == ["scan_it", "stat_it", "scan_it"]
+    assert store.in_state(stage, "queued") == [(stage.first_key + n, 0, 0) for n in (4, 5, 6)]
+    (last,) = take(store, lease, stage, 9)
+    assert (last.task_type, last.names()) == ("stat_it", ["t4", "t5", "t6"])
+    assert [call.parameters for call in last.calls()] == [{"n": 4}, {"n": 5}, {"n": 6}]
+
+
+def test_S30_a_batch_ends_before_a_task_with_another_number_of_attempts(store: Store) -> None:
+    lease, stage = planned(store, tasks=8)
+    first = stage.first_key
+    lost = [first + 2, first + 3, first + 7]
+    store.commit(lease, [Move("start", lost), Move("requeue", lost)], [ended(key, 1, "lost") for key in lost])
+    batches = take(store, lease, stage, 8, 8, 8, 8)
+    assert places(stage, batches) == [[0, 1], [2, 3], [4, 5, 6], [7]]
+    assert [batch.attempt for batch in batches] == [1, 2, 1, 2]
+    assert all(batch.is_new for batch in batches), "no fault of theirs"
+    assert [name for batch in batches for name in batch.names()] == [f"s1-{n}" for n in range(8)]
+    assert store.in_state(stage, "processing") == [(first + n, 2 if n in (2, 3, 7) else 1, 0) for n in range(8)]
+
+
+def test_S26_S30_tasks_that_failed_or_were_suspected_start_in_groups_and_never_among_the_new_ones(
+    store: Store,
+) -> None:
+    lease, stage = planned(store, tasks=9)
+    first = stage.first_key
+    failed, killed = [first + 1, first + 6], [first + 3]
+    store.commit(lease, [Move("start", [*failed, *killed])], [])
+    store.commit(lease, [Move("retry", failed, NOW + 5), Move("lose", killed)], [])
+    batches = take(store, lease, stage, 2, 9, groups=[[first + 6], [first + 3]])
+    assert places(stage, batches) == [[6], [3], [0, 2], [4, 5, 7, 8]]
+    assert [(batch.attempt, batch.retries, batch.losses) for batch in batches] == [
+        (2, 1, 0),
+        (2, 0, 1),
+        (1, 0, 0),
+        (1, 0, 0),
+    ]
+    assert [batch.is_new for batch in batches] == [False, False, True, True]
+    assert batches[0].calls() == [Call(first + 6, "s1-6", 6, {"name": "s1-6"})]
+    assert store.returned(stage) == [(first + 1, NOW + 5)]
+    with pytest.raises(IllegalTransition):
+        take(store, lease, stage, 1)
+    assert places(stage, take(store, lease, stage, groups=[[first + 1]])) == [[1]]
+    assert select(store, "SELECT task_index, not_before FROM tasks WHERE not_before IS NOT NULL") == []
+
+
+def test_S26_S30_of_a_group_those_start_that_share_the_first_ones_history(store: Store) -> None:
+    lease, stage = planned(store, tasks=10)
+    first = stage.first_key
+    failed, killed = [first + 2, first + 6], [first + 3, first + 7]
+    store.commit(lease, [Move("start", failed + killed), Move("retry", failed, NOW), Move("lose", killed)], [])
+    groups = [[first + 8, first + 1], [first + 5, first + 4, first + 2], [first + 7, first + 6]]
+    batches = take(store, lease, stage, 1, groups=groups)
+    assert places(stage, batches) == [[1, 8], [2], [6], [0]]
+    assert [(batch.attempt, batch.retries, batch.losses) for batch in batches] == [
+        (1, 0, 0),
+        (2, 1, 0),
+        (2, 1, 0),
+        (1, 0, 0),
+    ]
+    left = {3: (1, 1), 4: (0, 0), 5: (0, 0), 7: (1, 1), 9: (0, 0)}
+    assert store.in_state(stage, "queued") == [(first + place, *told) for place, told in left.items()]
+
+
+def test_S18_what_a_change_gives_back_starts_again_in_the_same_transaction(store: Store) -> None:
+    lease, stage = planned(store, tasks=4)
+    (batch,) = take(store, lease, stage, 3)
+    first, second, third = batch.keys
+    wish = Take(stage, [[second]], sizes=[1, 1])
+    moves = [Move("complete", [first]), Move("retry", [second], NOW), Move("release", [third])]
+    batches = store.commit(lease, moves, [ended(second, 1, "failed", WRONG)], [finished([first])], wish)
+    assert places(stage, batches) == [[1], [2], [3]]
+    assert [batch.attempt for batch in batches] == [2, 1, 1]
+    assert store.counts(stage) == {"completed": 1, "processing": 3}
+
+
+@pytest.mark.parametrize(
+    ("groups", "after", "sizes"),
+    [
+        ([[0]], -1, []),  # completed
+        ([[1]], -1, []),  # processing
+        ([[77]], -1, []),  # not there
+        ([[2], [3], [2]], -1, []),  # twice
+        ([], -1, [2, 1, 1]),  # all that are new have started by the third
+        ([], 4, [1]),
+        ([], -1, [1, 1, 1, 1]),
+        ([[3]], -1, [1, 9, 1]),
+    ],
+)
+def test_S19_a_wish_for_tasks_where_none_is_queued_is_refused_with_all_that_came_with_it(
+    store: Store, groups: list[list[int]], after: int, sizes: list[int]
+) -> None:
+    lease, stage = planned(store, tasks=5)
+    first = stage.first_key
+    store.plan(lease, 2, new_tasks("a", "b"), now=NOW)  # queued, and of another stage
+    complete(store, lease, [first])
+    store.commit(lease, [Move("start", [first + 1, first + 3]), Move("retry", [first + 3], NOW)], [])
+    before = everything(store)
+    wish = Take(stage, [[first + place for place in group] for group in groups], first + after, sizes)
+    moves, completed = [Move("complete", [first + 1])], [finished([first + 1])]
+    with pytest.raises(IllegalTransition, match="No task of stage 1 is queued"):
+        store.commit(lease, moves, [], completed, wish)
+    assert everything(store) == before
+    assert places(stage, store.commit(lease, moves, [], completed, Take(stage, sizes=[2]))) == [[2, 4]]
+
+
+def test_S45_ids_types_and_parameters_of_any_kind_start_as_they_were_planned(store: Store) -> None:
+    lease = started(store)
+    made = [
+        (f"{n} {text}", f"type {text}", json.dumps({text: [text, 1e300, 2**70]}), None) for n, text in enumerate(NASTY)
+    ]
+    stage = store.plan(lease, 1, NewTasks.of(*made), now=NOW)
+    batches = take(store, lease, stage, *[9] * len(NASTY))
+    assert [batch.task_type for batch in batches] == [f"type {text}" for text in NASTY]
+    assert [call for batch in batches for call in batch.calls()] == [
+        Call(stage.first_key + n, f"{n} {text}", n, {text: [text, 1e300, 2**70]}) for n, text in enumerate(NASTY)
+    ]
+    alike = [(f"again {n} {text}", NASTY[0], json.dumps([text]), None) for n, text in enumerate(NASTY)]
+    stage = store.plan(lease, 2, NewTasks.of(*alike), now=NOW)
+    (batch,) = take(store, lease, stage, 99)
+    assert batch.names() == [task[0] for task in alike]
+    assert [call.parameters for call in batch.calls()] == [[text] for text in NASTY]
+
+
+HISTORIES = {"new": [], "lost": ["requeue"], "twice lost": ["requeue"] * 2, "suspected": ["lose"], "failed": ["retry"]}
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["a", "b"]), st.sampled_from([*HISTORIES, "out", "done"])), max_size=12),
+    st.lists(st.integers(1, 6), max_size=8),
+    st.integers(-1, 12),
+)
+def test_S18_whatever_the_queue_is_like_batches_are_runs_of_new_tasks_that_are_alike(
+    tasks: list[tuple[str, str]], sizes: list[int], after: int
+) -> None:
+    store = SqliteStore(":memory:")
+    try:
+        lease = started(store)
+        stage = store.plan(
+            lease, 1, NewTasks.of(*((f"t{n}", kind, "{}", None) for n, (kind, _) in enumerate(tasks))), now=NOW
+        )
+        for key, (_, history) in enumerate(tasks, stage.first_key):
+            for event in HISTORIES.get(history, []):
+                store.commit(lease, [Move("start", [key]), Move(event, [key], NOW)], [])
+            if history in ("out", "done"):
+                store.commit(lease, [Move("start", [key])], [])
+            if history == "done":
+                store.commit(lease, [Move("complete", [key])], [])
+        left = [n for n, (_, history) in enumerate(tasks) if history in ("new", "lost", "twice lost") and n > after]
+        expected: list[list[int]] = []
+        for size in sizes:
+            run = [n for n in left[:size] if all(tasks[m] == tasks[left[0]] for m in left[:size] if m <= n)]
+            expected.append(run)
+            left = left[len(run) :]
+        before = everything(store)
+        if [] in expected:
+            with pytest.raises(IllegalTransition):
+                take(store, lease, stage, *sizes, after=stage.first_key + after)
+            assert everything(store) == before
+            return
+        batches = take(store, lease, stage, *sizes, after=stage.first_key + after)
+        assert places(stage, batches) == expected
+        for batch in batches:
+            kind, history = tasks[batch.keys[0] - stage.first_key]
+            assert (batch.task_type, batch.attempt, batch.is_new) == (kind, len(HISTORIES[history]) + 1, True)
+            assert batch.names() == [f"t{key - stage.first_key}" for key in batch.keys]
+        assert {key for batch in batches for key in batch.keys} <= {
+            key for key, _, _ in store.in_state(stage, "processing")
+        }
+    finally:
+        store.shut()
+
+
+def test_S18_S26_the_tasks_that_came_back_into_the_queue_are_told_with_their_waits(store: Store) -> None:
+    other, others = planned(store)
+    lease, stage = planned(store, tasks=8)
+    first = stage.first_key
+    store.commit(other, [Move("start", [others.first_key]), Move("retry", [others.first_key], NOW + 1)], [])
+    assert store.returned(stage) == []
+    _, waits, suspect, lost, runs, reset, ready, given_back = keys = range(first, stage.end_key)
+    store.commit(lease, [Move("start", keys[1:])], [])
+    store.commit(lease, [Move("retry", [waits, runs], NOW + 7.125), Move("retry", [ready], NOW - 1)], [])
+    store.commit(lease, [Move("lose", [suspect]), Move("requeue", [lost]), Move("release", [given_back])], [])
+    store.commit(lease, [Move("start", [runs]), Move("fail", [reset])], [])
+    store.commit(lease, [Move("reset", [reset])], [])
+    assert store.returned(stage) == [(waits, NOW + 7.125), (suspect, None), (ready, NOW - 1)]
+    store.commit(lease, [Move("lose", [runs])], [])  # it has waited for its retry
+    assert store.returned(stage) == [(waits, NOW + 7.125), (suspect, None), (runs, None), (ready, NOW - 1)]
+    take(store, lease, stage, groups=[[waits], [suspect], [ready]])
+    assert store.returned(stage) == [(runs, None)]
+    assert store.returned(others) == [(others.first_key, NOW + 1)]
+
+
+# What became of tasks that succeeded, by the batch
+
+
+def test_S22_executions_that_are_told_together_are_what_they_are_one_by_one(store: Store) -> None:
+    lease, stage = planned(store, tasks=6)
+    first = stage.first_key
+    store.commit(lease, [Move("start", range(first, first + 6)), Move("requeue", [first + 4, first + 5])], [])
+    store.commit(lease, [Move("start", [first + 4, first + 5])], [])
+    together = [finished([first, first + 1]), finished([first + 4], 2)]
+    one_by_one = [ended(first + 2), ended(first + 3), ended(first + 5, 2)]
+    store.commit(lease, [Move("complete", range(first, first + 6))], one_by_one, together)
+    assert together[0].attempts() == [ended(first), ended(first + 1)]
+    assert together[1].attempts() == [ended(first + 4, 2)]
+    with store.reading() as connection:
+        columns = [column[0] for column in connection.execute("SELECT * FROM attempts").description]
+    told = ", ".join(column for column in columns if column not in ("task_id", "task_index", "task_key"))
+    shown = select(store, f"SELECT {told} FROM attempts ORDER BY task_key")
+    assert shown[:4] == [shown[0]] * 4
+    assert shown[4:] == [shown[5]] * 2
+    assert (
+        select(store, "SELECT outcome, started_at, ended_at, cpu, peak_memory, slot, pid, code FROM attempts")
+        == [("completed", NOW + 1, NOW + 3, 0.5, 10**8, 1, 77, "c1")] * 6
+    )
+    assert select(store, "SELECT attempt FROM attempts ORDER BY task_key") == [(1,)] * 4 + [(2,)] * 2
+    assert store.results(stage) == [ended(first).result] * 6
+    assert [row[2:] for row in finalize_rows(store, lease)] == [
+        ["completed", {"success": True, "result": {"n": 1}}, None, NOW + 3]
+    ] * 6
+    assert store.counts(stage) == {"completed": 6}
+
+
+def test_S45_results_of_any_kind_that_are_told_together_come_back_as_they_were(store: Store) -> None:
+    lease, stage = planned(store, tasks=len(NASTY))
+    keys = range(stage.first_key, stage.end_key)
+    texts = [json.dumps({"success": True, "result": {text: [1e300, 2**70, text]}}) for text in NASTY]
+    times = array("d", [NOW + key / 3 for key in keys])
+    code = 'it\'s {0} {code} %s ?1 :name $x "quoted" \\ --'
+    store.commit(
+        lease,
+        [Move("start", keys), Move("complete", keys)],
+        [],
+        [finished(keys, ended_at=times, results=texts, code=code)],
+    )
+    assert store.results(stage) == texts
+    assert [row[3] for row in finalize_rows(store, lease)] == [json.loads(text) for text in texts]
+    assert select(store, "SELECT task_key, ended_at, code FROM attempts ORDER BY task_key") == [
+        (key, NOW + key / 3, code) for key in keys
+    ]
+
+
+def test_S32_executions_told_together_are_refused_when_one_was_told_before(store: Store) -> None:
+    lease, stage = planned(store, tasks=4)
+    first = stage.first_key
+    store.commit(lease, [Move("start", range(first, first + 4)), Move("complete", [first])], [], [finished([first])])
+    before = everything(store)
+    rest = [Move("complete", [first + 1, first + 2])]
+    twice: list[tuple[list[Attempt], list[Completed]]] = [
+        ([], [finished([first + 1, first + 2, first])]),
+        ([], [finished([first + 1, first + 2]), finished([first + 1])]),
+        ([], [finished([first + 1, first + 2, first + 2])]),
+        ([ended(first + 2)], [finished([first + 1, first + 2])]),
+        ([ended(first)], [finished([first + 1, first + 2])]),
+    ]
+    for attempts, completed in twice:
+        with pytest.raises(IllegalTransition, match="reported twice"):
+            store.commit(lease, rest, attempts, completed, Take(stage, sizes=[1]))
+        with pytest.raises(IllegalTransition, match="reported twice"):
+            store.change_job(lease, "fail", now=NOW, error="x", moves=rest, attempts=attempts, completed=completed)
+        assert everything(store) == before
+    with pytest.raises(IllegalTransition, match="1 of 2 tasks"):
+        store.commit(lease, [Move("complete", [first, first + 1])], [], [finished([first + 1])])
+    assert everything(store) == before
+    store.change_job(lease, "fail", now=NOW, error="x", moves=rest, completed=[finished([first + 1, first + 2])])
+    assert store.counts(stage) == {"completed": 3, "processing": 1}
+    assert len(store.results(stage)) == 3
+
+
+def test_S30_a_task_that_ran_more_often_than_can_be_counted_is_an_error_and_not_another_tasks_attempt(
+    store: Store,
+) -> None:
+    lease, stage = planned(store, tasks=2)
+    first = stage.first_key
+    store.commit(lease, [Move("start", [first, first + 1])], [])
+    before = everything(store)
+    most = tables.ATTEMPTS_PER_TASK - 1
+    for attempts, completed in (([ended(first, most + 1)], []), ([], [finished([first], most + 1)])):
+        with pytest.raises(StoreError, match=f"run {most} times"):
+            store.commit(lease, [Move("complete", [first])], attempts, completed)
+        assert everything(store) == before
+    store.commit(lease, [], [ended(first, most)], [finished([first + 1], most)])
+    assert select(store, "SELECT task_index, attempt FROM attempts ORDER BY task_key") == [(0, most), (1, most)]
+
+
+# A rerun
 
 
 def test_S37_a_rerun_keeps_the_old_tasks_and_attempts_as_history(store: Store) -> None:
@@ -534,17 +907,6 @@ def test_S45_jobs_are_found_by_the_beginning_of_their_id_and_nothing_else_has_a_
         assert store.job(strange) is None
 
 
-def test_S18_the_queue_is_read_in_order_piece_by_piece(store: Store) -> None:
-    lease, stage = planned(store, tasks=10)
-    planned(store, tasks=5)  # another job's tasks, which follow
-    store.commit(lease, [Move("start", [stage.first_key + 1, stage.first_key + 8])], [])
-    first = store.queued(stage, 0, 5)
-    assert [row.task_index for row in first] == [0, 2, 3, 4, 5]
-    assert [row.task_index for row in store.queued(stage, first[-1].key, 5)] == [6, 7, 9]
-    assert store.queued(stage, stage.end_key - 1, 5) == []
-    assert store.counts(stage) == {"queued": 8, "processing": 2}
-
-
 def test_S14_results_come_whole_and_in_task_order_from_completed_tasks_alone(store: Store) -> None:
     lease, stage = planned(store, tasks=4)
     first = stage.first_key
@@ -584,6 +946,31 @@ def test_S22_a_failed_task_shows_why_and_has_no_result(store: Store) -> None:
     ]
 
 
+def test_S33_finalize_is_told_of_every_task_in_columns_however_many_are_read_at_a_time(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease, stage = planned(store, tasks=5)
+    first = stage.first_key
+    store.commit(lease, [Move("start", range(first, first + 4)), Move("cancel", [first + 4])], [])
+    done, wrong = [first, first + 2], ended(first + 1, 1, "failed", WRONG)
+    moves = [Move("complete", done), Move("fail", [first + 1]), Move("retry", [first + 3], NOW)]
+    store.commit(lease, moves, [wrong, ended(first + 3, 1, "failed", WRONG)], [finished(done)])
+    store.plan(lease, 2, new_tasks("x", "y", "z"), now=NOW)
+    whole = store.finalize_rows(lease.job_key)
+    good = {"success": True, "result": {"n": 1}}
+    assert json.loads(whole) == [
+        ["s1-0", "s1-1", "s1-2", "s1-3", "s1-4", "x", "y", "z"],
+        ["scan_it"] * 8,
+        ["completed", "failed", "completed", "queued", "cancelled", "queued", "queued", "queued"],
+        [good, None, good, None, None, None, None, None],
+        [None, "no such tile", None, "no such tile", None, None, None, None],
+        [NOW + 3, NOW + 3, NOW + 3, NOW + 3, None, None, None, None],
+    ]
+    for few in (1, 2, 3, 5):
+        monkeypatch.setattr(tables, "_RESULTS_AT_ONCE", few)
+        assert store.finalize_rows(lease.job_key) == whole
+
+
 def test_S28_a_task_that_completes_after_a_retry_has_its_count_and_no_error(store: Store) -> None:
     lease, stage = planned(store, tasks=1)
     key = stage.first_key
@@ -603,10 +990,9 @@ def test_S28_a_task_that_completes_after_a_retry_has_its_count_and_no_error(stor
 def test_S45_text_of_any_kind_comes_back_as_it_was(store: Store) -> None:
     lease = started(store)
     tasks = [
-        NewTask(f"{n} {text}", f"type {text}", json.dumps({"v": text}), json.dumps({text: 1}))
-        for n, text in enumerate(NASTY)
+        (f"{n} {text}", f"type {text}", json.dumps({"v": text}), json.dumps({text: 1})) for n, text in enumerate(NASTY)
     ]
-    stage = store.plan(lease, 1, tasks, now=NOW)
+    stage = store.plan(lease, 1, NewTasks.of(*tasks), now=NOW)
     keys = range(stage.first_key, stage.end_key)
     store.commit(lease, [Move("start", keys)], [])
     reports = [
@@ -615,12 +1001,12 @@ def test_S45_text_of_any_kind_comes_back_as_it_was(store: Store) -> None:
     ]
     store.commit(lease, [Move("fail", keys)], reports)
     written = select(store, "SELECT task_id, task_type, parameters, metadata FROM tasks ORDER BY task_key")
-    assert written == [tuple(task) for task in tasks]
+    assert written == tasks
     assert select(store, "SELECT error, error_type, traceback, output FROM attempts ORDER BY task_key") == [
         (text, "E" + text, text, text) for text in NASTY
     ]
     assert [(row.task_id, row.error) for row in store.failed(stage)] == [
-        (task.task_id, f"E{text}: {text}") for task, text in zip(tasks, NASTY, strict=True)
+        (task[0], f"E{text}: {text}") for task, text in zip(tasks, NASTY, strict=True)
     ]
     assert [row[4] for row in finalize_rows(store, lease)] == NASTY
     for text in NASTY:

@@ -1,0 +1,200 @@
+"""What a session works with: its store, its executor and its machine, opened when needed, driven and closed.
+
+They are this process's. In a fork of it the session has none, and opens its own when it is used there: a connection or
+a worker that two processes hold would be broken by the first one that lets it go.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import threading
+import weakref
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Any
+
+from geoflow import logs
+from geoflow.clock import Clock
+from geoflow.config import Settings
+from geoflow.executors.base import Executor
+from geoflow.executors.remains import ran_at_death
+from geoflow.jobrun import JobRun
+from geoflow.machine import CoreMachine, Verb
+from geoflow.stores.base import Store
+from geoflow.stores.choice import store_at
+
+if TYPE_CHECKING:
+    import concurrent.futures
+
+# How long the driving thread outlives the last job: starting one takes longer than a small job.
+LINGER_SECONDS = 1.0
+_PARTS = ("machine", "executor", "store")
+logger = logging.getLogger("geoflow.session")
+
+
+class Engine:
+    """The parts behind one session. They are opened one by one, and may be opened again after `close`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        pool: concurrent.futures.Executor | None,
+        on_job_complete: Callable[..., object] | None,
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._pool = pool
+        self._on_job_complete = on_job_complete
+        self.runs: dict[str, JobRun] = {}
+        _engines.add(self)
+
+    @cached_property
+    def store(self) -> Store:
+        settings = self._settings
+        store = store_at(settings.store, synchronous=settings.synchronous)
+        store.open()
+        logs.configure(settings.log_path, settings.log_level, secrets=settings.secrets)
+        logger.debug("store opened: %s", settings.store)
+        return store
+
+    @cached_property
+    def executor(self) -> Executor:
+        settings = self._settings
+        workers = os.cpu_count() or 1 if settings.workers is None else settings.workers
+        output_limit = settings.output_limit
+        logged: dict[str, Any] = {
+            "log_file": settings.log_path,
+            "log_level": settings.log_level,
+            "secrets": settings.secrets,
+        }
+        executor: Executor
+        if self._pool is not None:
+            from geoflow.executors.futures import FuturesExecutor
+
+            executor = FuturesExecutor(self._pool, workers, output_limit=output_limit, **logged)
+        elif workers == 0:
+            from geoflow.executors.inline import InlineExecutor
+
+            executor = InlineExecutor(output_limit=output_limit)
+        else:
+            from geoflow.executors.processes import ProcessExecutor
+
+            executor = ProcessExecutor(workers, preload=settings.preload, output_limit=output_limit, **logged)
+        logger.debug("executor opened: %d slots", executor.slots)
+        _close_all_at_exit()
+        weakref.finalize(self, _close_here, os.getpid(), executor)
+        return executor
+
+    @cached_property
+    def machine(self) -> CoreMachine:
+        return CoreMachine(
+            self.store,
+            self.executor,
+            self._clock,
+            on_job_complete=self._on_job_complete,
+            ran_at_death=ran_at_death,
+        )
+
+    def close(self) -> None:
+        """Interrupt what runs, so that it can be resumed, end the workers and close the store."""
+        for run in list(self.runs.values()):
+            if not run.done.is_set():
+                self.ask("interrupt", run)
+        if "machine" in self.__dict__:
+            self.machine.dismiss()
+        machine, executor, store = (self.__dict__.pop(part, None) for part in _PARTS)
+        del machine
+        if executor is not None:
+            executor.close()
+        if store is not None:
+            store.shut()
+
+    def owner(self) -> str:
+        """Who drives a job from here, as JSON text for `Store.claim`."""
+        return json.dumps(
+            {
+                "pid": os.getpid(),
+                "host": socket.gethostname(),
+                "since": datetime.now(UTC).isoformat(timespec="seconds"),
+                "folder": self.executor.where(),
+            }
+        )
+
+    # Driving: in a thread of its own, or, where there are no workers, in the one that waits
+
+    @property
+    def _is_inline(self) -> bool:
+        return self._settings.workers == 0
+
+    def start(self, run: JobRun, *, awaited: bool) -> None:
+        """Have *run* driven. Where there are no workers, and it is *awaited*, that is up to `wait_for`."""
+        driven = self.machine.ask("drive", run)
+        if not driven and not (awaited and self._is_inline):
+            self._in_background()
+
+    def _in_background(self) -> None:
+        # Should two be started at once, the second waits for the first, and finds nothing left to drive.
+        linger = 0.0 if self._is_inline else LINGER_SECONDS
+        threading.Thread(target=self.machine.drive, kwargs={"linger": linger}, name="geoflow-machine").start()
+
+    def wait_for(
+        self, run: JobRun, deadline: Callable[[], bool] | None = None, refresh: Callable[[], None] | None = None
+    ) -> bool:
+        """Wait until the run is done, driving it from here where there are no workers; False past the deadline."""
+        if self._is_inline:
+            self.machine.drive(lambda: run.done.is_set() or bool(deadline and deadline()))
+            if not self.machine.idle():
+                self._in_background()  # what else was submitted meanwhile counts on being driven
+        while not run.done.wait(0.05):  # short steps, so that an interrupt of the kernel lands
+            if deadline is not None and deadline():
+                return False
+            if refresh is not None:
+                refresh()
+        return True
+
+    def ask(self, verb: Verb, run: JobRun) -> None:
+        """Have the loop cancel or interrupt the job, and see it done."""
+        if not self.machine.ask(verb, run):
+            self.machine.drive(run.done.is_set)
+        run.done.wait(5.0)
+
+
+_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+# What a fork was born with. It is kept there: to close it, or to let it be collected, would be to touch it.
+_of_the_parent: list[Any] = []
+
+
+def _close_all() -> None:
+    for engine in list(_engines):
+        engine.close()
+
+
+@cache
+def _close_all_at_exit() -> None:
+    """Have all engines closed when the interpreter ends, before the pools are waited for.
+
+    `atexit` is too late for that: by then the interpreter has waited for all that runs in a pool, which may be for
+    ever. concurrent.futures itself uses this hook, which has been in every Python since 3.9; it is called last in,
+    first out, so this comes after the import of any pool.
+    """
+    threading._register_atexit(_close_all)  # type: ignore[attr-defined]
+
+
+def _close_here(pid: int, executor: Executor) -> None:
+    if pid == os.getpid():
+        executor.close()
+
+
+def _forget_the_parents() -> None:
+    for engine in list(_engines):
+        _of_the_parent.append([engine.__dict__.pop(part, None) for part in _PARTS])
+        engine.runs = {}
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_the_parents)
