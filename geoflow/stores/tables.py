@@ -17,15 +17,14 @@ from typing import Any, ClassVar
 from geoflow.batch import Batch, Completed, NewTasks
 from geoflow.errors import DefinitionError, IllegalTransition, LeaseLost, StoreBusy, StoreError
 from geoflow.models import Attempt, JobStatus, TaskStatus
-from geoflow.stores.base import FailedRow, JobRow, Lease, Move, NewJob, StageRow, Take
+from geoflow.stores.base import JobRow, Lease, Move, NewJob, StageRow, Take
 from geoflow.stores.ownership import Ownership
+from geoflow.stores.reading import JOB_COLUMNS, TableReader, job_row
 from geoflow.transitions import job_after, task_after
 
 # An attempt's key is its task's, times this, plus its number; see `schema.sql`.
 ATTEMPTS_PER_TASK = 4096
 _IDS_AT_ONCE = 10_000
-_RESULTS_AT_ONCE = 50_000
-_JOB_COLUMNS = ", ".join(JobRow._fields)
 _TASK_STATES_AFTER = {
     event: (source, task_after(source, event))
     for event, source in {
@@ -65,14 +64,11 @@ _JOB_CHANGES = {
 }
 
 
-class TableStore(abc.ABC):
+class TableStore(TableReader):
     """A `geoflow.stores.base.Store` over the tables job, stage, task and attempt."""
 
     # What the database raises for a row that the schema refuses.
     _refused: ClassVar[type[Exception]]
-    # A column of texts or numbers, and one of JSON text, as one JSON array in the order of the keys.
-    _TEXTS: ClassVar[str]
-    _JSONS: ClassVar[str]
 
     def __init__(self, name: str, ownership: Ownership) -> None:
         self.name = name
@@ -94,9 +90,6 @@ class TableStore(abc.ABC):
     @abc.abstractmethod
     def _transaction(self, lease: Lease | None = None) -> AbstractContextManager[Any]:
         """One transaction, refused when *lease* is no longer the job's."""
-
-    @abc.abstractmethod
-    def _rows(self, sql: str, *values: Any) -> list[Any]: ...
 
     @abc.abstractmethod
     def _changed(self, connection: Any, sql: str, values: dict[str, Any]) -> int:
@@ -128,8 +121,8 @@ class TableStore(abc.ABC):
                     " $parameters, $created_at, $source) ON CONFLICT (job_id) DO NOTHING",
                     job._asdict(),
                 )
-                row = _job_row(
-                    connection.execute(f"SELECT {_JOB_COLUMNS} FROM job WHERE job_id = ?", (job.job_id,)).fetchone()
+                row = job_row(
+                    connection.execute(f"SELECT {JOB_COLUMNS} FROM job WHERE job_id = ?", (job.job_id,)).fetchone()
                 )
                 # Before anyone can see it: else it looks interrupted until it is claimed, and a resume may take it.
                 if created and hold and self._ownership.acquire(row.job_key):
@@ -371,133 +364,6 @@ class TableStore(abc.ABC):
             {"after": after, "first": first, "last": last, "not_before": move.not_before},
         )
 
-    # Reading
-
-    def job(self, job_id: str) -> JobRow | None:
-        found = self._rows(f"SELECT {_JOB_COLUMNS} FROM job WHERE job_id = ?", job_id) if _is_hex(job_id) else []
-        return _job_row(found[0]) if found else None
-
-    def find(self, prefix: str) -> list[JobRow]:
-        if not _is_hex(prefix):
-            return []
-        # "g" comes after every hex digit.
-        found = self._rows(
-            f"SELECT {_JOB_COLUMNS} FROM job WHERE job_id >= ? AND job_id < ? ORDER BY job_key", prefix, prefix + "g"
-        )
-        return [_job_row(row) for row in found]
-
-    def jobs(self) -> list[JobRow]:
-        return [_job_row(row) for row in self._rows(f"SELECT {_JOB_COLUMNS} FROM job ORDER BY job_key")]
-
-    def stages(self, job_key: int) -> list[StageRow]:
-        found = self._rows(
-            "SELECT stage_key, stage, first_key, task_count, planned_at FROM stage"
-            " WHERE job_key = ? AND superseded = 0 ORDER BY stage",
-            job_key,
-        )
-        return list(map(StageRow._make, found))
-
-    def counts(self, stage: StageRow) -> dict[str, int]:
-        return dict(
-            self._rows(
-                "SELECT status, count(*) FROM task WHERE task_key >= ? AND task_key < ? GROUP BY status",
-                stage.first_key,
-                stage.end_key,
-            )
-        )
-
-    def returned(self, stage: StageRow) -> list[tuple[int, float | None]]:
-        return self._rows(
-            "SELECT task_key, not_before FROM task WHERE task_key >= ? AND task_key < ? AND status = 'queued'"
-            " AND (retries > 0 OR losses > 0) ORDER BY task_key",
-            stage.first_key,
-            stage.end_key,
-        )
-
-    def finalize_rows(self, job_key: int) -> str:
-        columns: list[list[str]] = [[] for _ in range(6)]
-        done = "t.status = 'completed'"
-        for stage in self.stages(job_key):
-            for start in range(stage.first_key, stage.end_key, _RESULTS_AT_ONCE):
-                (found,) = self._rows(
-                    f"SELECT {_each(self._TEXTS, 'task_id, task_type, status')}, {self._JSONS.format('result')},"
-                    f" {_each(self._TEXTS, 'error, ended_at')} FROM"
-                    " (SELECT t.task_key, t.task_id, t.task_type, t.status, a.ended_at,"
-                    f" CASE WHEN {done} THEN coalesce(a.result, 'null') ELSE 'null' END AS result,"
-                    f" CASE WHEN {done} THEN NULL ELSE a.error END AS error FROM task t"
-                    " LEFT JOIN attempt a ON a.attempt_key = (t.task_key << 12) + t.attempt"
-                    " WHERE t.task_key >= ? AND t.task_key < ? ORDER BY t.task_key)",
-                    start,
-                    min(start + _RESULTS_AT_ONCE, stage.end_key),
-                )
-                for column, text in zip(columns, found, strict=True):
-                    column.append(text[1:-1])
-        return "[" + ",".join("[" + ",".join(column) + "]" for column in columns) + "]"
-
-    def largest_first(self, stage: StageRow) -> list[int]:
-        took: dict[str, float] = dict(
-            self._rows(
-                "SELECT t.task_id, a.ended_at - a.started_at FROM stage now"
-                " JOIN stage s ON s.job_key = now.job_key AND s.stage = now.stage AND s.superseded = 1"
-                " JOIN task t ON t.task_key >= s.first_key AND t.task_key < s.first_key + s.task_count"
-                " JOIN attempt a ON a.attempt_key = (t.task_key << 12) + t.attempt"
-                " WHERE now.stage_key = ? AND a.started_at IS NOT NULL AND a.ended_at IS NOT NULL ORDER BY t.task_key",
-                stage.stage_key,
-            )
-        )
-        new = self._rows(
-            "SELECT task_key, task_id, metadata FROM task WHERE task_key >= ? AND task_key < ? AND status = 'queued'"
-            " AND retries = 0 AND losses = 0 ORDER BY task_key",
-            stage.first_key,
-            stage.end_key,
-        )
-        sizes = {key: _size(metadata) or took.get(name, 0.0) for key, name, metadata in new}
-        return sorted(sizes, key=lambda key: -sizes[key])
-
-    def in_state(self, stage: StageRow, status: str) -> list[tuple[int, int, int]]:
-        found = self._rows(
-            "SELECT task_key, attempt, losses FROM task WHERE task_key >= ? AND task_key < ? AND status = ?"
-            " ORDER BY task_key",
-            stage.first_key,
-            stage.end_key,
-            status,
-        )
-        return [(key, attempt, losses) for key, attempt, losses in found]
-
-    def results(self, stage: StageRow) -> list[str]:
-        found = self._rows(
-            "SELECT a.result FROM task t JOIN attempt a ON a.attempt_key = (t.task_key << 12) + t.attempt"
-            " WHERE t.task_key >= ? AND t.task_key < ? AND t.status = 'completed' ORDER BY t.task_key",
-            stage.first_key,
-            stage.end_key,
-        )
-        return [result for (result,) in found]
-
-    def failed(self, stage: StageRow) -> list[FailedRow]:
-        found = self._rows(
-            "SELECT task_index, task_id, task_type, retries, coalesce(error_type || ': ' || error, '') FROM tasks"
-            " WHERE task_key >= ? AND task_key < ? AND status = 'failed' ORDER BY task_key",
-            stage.first_key,
-            stage.end_key,
-        )
-        return list(map(FailedRow._make, found))
-
-
-def _is_hex(text: str) -> bool:
-    return not set(text) - set("0123456789abcdef")
-
-
-def _size(metadata: str | None) -> float:
-    """The size that a task's metadata tell, or 0."""
-    told = json.loads(metadata) if metadata else None
-    size = told.get("size") if isinstance(told, dict) else None
-    return float(size) if isinstance(size, int | float) else 0.0
-
-
-def _job_row(row: Sequence[Any]) -> JobRow:
-    found = JobRow(*row)
-    return found._replace(status=JobStatus(found.status))
-
 
 def nothing_queued(stage: StageRow, wanted: int) -> IllegalTransition:
     return IllegalTransition(f"No task of stage {stage.stage} is queued where {wanted} were to start.")
@@ -506,11 +372,6 @@ def nothing_queued(stage: StageRow, wanted: int) -> IllegalTransition:
 def consecutive(keys: Sequence[int]) -> Sequence[int]:
     """*keys*, which are in order, as a range where they are one."""
     return range(keys[0], keys[-1] + 1) if keys[-1] - keys[0] == len(keys) - 1 else keys
-
-
-def _each(pattern: str, columns: str) -> str:
-    """*pattern* for each of *columns*."""
-    return ", ".join(map(pattern.format, columns.split(", ")))
 
 
 def _merged(moves: Sequence[Move]) -> Iterator[Move]:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from geoflow.batch import Batch, Call, Completed, NewTasks
 from geoflow.errors import DefinitionError, GeoflowError, IllegalTransition, LeaseLost, StoreBusy, StoreError
 from geoflow.models import Attempt, Failure, JobStatus, TaskStatus
-from geoflow.stores import tables
+from geoflow.stores import reading, tables
 from geoflow.stores.base import FailedRow, JobRow, Lease, Move, NewJob, StageRow, Store, Take
 from geoflow.stores.duckdb import DuckDbStore
 from geoflow.stores.sqlite import SqliteStore
@@ -967,7 +967,7 @@ def test_S33_finalize_is_told_of_every_task_in_columns_however_many_are_read_at_
         [NOW + 3, NOW + 3, NOW + 3, NOW + 3, None, None, None, None],
     ]
     for few in (1, 2, 3, 5):
-        monkeypatch.setattr(tables, "_RESULTS_AT_ONCE", few)
+        monkeypatch.setattr(reading, "_RESULTS_AT_ONCE", few)
         assert store.finalize_rows(lease.job_key) == whole
 
 
