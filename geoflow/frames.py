@@ -13,7 +13,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -56,7 +56,7 @@ _KINDS |= dict.fromkeys(_words("parameters result metadata"), "object")
 _KINDS |= dict.fromkeys(_words("created_at planned_at queued_at started_at ended_at not_before"), "time")
 _KINDS |= dict.fromkeys(_words("duration cpu backoff"), "span")
 _KINDS |= dict.fromkeys(_words("stage total_stages tasks completed failed queued processing cancelled"), "int64")
-_KINDS |= dict.fromkeys(_words("first last task_key task_index attempts retries attempt"), "int64")
+_KINDS |= dict.fromkeys(_words("first last key task_index attempts retries attempt"), "int64")
 _KINDS |= dict.fromkeys(_words("slot pid peak_memory"), "Int64") | {"retryable": "boolean", "superseded": "bool"}
 for _name, _enum in {"status": TaskStatus, "outcome": Outcome, "error_category": Category}.items():
     _KINDS[_name] = pd.CategoricalDtype([str(word) for word in _enum])
@@ -69,17 +69,22 @@ _TASK_ROWS = (
     " WHERE task.task_key BETWEEN $first AND $last"
 )
 _ATTEMPT_ROWS = "attempt JOIN task USING (task_key) WHERE attempt_key BETWEEN $first * 4096 AND $last * 4096 + 4095"
-_SQL = {"task_key": "task.task_key", "attempts": "task.attempt", "attempt": "attempt.attempt"}
+_KEYS = {"jobs": "job_key", "task": "task.task_key", "attempt": "attempt_key"}
+_SQL = {"attempts": "task.attempt", "attempt": "attempt.attempt"}
+# Columns that are told only of the rows that are not like most others, with the keys of these.
+_ALIKE = _words(
+    "task_type status attempts retries attempt outcome error error_type error_category retryable traceback code",
+    "not_before queued_at backoff",
+)
 _CHUNK = 1_000  # keys that are read at a time: few enough for the processor's caches and for SQLite's longest text
-
-Raw: TypeAlias = np.ndarray[Any, Any]  # a column before it has its dtype: objects, or floats; microseconds for times
 
 
 def jobs(store: Store) -> pd.DataFrame:
     """All jobs, one row each, oldest first. ``tasks``, ``completed`` and ``failed`` are numbers of tasks."""
     with _snapshot(store) as connection:
         keys = connection.execute("SELECT 1, coalesce(max(job_key), 0) FROM job").fetchall()
-        return _frame(_JOBS, _read(connection, _JOBS, "jobs WHERE job_key BETWEEN $first AND $last", keys))
+        names = [name for name in _JOBS if name != "duration"]
+        return _frame(_JOBS, _read(connection, names, "jobs WHERE job_key BETWEEN $first AND $last", keys))
 
 
 def stages(store: Store, job_id: str) -> pd.DataFrame:
@@ -100,7 +105,7 @@ def stages(store: Store, job_id: str) -> pd.DataFrame:
             row |= connection.execute(states, keys).fetchall()
             row["started_at"], row["ended_at"] = connection.execute(times, keys).fetchone()
     none = dict.fromkeys(["tasks", *TaskStatus], 0)
-    columns = {name: _raw(_KINDS[name], [row.get(name, none.get(name)) for row in rows]) for name in _STAGES}
+    columns = {name: _typed(_KINDS[name], [row.get(name, none.get(name)) for row in rows]) for name in _STAGES}
     return _frame(_STAGES, columns)
 
 
@@ -129,14 +134,12 @@ def attempts(store: Store, job_id: str) -> pd.DataFrame:
     Those of plans that a rerun set aside are there too: ``superseded`` tells them apart. ``queued_at`` of a first
     attempt is when its stage was planned. ``peak_memory`` is in bytes.
     """
-    columns = _of_job(store, job_id, [*_ATTEMPTS, "task_key"], _ATTEMPT_ROWS, history=True)
-    queued_at = np.where(np.isnan(columns["queued_at"]), columns["created_at"], columns["queued_at"])
-    return _frame(_ATTEMPTS, columns | {"queued_at": queued_at})
+    return _attempts(store, job_id)
 
 
 def errors(store: Store, job_id: str) -> pd.DataFrame:
     """The attempts that failed, with the columns of `attempts`, newest last, and after these what nobody saw end."""
-    failed = attempts(store, job_id).query("outcome == 'failed'")
+    failed = _attempts(store, job_id, " AND outcome = 'failed'")
     return failed.sort_values("ended_at", kind="stable", ignore_index=True)
 
 
@@ -147,7 +150,7 @@ def logs(path: str | os.PathLike[str] | None, job_id: str | None = None) -> pd.D
     """
     lines = [line for line in read(path) if job_id in (None, line.get("job_id"))] if path is not None else []
     names = dict.fromkeys(chain(_LOGS, *lines))
-    frame = pd.DataFrame({name: _typed(None, _raw("object", [line.get(name) for line in lines])) for name in names})
+    frame = pd.DataFrame({name: _typed(None, [line.get(name) for line in lines]) for name in names})
     frame["time"] = pd.to_datetime(frame["time"], format="ISO8601", utc=True, errors="coerce")
     return frame.astype(_LOG_DTYPES, errors="ignore")
 
@@ -155,7 +158,8 @@ def logs(path: str | os.PathLike[str] | None, job_id: str | None = None) -> pd.D
 @contextmanager
 def _snapshot(store: Store) -> Iterator[Any]:
     """A connection that sees the store as it is now, whatever is written meanwhile."""
-    # Nothing that is read is garbage, and looking for some among so many new dicts would take a third of the time.
+    # Nothing that is read is garbage, and looking for some among so many new dicts would take a third of the time: all
+    # that is there goes to where it is looked for last.
     collects = gc.isenabled()
     gc.disable()
     try:
@@ -164,6 +168,9 @@ def _snapshot(store: Store) -> Iterator[Any]:
             yield connection
     finally:
         if collects:
+            if not gc.get_freeze_count():
+                gc.freeze()
+                gc.unfreeze()
             gc.enable()
 
 
@@ -177,44 +184,77 @@ def _plans(connection: Any, job_id: str, history: bool = False) -> list[dict[str
     return [dict(zip(_PLAN, row, strict=True)) for row in rows.fetchall()]
 
 
-def _of_job(store: Store, job_id: str, names: Iterable[str], source: str, history: bool) -> dict[str, Raw]:
+def _attempts(store: Store, job_id: str, condition: str = "") -> pd.DataFrame:
+    columns = _of_job(store, job_id, _ATTEMPTS, _ATTEMPT_ROWS + condition, history=True)
+    queued_at = columns["queued_at"].where(columns["queued_at"].notna(), columns["created_at"])
+    return _frame(_ATTEMPTS, columns | {"queued_at": queued_at})
+
+
+def _of_job(store: Store, job_id: str, names: Iterable[str], source: str, history: bool) -> dict[str, Any]:
     """The columns *names*, and those of `_PLAN`, of the rows of *source* that belong to the job, ordered by key."""
     read_too = [name for name in names if name not in (*_PLAN, "task_index", "duration")]
     with _snapshot(store) as connection:
         plans = _plans(connection, job_id, history)
-        keys = [(plan["first"], plan["last"]) for plan in plans]
-        columns = _read(connection, read_too, source, keys)
-    task_keys = columns.get("task_key", np.concatenate([[], *(np.arange(first, last + 1) for first, last in keys)]))
-    which = np.searchsorted([first for first, _ in keys], task_keys, side="right") - 1
-    columns |= {name: _raw(_KINDS[name], [plan[name] for plan in plans])[which] for name in _PLAN}
+        columns = _read(connection, read_too, source, [(plan["first"], plan["last"]) for plan in plans])
+    task_keys = columns["key"] if source == _TASK_ROWS else columns["key"] // 4096
+    which = np.searchsorted([plan["first"] for plan in plans], task_keys, side="right") - 1
+    columns |= {name: _typed(_KINDS[name], [plan[name] for plan in plans]).take(which) for name in _PLAN}
     return columns | {"task_index": task_keys - columns["first"]}
 
 
-def _read(connection: Any, names: Sequence[str], source: str, keys: Iterable[tuple[int, int]]) -> dict[str, Raw]:
-    """The columns *names* of the rows of *source* with *keys*, each from a first to a last, ordered by key."""
-    # Each column comes as one JSON text, at a third of the price of as many Python objects. SQLite reads by the key,
-    # and so in order; DuckDB is to be told.
-    if isinstance(connection, sqlite3.Connection):
-        every, joined = "json_group_array({})", "'[' || coalesce(group_concat(coalesce({}, 'null')), '') || ']'"
-    else:
-        key = {"task": "task.task_key", "attempt": "attempt_key", "jobs": "job_key"}[source.split(maxsplit=1)[0]]
-        every = f"coalesce(CAST(to_json(list({{}} ORDER BY {key})) AS VARCHAR), '[]')"
-        joined = every.format("CAST({} AS JSON)")
-    rounded = every.format("CAST(round({} * 1e6) AS BIGINT)")
-    forms = {"object": joined, "time": rounded, "span": rounded}
-    texts = [forms.get(_KINDS[name], every).format(_SQL.get(name, name)) for name in names]
-    parts = {name: [_raw(_KINDS[name], [])] for name in names}
-    before: dict[str, str] = {}
+def _read(connection: Any, names: Sequence[str], source: str, keys: Sequence[tuple[int, int]]) -> dict[str, Any]:
+    """The columns *names* of the rows of *source* with *keys*, each from a first to a last, ordered by ``key``."""
+    alike = [name for name in names if name in _ALIKE]
+    own = [name for name in names if name not in _ALIKE]
+    if source != _TASK_ROWS:  # else there is one row for each
+        own.append("key")
+    select, size = _select(connection, source, own, alike)
+    parts: list[list[list[Any]]] = [[] for _ in own]
+    usual: list[Any] = [None for _ in alike]
+    told: list[list[Any]] = [[] for _ in ("key", *alike)]  # what is usual, after a -1, and all that is not
+    which = [np.arange(0)]  # for each row that is read, its place in these
     for first, last in keys:
-        for start in range(first, last + 1, _CHUNK):
-            chunk = {"first": start, "last": min(start + _CHUNK - 1, last)}
-            row = connection.execute(f"SELECT {', '.join(texts)} FROM {source}", chunk).fetchone()
-            for name, text in zip(names, row, strict=True):
-                # Most columns say the same all along; but each row gets a dict of its own.
-                same = text == before.get(name) and _KINDS[name] != "object"
-                parts[name].append(parts[name][-1] if same else _raw(_KINDS[name], from_json(text)))
-                before[name] = text
-    return {name: np.concatenate(arrays) for name, arrays in parts.items()}
+        for start in range(first, last + 1, size):
+            asked = {"first": start, "last": min(start + size - 1, last), **dict(zip(alike, usual, strict=True))}
+            *columns, others = map(from_json, connection.execute(select, asked).fetchone())
+            for part, column in zip(parts, columns, strict=True):
+                part.append(column)
+            count = len(columns[0])
+            which.append(np.full(count, len(told[0])))
+            rows = [[-1, *usual], *others] if len(others) < count else others
+            for values, more in zip(told, zip(*rows, strict=True), strict=False):
+                values.extend(more)
+            if len(others) > count / 2:
+                newest = zip(alike, others[-1][1:], strict=True)
+                usual = [None if _KINDS[name] in ("time", "span") else value for name, value in newest]
+    found = {name: _typed(_KINDS[name], *lists) for name, lists in zip(own, parts, strict=True)}
+    if "key" not in found:
+        found["key"] = np.concatenate([np.arange(0), *(np.arange(first, last + 1) for first, last in keys)])
+    places, told_keys = np.concatenate(which), np.array(told.pop(0), dtype="int64")
+    unusual = np.flatnonzero(told_keys >= 0)
+    places[np.searchsorted(found["key"], told_keys[unusual])] = unusual
+    return found | {name: _typed(_KINDS[name], column).take(places) for name, column in zip(alike, told, strict=True)}
+
+
+def _select(connection: Any, source: str, own: Sequence[str], alike: Sequence[str]) -> tuple[str, int]:
+    """A query for the columns *own*, and for key and *alike* where these are not as usual; and for how many keys."""
+    # Each column comes as one JSON text, at a third of the price of as many Python objects. SQLite reads by the key,
+    # and so in order; DuckDB is to be told, and would rather be asked for much at once.
+    key = _KEYS[source.split(maxsplit=1)[0]]
+    if isinstance(connection, sqlite3.Connection):
+        every, joined = "json_group_array({}){}", "'[' || coalesce(group_concat(coalesce({}, 'null')), '') || ']'"
+        rounded, differs, size = "CAST({} * 1e6 + 0.5 AS INTEGER)", "IS NOT", _CHUNK
+    else:
+        every = f"coalesce(CAST(to_json(list({{}} ORDER BY {key}){{}}) AS VARCHAR), '[]')"
+        joined = every.format("CAST({} AS JSON)", "")
+        rounded, differs, size = "CAST(round({} * 1e6) AS BIGINT)", "IS DISTINCT FROM", 10 * _CHUNK
+    sql = {name: _SQL.get(name, name) for name in (*own, *alike)} | {"key": key}
+    told = {name: rounded.format(sql[name]) if _KINDS[name] in ("time", "span") else sql[name] for name in sql}
+    texts = [joined.format(name) if _KINDS[name] == "object" else every.format(told[name], "") for name in own]
+    row = ", ".join(told[name] for name in ("key", *alike))
+    differing = " OR ".join(f"{sql[name]} {differs} ${name}" for name in alike)
+    texts.append(every.format(f"json_array({row})", f" FILTER (WHERE {differing})"))
+    return f"SELECT {', '.join(texts)} FROM {source}", size
 
 
 def _contents(value: Any) -> Any:
@@ -226,32 +266,33 @@ def _contents(value: Any) -> Any:
 def _flat(name: str, values: list[Any]) -> dict[str, Any]:
     """The column *name*; where all *values* are dicts or None, one column for each of their keys, as they are met."""
     if not any(values) or not all(isinstance(value, dict | None) for value in values):
-        return {name: _typed(None, _raw("object", values))}
+        return {name: _typed(None, values)}
     columns: dict[str, Any] = {}
     for key in dict.fromkeys(chain.from_iterable(filter(None, values))):
         columns |= _flat(f"{name}.{key}", [value.get(key) if value else None for value in values])
     return columns
 
 
-def _raw(kind: Any, values: Sequence[Any]) -> Raw:
-    if isinstance(kind, str) and kind not in ("text", "object"):
-        return np.array(values, dtype=float)
-    return np.fromiter(values, dtype=object, count=len(values))
-
-
-def _typed(kind: Any, raw: Raw) -> Any:
-    if kind == "text":
-        return pd.arrays.StringArray(raw)  # the same whether pyarrow is installed or not
-    if kind == "time":
-        return pd.DatetimeIndex(raw.astype("M8[us]"), tz="UTC")
-    if kind == "span":
-        return raw.astype("m8[us]")
+def _typed(kind: Any, *values: Sequence[Any]) -> Any:
+    """One column of all *values*, which are microseconds for times and durations."""
+    raw = np.fromiter(chain.from_iterable(values), object, sum(map(len, values)))
+    match kind:
+        case "text":
+            return pd.arrays.StringArray(raw)  # the same whether pyarrow is installed or not
+        case "time":
+            return pd.DatetimeIndex(raw.astype(float).astype("M8[us]"), tz="UTC")
+        case "span":
+            return pd.TimedeltaIndex(raw.astype(float).astype("m8[us]"))
+        case "int64" | "bool":
+            return raw.astype(kind)
+        case "Int64" | "boolean":
+            return pd.array(raw.astype(float), dtype=kind)
     try:
-        return pd.array(raw, dtype=kind)  # for None, of the dtype that all of it is
+        return pd.array(raw, dtype=kind, copy=False)  # for None, of the dtype that all of it is
     except OverflowError:  # pandas 2 has no place for whole numbers above 2**63
         return raw
 
 
-def _frame(names: Iterable[str], columns: Mapping[str, Raw]) -> pd.DataFrame:
+def _frame(names: Iterable[str], columns: Mapping[str, Any]) -> pd.DataFrame:
     columns = {**columns, "duration": columns["ended_at"] - columns["started_at"]}
-    return pd.DataFrame({name: _typed(_KINDS[name], columns[name]) for name in names}, copy=False)
+    return pd.DataFrame({name: columns[name] for name in names}, copy=False)

@@ -1,7 +1,8 @@
 """SQL over jobs, stages, tasks, attempts and the log, answered by DuckDB whichever store they are in.
 
-Of a SQLite store, the tables that a query names are first copied into DuckDB's memory, as they are at that moment. Only
-queries are run: nothing is written here. They may read what else DuckDB can: ``FROM 'tiles.parquet'``.
+Of a SQLite store, the tables that a query names are first copied into DuckDB's memory, as they are at that moment. The
+next queries use the copy until something is written. Only queries are run: nothing is written here. They may read what
+else DuckDB can: ``FROM 'tiles.parquet'``.
 """
 
 from __future__ import annotations
@@ -9,16 +10,20 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import threading
 import warnings
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Set as AbstractSet
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import duckdb
 
 from geoflow.errors import ParameterError
 from geoflow.logs import read
 from geoflow.stores.base import Store
-from geoflow.stores.duckdb import CONFIG, insert
+from geoflow.stores.duckdb import CONFIG, DuckDbStore, insert
+from geoflow.stores.tables import TableStore
 from geoflow.values import to_json
 
 if TYPE_CHECKING:
@@ -55,6 +60,23 @@ _LOGS = {
     "line": "JSON",
 }
 _ROWS_AT_ONCE = 5_000
+_KEPT_BYTES = 1 << 29  # a copy that takes more memory is for one query only
+
+
+class _Copy(NamedTuple):
+    """A SQLite store's tables in DuckDB's memory: those of *filled* have their rows, all as they were at one moment.
+
+    That moment was not before the store had this *version*.
+    """
+
+    version: tuple[int, int]
+    connection: duckdb.DuckDBPyConnection
+    filled: set[str]
+
+
+# Of each store that is open, the last one: it goes when its store does.
+_copies: weakref.WeakKeyDictionary[Store, _Copy] = weakref.WeakKeyDictionary()
+_copying = threading.Lock()
 
 
 def answer(store: Store, log: str | os.PathLike[str] | None, statement: str) -> pd.DataFrame:
@@ -64,15 +86,13 @@ def answer(store: Store, log: str | os.PathLike[str] | None, statement: str) -> 
     ``duration``, ``cpu`` and ``backoff`` are seconds. Raises ``ParameterError`` with DuckDB's own words.
     """
     named = set(re.findall(r"\w+", statement.lower()))
-    with store.reading() as reader, contextlib.ExitStack() as stack:
-        if isinstance(reader, duckdb.DuckDBPyConnection):
-            connection = reader
+    assert isinstance(store, TableStore), "a store is of tables"
+    with contextlib.ExitStack() as stack:
+        if isinstance(store, DuckDbStore):
+            connection = stack.enter_context(store.reading())
             _dress(connection)
         else:
-            connection = stack.enter_context(duckdb.connect(config=CONFIG))
-            with _snapshot(reader):
-                for table, (key, source) in _KEYS.items():
-                    _copy(reader, connection, table, key, source if table in named else None)
+            connection = stack.enter_context(contextlib.closing(_copied(store, named & _KEYS.keys())))
         connection.execute(f"CREATE TEMP TABLE logs ({', '.join(f'{name} {type_}' for name, type_ in _LOGS.items())})")
         if "logs" in named and log is not None:
             _copy_log(connection, read(os.fspath(log)))
@@ -98,27 +118,57 @@ def _answer(connection: duckdb.DuckDBPyConnection, statement: str) -> pd.DataFra
         raise ParameterError(f"The query cannot be answered: {exc}") from exc
 
 
+# From SQLite
+
+
+def _copied(store: TableStore, tables: AbstractSet[str]) -> duckdb.DuckDBPyConnection:
+    """A connection to a copy of the store in which *tables* have their rows."""
+    with _copying:
+        # Asked before anything is read: all that is written from here on outdates the copy, even what is in it already.
+        version = _version(store)
+        copy = _copies.pop(store, None)
+        if copy is None or copy.version != version or not tables <= copy.filled:
+            with store.reading() as reader, _snapshot(reader):
+                if copy is None or copy.version != _version(store):
+                    copy = None  # to make room
+                    copy = _Copy(version, duckdb.connect(config=CONFIG), set())
+                    for table in _KEYS:
+                        columns = ", ".join(f"{name} {type_}" for name, type_ in _types(reader, table).items())
+                        copy.connection.execute(f"CREATE TABLE {table} ({columns})")
+                for table in tables - copy.filled:
+                    _fill(reader, copy.connection, table)
+                copy.filled.update(tables)
+        size = copy.connection.execute("SELECT sum(memory_usage_bytes) FROM duckdb_memory()").fetchone()
+        if size is not None and size[0] <= _KEPT_BYTES:
+            _copies[store] = copy
+        return copy.connection.cursor()
+
+
+def _version(store: TableStore) -> tuple[int, int]:
+    """Another one after each change: the first number counts those of other connections, the last the store's own."""
+    ((others, own),) = store._rows("SELECT data_version, total_changes() FROM pragma_data_version")
+    return others, own
+
+
 @contextlib.contextmanager
 def _snapshot(reader: Any) -> Iterator[None]:
+    """Within it *reader* sees the store as it is at the beginning."""
     reader.execute("BEGIN")
     try:
+        reader.execute("SELECT 1 FROM job LIMIT 1").fetchall()  # the first look is the beginning
         yield
     finally:
         reader.rollback()
 
 
-# From SQLite
+def _types(reader: Any, table: str) -> dict[str, str]:
+    described = reader.execute(f"SELECT * FROM {table} LIMIT 0").description
+    return {column[0]: _TYPES.get(column[0], "VARCHAR") for column in described}
 
 
-def _copy(reader: Any, connection: duckdb.DuckDBPyConnection, table: str, key: str, source: str | None) -> None:
-    """Make *table* as its view is, with the view's rows when *source* is given. Each column comes as one JSON text."""
-    types = {
-        column[0]: _TYPES.get(column[0], "VARCHAR")
-        for column in reader.execute(f"SELECT * FROM {table} LIMIT 0").description
-    }
-    connection.execute(f"CREATE TABLE {table} ({', '.join(f'{name} {type_}' for name, type_ in types.items())})")
-    if source is None:
-        return
+def _fill(reader: Any, connection: duckdb.DuckDBPyConnection, table: str) -> None:
+    """Copy the rows of *table*. Each column comes as one JSON text."""
+    types, (key, source) = _types(reader, table), _KEYS[table]
     # A text has 15 digits of a number, which are too few for a time.
     texts = ", ".join(
         f"json_group_array({f'CAST({name} * 1e6 + 0.5 AS INTEGER)' if type_ == 'TIMESTAMPTZ' else name})"

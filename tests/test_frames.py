@@ -19,6 +19,7 @@ from geoflow.batch import NewTasks
 from geoflow.errors import StoreError
 from geoflow.models import Attempt, Failure
 from geoflow.stores.base import Lease, Move, NewJob, StageRow
+from geoflow.stores.duckdb import DuckDbStore
 from geoflow.stores.sqlite import SqliteStore
 from geoflow.values import to_json
 
@@ -47,7 +48,7 @@ LOST = Failure("its engine ended", "EngineLost", "lost", True)
 class Engine:
     """One job in a store, moved as the engine moves jobs."""
 
-    def __init__(self, store: SqliteStore, job_id: str, parameters: object = None) -> None:
+    def __init__(self, store: SqliteStore | DuckDbStore, job_id: str, parameters: object = None) -> None:
         self.store = store
         job = NewJob(job_id, "tiles", STAGES, to_json(parameters or {"folder": "data"}), NOW, "tiles.py")
         row, _ = store.create(job)
@@ -120,7 +121,7 @@ def fill(store: SqliteStore) -> None:
     store.change_job(three.lease, "cancel", now=NOW + 90, moves=[Move("cancel", [last.first_key, last.first_key + 1])])
 
 
-def asked(store: SqliteStore, view: str, frame: Any, *values: Any) -> list[dict[str, Any]]:
+def asked(store: SqliteStore | DuckDbStore, view: str, frame: Any, *values: Any) -> list[dict[str, Any]]:
     """What the store itself says of the columns of *frame*."""
     with store.reading() as connection:
         rows = connection.execute(f"SELECT {', '.join(frame)} FROM {view}", values).fetchall()
@@ -233,6 +234,34 @@ def test_the_rows_are_those_of_the_views_however_they_are_read(
         attempts = frames.attempts(store, job_id).drop(columns="stage_name")
         assert plain(tasks) == asked(store, "tasks WHERE job_id = ? ORDER BY task_key", tasks, job_id)
         assert plain(attempts) == asked(store, "attempts WHERE job_id = ? ORDER BY task_key, attempt", attempts, job_id)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 1_000])
+@pytest.mark.parametrize("kind", [SqliteStore, DuckDbStore])
+def test_rows_that_are_unlike_most_others_are_as_the_views_have_them(
+    kind: type[SqliteStore | DuckDbStore], chunk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frames, "_CHUNK", chunk)
+    store = kind(tmp_path / "work.store")
+    one = Engine(store, ONE)
+    keys = list(
+        range((plan := one.plan(1, [{"n": n} for n in range(400)], metadata={"size": 1})).first_key, plan.end_key)
+    )
+    one.run(*keys[:100])
+    one.start(*keys[100:320])
+    one.end("fail", *keys[100:200:9], failure=WRONG)
+    one.end("retry", *keys[200:300], failure=BROKEN, not_before=NOW + 60)
+    one.end("lose", *keys[300:310], failure=LOST, started_at=None, ended_at=None)
+    one.run(*keys[290:305], queued_at=NOW + 61, backoff=0.5, code="c0de2", output="printed")
+
+    tasks, attempts, errors = (getattr(frames, name)(store, ONE) for name in ("tasks", "attempts", "errors"))
+    attempts = attempts.drop(columns="stage_name")
+    assert plain(tasks) == asked(store, "tasks WHERE job_id = ? ORDER BY task_key", tasks, ONE)
+    assert plain(attempts) == asked(store, "attempts WHERE job_id = ? ORDER BY task_key, attempt", attempts, ONE)
+    failed = attempts[attempts.outcome == "failed"].sort_values("ended_at", kind="stable", ignore_index=True)
+    pd.testing.assert_frame_equal(errors.drop(columns="stage_name"), failed)
+    assert len(errors) == 112
+    store.shut()
 
 
 def test_S28_a_success_after_a_retry_has_its_retries_its_result_and_no_error(store: SqliteStore) -> None:
@@ -506,6 +535,19 @@ def test_garbage_is_collected_again_after_a_store_that_could_not_be_read(tmp_pat
     with pytest.raises(StoreError, match="is not a SQLite file"):
         frames.jobs(SqliteStore(broken))
     assert gc.isenabled()
+
+
+def test_what_was_frozen_for_the_garbage_collector_stays_frozen(store: SqliteStore) -> None:
+    fill(store)
+    gc.freeze()
+    try:
+        frozen = gc.get_freeze_count()
+        frames.tasks(store, ONE)
+        assert gc.get_freeze_count() > frozen / 2  # some of them were let go of meanwhile
+    finally:
+        gc.unfreeze()
+    frames.tasks(store, ONE)
+    assert gc.get_freeze_count() == 0
 
 
 def test_ten_thousand_tasks_are_each_in_their_place(tmp_path: Path) -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import weakref
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 from conftest import OpenSession, Trace, wait_until
 
 import geoflow as gf
+from geoflow import queries
 from geoflow.errors import ParameterError
 
 STORES = pytest.mark.parametrize("store", [":memory:", "work.db", "work.duckdb"])
@@ -109,6 +115,123 @@ def test_more_rows_than_are_copied_at_once_all_arrive(open_session: OpenSession)
     session.run("acts", tasks=[{"value": n} for n in range(5_003)])
     found = session.sql("SELECT count(*) AS n, sum(CAST(parameters->>'$.value' AS INT)) AS total FROM tasks")
     assert found.to_numpy().tolist() == [[5_003, sum(range(5_003))]]
+
+
+# The copy of a SQLite store
+
+
+@pytest.fixture
+def filled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the tables, as they are copied."""
+    names: list[str] = []
+    fill = queries._fill
+
+    def seen(reader: Any, connection: Any, table: str) -> None:
+        names.append(table)
+        fill(reader, connection, table)
+
+    monkeypatch.setattr(queries, "_fill", seen)
+    return names
+
+
+def counts(session: gf.Session, *tables: str) -> list[int]:
+    found = session.sql("SELECT " + ", ".join(f"(SELECT count(*) FROM {table})" for table in tables))
+    return [int(value) for value in found.iloc[0]]
+
+
+@pytest.mark.parametrize("store", [":memory:", "work.db"])
+def test_a_table_is_copied_once_until_something_is_written(
+    open_session: OpenSession, tmp_path: Path, store: str, filled: list[str]
+) -> None:
+    session = opened(open_session, tmp_path, store)
+    session.run("acts", tasks=[{}] * 3)
+    assert [counts(session, "tasks"), counts(session, "tasks")] == [[3], [3]]
+    assert filled == ["tasks"]
+    assert counts(session, "tasks", "attempts") == [3, 3]
+    assert filled == ["tasks", "attempts"]
+
+    session.run("acts", tasks=[{"value": 1}])
+    assert counts(session, "tasks") == [4]
+    assert counts(session, "attempts") == [4]
+    assert filled == ["tasks", "attempts"] * 2
+
+
+def test_what_another_session_writes_is_in_the_next_query(
+    open_session: OpenSession, tmp_path: Path, filled: list[str]
+) -> None:
+    one, two = (open_session(tmp_path / "work.db", workers=0) for _ in range(2))
+    for number in (1, 2, 3):
+        two.run("acts", tasks=[{"value": number}])
+        assert counts(one, "tasks") == counts(two, "tasks") == [number]
+        assert counts(one, "tasks") == [number]
+    assert filled == ["tasks"] * 6
+
+
+def test_all_tables_are_of_one_moment_even_when_a_job_ends_between_two_queries_and_while_one_is_copied(
+    open_session: OpenSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, filled: list[str]
+) -> None:
+    session, other = (open_session(tmp_path / "work.db", workers=0) for _ in range(2))
+    snapshot = queries._snapshot
+    written: list[int] = []
+
+    @contextlib.contextmanager
+    def overtaken(reader: Any) -> Iterator[None]:
+        written.append(len(written))
+        other.run("acts", tasks=[{"value": f"before {written}"}])
+        with snapshot(reader):
+            other.run("acts", tasks=[{"value": f"after {written}"}])
+            yield
+
+    monkeypatch.setattr(queries, "_snapshot", overtaken)
+    assert counts(session, "tasks") == [1]
+    assert counts(session, "tasks", "attempts") == [3, 3]
+    monkeypatch.setattr(queries, "_snapshot", snapshot)
+    assert counts(session, "tasks", "attempts") == [4, 4]
+
+    filled.clear()
+    monkeypatch.setattr(queries, "_snapshot", overtaken)
+    assert counts(session, "tasks", "attempts", "jobs") == [
+        5,
+        5,
+        5,
+    ]  # what was copied before would be older than the jobs
+    assert sorted(filled) == ["attempts", "jobs", "tasks"]
+
+
+def test_a_copy_goes_with_the_store_that_it_is_of(open_session: OpenSession, tmp_path: Path) -> None:
+    session = open_session(tmp_path / "work.db", workers=0)
+    session.run("acts", tasks=[{}])
+    assert counts(session, "tasks") == [1]
+    store = weakref.ref(session.store)
+    copy = weakref.ref(queries._copies[session.store].connection)
+    session.close()
+    assert store() is None
+    assert copy() is None
+    assert counts(session, "tasks") == [1]  # it may be used again
+
+
+def test_a_copy_that_is_large_is_not_kept(
+    open_session: OpenSession, monkeypatch: pytest.MonkeyPatch, filled: list[str]
+) -> None:
+    monkeypatch.setattr(queries, "_KEPT_BYTES", 0)
+    session = open_session(":memory:", workers=0)
+    session.run("acts", tasks=[{}])
+    assert [counts(session, "tasks"), counts(session, "tasks")] == [[1], [1]]
+    assert filled == ["tasks", "tasks"]
+    assert session.store not in queries._copies
+
+
+def test_several_threads_ask_at_once_while_jobs_are_written(open_session: OpenSession, tmp_path: Path) -> None:
+    session = open_session(tmp_path / "work.db", workers=0)
+    other = open_session(tmp_path / "work.db", workers=0)
+    with ThreadPoolExecutor(4) as pool:
+        answers = []
+        for number in range(5):
+            other.run("acts", tasks=[{"value": number}])
+            answers += [pool.submit(counts, session, "tasks", "attempts", "jobs") for _ in range(4)]
+        found = [answer.result() for answer in answers]
+    assert all(tasks - attempts in (0, 1) and jobs - tasks in (0, 1) for tasks, attempts, jobs in found)
+    assert counts(session, "tasks", "attempts", "jobs") == [5, 5, 5]
 
 
 def test_gf_sql_asks_the_default_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
