@@ -12,7 +12,8 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "geoflow.contract": ("JobBase",),
-    "geoflow.default": ("default_session", "job", "jobs", "open", "register", "resume", "run", "sql", "submit"),
+    "geoflow.default": ("default_session", "form", "job", "jobs", "open", "register", "resume", "run", "sql", "submit"),
+    "geoflow.flow": ("JobType", "identity"),
     "geoflow.handle": ("JobHandle",),
     "geoflow.models": ("JobExecutionContext", "TaskContext", "TaskResult"),
     "geoflow.results": ("StageResultExtractor",),
@@ -24,6 +25,7 @@ __all__ = [
     "JobBase",
     "JobExecutionContext",
     "JobHandle",
+    "JobType",
     "RetryPolicy",
     "Session",
     "StageResultExtractor",
@@ -32,6 +34,8 @@ __all__ = [
     "__version__",
     "default_session",
     "errors",
+    "form",
+    "identity",
     "job",
     "jobs",
     "open",
@@ -45,7 +49,8 @@ __all__ = [
 if TYPE_CHECKING:
     from geoflow import errors
     from geoflow.contract import JobBase
-    from geoflow.default import default_session, job, jobs, open, register, resume, run, sql, submit
+    from geoflow.default import default_session, form, job, jobs, open, register, resume, run, sql, submit
+    from geoflow.flow import JobType, identity
     from geoflow.handle import JobHandle
     from geoflow.models import JobExecutionContext, TaskContext, TaskResult
     from geoflow.results import StageResultExtractor
@@ -62,6 +67,11 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'geoflow' has no attribute {name!r}")
     globals()[name] = value
     return value
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """What ``%load_ext geoflow`` calls: it gives *shell* the magic ``%geoflow``."""
+    importlib.import_module("geoflow.notebook.magic").load(shell)
 
 
 def __dir__() -> list[str]:

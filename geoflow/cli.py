@@ -1,6 +1,6 @@
 """The ``geoflow`` command: the verbs in a terminal. Errors are lines there, signals interrupts, outcomes exit codes.
 
-What the verbs do is in `geoflow.verbs`, how it is shown in `geoflow.output`.
+What may be typed is in `geoflow.grammar`, what the verbs do in `geoflow.verbs`, how it is shown in `geoflow.output`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
-from geoflow import output, verbs
+from geoflow import grammar, output, verbs
 from geoflow.errors import GeoflowError
 from geoflow.text import mask_text, plain
 
@@ -24,7 +24,7 @@ COMPLETED, NOT_COMPLETED, REFUSED, WITH_ERRORS, INTERRUPTED, UNREAD = 0, 1, 2, 3
 EXIT_CODES = """\
 exit codes:
   0    the job completed; for a verb that only looks: it was shown
-  1    the job failed, was cancelled, or has not ended
+  1    the job failed, was cancelled, or has not ended; the doctor found a problem
   2    nothing was done: a bad command, job type, parameter, job id or store
   3    the job completed, but its finalize failed (see geoflow refinalize)
   130  interrupted; the job was put back, and geoflow resume goes on with it
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that lacks a character shows its number
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        return _done(verbs.parse(words, epilog=EXIT_CODES))
+        return _done(grammar.parse(words, epilog=EXIT_CODES))
     except KeyboardInterrupt as exc:
         verbs.tell("interrupted.")
         return 128 + signal.SIGTERM if isinstance(exc, Terminated) else INTERRUPTED
@@ -80,7 +80,11 @@ def _printed(lines: Iterable[str]) -> bool:
 
 
 def _exit_code(found: Any, verb: str) -> int:
-    if verb in ("jobs", "status", "tasks", "errors", "sql", "convert"):
+    if verb == "doctor":
+        return NOT_COMPLETED if found.exit_status else COMPLETED
+    if verb == "debug":
+        return COMPLETED if isinstance(found, dict) and found.get("success") is True else NOT_COMPLETED
+    if verb in ("jobs", "status", "tasks", "errors", "logs", "sql", "convert"):
         return COMPLETED
     jobs = found if isinstance(found, list) else [found]
     if any(job.status != ("cancelled" if verb == "cancel" else "completed") for job in jobs):

@@ -3,46 +3,80 @@
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from geoflow.contract import Handler
-from geoflow.handle import JobHandle
-from geoflow.session import Session
-
 if TYPE_CHECKING:
     import pandas as pd
 
+    from geoflow.contract import DefinesJob, Handler
+    from geoflow.handle import JobHandle
+    from geoflow.notebook.form import Form
+    from geoflow.session import Session
+
 _session: Session | None = None
+_opened: list[weakref.ref[Session]] = []
 
 
 def open(store: str | os.PathLike[str] | None = None, **options: Any) -> Session:
     """A session on *store*: a file, or ``":memory:"``; see `Session` for the options. It is a context manager."""
-    return Session(store, **options)
+    if options.get("workers") != 0 and options.get("executor") is None:
+        from geoflow.executors.spawning import warm_up
+
+        warm_up(tuple(options.get("preload") or ()))
+    from geoflow.session import Session
+
+    session = Session(store, **options)
+    make_latest(session)
+    return session
 
 
 def default_session() -> Session:
     """The session of this process that `run`, `submit` and the others use, made when it is first needed."""
     global _session  # noqa: PLW0603 - one for the process is what it is for
     if _session is None:
-        _session = Session()
+        _session = open()
     return _session
 
 
-def register(target: type | ModuleType | str, handlers: Mapping[str, Handler] | None = None) -> list[str]:
+def latest_session() -> Session:
+    """The session that was opened last in this process and is still held; where there is none, the default one.
+
+    ``%geoflow`` uses it. The default session counts as opened when it is first used.
+    """
+    return next(iter(opened()), None) or default_session()
+
+
+def opened() -> list[Session]:
+    """The sessions that were opened in this process and are still held, the last one first."""
+    return [session for found in reversed(_opened) if (session := found()) is not None]
+
+
+def make_latest(session: Session) -> None:
+    """Have `latest_session` find *session*, without keeping it."""
+    _opened[:] = [*(found for found in _opened if found() not in (None, session)), weakref.ref(session)]
+
+
+def register(target: type | DefinesJob | ModuleType | str, handlers: Mapping[str, Handler] | None = None) -> list[str]:
     """`Session.register` of the default session."""
     return default_session().register(target, handlers)
 
 
-def submit(job_type: str | type, params: Mapping[str, Any] | None = None, **parameters: Any) -> JobHandle:
+def submit(job_type: str | type | DefinesJob, params: Mapping[str, Any] | None = None, **parameters: Any) -> JobHandle:
     """`Session.submit` of the default session."""
     return default_session().submit(job_type, params, **parameters)
 
 
-def run(job_type: str | type, params: Mapping[str, Any] | None = None, **parameters: Any) -> JobHandle:
+def run(job_type: str | type | DefinesJob, params: Mapping[str, Any] | None = None, **parameters: Any) -> JobHandle:
     """`Session.run` of the default session."""
     return default_session().run(job_type, params, **parameters)
+
+
+def form(job_type: str | type | DefinesJob, session: Session | None = None, **values: Any) -> Form:
+    """`Session.form` of *session*, or else of the default one."""
+    return (session or default_session()).form(job_type, **values)
 
 
 def job(job_id: str) -> JobHandle:

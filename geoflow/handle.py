@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 from geoflow.errors import JobFailed, StoreBusy
@@ -14,7 +14,12 @@ from geoflow.values import from_json
 if TYPE_CHECKING:
     import pandas as pd
 
+    from geoflow.notebook.replay import TaskHandle
     from geoflow.session import Session
+
+
+# A loop that sleeps is not woken by an interrupt of the kernel: it sleeps in short slices.
+_SLICE_SECONDS = 0.1
 
 
 class JobHandle:
@@ -66,15 +71,28 @@ class JobHandle:
     @property
     def interrupted(self) -> bool:
         """Whether the job is not at its end, and nobody drives it."""
-        return not self.ended and self._session.store.driver(self._row().job_key) is None
+        return not self.ended and self._driver() is None
+
+    def _driver(self) -> str | None:
+        """Who drives it, in words."""
+        return self._session.store.driver(self._row().job_key)
 
     # Waiting
 
     def wait(self, timeout: float | None = None, *, _refresh: Callable[[], None] | None = None) -> JobHandle:
         """Wait until the job has ended, or until nobody drives it. ``TimeoutError`` after *timeout* seconds.
 
-        An interrupt ends the waiting, not the job.
+        A notebook shows it live meanwhile. An interrupt ends the waiting, not the job. ``await job`` waits too, and
+        leaves the kernel free for what else there is to do, a click on Cancel for one.
         """
+        if _refresh is not None:
+            return self._wait(timeout, _refresh)
+        from geoflow.progress import waiting
+
+        with waiting(self):
+            return self._wait(timeout, None)
+
+    def _wait(self, timeout: float | None, refresh: Callable[[], None] | None) -> JobHandle:
         began = time.monotonic()
 
         def late() -> bool:
@@ -82,7 +100,7 @@ class JobHandle:
 
         run = self._session._engine.runs.get(self.id)
         if run is not None:
-            if not self._session._engine.wait_for(run, late, _refresh):
+            if not self._session._engine.wait_for(run, late, refresh):
                 raise TimeoutError(f"Job {self.id[:8]} has not ended after {timeout:g} s; it goes on.")
             if run.error is not None:
                 raise run.error
@@ -90,9 +108,25 @@ class JobHandle:
         while not self.ended and not self.interrupted:  # another process drives it
             if late():
                 raise TimeoutError(f"Job {self.id[:8]} has not ended after {timeout:g} s; it goes on elsewhere.")
-            if _refresh is not None:
-                _refresh()
-            time.sleep(0.1)
+            if refresh is not None:
+                refresh()
+            time.sleep(_SLICE_SECONDS)
+        return self
+
+    def __await__(self) -> Generator[Any, None, JobHandle]:
+        return self._awaited().__await__()
+
+    async def _awaited(self) -> JobHandle:
+        import asyncio
+
+        from geoflow.progress import waiting
+
+        run = self._session._engine.runs.get(self.id)
+        with waiting(self):
+            while not (run.done.is_set() if run is not None else self.ended or self.interrupted):
+                await asyncio.sleep(_SLICE_SECONDS)
+        if run is not None and run.error is not None:
+            raise run.error
         return self
 
     def result(self, timeout: float | None = None) -> dict[str, Any]:
@@ -144,6 +178,21 @@ class JobHandle:
 
         return frames.logs(self._session.settings.log_path, self.id)
 
+    # One task
+
+    def task(self, task_id: str | None = None) -> TaskHandle:
+        """The task whose id is, or begins with, *task_id*; without one, the first that failed."""
+        from geoflow.notebook.replay import task_of
+
+        return task_of(self, task_id)
+
+    def debug(self, task_id: str | None = None) -> Any:
+        """Call the task's handler here with its stored parameters, and open a debugger where it raises.
+
+        Says what became of it, and returns what the handler returned, or None when it raised; see `TaskHandle.debug`.
+        """
+        return self.task(task_id).debug()
+
     # Taking it further
 
     def cancel(self) -> JobHandle:
@@ -175,6 +224,10 @@ class JobHandle:
 
     def refinalize(self) -> JobHandle:
         """Run finalize again, with the code of now, over the results that are there; then wait for it."""
+        self._refinalize(here=True)
+        return self.wait()
+
+    def _refinalize(self, *, here: bool) -> None:
         row = self._row()
         if row.status != JobStatus.COMPLETED:
             raise JobFailed(
@@ -182,8 +235,7 @@ class JobHandle:
                 job_id=self.id,
                 status=str(row.status),
             )
-        self._session._drive(row, self._session._registered_as(row), "refinalize", here=True)
-        return self.wait()
+        self._session._drive(row, self._session._registered_as(row), "refinalize", here=here)
 
     def rerun(self) -> JobHandle:
         """Do all of it over again, with the code of now; the old attempts are kept as history."""
@@ -192,12 +244,24 @@ class JobHandle:
 
     # Drawing
 
+    def watch(self) -> None:
+        """Show the job live, with buttons for what can be done with it and a list of its tasks; return at once.
+
+        Once it has stopped the drawing is plain HTML, which a saved notebook keeps. Where there is no notebook, print
+        the job as it is now. A handle at the end of a cell draws the job too, as it is at that moment.
+        """
+        from geoflow.progress import watch
+
+        watch(self)
+
     def __repr__(self) -> str:
         from geoflow.notebook.display import job_text
 
         return job_text(self._session._snapshot(self.id))
 
     def _repr_html_(self) -> str:
-        from geoflow.notebook.display import job_html
+        from geoflow.notebook.display import job_html, job_line
+        from geoflow.progress import shown_here
 
-        return job_html(self._session._snapshot(self.id))
+        view = self._session._snapshot(self.id)
+        return job_line(view, "see above") if shown_here(self) else job_html(view)

@@ -37,11 +37,17 @@ def lines(found: Any, session: Session, args: argparse.Namespace) -> Iterable[st
     if args.verb == "jobs":
         return _job_lines(session, len(found), width)
     if args.verb == "tasks":
-        return _task_lines(mask(_rows(found, secrets), secrets), width)
+        return _task_lines(mask(records(found, secrets), secrets), width)
     if args.verb == "errors":
-        return _error_lines(_rows(found, secrets), verbs.status(session, args), args.traceback, width)
+        return _error_lines(records(found, secrets), verbs.status(session, args), args.traceback, width)
+    if args.verb == "logs":
+        return _table(("time", "level", "task_id", "message"), records(found, secrets), width)
+    if args.verb == "debug":
+        return plain(json.dumps(mask(found, secrets), indent=2, default=repr)).splitlines() if found is not None else []
+    if args.verb == "doctor":
+        return found.lines(width)  # type: ignore[no-any-return]
     if args.verb in ("sql", "convert"):
-        return _table(list(map(str, found.columns)), _rows(found, secrets), width)
+        return _table(list(map(str, found.columns)), records(found, secrets), width)
     jobs = found if isinstance(found, list) else [found]
     return [line for job in jobs for line in _job_text(job, args, width)] or ["No job is interrupted."]
 
@@ -53,7 +59,11 @@ def document(found: Any, secrets: Sequence[str]) -> Any:
     """What a verb found, for JSON: a job, a list of jobs, or a list of rows. Secrets are masked, except in results."""
     if isinstance(found, list):
         return [_job(job, secrets) for job in found]
-    return _job(found, secrets) if hasattr(found, "receipt") else _rows(found, secrets)
+    if hasattr(found, "document"):
+        return found.document()
+    if hasattr(found, "receipt"):
+        return _job(found, secrets)
+    return records(found, secrets) if hasattr(found, "columns") else found
 
 
 def _job(job: JobHandle, secrets: Sequence[str]) -> dict[str, Any]:
@@ -74,7 +84,7 @@ def _job(job: JobHandle, secrets: Sequence[str]) -> dict[str, Any]:
         "error": mask(row.error, secrets),
         **{name: _time(getattr(row, name)) for name in ("created_at", "started_at", "ended_at")},
         "duration": view.elapsed,
-        "stages": _rows(job.stages(), secrets),
+        "stages": records(job.stages(), secrets),
         "source": row.source,
         "receipt": job.receipt.model_dump(mode="json") if job.receipt else None,
     }
@@ -84,7 +94,7 @@ def _time(at: float | None) -> datetime | None:
     return None if at is None else datetime.fromtimestamp(at, UTC)
 
 
-def _rows(frame: pd.DataFrame, secrets: Sequence[str]) -> list[dict[str, Any]]:
+def records(frame: pd.DataFrame, secrets: Sequence[str]) -> list[dict[str, Any]]:
     rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
     return [mask(row, secrets) | ({"result": row["result"]} if "result" in row else {}) for row in rows]
 
@@ -140,14 +150,19 @@ def _task_lines(rows: Sequence[dict[str, Any]], width: int) -> Iterator[str]:
     return _table(("stage", "task_id", "status", "attempts", "duration", "error or result"), rows, width)
 
 
-def _error_lines(rows: Sequence[dict[str, Any]], job: JobHandle, tracebacks: bool, width: int) -> Iterator[str]:
+def _error_lines(rows: Sequence[dict[str, Any]], job: JobHandle, with_tracebacks: bool, width: int) -> Iterator[str]:
     view = job._session._snapshot(job.id)
     if view.error:
         yield plain(view.error)
     yield from _table(("task_id", "attempt", "error_category", "error_type", "error"), rows, width)
-    if tracebacks:
-        for traceback in dict.fromkeys((view.traceback, *(row["traceback"] for row in rows))):
-            yield plain(traceback or "")
+    if with_tracebacks:
+        yield from tracebacks(view, rows)
+
+
+def tracebacks(view: JobView, rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The traceback of a job's plan or finalize, and those of its attempts, each once."""
+    found = dict.fromkeys((view.traceback, *(row["traceback"] for row in rows)))
+    return [plain(traceback) for traceback in found if traceback]
 
 
 def _table(names: Sequence[str], rows: Sequence[dict[str, Any]], width: int) -> Iterator[str]:
@@ -165,4 +180,6 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, timedelta):
         return human_duration(value.total_seconds())
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S}"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
+import os
 import re
 import signal
 import sqlite3
@@ -139,6 +140,23 @@ def test_values_are_json_where_they_can_be_and_text_where_not(geoflow: Type) -> 
     assert found == {
         "tasks": [], "text": '{"', "flag": True, "quoted": "3", "nan": "NaN", "equal": "a=b", "empty": ""
     }  # fmt: skip
+
+
+def test_python_s_own_words_and_lists_are_values_too(geoflow: Type) -> None:
+    typed = geoflow(*acts(), "yes=True", "none=None", "bands=['B1', 'B2']", "tile=33_12", "open=[1", "--json")
+    found = typed.document["parameters"]
+    assert found == {
+        "tasks": [], "yes": True, "none": None, "bands": ["B1", "B2"], "tile": "33_12", "open": "[1"
+    }  # fmt: skip
+
+
+def test_parameters_come_from_a_file_and_what_is_typed_comes_first(geoflow: Type) -> None:
+    Path("hello.json").write_text('{"n": 2, "message": "of the file"}')
+    typed = geoflow("run", "hello_world", "--params", "hello.json", "n=1", "--json")
+    assert typed.document["parameters"] == {"n": 1, "message": "of the file", "failure_rate": 0.0}
+    Path("broken.json").write_text("n: [")
+    for name, said in (("broken.json", "broken.json is neither JSON nor YAML"), ("gone.json", "cannot be read")):
+        assert said in geoflow("run", "hello_world", "--params", name).err
 
 
 def test_common_options_stand_before_the_verb_or_after_it_and_words_between_options(geoflow: Type) -> None:
@@ -335,6 +353,19 @@ def test_tasks_are_listed_all_or_those_in_a_state(geoflow: Type) -> None:
     assert "it said no" in shown[2]
     assert max(map(len, shown)) <= 80
     assert len(geoflow("tasks", "--state", "queued").out.splitlines()) == 1
+    assert [task["task_id"] for task in geoflow("tasks", "--limit", "2", "--json").document] == ["s1-t0", "s1-t1"]
+    assert "--limit: '-1' is not a number of rows" in geoflow("tasks", "--limit=-1").err
+
+
+def test_logs_are_the_lines_of_a_job_the_last_ones_if_so_asked(geoflow: Type) -> None:
+    geoflow("run", "hello_world", "n=1")
+    job_id = geoflow("status", "--json").document["job_id"]
+    lines = geoflow("logs", "--json").document
+    assert {line["job_id"] for line in lines} == {job_id}
+    assert datetime.fromisoformat(lines[0]["time"]) <= datetime.fromisoformat(lines[-1]["time"])
+    shown = geoflow("logs", job_id, "--limit", "1").out.splitlines()
+    assert len(shown) == 2
+    assert shown[1].endswith(f"job {job_id[:8]} completed")
 
 
 def test_columns_that_take_two_places_stay_in_line(geoflow: Type) -> None:
@@ -423,6 +454,50 @@ def test_retry_and_refinalize_go_on_with_mended_code(
     typed = geoflow(verb, job_id, "--load", file, "--json")
     assert (typed.code, typed.document["result"]) == (0, {"done": True})
     assert [task["attempts"] for task in geoflow("tasks", "--json").document] == [attempts]
+
+
+def test_retry_and_refinalize_mean_the_latest_job(geoflow: Type) -> None:
+    geoflow(*acts({"do": "raise", "value": "ValueError", "until_attempt": 2}, finalize="raise"))
+    assert geoflow("retry", "--load", str(JOBS)).code == 3
+    assert geoflow("refinalize", "--load", str(JOBS)).code == 3
+    assert [task["attempts"] for task in geoflow("tasks", "--json").document] == [2]
+
+
+# One task again
+
+
+def test_debug_runs_a_task_here_and_prints_what_it_returned(geoflow: Type) -> None:
+    geoflow(*acts({"value": 7}, {"do": "fail"}, {"do": "raise", "value": "ValueError"}))
+    done, refused, raised = (geoflow("debug", f"s1-t{n}", "--load", str(JOBS)) for n in range(3))
+    assert (done.code, done.document["result"]["value"]) == (0, 7)
+    assert re.fullmatch(r"Calling act for task s1-t0 of job \w{8}\.\nIt did not raise\.\n", done.err)
+    assert (refused.code, refused.document) == (1, {"success": False, "error": "it said no"})
+    assert (raised.code, raised.out) == (1, "")
+    assert raised.err.endswith("ValueError: a ValueError on purpose\n")
+    assert geoflow("debug", "--load", str(JOBS), "--json").document["error"] == "it said no"  # the first that failed
+
+
+def test_S43_debug_says_what_to_type_for_code_that_is_not_here(geoflow: Type) -> None:
+    geoflow(*acts({}))
+    job_id = geoflow("status", "--json").document["job_id"][:8]
+    typed = geoflow("debug", "s1")
+    assert typed.code == 2
+    assert f"Type: geoflow debug {job_id}/s1-t0 --load {JOBS}\n" in typed.err
+
+
+def test_debug_opens_pdb_where_someone_can_type(geoflow: Type) -> None:
+    geoflow(*acts({"do": "raise", "value": "ValueError"}))
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "geoflow", "debug", "--load", str(JOBS)]
+    process = subprocess.Popen(command, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    os.write(ours, b"up\np params\nq\n")
+    out, err = process.communicate(timeout=60)
+    os.close(ours)
+    os.close(theirs)
+    assert (process.returncode, out) == (1, "")
+    assert "It raised ValueError: a ValueError on purpose" in err
+    assert "(Pdb) {'do': 'raise', 'value': 'ValueError'}\n" in err
+    assert "Traceback" not in err
 
 
 def test_S43_nothing_that_a_store_names_is_executed(geoflow: Type, open_session: OpenSession, tmp_path: Path) -> None:
@@ -518,6 +593,16 @@ def test_S38_a_signal_puts_the_job_back_and_ends_the_workers(geoflow: Type, numb
     assert not [pid for pid in workers if psutil.pid_exists(pid)]
 
 
+def test_watch_waits_for_a_job_that_another_process_drives(geoflow: Type) -> None:
+    tasks = [{"do": "sleep", "value": 1, "trace": str(Path("began").absolute())}] * 2
+    process = start(*acts(*tasks), "--workers", "2")
+    wait_for_began(process)
+    typed = geoflow("watch", "--json")
+    assert (typed.code, typed.document["status"]) == (0, "completed")
+    assert process.communicate(timeout=20) is not None
+    assert geoflow("watch").code == 0
+
+
 def test_S38_cancel_ends_a_job_that_another_process_drives(geoflow: Type) -> None:
     process = start(*long_job("--json"))
     wait_for_began(process)
@@ -583,6 +668,8 @@ def test_sql_answers_about_the_store_and_convert_copies_it(tmp_path: Path, capsy
     for place in (store, copy):
         assert main(["sql", "select stage, count(*) as n from tasks group by 1 order by 1", "--store", place]) == 0
         assert capsys.readouterr().out.split() == ["stage", "n", "1", "2", "2", "2"]
+    assert main(["sql", "select max(created_at) as at, date '2024-02-29' as day from jobs", "--store", store]) == 0
+    assert re.search(r"^20\d\d-\d\d-\d\d \d\d:\d\d:\d\d  2024-02-29", capsys.readouterr().out, re.M)
     assert main(["sql", "delete from tasks", "--store", store]) == 2
     assert main(["sql", "select nothing", "--store", store]) == 2
     assert "geoflow: error:" in capsys.readouterr().err

@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import PurePath
 from typing import Any
 
 from geoflow.models import Category
+from geoflow.notebook.tracebacks import causes, fold, place
 from geoflow.notebook.views import ErrorGroup
-from geoflow.notebook.words import READ, readable
+from geoflow.notebook.words import READ, WHOLE, readable
 from geoflow.retry import explain, is_retryable
 from geoflow.stores.base import StageRow
 from geoflow.text import cut, human_duration, mask_text, shorten
+
+__all__ = ["folded", "groups", "place", "told", "why"]
 
 EXAMINED, GROUPS, ATTEMPTS, TASKS = 200, 8, 5, 5  # the first failures are examined, and this much of them is shown
 _FAILURES = (
@@ -22,7 +24,7 @@ _FAILURES = (
     " FROM task t JOIN attempt a ON a.attempt_key = (t.task_key << 12) + t.attempt"
     " WHERE t.task_key >= ? AND t.task_key < ? AND t.status = 'failed' ORDER BY t.task_key LIMIT ?"
 )
-_ATTEMPTS = (
+ATTEMPTS_OF = (
     "SELECT a.attempt, backoff, outcome, duration, coalesce(error_type || ': ' || error, ''), traceback, output,"
     " substr(t.parameters, 1, ?) FROM attempts a JOIN task t ON t.task_key = a.task_key"
     " WHERE a.task_key = ? ORDER BY a.attempt DESC LIMIT ?"
@@ -41,8 +43,6 @@ def groups(connection: Any, stage: StageRow, secrets: Sequence[str]) -> tuple[Er
 
 # What differs from task to task in a message: quoted parts, paths and URLs, and words with a digit in them.
 _VARYING = re.compile(r"""'[^'\n]*+'|"[^"\n]*+"|(?<!\S)[^\s/\\]*+[/\\]\S*+|(?<!\w)(?=\w*\d)\w++""")
-_FRAME = re.compile(r'^  File "([^"\n]+)", line (\d+)(?:, in (.+))?$', re.MULTILINE)
-_LIBRARY = re.compile(r"^<frozen |[/\\](?:site-packages|dist-packages|lib[/\\]python3[^/\\]*)[/\\]")
 
 
 def folded(message: str) -> str:
@@ -50,36 +50,38 @@ def folded(message: str) -> str:
     return _VARYING.sub("*", message[:300])
 
 
-def place(traceback: str) -> str | None:
-    """The last frame of the user's own in *traceback*, in words; of a library, when there is none of the user's."""
-    frames = _FRAME.findall(traceback)
-    own = [frame for frame in frames if not _LIBRARY.search(frame[0])] or frames
-    if not own:
-        return None
-    file, line, function = own[-1]
-    return f"{function and f'{function} in '}{PurePath(file).name}, line {line}"
-
-
 def _group(connection: Any, where: str | None, alike: list[Any], secrets: Sequence[str]) -> ErrorGroup:
     key, _, retries, error_type, error, category, _ = alike[0]
-    attempts = connection.execute(_ATTEMPTS, (READ, key, ATTEMPTS)).fetchall()
-    *_, traceback, output, parameters = attempts[0]
+    attempts = connection.execute(ATTEMPTS_OF, (READ, key, ATTEMPTS)).fetchall()
     more = f" and {len(alike) - TASKS:,} more" if len(alike) > TASKS else ""
     message = cut(mask_text(error, secrets), 1000)
     details = {
         "Tasks": ", ".join(shorten(task_id, 100) for _, task_id, *_ in alike[:TASKS]) + more,
         "Message": message if len(message) > 200 or "\n" in message else "",
-        "Attempts": "\n".join(_attempt(row, secrets) for row in reversed(attempts)),
-        "Traceback": cut(mask_text(traceback or "", secrets), 2500),
-        "Parameters of the task": readable(parameters, 600, secrets),
-        "What it printed": cut(mask_text(output or "", secrets), 1000),
+        **told(attempts, secrets, limit=1000),
+        "Parameters of the task": readable(attempts[0][-1], 600, secrets),
     }
     fate = f"{shorten(category, 20) or 'unknown'}, {'retried' if retries else 'not retried'}"
-    why, shown = _why(error_type, category, retries), tuple((title, text) for title, text in details.items() if text)
-    return ErrorGroup(len(alike), error_type, message, where, fate, why, shown)
+    shown = tuple((title, text) for title, text in details.items() if text)
+    return ErrorGroup(len(alike), error_type, message, where, fate, why(error_type, category, retries), shown)
 
 
-def _why(error_type: str, category: str, retries: int) -> str:
+def told(attempts: Sequence[Any], secrets: Sequence[str], limit: int) -> dict[str, str]:
+    """What the *attempts* of a task tell, last first, as rows of `ATTEMPTS_OF`: texts of about *limit* characters."""
+    *_, traceback, output, _ = attempts[0]
+    whole = mask_text(traceback or "", secrets)
+    short = fold(whole)
+    return {
+        "Attempts": "\n".join(_attempt(row, secrets) for row in reversed(attempts)),
+        "Cause chain": cut(causes(whole) or "", limit),
+        "Traceback": cut(short, 2 * limit),
+        WHOLE: cut(whole, 2 * limit) if whole != short else "",
+        "What it printed": cut(mask_text(output or "", secrets), limit),
+    }
+
+
+def why(error_type: str, category: str, retries: int) -> str:
+    """The rule that decided whether such a failure was retried."""
     if category == Category.LOST:
         return "A task that keeps ending with the process that drives it is not run again by itself."
     rule = explain(error_type, category)
@@ -90,4 +92,4 @@ def _attempt(row: Any, secrets: Sequence[str]) -> str:
     number, waited, outcome, duration, error, *_ = row
     before = "no wait" if waited is None else f"waited {human_duration(waited)}"
     ran = "" if duration is None else f" after {human_duration(duration)}"
-    return f"{number}, {before}: {outcome}{ran}: {shorten(mask_text(error, secrets), 160)}"
+    return f"{number}, {before}: {outcome}{ran}{error and f': {shorten(mask_text(error, secrets), 160)}'}"

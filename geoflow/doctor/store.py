@@ -1,0 +1,101 @@
+"""Whether the store is whole, and whether jobs in it were left half-way. Nothing of it is made or changed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from geoflow.doctor.finding import Finding
+from geoflow.errors import StoreBusy, StoreError
+from geoflow.stores import sqlite
+from geoflow.stores.base import Store
+from geoflow.stores.choice import is_duckdb, store_at
+from geoflow.text import count, human_bytes, shorten
+
+ANOTHER = "Name another store, with --store or GEOFLOW_STORE."
+
+
+def store_file(path: Path) -> Finding:
+    """Whether the store is whole, and of a version that is known."""
+    name, quoted = "store", shlex.quote(str(path))
+    if not path.exists():
+        return Finding(name, "ok", f"{path} is not there yet: the first job makes it.")
+    try:
+        faults, about = _duckdb_faults(path) if is_duckdb(path) else _sqlite_faults(path)
+    except StoreBusy as exc:
+        return Finding(name, "warning", str(exc), "Ask again once that process has ended.")
+    except StoreError as exc:
+        return Finding(name, "problem", str(exc), ANOTHER)
+    except sqlite3.Error as exc:
+        faults, about = str(exc), ""
+    text = f"{path}, {human_bytes(path.stat().st_size)}{about}"
+    if faults:
+        remedy = f"Keep a copy of {quoted}*, and go on with another store; sqlite3 {quoted} .recover saves what it can."
+        return Finding(name, "problem", f"{text}, is damaged: {shorten(faults, 200)}", remedy)
+    if not os.access(path, os.W_OK):
+        return Finding(name, "problem", f"{text}, cannot be written.", "Change its owner or its mode.")
+    if path.stat().st_mode & 0o077:
+        return Finding(name, "warning", f"{text}. Others may read it.", f"chmod 600 {quoted}")
+    return Finding(name, "ok", f"{text}.")
+
+
+def _sqlite_faults(path: Path) -> tuple[str, str]:
+    """What is damaged, and what else there is to say."""
+    sqlite._check_file(path)
+    with contextlib.closing(sqlite._read_only(path)) as connection:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        faults = [fault for (fault,) in connection.execute("PRAGMA quick_check(3)")]
+    if faults != ["ok"]:
+        return "; ".join(faults), ""
+    about = f", whole, schema {version}"
+    if version < sqlite.SCHEMA_VERSION:
+        about += f" (the next session brings it to {sqlite.SCHEMA_VERSION})"
+    return "", about
+
+
+def _duckdb_faults(path: Path) -> tuple[str, str]:
+    """DuckDB has no check of its own: every row is read once."""
+    with _opened(path) as store, store.reading() as connection:
+        for table in ("job", "stage", "task", "attempt"):
+            connection.execute(f"SELECT count(COLUMNS(*)) FROM {table}").fetchall()
+    return "", ", can be read"
+
+
+def jobs(path: Path) -> Finding:
+    """Jobs that are not at their end, and that no process drives."""
+    name = "jobs"
+    try:
+        if not path.exists() or not (is_duckdb(path) or _is_of_now(path)):
+            return Finding(name, "ok", "There are none to look at.")
+        with _opened(path) as store:
+            rows = store.jobs()
+            stopped = [row for row in rows if row.ended_at is None and store.driver(row.job_key) is None]
+    except (StoreError, sqlite3.Error):
+        return Finding(name, "ok", "They cannot be looked at; see what is said of the store.")
+    if not stopped:
+        return Finding(name, "ok", f"{count(len(rows), 'job')}; none was left half-way.")
+    shown = ", ".join(f"{row.job_id[:8]} ({row.job_type}, {row.status})" for row in stopped[:3])
+    more = f" and {len(stopped) - 3:,} more" if len(stopped) > 3 else ""
+    text = f"{len(stopped):,} of {count(len(rows), 'job')} not at the end, and driven by nobody: {shown}{more}."
+    return Finding(name, "warning", text, f"geoflow resume --store {shlex.quote(str(path))}")
+
+
+def _is_of_now(path: Path) -> bool:
+    """Whether to open it would change nothing."""
+    sqlite._check_file(path)
+    with contextlib.closing(sqlite._read_only(path)) as connection:
+        return bool(connection.execute("PRAGMA user_version").fetchone() == (sqlite.SCHEMA_VERSION,))
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Store]:
+    store = store_at(path)
+    try:
+        store.open()
+        yield store
+    finally:
+        store.shut()

@@ -1,0 +1,68 @@
+"""A task as code: what to put into a cell so that its handler is called with its parameters."""
+
+from __future__ import annotations
+
+import keyword
+import pprint
+from collections.abc import Mapping
+from typing import Any
+
+from geoflow.contract import Handler, accepts_context
+from geoflow.notebook.replay import TaskHandle
+from geoflow.text import mask, mask_text, shorten
+from geoflow.transport import pack
+
+# Longer parameters are read from the store by the cell, not written into it: characters.
+LONGEST = 10_000
+
+
+def cell_of(task: TaskHandle, names: Mapping[str, Any]) -> str:
+    """Python that calls the task's handler with its parameters, as it stands, in a notebook with the variables *names*.
+
+    Parameters that hold a secret, or are long, are not written into it, but read from the store when it runs.
+    """
+    session = task.job._session
+    secrets = session.settings.secrets
+    error = task.error
+    state = f"which failed: {mask_text(error, secrets)}" if error else f"which is {task.status}"
+    lines = [shorten(f"# T{str(task)[1:]}, stage {task.stage}, {state}", 110)]
+    call = _callable(task.handler, names)
+    parameters = task.parameters
+    written = _literal(parameters)
+    if mask(parameters, secrets) != parameters or len(written) > LONGEST:
+        written = "task.parameters"
+    takes_context = accepts_context(task.handler)
+    if takes_context or call is None or written == "task.parameters":
+        holder = _variable(session, names)
+        if holder is None:
+            lines.append("from geoflow.default import latest_session")
+        lines.append(f"task = {holder or 'latest_session()'}.job({task.job.id[:16]!r}).task({task.id!r})")
+    if call is not None and call.startswith("from "):
+        line, call = call.split("\n")
+        lines.insert(1, line)
+    lines += [f"params = {written}", f"{call or 'task.handler'}(params{', task.context()' if takes_context else ''})"]
+    return "\n".join(lines)
+
+
+def _literal(parameters: Mapping[str, Any]) -> str:
+    if len(line := repr(parameters)) <= 90:
+        return line
+    items = (f"{name!r}: {pprint.pformat(value, width=80, sort_dicts=False)}," for name, value in parameters.items())
+    return "{\n    " + "\n".join(items).replace("\n", "\n    ") + "\n}"
+
+
+def _callable(handler: Handler, names: Mapping[str, Any]) -> str | None:
+    """An expression for *handler*, after a line that imports it where that is needed; None when it has no name."""
+    name = _variable(handler, names)
+    reference = pack(handler).reference if name is None else None
+    if reference is None:
+        return name
+    module, _, path = reference.partition(":")
+    return f"from {module} import {path.partition('.')[0]}\n{path}"
+
+
+def _variable(value: Any, names: Mapping[str, Any]) -> str | None:
+    """A variable that has *value*, if there is one that a person would have named so."""
+    found = [name for name, held in names.items() if held is value and name.isidentifier() and name[0] != "_"]
+    own = [name for name in found if name == getattr(value, "__name__", None)]
+    return next((name for name in own + found if not keyword.iskeyword(name)), None)

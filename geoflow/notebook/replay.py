@@ -1,0 +1,292 @@
+"""One task again, here: find it, call its handler with its stored parameters, and stop where that raises.
+
+What runs is the function that is registered in this session now. Nothing of it is written to the store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import pdb
+import re
+import sys
+import traceback
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from geoflow.contract import Handler, accepts_context
+from geoflow.errors import ContractViolationError, DefinitionError, GeoflowError, JobNotFound, UnstorableValue
+from geoflow.models import TaskContext, TaskStatus
+from geoflow.notebook.tracebacks import LIBRARY
+from geoflow.text import mask_text, plain, shorten
+from geoflow.values import from_json
+from geoflow.worker import outcome
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from geoflow.handle import JobHandle
+    from geoflow.session import Session
+
+_SHOWN = 5
+_HOME = os.path.dirname(os.path.dirname(__file__)) + os.sep
+_FIND = "SELECT task_key, task_id, task_type FROM task WHERE task_key >= ? AND task_key < ?"
+_ORDER = f"ORDER BY task_key LIMIT {_SHOWN + 1}"
+_ROW = (
+    "SELECT t.status, t.attempt, t.parameters, a.result, a.error_type, a.error, a.output"
+    " FROM task t LEFT JOIN attempt a ON a.attempt_key = (t.task_key << 12) + t.attempt WHERE t.task_key = ?"
+)
+
+
+class TaskNotFound(GeoflowError, LookupError):
+    """No task, or more than one, goes by this id or beginning of an id."""
+
+
+class _Row(NamedTuple):
+    status: str
+    attempts: int
+    parameters: str
+    result: str | None
+    error_type: str | None
+    error: str | None
+    output: str | None
+
+
+class TaskHandle:
+    """One task of a job. What it shows is read anew each time, of its last attempt."""
+
+    def __init__(self, job: JobHandle, key: int, task_id: str, task_type: str, stage: int, index: int) -> None:
+        self.job = job
+        self.id = task_id
+        self.task_type = task_type
+        self.stage = stage
+        self.index = index
+        self._key = key
+
+    def _row(self) -> _Row:
+        with self.job._session.store.reading() as connection:
+            return _Row._make(connection.execute(_ROW, (self._key,)).fetchone())
+
+    @property
+    def status(self) -> TaskStatus:
+        return TaskStatus(self._row().status)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What the handler is given: a dict of one's own."""
+        found: dict[str, Any] = from_json(self._row().parameters)
+        return found
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """All that the handler returned; None where it has not succeeded."""
+        found: dict[str, Any] | None = from_json(self._row().result or "null")
+        return found
+
+    @property
+    def error(self) -> str | None:
+        """The type and the message of the error that the last attempt ended with."""
+        row = self._row()
+        return None if row.error is None else f"{row.error_type}: {row.error}"
+
+    @property
+    def output(self) -> str | None:
+        """What the last attempt printed."""
+        return self._row().output
+
+    def attempts(self) -> pd.DataFrame:
+        """One row for each execution of this task, those before a rerun included; see `JobHandle.attempts`."""
+        found = self.job.attempts()
+        return found[found["task_id"] == self.id].reset_index(drop=True)
+
+    def __repr__(self) -> str:
+        row, secrets = self._row(), self.job._session.settings.secrets
+        error = f", {row.error_type}: {mask_text(row.error, secrets)}" if row.error else ""
+        return shorten(f"<{self}, {self.task_type}: {row.status}{error}>", 200)
+
+    def __str__(self) -> str:
+        return shorten(f"task {self.id} of job {self.job.id[:8]}", 120)
+
+    # Running it here
+
+    @property
+    def handler(self) -> Handler:
+        """The function that is registered for it in this session; ``DefinitionError`` when there is none."""
+        job_type = self.job._session._registered_as(self.job._row())
+        found = job_type.handlers.get(self.task_type)
+        if found is None:
+            raise DefinitionError(
+                f"The job type {job_type.name!r} that is registered now has no handler for {self.task_type!r}, which "
+                f"{self} needs. It has {', '.join(sorted(job_type.handlers))}."
+            )
+        return found
+
+    def context(self) -> TaskContext:
+        """The second argument of a handler that takes one, as it was at the last attempt."""
+        job_type = self.job.job_type
+        logger = logging.getLogger(f"geoflow.task.{self.task_type}")
+        attempt = max(self._row().attempts, 1)
+        return TaskContext(self.job.id, job_type, self.stage, self.id, self.index, self.task_type, attempt, logger)
+
+    def run(self) -> Any:
+        """Call the handler with the task's parameters, in this process: what it returns. What it raises is not caught.
+
+        No timeout holds here, and what ends a process ends this one.
+        """
+        __tracebackhide__ = True  # IPython shows the user's frames, not this one
+        handler = self.handler
+        arguments = (self.parameters, self.context()) if accepts_context(handler) else (self.parameters,)
+        return handler(*arguments)
+
+    def debug(self) -> Any:
+        """`run` it, and say what became of it: what the handler returned, or None when it raised.
+
+        Where it raises, the debugger opens in the last frame of the user's own code: IPython's in a notebook, else pdb.
+        Where nobody can type, the traceback is printed.
+        """
+        row = self._row()
+        if row.error_type == "WorkerDied" and _kernel() is not None:
+            raise GeoflowError(
+                f"The last attempt of {self} ended its process: {row.error}. Here it would end this kernel, with all "
+                f"that is in it. To try it all the same: job.task({self.id!r}).run()."
+            )
+        handler = self.handler
+        _say(f"Calling {getattr(handler, '__name__', self.task_type)} for {self}.", self)
+        try:
+            returned = self.run()
+        except (Exception, SystemExit) as exc:
+            debugger = _debugger()
+            if debugger is None:
+                frames = _users(exc.__traceback__)
+                _say("".join(traceback.format_exception(type(exc), exc.with_traceback(frames), frames)).rstrip(), self)
+                return None
+            _say(f"It raised {type(exc).__name__}: {exc}\n(q leaves the debugger)", self)
+            post_mortem(exc, debugger)
+            return None
+        _say(verdict(returned, self.task_type), self)
+        return returned
+
+
+def _say(text: str, task: TaskHandle) -> None:
+    print(plain(mask_text(text, task.job._session.settings.secrets)), flush=True)
+
+
+def verdict(returned: Any, task_type: str) -> str:
+    """What the engine makes of a handler's return value, in words."""
+    try:
+        _, failure = outcome(returned, task_type)
+    except (ContractViolationError, UnstorableValue) as exc:
+        return f"It did not raise, but what it returned fails the task: {exc}"
+    if failure is not None:
+        again = "would be retried" if failure.retryable else "would not be retried"
+        return f"It did not raise; it returned a failure, which {again}: {failure.error}"
+    return "It did not raise."
+
+
+# Finding a task
+
+
+def find(session: Session, name: str | None = None) -> TaskHandle:
+    """The task called *name*: an id, or its beginning, in the latest job, or ``JOB/TASK``. None: its first failed one.
+
+    Raises ``TaskNotFound`` that lists those it may be, or ``JobNotFound``.
+    """
+    job_id, slash, task_id = (name or "").partition("/")
+    if slash and re.fullmatch("[0-9a-f]+", job_id) and session.store.find(job_id):
+        return task_of(session.job(job_id), task_id or None)
+    jobs = session.store.jobs()
+    if not jobs:
+        raise JobNotFound(f"There are no jobs in {session.settings.store}.")
+    return task_of(session.job(jobs[-1].job_id), name)
+
+
+def task_of(job: JobHandle, task_id: str | None = None) -> TaskHandle:
+    """The task of *job* whose id is, or begins with, *task_id*; without one, the first that failed."""
+    where, words = ("AND status = 'failed'", ()) if task_id is None else ("AND task_id = ?", (task_id,))
+    found = _tasks(job, where, words)
+    if task_id is None and found:
+        return found[0]
+    if not found and task_id:
+        found = _tasks(job, "AND substr(task_id, 1, ?) = ?", (len(task_id), task_id))
+    if len(found) == 1:
+        return found[0]
+    name = f"job {job.id[:8]} ({job.job_type})"
+    if task_id is None:
+        raise TaskNotFound(f"No task of {name} failed. Name one: {_names(_tasks(job))}.")
+    if found:
+        raise TaskNotFound(f"Several tasks of {name} have ids that begin with {task_id!r}: {_names(found)}.")
+    failed = _tasks(job, "AND status = 'failed'")
+    others = f"It has {_names(_tasks(job))}." if not failed else f"Those that failed are {_names(failed)}."
+    raise TaskNotFound(f"No task of {name} has an id that begins with {task_id!r}. {others} For another job: JOB/TASK.")
+
+
+def _tasks(job: JobHandle, where: str = "", values: Sequence[Any] = ()) -> list[TaskHandle]:
+    """The first few tasks of the job's current plans."""
+    store = job._session.store
+    found: list[TaskHandle] = []
+    for plan in store.stages(job._row().job_key):
+        with store.reading() as connection:
+            rows = connection.execute(f"{_FIND} {where} {_ORDER}", (plan.first_key, plan.end_key, *values)).fetchall()
+        found += [
+            TaskHandle(job, key, task_id, task_type, plan.stage, key - plan.first_key)
+            for key, task_id, task_type in rows
+        ]
+    return found
+
+
+def _names(found: Sequence[TaskHandle]) -> str:
+    names = ", ".join(shorten(task.id, 60) for task in found[:_SHOWN])
+    return f"{names or 'no tasks yet'}{' and more' if len(found) > _SHOWN else ''}"
+
+
+# The debugger
+
+
+def post_mortem(exc: BaseException, debugger: type[pdb.Pdb]) -> None:
+    """Open *debugger* in the last frame of *exc* that is the user's own, below which libraries may have more."""
+    at_users_frame = type("AtUsersFrame", (_AtUsersFrame, debugger), {})()
+    at_users_frame.reset()
+    at_users_frame.interaction(None, _users(exc.__traceback__))
+
+
+class _AtUsersFrame(pdb.Pdb):
+    def get_stack(self, f: Any, t: TracebackType | None) -> tuple[list[Any], int]:
+        stack, last = super().get_stack(f, t)
+        paths = [frame.f_code.co_filename for frame, _ in stack]
+        own = [place for place, path in enumerate(paths) if not _is_ours(path) and LIBRARY.search(path) is None]
+        return stack, own[-1] if own else last
+
+
+def _is_ours(path: str) -> bool:
+    return path.startswith(_HOME) and not path.startswith(os.path.join(_HOME, "builtin"))
+
+
+def _users(found: TracebackType | None) -> TracebackType | None:
+    """The traceback from the first frame that is not the engine's own on; all of it, where there is none."""
+    frames = found
+    while frames is not None and _is_ours(frames.tb_frame.f_code.co_filename):
+        frames = frames.tb_next
+    return frames or found
+
+
+def _kernel() -> Any:
+    shell = _shell()
+    return getattr(shell, "kernel", None)
+
+
+def _shell() -> Any:
+    ipython = sys.modules.get("IPython")
+    return ipython.get_ipython() if ipython is not None else None
+
+
+def _debugger() -> type[pdb.Pdb] | None:
+    """What someone can type to here; None where nobody can, as when a program runs the notebook."""
+    shell, kernel = _shell(), _kernel()
+    if kernel is not None:
+        return shell.debugger_cls if kernel._allow_stdin else None
+    with contextlib.suppress(AttributeError, ValueError):  # a standard input that is missing, or closed
+        if sys.stdin.isatty():
+            return shell.debugger_cls if shell is not None else pdb.Pdb
+    return None
