@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 from geoflow.errors import DefinitionError
 from geoflow.models import JobExecutionContext, Stage
@@ -26,6 +26,7 @@ Handler = Callable[..., Any]
 METHODS = ("validate_job_parameters", "generate_job_id", "create_tasks_for_stage", "finalize_job")
 PARALLELISM = ("single", "fan_out", "fan_in")
 MAX_STAGES = 1000
+MAX_RETRIES, MAX_WORKERS = 1000, 10_000
 
 
 def task_id(job_id: str, stage: int, unit: str) -> str:
@@ -76,6 +77,26 @@ class JobBase(ABC):
         """The job's result, made from all task results."""
 
 
+@runtime_checkable
+class DefinesJob(Protocol):
+    """What is no job class itself but makes one, as `gf.JobType` does; it may make another when it has changed."""
+
+    name: str
+
+    def contract(self) -> type:
+        """The job class."""
+
+    def handlers(self) -> Mapping[str, Handler]:
+        """Its handlers by task type."""
+
+    def newest(self) -> DefinesJob:
+        """What has taken its place, or itself."""
+
+
+def defines_job(target: Any) -> TypeGuard[DefinesJob]:
+    return isinstance(target, DefinesJob) and not isinstance(target, type)
+
+
 @dataclass(frozen=True, slots=True)
 class JobType:
     """A registered job type: its checked stages, its class, and the handlers that its tasks may name."""
@@ -96,6 +117,7 @@ class Registry:
 
     def __init__(self) -> None:
         self._types: dict[str, JobType] = {}
+        self._made_by: dict[str, DefinesJob] = {}
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._types))
@@ -114,35 +136,57 @@ class Registry:
                 f"Unknown job type {name!r}.{hint} Registered here: {', '.join(known) or 'none'}. "
                 "Register it with session.register(JobClass, handlers={...}) or name its file or module."
             )
-        return found
+        maker = self._made_by.get(found.name)
+        if maker is not None and (newest := maker.newest()).contract() is not found.job_class:
+            self.register(newest)
+        return self._types[found.name]
 
     def register(
-        self, target: type | ModuleType, handlers: Mapping[str, Handler] | None = None, *, name: str | None = None
+        self,
+        target: type | DefinesJob | ModuleType,
+        handlers: Mapping[str, Handler] | None = None,
+        *,
+        name: str | None = None,
     ) -> list[str]:
         """Check and register a job class with its *handlers*, or a module with ``ALL_JOBS`` and ``ALL_HANDLERS``.
+
+        A `gf.JobType` brings its handlers with it; in a module it may stand in ``ALL_JOBS``, and is found without. It
+        counts as it is when a job is run or taken up, also if it was changed after it was registered.
 
         Returns the names registered. Raises ``DefinitionError`` with every problem found; then nothing of *target*
         is registered.
         """
         if isinstance(target, ModuleType):
-            jobs = getattr(target, "ALL_JOBS", None)
+            jobs = getattr(target, "ALL_JOBS", None) or {
+                made.name: made
+                for made in vars(target).values()
+                if defines_job(made) and made.__module__ == target.__name__
+            }
             handlers = {**(getattr(target, "ALL_HANDLERS", None) or {}), **(handlers or {})}
             if not isinstance(jobs, Mapping) or not jobs:
                 raise DefinitionError(
-                    f"Module {target.__name__!r} has no ALL_JOBS dict of job types by name. "
-                    "Add ALL_JOBS = {...} and ALL_HANDLERS = {...}, or register its classes one by one."
+                    f"Module {target.__name__!r} has no ALL_JOBS dict of job types by name. Add "
+                    "ALL_JOBS = {...} and ALL_HANDLERS = {...}, or a gf.JobType; or register its classes one by one."
                 )
             targets = list(jobs.items())
         else:
             targets = [(name, target)]
         checked = []  # in a plain loop: the warnings count the frames up to here
+        makers: dict[str, DefinesJob] = {}
         for key, job_class in targets:
-            checked.append(_check(job_class, handlers or {}, key))
+            known = handlers or {}
+            if defines_job(job_class):
+                makers[normalise(job_class.name)] = job_class
+                known = {**job_class.handlers(), **known}
+            checked.append(_check(job_class.contract() if defines_job(job_class) else job_class, known, key))
         problems = [problem for _, found in checked for problem in found]
         if problems:
             raise DefinitionError(_listing(problems))
         registered = [job_type for job_type, _ in checked if job_type is not None]
-        self._types.update({job_type.name: job_type for job_type in registered})
+        for job_type in registered:
+            self._types[job_type.name] = job_type
+            self._made_by.pop(job_type.name, None)
+        self._made_by.update(makers)
         return [job_type.name for job_type in registered]
 
 
@@ -307,13 +351,15 @@ def _options(job_class: type, position: int, given: Mapping[str, Any]) -> dict[s
     timeout, retries, on_failure = given.get("timeout"), given.get("max_retries"), given.get("on_failure")
     if isinstance(timeout, int | float) and not isinstance(timeout, bool) and 0 < timeout < 1e9:
         options["timeout"] = float(timeout)
-    if type(retries) is int and 0 <= retries <= 1000:
+    if type(retries) is int and 0 <= retries <= MAX_RETRIES:
         options["max_retries"] = retries
     if on_failure in ("drain", "stop"):
         options["on_failure"] = on_failure
+    if type(given.get("workers")) is int and 1 <= given["workers"] <= MAX_WORKERS:
+        options["workers"] = given["workers"]
     if given.get("order") in ("planned", "largest"):
         options["order"] = given["order"]
-    for key in ("timeout", "max_retries", "on_failure", "order"):
+    for key in ("timeout", "max_retries", "on_failure", "workers", "order"):
         if given.get(key) is not None and key not in options:
             warnings.warn(
                 f"{job_class.__name__}: stage {position} has {key}={given[key]!r}, which is not one that the engine "

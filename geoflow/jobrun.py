@@ -174,9 +174,14 @@ class JobRun:
     def wish(self, room: int, slots: int, seconds: float, now: float) -> Take | None:
         """What to start in as many as *room* chunks of about so many *seconds*, or None.
 
-        A task that failed or was lost before goes alone, so that it can take no neighbour with it.
+        A task that failed or was lost before goes alone, so that it can take no neighbour with it. So do those of a
+        stage that few workers may run at once: what is out can then be counted.
         """
-        if self.planned is None or room <= 0:
+        if self.planned is None:
+            return None
+        if self.stage.workers is not None:
+            room, seconds = min(room, self.stage.workers - self.counts["processing"]), 0.0
+        if room <= 0:
             return None
         groups: list[list[int]] = []
         while len(groups) < room and self._returned and self._returned[0][0] <= now:

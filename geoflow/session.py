@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from geoflow import loading
 from geoflow.clock import Clock, SystemClock
 from geoflow.config import Settings, load_settings
-from geoflow.contract import Handler, JobType, Registry
+from geoflow.contract import DefinesJob, Handler, JobType, Registry, defines_job
 from geoflow.engine import Engine
 from geoflow.errors import (
     DefinitionError,
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from geoflow.notebook.form import Form
     from geoflow.notebook.snapshot import JobView
 
 OnExisting = Literal["return", "resume", "rerun", "raise"]
@@ -91,6 +92,16 @@ class Session:
     def __repr__(self) -> str:
         return f"<geoflow session on {self.settings.store}>"
 
+    def _repr_html_(self) -> str:
+        """The last jobs of the store; one that is not there yet is not made for that."""
+        from geoflow.notebook.display import jobs_html
+        from geoflow.notebook.snapshot import LISTED, listing
+
+        is_there = "store" in self._engine.__dict__ or os.path.exists(self.settings.store)
+        views = listing(self.store, self._clock.now()) if is_there else ()
+        notes = {0: "There are none yet.", LISTED: f"These are the last {LISTED}; session.jobs() has all of them."}
+        return jobs_html(views, f"Jobs in {self.settings.store}", notes.get(len(views), ""))
+
     @property
     def store(self) -> Store:
         """Where its jobs are kept, opened when it is first asked for."""
@@ -103,9 +114,15 @@ class Session:
     # Job types
 
     def register(
-        self, target: type | ModuleType | str, handlers: Mapping[str, Handler] | None = None, *, name: str | None = None
+        self,
+        target: type | DefinesJob | ModuleType | str,
+        handlers: Mapping[str, Handler] | None = None,
+        *,
+        name: str | None = None,
     ) -> list[str]:
         """Register a job class with its *handlers* (a dict by task type), or all of a module, or of a ``file.py``.
+
+        A `gf.JobType` brings its own handlers. To submit or run one registers it too, as it is then.
 
         Returns the names registered. Raises ``DefinitionError`` with every problem found.
         """
@@ -117,7 +134,7 @@ class Session:
 
     def submit(
         self,
-        job_type: str | type,
+        job_type: str | type | DefinesJob,
         params: Mapping[str, Any] | None = None,
         *,
         on_existing: OnExisting = "return",
@@ -133,7 +150,7 @@ class Session:
 
     def run(
         self,
-        job_type: str | type,
+        job_type: str | type | DefinesJob,
         params: Mapping[str, Any] | None = None,
         *,
         on_existing: OnExisting = "return",
@@ -166,12 +183,26 @@ class Session:
         if run is not None and run.error is not None:
             raise run.error
 
-    def _submit(self, job_type: str | type, given: dict[str, Any], on_existing: OnExisting, here: bool) -> JobHandle:
+    def form(self, job_type: str | type | DefinesJob, /, **values: Any) -> Form:
+        """A form for the parameters of *job_type*, filled with *values*: show it, fill it in, submit it there.
+
+        Each change is checked by the job type's own ``validate_job_parameters``. Raises ``ParameterError`` for values
+        that the job type has no parameter for.
+        """
+        from geoflow.notebook.form import Form
+
+        return Form(self, self._registered(job_type).name, values)
+
+    def _submit(
+        self, job_type: str | type | DefinesJob, given: dict[str, Any], on_existing: OnExisting, here: bool
+    ) -> JobHandle:
         if on_existing not in ("return", "resume", "rerun", "raise"):
             raise ParameterError(f"on_existing cannot be {on_existing!r}: use 'return', 'resume', 'rerun' or 'raise'.")
         registered = self._registered(job_type)
         text = validated(registered, given)
         job_id = job_id_of(registered, text)
+        for code in (registered.job_class, *registered.handlers.values()):
+            pack(code)  # a variable that cannot travel any more is told before anything is stored
         stages = [
             stage.model_dump(include={"number", "name", "task_type", "parallelism"}) for stage in registered.stages
         ]
@@ -207,10 +238,11 @@ class Session:
             )
         return self._registered(row.job_type)
 
-    def _registered(self, job_type: str | type) -> JobType:
-        if isinstance(job_type, type):
-            job_type = str(getattr(job_type, "job_type", job_type.__name__))
-        return self.registry.get(loading.find(self.registry, job_type))
+    def _registered(self, job_type: str | type | DefinesJob) -> JobType:
+        if defines_job(job_type):
+            return self.registry.get(self.registry.register(job_type)[0])
+        name = str(getattr(job_type, "job_type", job_type.__name__)) if isinstance(job_type, type) else str(job_type)
+        return self.registry.get(loading.find(self.registry, name))
 
     # Driving
 

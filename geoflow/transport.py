@@ -16,12 +16,18 @@ import linecache
 import os
 import sys
 import types
+import warnings
 import weakref
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import cloudpickle
 
+from geoflow.errors import DefinitionError
+from geoflow.text import human_bytes
+
+# What a function holds is sent with it to every worker, and again whenever its cell is run.
+WARN_BYTES, MAX_BYTES = 1_000_000, 50_000_000
 _CODE = (types.FunctionType, types.MethodType, type, functools.partial)
 
 
@@ -51,7 +57,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 
 
 def pack(target: Any) -> Code:
-    """*target* ready to travel. Call after `unshippable` said that it can."""
+    """*target* ready to travel; ``DefinitionError`` when a variable that it uses keeps it from that."""
     file = _file_stamp(target)
     with contextlib.suppress(TypeError):  # not everything can be referred to weakly
         if (known := _packed.get(target)) is not None and known[0] == file:
@@ -63,7 +69,12 @@ def pack(target: Any) -> Code:
         with contextlib.suppress(TypeError):
             _packed[target] = file, code
         return code
-    value = _dumps(target)
+    try:
+        value = _dumps(target)
+    except Exception:  # as in `unshippable`
+        value = None
+    if value is None or len(value) > MAX_BYTES:
+        raise DefinitionError(f"{_name(target)} {unshippable(target)}")
     files = {function.__code__.co_filename for function in _functions(target, set())}
     sources = tuple((name, "".join(linecache.getlines(name))) for name in sorted(files))
     return Code(_digest(value), None, value, own, sources)
@@ -110,16 +121,50 @@ def unshippable(target: Any) -> str | None:
                 "sys.path, or define it in the notebook."
             )
     try:
-        _dumps(target)
+        size = _size(target)
     except Exception as exc:  # whatever user objects raise when they are pickled
         return _culprit(target) or f"cannot travel to a worker process ({type(exc).__name__}: {exc})."
+    if size > MAX_BYTES:
+        return (
+            f"{_weights(target, size)}, which would be sent to every worker process; at most {human_bytes(MAX_BYTES)} "
+            f"can be: {_TO_A_FILE}."
+        )
+    if size > WARN_BYTES:
+        _warn(target, f"{_weights(target, size)}, which is sent to every worker process. To be faster, {_TO_A_FILE}.")
     return None
+
+
+_TO_A_FILE = "write it to a file, give its path in the parameters, and read it inside the handler"
+_warned: set[tuple[str, str, int]] = set()
+_HERE = os.path.join(os.path.dirname(__file__), "")
+
+
+def _warn(target: Any, problem: str) -> None:
+    """Warn once, in the place where the user's function is written."""
+    codes = [function.__code__ for function in _functions(target, set())]
+    own = [(code.co_filename, code.co_firstlineno) for code in codes if not code.co_filename.startswith(_HERE)]
+    where, line = own[0] if own else (__file__, 1)
+    told = f"{_name(target)} {problem}", where, line
+    if told not in _warned:  # Python's own memory of them is lost whenever somebody catches warnings
+        _warned.add(told)
+        warnings.warn_explicit(told[0], UserWarning, where, line)
+
+
+def _weights(target: Any, size: int) -> str:
+    """The variables that make up most of what *target* weighs, with their sizes."""
+    sizes: dict[int, tuple[int, str]] = {}
+    for name, value in _held(target, set()):
+        with contextlib.suppress(Exception):  # what does not travel, and was left out of it
+            sizes.setdefault(id(value), (_size(value), name))
+    most = [(weight, name) for weight, name in sorted(sizes.values(), reverse=True)[:3] if weight > size // 10]
+    named = " and ".join(f"{name!r} ({human_bytes(weight)})" for weight, name in most)
+    return f"uses {named}" if named else f"takes {human_bytes(size)}"
 
 
 def _culprit(target: Any) -> str | None:
     for name, value in _held(target, set()):
         try:
-            _dumps(value)
+            _size(value)
         except _OpenFileError:
             return f"uses the open file {name!r}: pass its path in the parameters and open it inside the handler."
         except Exception:  # as above
@@ -134,6 +179,29 @@ def _dumps(value: Any) -> bytes:
     buffer = io.BytesIO()
     _Pickler(buffer).dump(value)
     return buffer.getvalue()
+
+
+class _Scale:
+    """A file that keeps nothing but how much was written to it."""
+
+    def __init__(self) -> None:
+        self.size = 0
+
+    def write(self, part: Any) -> int:
+        written = memoryview(part).nbytes
+        self.size += written
+        return written
+
+
+def _size(value: Any) -> int:
+    """How many bytes *value* would travel as."""
+    scale = _Scale()
+    _Pickler(scale).dump(value)
+    return scale.size
+
+
+def _name(target: Any) -> str:
+    return str(getattr(innermost(target), "__name__", type(target).__name__))
 
 
 def innermost(target: Any) -> Any:

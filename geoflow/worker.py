@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
+import os
 import resource
 import sys
 import threading
@@ -31,7 +32,8 @@ from geoflow.values import to_json
 
 MAX_TASK_ID = 100
 _STATUSES = {str(status): status for status in TaskStatus}
-_ENGINE_FILES = (__file__, values.__file__, transport.__file__)
+# How their names begin: those of `geoflow.flow` too, which is not imported where no job type was made with it.
+_ENGINE_FILES = (__file__, values.__file__, transport.__file__, os.path.join(os.path.dirname(__file__), "flow", ""))
 # ru_maxrss is in bytes on macOS, in kilobytes elsewhere (getrusage(2)).
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
@@ -349,7 +351,7 @@ def _is_own(own: tuple[str, ...]) -> Callable[[str], bool]:
 def _formatted(exc: BaseException) -> str | None:
     """The traceback from the user's first frame on, or None when no user code was involved."""
     frames = exc.__traceback__
-    while frames is not None and frames.tb_frame.f_code.co_filename in _ENGINE_FILES:
+    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_ENGINE_FILES):
         frames = frames.tb_next
     if frames is None and exc.__cause__ is None:
         return None

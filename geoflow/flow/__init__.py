@@ -1,0 +1,8 @@
+"""The front door for notebooks: typed functions become a job type as the contract wants it."""
+
+from __future__ import annotations
+
+from geoflow.flow.jobtype import JobType
+from geoflow.flow.params import identity
+
+__all__ = ["JobType", "identity"]
