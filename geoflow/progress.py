@@ -1,8 +1,7 @@
-"""Progress while a cell or a command waits: one line a stage in a terminal, the drawing in a notebook."""
+"""Progress while something waits for a job: the live view in a notebook, one line a stage in a terminal."""
 
 from __future__ import annotations
 
-import importlib
 import logging
 import sys
 import time
@@ -15,23 +14,21 @@ from geoflow.text import plain, shorten
 if TYPE_CHECKING:
     from geoflow.handle import JobHandle
 
-# A person sees no more; a drawing of a large job takes some milliseconds of the machine's.
 logger = logging.getLogger("geoflow.progress")
-SECONDS_BETWEEN = 0.25
+SECONDS_BETWEEN = 0.25  # a person sees no more
 
 
 @contextmanager
 def watching(job: JobHandle, how: str) -> Iterator[Callable[[], None]]:
-    """Show *job* (``auto``, ``html``, ``text`` or ``none``); the function that is yielded brings it up to date."""
-    if how == "none":
+    """Show *job* in the way that the setting ``display`` says; the function that is yielded brings it up to date."""
+    if in_notebook() and how in ("auto", "html"):
+        with _live(job, widgets=how == "auto"):
+            yield lambda: None
+        return
+    if how == "none" or (how == "auto" and not sys.stderr.isatty()):
         yield lambda: None
         return
-    html = how == "html" or (how == "auto" and _in_notebook())
-    if not html and how == "auto" and not sys.stderr.isatty():
-        yield lambda: None
-        return
-    view = _Notebook(job) if html else _Terminal(job)
-    drawn = time.monotonic()
+    view, drawn = _Terminal(job), time.monotonic()
 
     def refresh() -> None:
         nonlocal drawn
@@ -45,36 +42,72 @@ def watching(job: JobHandle, how: str) -> Iterator[Callable[[], None]]:
         _safely(view.end)
 
 
-def _safely(draw: Callable[[], None]) -> None:
+@contextmanager
+def waiting(job: JobHandle) -> Iterator[None]:
+    """Show *job* live, if this is a notebook, while there is something to wait for."""
+    how = job._session.settings.display
+    if in_notebook() and how in ("auto", "html") and job._driver() is not None:
+        with _live(job, widgets=how == "auto"):
+            yield
+    else:
+        yield
+
+
+def watch(job: JobHandle) -> None:
+    """Show *job* live and return; where this is no notebook, print it as it is now."""
+    how = job._session.settings.display
+    if not in_notebook() or how == "text" or not _safely(lambda: _show(job, how != "html", asked_for=True)):
+        print(repr(job))
+
+
+@contextmanager
+def _live(job: JobHandle, *, widgets: bool) -> Iterator[None]:
+    shown = _safely(lambda: _show(job, widgets))
+    try:
+        yield
+    finally:
+        if shown:
+            _safely(lambda: _settle(job))
+
+
+def _show(job: JobHandle, widgets: bool, asked_for: bool = False) -> None:
+    from geoflow.notebook.monitor import monitor_of
+
+    monitor_of(job, widgets=widgets).show(job, asked_for=asked_for)
+
+
+def _settle(job: JobHandle) -> None:
+    from geoflow.notebook.monitor import monitor_of
+
+    monitor_of(job).settle(job)
+
+
+def _safely(draw: Callable[[], None]) -> bool:
     """A fault in drawing is logged, and never touches the job."""
     try:
         draw()
     except Exception:
         logger.exception("the progress could not be drawn")
+        return False
+    return True
 
 
-def _in_notebook() -> bool:
-    shell = sys.modules.get("IPython")
-    found = shell.get_ipython() if shell is not None else None
-    return found is not None and hasattr(found, "kernel")
+def in_notebook() -> bool:
+    """Asked without importing IPython: whoever has not done so has no notebook."""
+    if "IPython" not in sys.modules:
+        return False
+    from geoflow.notebook.outputs import shell
+
+    return shell() is not None
 
 
-class _Notebook:
-    """The job's drawing, replaced in place."""
+def shown_here(job: JobHandle) -> bool:
+    """Whether the cell that runs now has shown *job* to its end."""
+    if not in_notebook():
+        return False
+    from geoflow.notebook.monitor import shown_here as shown
 
-    def __init__(self, job: JobHandle) -> None:
-        self._ipython: Any = importlib.import_module("IPython.display")
-        self._job = job
-        self._shown = self._ipython.display(self._drawing(), display_id=True)
-
-    def _drawing(self) -> Any:
-        return self._ipython.HTML(self._job._repr_html_())
-
-    def draw(self) -> None:
-        self._shown.update(self._drawing())
-
-    def end(self) -> None:
-        self.draw()
+    return shown(job)
 
 
 class _Terminal:

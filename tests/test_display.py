@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -19,9 +21,13 @@ from rich.cells import cell_len
 from geoflow.batch import NewTasks
 from geoflow.errors import JobNotFound
 from geoflow.models import Attempt, Failure
-from geoflow.notebook.display import job_html, job_text, jobs_text, narrow
-from geoflow.notebook.failures import folded, place
+from geoflow.notebook.display import job_html, job_parts, job_text, jobs_html, jobs_text, narrow
+from geoflow.notebook.failures import folded
 from geoflow.notebook.snapshot import CELLS, aggregate, listing, snapshot
+from geoflow.notebook.task_card import label
+from geoflow.notebook.tasks import listed, task
+from geoflow.notebook.timing import SAMPLE
+from geoflow.notebook.tracebacks import causes, fold, place
 from geoflow.notebook.views import STATES, ErrorGroup, JobView, StageView
 from geoflow.stores.base import Lease, Move, NewJob, Store
 from geoflow.stores.duckdb import DuckDbStore
@@ -44,6 +50,8 @@ TRACEBACK = """Traceback (most recent call last):
     raise RasterioIOError(path)
 rasterio.errors.RasterioIOError: password=hunter2
 """
+FOREIGN_FRAME = "\n".join(TRACEBACK.splitlines()[3:5])
+FOLDED_FRAME = "  [1 library frame, to open in rasterio/__init__.py, line 300]"
 
 
 @pytest.fixture(params=list(STORES))
@@ -70,8 +78,8 @@ def failure(error: str, error_type: str = "RasterioIOError", category: str = "un
     return Failure(error, error_type, category, category != "permanent", TRACEBACK)
 
 
-def complete(store: Store, lease: Lease, keys: list[int]) -> None:
-    ended = [Attempt(key, 1, "completed", 103.0, 104.0, result='{"success":true}') for key in keys]
+def complete(store: Store, lease: Lease, keys: list[int], at: float = 104.0) -> None:
+    ended = [Attempt(key, 1, "completed", at - 1, at, result='{"success":true}') for key in keys]
     store.commit(lease, [Move("start", keys), Move("complete", keys)], ended)
 
 
@@ -147,7 +155,9 @@ def test_errors_that_differ_only_in_numbers_are_one_group_with_its_first_task_in
         "1, no wait: failed after 1.0 s: RasterioIOError: tile 0 is broken",
         "2, waited 1.0 s: failed after 1.0 s: RasterioIOError: tile 0 is broken",
     ]
-    assert details["Traceback"] == TRACEBACK.replace("hunter2", "***")
+    masked = TRACEBACK.replace("hunter2", "***")
+    assert details["Whole traceback"] == masked
+    assert details["Traceback"] == masked.replace(FOREIGN_FRAME, FOLDED_FRAME)
 
 
 def test_a_failure_that_the_policy_did_not_retry_is_not_said_to_have_been_retried(store):
@@ -251,7 +261,183 @@ def test_messages_of_one_shape_fold_to_the_same(one, other):
 def test_the_place_of_an_error_is_the_last_frame_of_the_users_own():
     assert place(TRACEBACK) == "read in tiles.py, line 12"
     assert place(TRACEBACK.replace("/home/me/", "/venv/lib/python3.11/")) == "open in __init__.py, line 300"
+    assert place(CHAIN) == "stat in a cell, line 15"
     assert place("") is None
+
+
+CHAIN = """Traceback (most recent call last):
+  File "/home/me/tiles.py", line 4, in read
+    return open(path).read()
+           ^^^^^^^^^^
+FileNotFoundError: [Errno 2] No such file or directory: '/data/1.tif'
+
+The above exception was the direct cause of the following exception:
+
+Traceback (most recent call last):
+  File "/tmp/ipykernel_77/123.py", line 13, in stat
+    read(path)
+RuntimeError: tile 1
+has two lines
+
+During handling of the above exception, another exception occurred:
+
+Traceback (most recent call last):
+  File "/tmp/ipykernel_77/123.py", line 15, in stat
+    tidy()
+KeyError: 'tidy'
+"""
+
+
+def test_the_exceptions_that_led_to_an_error_are_told_in_order():
+    assert causes(CHAIN) is not None
+    assert (causes(CHAIN) or "").splitlines() == [
+        "FileNotFoundError: [Errno 2] No such file or directory: '/data/1.tif'",
+        "which caused: RuntimeError: tile 1",
+        "and while that was handled: KeyError: 'tidy'",
+    ]
+    assert causes(TRACEBACK) is None
+    assert causes("") is None
+
+
+def test_frames_of_libraries_are_folded_and_nothing_else_of_a_traceback():
+    assert fold(TRACEBACK) == TRACEBACK.replace(FOREIGN_FRAME, FOLDED_FRAME)
+    assert fold(CHAIN) == CHAIN
+    deep = TRACEBACK.replace(FOREIGN_FRAME, "\n".join([FOREIGN_FRAME] * 40))
+    assert fold(deep) == TRACEBACK.replace(FOREIGN_FRAME, FOLDED_FRAME.replace("1 library frame", "40 library frames"))
+    alien = TRACEBACK.replace("/home/me/", "/venv/lib/python3.11/")
+    assert fold(alien) == alien, "where no frame is the user's own, all of them count"
+
+
+FRAMES = [
+    '  File "/a/site-packages/x.py", line 1, in f',
+    '  File "/a/mine.py", line 1, in f',
+    "    raise E",
+    "E: 1",
+    "",
+]
+
+
+@given(st.lists(st.sampled_from(FRAMES)).map("\n".join))
+def test_folding_never_adds_lines_and_keeps_what_is_no_frame(traceback):
+    assert len(fold(traceback).splitlines()) <= len(traceback.splitlines())
+    kept = [line for line in traceback.splitlines() if not line.startswith(" ")]
+    assert [line for line in fold(traceback).splitlines() if not line.startswith(" ")] == kept
+
+
+# Times
+
+
+def taken_up(store: Store, at: float) -> Lease:
+    """The job, interrupted and taken up again at *at*."""
+    row = store.job(JOB)
+    assert row is not None
+    since = datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
+    return store.claim(row.job_key, json.dumps({"pid": 4243, "since": since}))
+
+
+def test_the_time_left_is_that_of_the_stage_at_the_pace_of_its_tasks(store):
+    lease = started(store)
+    keys = planned(store, lease, 1, 100, now=102.0)
+    assert snapshot(store, JOB, now=112.0).remaining is None, "nothing has ended"
+    complete(store, lease, keys[:25])
+    view = snapshot(store, JOB, now=112.0)
+    assert view.remaining == pytest.approx(30.0)
+    for drawn in (text_of(job_html(view)), job_text(view)):
+        assert "about 30 s left of stage 1" in drawn
+    complete(store, lease, keys[25:])
+    assert snapshot(store, JOB, now=112.0).remaining is None, "nothing is left of this stage"
+
+
+def test_what_ended_before_an_interrupt_does_not_count_for_the_pace_of_a_job_taken_up(store):
+    lease = started(store)
+    keys = planned(store, lease, 1, 100, now=102.0)
+    complete(store, lease, keys[:50])
+    store.release(lease)
+    assert snapshot(store, JOB, now=112.0).remaining is None, "nobody drives it"
+    lease = taken_up(store, at=200.0)
+    assert snapshot(store, JOB, now=201.0).remaining is None
+    complete(store, lease, keys[50:60], at=209.0)
+    assert snapshot(store, JOB, now=210.0).remaining == pytest.approx(40.0)
+
+
+def test_the_time_left_of_the_last_stage_is_that_of_the_job():
+    view = a_view("x", status="processing", remaining=0.2, stages=(a_stage(number=1),))
+    assert "about 1 s left ·" in text_of(job_html(view))
+    assert "about 2 min 05 s left" in job_text(dataclasses.replace(view, remaining=125.2))
+
+
+def test_a_stage_says_how_long_its_tasks_ran_and_waited(store):
+    lease = started(store)
+    complete(store, lease, planned(store, lease, 1, 3, now=102.0), at=105.5)
+    stage, *later = snapshot(store, JOB, now=500.0).stages
+    assert (stage.ran, stage.waited) == (1.0, 2.5)
+    assert [each.ran for each in later] == [None, None]
+    assert "mean run 1.0 s mean wait 2.5 s" in text_of(job_html(snapshot(store, JOB, now=500.0)))
+
+
+def test_the_times_of_many_tasks_are_those_of_some_all_over_the_stage(store):
+    lease = started(store)
+    keys = planned(store, lease, 1, SAMPLE * 10, now=100.0)
+    half = len(keys) // 2
+    complete(store, lease, keys[:half], at=110.0)
+    complete(store, lease, keys[half:], at=130.0)
+    assert snapshot(store, JOB, now=500.0).stages[0].waited == pytest.approx(19.0)
+
+
+# Tasks, one by one
+
+
+def test_tasks_are_listed_by_their_stage_the_last_first_and_in_it_the_worst(store):
+    lease = failed_job(store)
+    assert [label(line) for line in listed(store, JOB)] == [
+        "✗ failed · s2-0 · stage 2 · RasterioIOError after 1 retry",
+        "✗ failed · s2-4 · stage 2 · RasterioIOError",
+        "✓ completed · s2-1 · stage 2",
+        "✓ completed · s2-2 · stage 2",
+        "✓ completed · s2-3 · stage 2",
+        "✓ completed · s1-0 · stage 1",
+    ]
+    assert [line.task_id for line in listed(store, JOB, limit=3)] == ["s2-0", "s2-4", "s2-1"]
+    assert [line.task_id for line in listed(store, JOB, "S1-")] == ["s1-0"]
+    assert listed(store, JOB, "'; DROP TABLE task") == ()
+    store.release(lease)
+
+
+def test_S44_a_task_is_shown_with_all_that_is_known_of_it_and_without_its_secrets(store, tmp_path):
+    lease = failed_job(store)
+    log = tmp_path / "log"
+    lines = [
+        {"job_id": JOB, "task_id": "s2-0", "time": "12:00", "level": "INFO", "logger": "mine", "message": "token=abc"},
+        {"job_id": JOB, "task_id": "s2-4", "message": "not this task"},
+        {"job_id": "b" * 64, "task_id": "s2-0", "message": "not this job"},
+    ]
+    log.write_text("\n".join(map(json.dumps, lines)) + '\n{"job_id": "' + JOB + '", "task_id": "s2-0" cut off')
+    key = listed(store, JOB)[0].key
+    view = task(store, JOB, key, secrets=("token", "password", "api_key"), log=log)
+    assert view is not None
+    assert (view.task_id, view.state, view.error) == ("s2-0", "failed", "RasterioIOError: tile 0 is broken")
+    assert view.facts == ("stage 2 read", "number 0", "read_tile", "1.0 s", "1 retry")
+    details = dict(view.details)
+    assert list(details) == ["Parameters", "Attempts", "Traceback", "Whole traceback", "What it printed", "Log"]
+    assert len(details["Attempts"].splitlines()) == 2
+    assert details["Log"] == "12:00 INFO mine token=*** (attempt ?)"
+    assert "hunter2" not in repr(view)
+    assert task(store, "c" * 64, key, secrets=()) is None, "a key of another job"
+    store.release(lease)
+
+
+def test_a_task_that_waits_for_its_retry_says_until_when(store):
+    lease = started(store)
+    (key,) = planned(store, lease, 1, 1)
+    store.commit(
+        lease,
+        [Move("start", [key]), Move("retry", [key], not_before=107.0)],
+        [Attempt(key, 1, "failed", 105.0, 106.0, failure=failure("tile 0 is broken"))],
+    )
+    view = task(store, JOB, key, secrets=())
+    assert view is not None
+    assert view.facts[-2:] == ("1 retry", "is tried again at 1970-01-01 00:01:47 UTC")
+    assert view.why is None
 
 
 # Strips
@@ -418,8 +604,7 @@ def test_S45_the_style_fetches_nothing_and_touches_nothing_outside():
     assert "url(" not in style
     assert "@import" not in style
     assert "</" not in style
-    body = style.partition("*/")[2].partition("*/")
-    rules = [rule.partition("{")[0] for part in (body[0].partition("/*")[0], body[2]) for rule in part.split("}")]
+    rules = [rule.partition("{")[0] for rule in re.sub(r"/\*.*?\*/", "", style, flags=re.DOTALL).split("}")]
     for selector in ",".join(rule for rule in rules if rule.strip()).split(","):
         assert ".geoflow" in selector, selector
 
@@ -449,7 +634,7 @@ def test_a_failed_job_shows_its_errors_with_the_first_group_open(store):
     ):
         assert part in text
     opened = ["open" in attributes for tag, attributes in checked(html).elements if tag == "details"]
-    assert opened == [True]
+    assert opened == [True, False], "the error is, the whole traceback in it is not"
     opened = ["open" in attributes for tag, attributes in checked(job_html(a_view("x"))).elements if tag == "details"]
     assert opened == [True, False]
 
@@ -519,6 +704,7 @@ def test_no_question_to_the_store_goes_through_all_of_its_tasks_or_attempts(stor
         connection.set_trace_callback(asked.append)
         snapshot(store, JOB, now=500.0)
         listing(store, now=500.0)
+        task(store, JOB, listed(store, JOB)[0].key, ())
         connection.set_trace_callback(None)
         plans = [str(row[3]) for sql in asked for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}").fetchall()]
     assert any("SEARCH" in step for step in plans)
@@ -580,6 +766,22 @@ def test_a_table_of_jobs_has_a_line_for_each(store):
         "✗ failed     3fa93fa9  tile_stats  9.0 s   2/3  4/6, 2 failed",
     ]
     assert listing(store, now=500.0, limit=1) == rows[:1]
+
+
+def test_S45_jobs_are_a_table_in_html_too():
+    views = [a_view("x", job_id="b" * 64, status="completed", errors=()), *map(a_view, HOSTILE)]
+    html = jobs_html(views, HOSTILE[0], "these are all")
+    assert all(sum(hostile in part for part in checked(html).text) for hostile in HOSTILE)
+    assert "✓ completed bbbbbbbb x 99,987/100,000, 10 failed 1/1 59.0 s 1970-01-01 00:01:40 UTC" in text_of(html)
+    assert text_of(html).endswith("these are all")
+    assert "<table" not in jobs_html([], "Jobs", "none yet")
+
+
+def test_the_two_parts_of_a_live_drawing_are_the_whole_without_its_style():
+    view = a_view("read")
+    together = " ".join(text_of(part) for part in job_parts(view))
+    assert together == text_of(job_html(view))
+    assert "<style>" not in "".join(job_parts(view))
 
 
 def test_an_empty_store_has_no_lines(store):

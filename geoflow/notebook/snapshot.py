@@ -14,6 +14,8 @@ from typing import Any
 from geoflow.errors import JobNotFound
 from geoflow.models import JobStatus
 from geoflow.notebook.failures import groups
+from geoflow.notebook.timing import remaining, sampled, since, timed
+from geoflow.notebook.tracebacks import fold
 from geoflow.notebook.views import STATES, JobView, StageView, worst
 from geoflow.notebook.words import READ, readable
 from geoflow.stores.base import JobRow, StageRow, Store
@@ -22,7 +24,7 @@ from geoflow.values import from_json
 
 __all__ = ["JobView", "listing", "snapshot"]
 
-CELLS = 200
+CELLS, LISTED = 200, 50
 # The completed are what is left over: grouping them too takes six times as long. And "/" is not the same everywhere.
 _OTHERS = (
     "SELECT (task_key - $first) - (task_key - $first) % $width, status, count(*) FROM task"
@@ -39,7 +41,7 @@ def snapshot(store: Store, job_id: str, now: float, secrets: Sequence[str] = DEF
     row = store.job(job_id) or row  # again: it may have ended since, and must not be taken for interrupted
     plans = store.stages(row.job_key)
     with store.reading() as connection:
-        view = _outline(connection, row, plans, driver, now)
+        view = _with_times(connection, _outline(connection, row, plans, driver, now), row, plans, now)
         errors = groups(connection, plans[-1], secrets) if view.failed else ()
     error, fallback = row.error, _fallback(row.result)
     if fallback:
@@ -48,14 +50,14 @@ def snapshot(store: Store, job_id: str, now: float, secrets: Sequence[str] = DEF
         view,
         parameters=_parameters(row.parameters, secrets),
         error=error and cut(mask_text(error, secrets), 1000),
-        traceback=row.traceback and cut(mask_text(row.traceback, secrets), 2500),
+        traceback=row.traceback and cut(fold(mask_text(row.traceback, secrets)), 2500),
         errors=errors,
         result_preview=readable(row.result, 1500, secrets) if row.result and not fallback else None,
         hint=None if driver else _hint(view),
     )
 
 
-def listing(store: Store, now: float, limit: int = 50) -> tuple[JobView, ...]:
+def listing(store: Store, now: float, limit: int = LISTED) -> tuple[JobView, ...]:
     """The outlines of the last *limit* jobs of *store*, newest first."""
     query = f"SELECT {', '.join(JobRow._fields)} FROM job ORDER BY job_key DESC LIMIT ?"
     with store.reading() as connection:
@@ -63,6 +65,17 @@ def listing(store: Store, now: float, limit: int = 50) -> tuple[JobView, ...]:
         return tuple(
             _outline(connection, row, store.stages(row.job_key), store.driver(row.job_key), now) for row in rows
         )
+
+
+def _with_times(connection: Any, view: JobView, row: JobRow, plans: Sequence[StageRow], now: float) -> JobView:
+    """With how long its tasks take, and will take yet."""
+    began, left, stages = since(row), None, list(view.stages)
+    for place, plan in enumerate(plans[: len(stages)]):
+        sample = sampled(connection, plan, began)
+        if plan is plans[-1] and view.driver and view.status == JobStatus.PROCESSING:
+            left = remaining(stages[place], plan, sample, began, now)
+        stages[place] = timed(stages[place], sample)
+    return replace(view, stages=tuple(stages), remaining=left)
 
 
 def _outline(connection: Any, row: JobRow, plans: Sequence[StageRow], driver: str | None, now: float) -> JobView:
@@ -108,12 +121,16 @@ def _fallback(result: str | None) -> Mapping[str, Any]:
     return found if isinstance(found, dict) and found.get("fallback") is True else {}
 
 
+_NEXT = {
+    "refinalize": "finalize alone again; all task results are kept",
+    "retry_failed": "runs {} again, then goes on from there",
+    "resume": "goes on with what has not completed",
+}
+
+
 def _hint(view: JobView) -> str | None:
-    if view.with_errors:
-        return "job.refinalize()  # finalize alone again; all task results are kept"
-    if view.status == "failed" and view.failed:
-        return f"job.retry_failed()  # runs {count(view.failed, 'failed task')} again, then goes on from there"
-    return None if view.status == "completed" else "job.resume()  # goes on with what has not completed"
+    verb = next(iter(view.actions), None)
+    return verb and f"job.{verb}()  # {_NEXT[verb].format(count(view.failed, 'failed task'))}"
 
 
 def _parameters(text: str, secrets: Sequence[str]) -> tuple[tuple[str, str], ...]:

@@ -21,7 +21,8 @@ class StageView:
     """One stage. ``counts`` has the states that tasks are in, best first.
 
     ``strip`` has a state for each cell, which is the worst of its tasks', so that no failure is hidden. ``elapsed`` is
-    from when its tasks were written to when the next stage's were, or to the end of the job.
+    from when its tasks were written to when the next stage's were, or to the end of the job. ``waited`` and ``ran`` are
+    means over the last attempts of its tasks, of a sample where there are many.
     """
 
     number: int
@@ -33,6 +34,8 @@ class StageView:
     counts: Mapping[str, int]
     strip: tuple[str, ...]
     elapsed: float | None
+    waited: float | None = None
+    ran: float | None = None
 
     @property
     def state(self) -> str:
@@ -63,7 +66,8 @@ class JobView:
 
     ``elapsed`` is None when it has not started, or nobody knows how long it ran. ``parameters`` are names, and values
     as JSON text. ``traceback`` belongs to ``error`` when that is no task's: a plan or finalize failed. ``errors`` are
-    the largest groups. ``hint`` is what to type next, with a comment.
+    the largest groups. ``hint`` is what to type next, with a comment. ``remaining`` is how long the stage that it is at
+    will take yet, at the pace of its tasks in this run.
     """
 
     job_id: str
@@ -82,6 +86,7 @@ class JobView:
     errors: tuple[ErrorGroup, ...] = ()
     result_preview: str | None = None
     hint: str | None = None
+    remaining: float | None = None
 
     @property
     def state(self) -> str:
@@ -95,3 +100,37 @@ class JobView:
     def failed(self) -> int:
         """How many of its tasks have failed."""
         return sum(stage.counts.get("failed", 0) for stage in self.stages)
+
+    @property
+    def actions(self) -> tuple[str, ...]:
+        """What can be done with it now: names of methods of its handle, what leads on first."""
+        if self.driver is not None:
+            return ("cancel",)
+        if self.status == "completed":
+            return ("refinalize",) if self.with_errors else ()
+        if self.status == "failed" and self.failed:
+            return ("retry_failed",)
+        return ("resume", "cancel") if self.state in ("interrupted", "queued") else ("resume",)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskLine:
+    """One task in a list; ``said`` is one line about it, its error's type for one."""
+
+    key: int
+    task_id: str
+    stage: int
+    state: str
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskView:
+    """One task. ``facts`` are short, ``why`` is the rule about retries; ``details`` are titles and texts."""
+
+    task_id: str
+    state: str
+    facts: tuple[str, ...]
+    error: str | None
+    why: str | None
+    details: tuple[tuple[str, str], ...]

@@ -22,6 +22,8 @@ SYMBOLS = {
     "completed with errors": "!",
     "not planned": "·",
 }
+# The title of what is folded where it can be, and left out where it cannot.
+WHOLE = "Whole traceback"
 # JSON longer than this is not parsed to be drawn: a drawing is made several times a second.
 READ = 50_000
 
@@ -42,12 +44,29 @@ def about(view: JobView) -> list[str]:
     """What there is to say beside the state."""
     now = driven = ""
     if view.driver:
-        driven = f"driven by {shorten(view.driver, 60)}"
+        driven = f"driven by {shorten(view.driver.partition(', since')[0], 60)}"
         if view.status == "failed" and view.ended_at is None:
             now = "its other tasks still run"
         elif view.status == "processing" and all(stage.state == "completed" for stage in view.stages):
             now = "finalizing"
+        elif view.remaining is not None:
+            now = left(view)
     return [part for part in (took(view.elapsed), now, f"submitted {when(view.created_at)}", driven) if part]
+
+
+def left(view: JobView) -> str:
+    """How long it will take yet, in words that claim no more than is known: later stages have no pace yet."""
+    assert view.remaining is not None
+    at = max((stage.number for stage in view.stages if stage.planned), default=len(view.stages))
+    of = "" if at == len(view.stages) else f" of stage {at}"
+    seconds = max(round(view.remaining), 1)
+    return f"about {f'{seconds} s' if seconds < 60 else human_duration(seconds)} left{of}"
+
+
+def times(stage: StageView) -> list[str]:
+    """How long its tasks run and wait, on average."""
+    means = (("run", stage.ran), ("wait", stage.waited))
+    return [f"{'mean ' * (stage.tasks > 1)}{word} {took(span)}" for word, span in means if span is not None]
 
 
 def errors_title(view: JobView) -> str:

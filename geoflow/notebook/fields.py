@@ -1,0 +1,244 @@
+"""What a job type's parameters look like to a form: their schema, as fields with a kind, bounds and a default. Pure."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+LEFT_OUT: Final = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One parameter. *kind* is that of its control: integer, number, boolean, choice, text, or json for all else.
+
+    *limits* says in words what *help* need not: bounds, and whether it may be left out. *low* and *high* are allowed
+    themselves, where that can be said. *text_too*: text that is not JSON stands for itself.
+    """
+
+    name: str
+    kind: str
+    title: str
+    help: str = ""
+    limits: str = ""
+    required: bool = False
+    nullable: bool = False
+    default: Any = LEFT_OUT
+    low: float | None = None
+    high: float | None = None
+    step: float | None = None
+    choices: tuple[Any, ...] = ()
+    text_too: bool = False
+    example: str = ""
+
+    @property
+    def optional(self) -> bool:
+        """Whether nothing may be said of it at all, or null."""
+        return self.nullable or (not self.required and self.default is LEFT_OUT)
+
+    @property
+    def absent(self) -> Any:
+        """What stands for nothing: null where leaving it out would mean something else."""
+        meant = self.default is None or self.default is LEFT_OUT
+        return None if self.nullable and (self.required or not meant) else LEFT_OUT
+
+    def as_json(self) -> Field:
+        """The same, for a value that its own control could not show."""
+        return replace(self, kind="json")
+
+    def place(self, value: Any) -> int:
+        """Where *value* is among the choices, or -1. True is not 1 there, as it is not in JSON."""
+        alike = (at for at, choice in enumerate(self.choices) if choice == value and type(choice) is type(value))
+        return next(alike, -1)
+
+    def neutral(self) -> float:
+        """The number within the bounds that is nearest to 0."""
+        return max(self.low or 0, 0) if self.high is None or self.high >= 0 else self.high
+
+
+def fits(field: Field, value: Any) -> bool:
+    """Whether the field's own control can show *value* as it is."""
+    if value is LEFT_OUT or (value is None and field.optional):
+        return True
+    if field.kind in ("integer", "number"):
+        types = int if field.kind == "integer" else int | float
+        low, high = (-math.inf if field.low is None else field.low), (math.inf if field.high is None else field.high)
+        number = isinstance(value, types) and not isinstance(value, bool) and abs(value) < 2**53
+        return bool(number and low <= value <= high)
+    if field.kind == "text":
+        return isinstance(value, str) and bool(value or not field.optional)
+    if field.kind == "choice":
+        return field.place(value) >= 0
+    return field.kind == "json" or isinstance(value, bool)
+
+
+# From a job type to its schema
+
+
+def schema_of(job_class: type) -> dict[str, Any] | None:
+    """The JSON schema of a job class's parameters, or None when it does not tell.
+
+    It tells by ``parameters_schema`` (a JSON schema, a pydantic model, a function that returns either, or production's
+    own kind: ``{"n": {"type": "int", "min": 1, "max": 9, "default": 3}}``), or else by the one pydantic model that its
+    ``validate_job_parameters`` names.
+    """
+    told: Any = getattr(job_class, "parameters_schema", None)
+    try:
+        if callable(told) and not isinstance(told, type):
+            told = told()
+        if told is None:
+            told = _model_of(job_class)
+        if isinstance(told, type) and issubclass(told, BaseModel):
+            return told.model_json_schema()
+    except Exception:  # whatever the user's code, or pydantic for types without a schema, raises
+        return None
+    if not isinstance(told, Mapping) or not told:
+        return None
+    if isinstance(told.get("properties"), Mapping):
+        return dict(told)
+    if all(isinstance(about, Mapping) and isinstance(about.get("type"), str) for about in told.values()):
+        return _from_production(told)
+    return None
+
+
+def _model_of(job_class: type) -> type[BaseModel] | None:
+    function = inspect.unwrap(job_class.validate_job_parameters)  # type: ignore[attr-defined]
+    named = inspect.getclosurevars(function)
+    known = (*named.nonlocals.values(), *named.globals.values())
+    models = {value for value in known if isinstance(value, type) and issubclass(value, BaseModel)} - {BaseModel}
+    return models.pop() if len(models) == 1 else None
+
+
+_TYPES = {"int": "integer", "float": "number", "bool": "boolean", "str": "string", "list": "array", "dict": "object"}
+_KEYS = {"min": "minimum", "max": "maximum", "allowed": "enum"}
+
+
+def _from_production(told: Mapping[str, Any]) -> dict[str, Any]:
+    properties: dict[str, Any] = {}
+    for name, about in told.items():
+        described = {_KEYS.get(key, key): value for key, value in about.items() if key != "required"}
+        described["type"] = _TYPES.get(about["type"], about["type"])
+        if described.get("default", LEFT_OUT) is None:
+            described = {"anyOf": [described, {"type": "null"}], "default": None}
+        properties[name] = described
+    return {"properties": properties, "required": [name for name, about in told.items() if about.get("required")]}
+
+
+# From a schema to fields
+
+
+def fields_of(schema: Mapping[str, Any]) -> list[Field]:
+    """The fields of a JSON schema, in its order."""
+    required = set(schema.get("required") or ())
+    return [_field(str(name), about, schema, name in required) for name, about in schema["properties"].items()]
+
+
+def _field(name: str, told: Any, schema: Mapping[str, Any], required: bool) -> Field:
+    about, nullable = _resolved(told, schema)
+    title, help, of_type = str(about.get("title") or name), str(about.get("description") or ""), about.get("type")
+    if title.lower() == name.replace("_", " ").strip().lower():
+        title = name  # pydantic made it, not a person; and the name is what one types elsewhere
+    field = Field(name, "json", title, help, "", required, nullable, about.get("default", LEFT_OUT))
+    if "const" in about or isinstance(about.get("enum"), list):
+        field = replace(field, kind="choice", choices=tuple([about["const"]] if "const" in about else about["enum"]))
+    elif of_type in ("integer", "number"):
+        low, high = _bounds(about, whole=of_type == "integer")
+        field = replace(field, kind=of_type, low=low, high=high, step=_positive(about.get("multipleOf")))
+    elif of_type == "boolean":
+        # A box that may be left alone has three states.
+        unsure = field.optional or (required and field.default is LEFT_OUT)
+        field = replace(field, kind="choice" if unsure else "boolean", choices=(True, False))
+    elif of_type == "string":
+        field = replace(field, kind="text")
+    else:
+        texts = any(isinstance(part, Mapping) and part.get("type") == "string" for part in about.get("anyOf") or ())
+        example = {"array": "[…]", "object": "{…}"}.get(str(of_type), "")
+        field = replace(field, text_too=texts or not (of_type or about.get("anyOf")), example=example)
+    return replace(field, limits=", ".join(_limits(about, field)))
+
+
+def _resolved(told: Any, schema: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+    """What is said of one parameter where it is said, and whether it may be null."""
+    about, nullable = dict(told) if isinstance(told, Mapping) else {}, False
+    for _ in range(20):  # a reference may lead to itself
+        parts = [part for part in about.get("anyOf") or about.get("oneOf") or () if isinstance(part, Mapping)]
+        others = [part for part in parts if part.get("type") != "null"]
+        if "$ref" in about:
+            inner: Any = _looked_up(str(about.pop("$ref")), schema)
+        elif isinstance(about.get("allOf"), list) and len(about["allOf"]) == 1:
+            inner = about.pop("allOf")[0]
+        elif len(parts) == 2 and len(others) == 1:
+            nullable = True
+            about = {key: value for key, value in about.items() if key not in ("anyOf", "oneOf")}
+            inner = others[0]
+        else:
+            break
+        about = {**(inner if isinstance(inner, Mapping) else {}), **about}
+    if isinstance(about.get("type"), list):
+        types = [name for name in about["type"] if name != "null"]
+        nullable = nullable or len(types) < len(about["type"])
+        about["type"] = types[0] if len(types) == 1 else None
+    return about, nullable
+
+
+def _looked_up(reference: str, schema: Mapping[str, Any]) -> Any:
+    found: Any = schema
+    for part in reference.removeprefix("#/").split("/"):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return found
+
+
+def _bounds(about: Mapping[str, Any], *, whole: bool) -> tuple[float | None, float | None]:
+    low, high = _number(about.get("minimum")), _number(about.get("maximum"))
+    above, below = _number(about.get("exclusiveMinimum")), _number(about.get("exclusiveMaximum"))
+    if whole:
+        lows = [math.ceil(low)] if low is not None else []
+        lows += [math.floor(above) + 1] if above is not None else []
+        highs = [math.floor(high)] if high is not None else []
+        highs += [math.ceil(below) - 1] if below is not None else []
+        return max(lows, default=None), min(highs, default=None)
+    return (above if low is None else low), (below if high is None else high)
+
+
+def _number(value: Any) -> float | None:
+    fit = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**53
+    return value if fit else None
+
+
+def _positive(value: Any) -> float | None:
+    return number if (number := _number(value)) and number > 0 else None
+
+
+def _limits(about: Mapping[str, Any], field: Field) -> Iterator[str]:
+    if field.kind in ("integer", "number"):
+        yield from _range(about)
+    if field.kind == "json" and field.example:
+        yield f"JSON, as in {field.example}"
+    if field.kind == "text" and isinstance(about.get("format"), str):
+        yield about["format"]
+    if isinstance(about.get("maxLength"), int):
+        yield f"at most {about['maxLength']:,} characters"
+    if isinstance(about.get("pattern"), str):
+        yield f"matching {about['pattern']}"
+    if field.optional:
+        yield "may be null" if field.required else "may be left out"
+
+
+def _range(about: Mapping[str, Any]) -> Iterator[str]:
+    low, high = _number(about.get("minimum")), _number(about.get("maximum"))
+    if low is not None and high is not None:
+        yield f"{_short(low)} to {_short(high)}"
+        return
+    words = {"minimum": "at least", "exclusiveMinimum": "more than", "maximum": "at most"}
+    for key, word in {**words, "exclusiveMaximum": "less than"}.items():
+        if (value := _number(about.get(key))) is not None:
+            yield f"{word} {_short(value)}"
+
+
+def _short(number: float) -> str:
+    return f"{int(number) if number == int(number) else number:,}"

@@ -1,0 +1,222 @@
+"""A form for a job type's parameters: made from its schema, checked as one types, submitted by a click.
+
+The schema only chooses the controls. What is allowed is for the job type alone to say: each change passes through its
+own ``validate_job_parameters``, and its words stand at the field that they are about.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+import threading
+import uuid
+from collections.abc import Mapping
+from contextvars import Context, ContextVar, copy_context
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from geoflow.contract import DefinesJob, JobType
+from geoflow.errors import ParameterError
+from geoflow.notebook.fields import LEFT_OUT, Field, fields_of, schema_of
+from geoflow.notebook.inputs import Input, problem_html
+from geoflow.notebook.markup import element
+from geoflow.notebook.markup import text as safe
+from geoflow.submission import validated
+from geoflow.text import looks_secret, mask, mask_text
+from geoflow.values import from_json, to_json
+
+if TYPE_CHECKING:
+    from geoflow.handle import JobHandle
+    from geoflow.session import Session
+
+_widgets: Any = importlib.import_module("ipywidgets")  # it has no types
+
+SECONDS_BETWEEN = 0.25
+# For a job type that says nothing of its parameters.
+WHOLE = Field("parameters", "json", "parameters", "all of them, as one JSON object", default={})
+
+
+class Form:
+    """The form of a job type, for a notebook to show.
+
+    ``inputs`` are its controls by parameter; ``parameters`` is what they say, and ``problems`` what is wrong with that,
+    by parameter, and under ``""`` what is about no single one. ``job`` is what was submitted last.
+    """
+
+    def __init__(self, session: Session, job_type: str | type | DefinesJob, values: Mapping[str, Any]) -> None:
+        self._session = session
+        self._job_type = session._registered(job_type).name
+        schema = schema_of(self._registered().job_class)
+        self._is_whole = schema is None
+        fields = [] if schema is None else fields_of(schema)
+        given = from_json(to_json(dict(values), where="the form's values"))
+        unknown = sorted(given.keys() - {field.name for field in fields})
+        if unknown and not self._is_whole:
+            names = ", ".join(field.name for field in fields) or "no parameters"
+            raise ParameterError(f"{self._job_type} has no {', '.join(map(repr, unknown))}. It has {names}.")
+        if self._is_whole:
+            fields, given = [WHOLE], {WHOLE.name: given}
+        self._secrets = session.settings.secrets
+        self._inputs = {
+            field.name: Input(
+                field, given.get(field.name, LEFT_OUT), secret=looks_secret(field.name, tuple(self._secrets))
+            )
+            for field in fields
+        }
+        self.inputs = {name: shown.control for name, shown in self._inputs.items()}
+        self.parameters: dict[str, Any] = {}
+        self.problems: dict[str, str] = {}
+        self.job: JobHandle | None = None
+        self._cell: Context | None = None
+        self._place: str | None = None
+        self.button = _widgets.Button(description="Submit", button_style="primary")
+        self.button.on_click(self._clicked)
+        self._note = _widgets.HTML(layout={"margin": "2px 8px"})
+        foot = _widgets.HBox([self.button, self._note], layout={"flex_flow": "row wrap", "align_items": "center"})
+        rows = (shown.row for shown in self._inputs.values())
+        self.widget = _widgets.VBox([*rows, foot])
+        for shown in self._inputs.values():
+            shown.observe(self._check)
+        self._check()
+
+    def __repr__(self) -> str:
+        said = (f", {name}={value!r}" for name, value in mask(self.parameters, self._secrets).items())
+        return f"<form of {self._job_type}{''.join(said)}>"
+
+    def submit(self) -> JobHandle:
+        """Submit what the form says; ``ParameterError`` when that cannot be. A click also shows the job."""
+        self._check()
+        if self.problems:
+            told = "\n".join(f"  - {name or 'parameters'}: {problem}" for name, problem in self.problems.items())
+            raise ParameterError(self._masked(f"{self._job_type} refuses these parameters:\n{told}"))
+        self.job = self._session.submit(self._job_type, self.parameters)
+        return self.job
+
+    # What it says, and what is wrong with that
+
+    def _registered(self) -> JobType:
+        return self._session._registered(self._job_type)  # of now: its cell may have been run again
+
+    def _check(self, change: object = None) -> None:
+        """Read the controls, ask the job type, and show what it says."""
+        said: dict[str, Any] = {}
+        unread: dict[str, str] = {}
+        for name, shown in self._inputs.items():
+            try:
+                value = shown.read()
+            except ValueError as exc:
+                unread[name] = str(exc)
+                continue
+            if value is not LEFT_OUT:
+                said[name] = value
+        if self._is_whole:
+            said = said.get(WHOLE.name, {})
+            if not isinstance(said, dict):
+                said, unread = {}, {WHOLE.name: 'This is no JSON object, such as {"n": 3}.'}
+        # Without what cannot be read the job type would miss it, and say so of a form that is one field only.
+        refused = {} if self._is_whole and unread else self._refused(said)
+        self.parameters, self.problems = said, {**refused, **unread}
+        for name, shown in self._inputs.items():
+            shown.show(self._masked(self.problems.get(name, "")))
+        others = ((name, problem) for name, problem in self.problems.items() if name not in self._inputs)
+        self._say(problem="\n".join(f"{name}: {problem}" if name else problem for name, problem in others))
+        self.button.disabled = bool(self.problems)
+
+    def _refused(self, said: dict[str, Any]) -> dict[str, str]:
+        """What the job type has against *said*, by parameter."""
+        try:
+            validated(self._registered(), said)
+        except ParameterError as exc:
+            reason = exc.__context__
+            if isinstance(reason, ValidationError):
+                return _by_parameter(reason)
+            words = str(exc if reason is None else reason)
+            return {self._about(words): words}
+        except Exception as exc:  # its validation is the user's own code, and perhaps half-written
+            return {"": f"validate_job_parameters raised {type(exc).__name__}: {exc}"}
+        return {}
+
+    def _about(self, words: str) -> str:
+        """The one parameter that is named: in quotes, or else as a word."""
+        for pattern in (r"['\"`]{}['\"`]", r"(?<!\w){}(?!\w)"):
+            named = [name for name in self._inputs if re.search(pattern.replace("{}", re.escape(name)), words)]
+            if len(named) == 1:
+                return named[0]
+        return ""
+
+    # What is shown
+
+    def _masked(self, text: str) -> str:
+        return mask_text(text, self._secrets)
+
+    def _head(self) -> str:
+        description = str(getattr(self._registered().job_class, "description", None) or "")
+        name = f'<span class="gf-name" role="heading" aria-level="3">{safe(self._job_type, 60)}</span>'
+        return element(f"Form of {self._job_type}", [f'<div class="gf-head">{name}{safe(description)}</div>'])
+
+    def _say(self, problem: str = "", note: str = "") -> None:
+        """Beside the button."""
+        shown = f'<div role="status" style="line-height:1.4">{safe(note)}</div>'
+        self._note.value = problem_html(self._masked(problem)) if problem else shown
+
+    def _ipython_display_(self) -> None:
+        ipython: Any = importlib.import_module("IPython")
+        kernel = getattr(ipython.get_ipython(), "kernel", None)
+        if kernel is not None:
+            # An output of its own: in a notebook that is opened again it is all that can be seen of the form.
+            ipython.display.display(ipython.display.HTML(self._head()))
+        ipython.display.display({**self.widget._repr_mimebundle_(), "text/plain": repr(self)}, raw=True)
+        # A button has no output of its own: the job is shown in that of this cell.
+        if isinstance(getattr(kernel, "_shell_parent", None), ContextVar):
+            self._cell = copy_context()
+        elif kernel is not None:  # ipykernel before 7 does not let it be chosen: a place is kept free
+            self._place = self._place or uuid.uuid4().hex
+            ipython.display.display(ipython.display.HTML(""), display_id=self._place)
+
+    def _clicked(self, button: object) -> None:
+        self.button.disabled = True  # for as long as it takes to store the job
+        try:
+            job = self.submit()
+        except Exception as exc:  # whatever it is: nobody else shows what a button raises
+            if not self.problems:
+                self._say(problem=str(exc))
+        else:
+            self._say(note=_told(job))
+            self._show(job)
+        finally:
+            self.button.disabled = bool(self.problems)
+
+    def _show(self, job: JobHandle) -> None:
+        if self._session.settings.display == "none":
+            return
+        if self._cell is not None:
+            self._cell.copy().run(job.watch)
+        elif self._place is not None:
+            threading.Thread(target=self._draw, args=(job, self._place), name="geoflow-form", daemon=True).start()
+
+    def _draw(self, job: JobHandle, place: str) -> None:
+        """Draw the job there until nobody drives it, or until another one takes its place."""
+        display: Any = importlib.import_module("IPython.display")
+        pause, ended = threading.Event(), False
+        while self.job is job and not ended:
+            ended = job.ended or job.interrupted
+            display.update_display(display.HTML(job._repr_html_()), display_id=place)
+            pause.wait(0 if ended else SECONDS_BETWEEN)
+
+
+def _by_parameter(refusal: ValidationError) -> dict[str, str]:
+    found: dict[str, list[str]] = {}
+    for error in refusal.errors(include_url=False, include_context=False):
+        name, *inside = map(str, error["loc"] or ("",))
+        words = "It is needed." if error["type"] == "missing" else error["msg"].removeprefix("Value error, ")
+        found.setdefault(name, []).append(f"{'.'.join(inside)}: {words}" if inside else words)
+    return {name: "\n".join(several) for name, several in found.items()}
+
+
+def _told(job: JobHandle) -> str:
+    receipt = job.receipt
+    if receipt is None or receipt.status == "created":
+        return f"Job {job.id[:8]} was submitted."
+    was = f"Job {job.id[:8]} was submitted before, and is {receipt.existing_status}."
+    return f"{was} form.job.rerun() does all of it again."

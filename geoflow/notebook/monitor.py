@@ -1,0 +1,322 @@
+"""The live view of one job: it follows the store while the job runs, and is plain HTML in the end.
+
+A view is two outputs of a cell. The first is the drawing: widgets while somebody drives the job, which go on whatever
+the kernel does and whether the page is loaded again; static HTML from then on, which a saved notebook keeps. The second
+is empty, until the job has stopped and something is left to do: then it has the buttons and the list of tasks. Opened
+again without its kernel it shows nothing (style.css sees to that), and the drawing stays.
+
+One thread a job draws. It starts when a view is shown or a button was clicked, and ends when nobody drives the job. A
+fault in drawing is logged, leaves less to see (first no widgets, then nothing new), and never touches the job.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from contextvars import copy_context
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeGuard
+
+from geoflow.notebook.outputs import Outputs, cell, detached, static
+from geoflow.notebook.snapshot import snapshot
+from geoflow.notebook.tasks import listed, task
+from geoflow.notebook.views import JobView
+from geoflow.text import mask_text, shorten
+
+if TYPE_CHECKING:
+    from geoflow.handle import JobHandle
+    from geoflow.notebook.widget import Panel
+    from geoflow.session import Session
+
+SECONDS_BETWEEN = 0.25  # a person sees no more
+SECONDS_BETWEEN_LISTS = 2.0
+SHARE = 10  # one part in so many of the time may go into drawing
+PATIENCE = 20  # looks at a store that cannot be read
+KEPT = 8  # panels of jobs that have stopped
+logger = logging.getLogger("geoflow.progress")
+
+_VERBS: dict[str, Callable[[JobHandle], object]] = {
+    "cancel": lambda job: job.cancel(),
+    "retry_failed": lambda job: job.retry_failed(),
+    "resume": lambda job: job.resume(),
+    "refinalize": lambda job: job._refinalize(here=False),
+}
+
+
+class Monitor:
+    """What is shown of one job of a session, in however many cells; see `monitor_of`.
+
+    Of a job that has stopped, only the views that were last live have buttons: those before them are history.
+    """
+
+    def __init__(self, job: JobHandle, *, widgets: bool) -> None:
+        self._session = weakref.ref(job._session)
+        self._job_id = job.id
+        self._widgets = widgets
+        self.panel: Panel | None = None
+        self._views: list[Outputs] = []
+        self._context = copy_context()
+        self._lock = threading.RLock()
+        self._poke = threading.Event()
+        self._following = False
+        self._looks = 0  # what was seen before the last of these is out of date
+        self._acting = threading.Lock()  # held while what was clicked is done
+        self._last: JobView | None = None
+        self._listed = 0.0
+
+    # Showing
+
+    def show(self, job: JobHandle, *, asked_for: bool = False) -> None:
+        """Show the job in this cell, unless it is shown here already, and keep it up to date from now on.
+
+        With *asked_for* it keeps its list of tasks also when nothing is left to do.
+        """
+        view = self._last = job._session._snapshot(job.id)
+        with self._lock:
+            self._context = detached()
+            here = [shown for shown in self._views if shown.cell is not None and shown.cell == cell()]
+            if not self._following:
+                for old in self._views:
+                    if old not in here:
+                        old.equip(None)
+                self._views = here
+            if not here:
+                self._views.append(Outputs(view, asked_for))
+            elif asked_for:
+                here[0].asked_for = True
+        self.follow(job, after=SECONDS_BETWEEN if view.driver is not None else 0)
+
+    def shown_here(self) -> bool:
+        """Whether this very cell has shown the job as it is at rest."""
+        return any(shown.cell is not None and shown.cell == cell() and not shown.live for shown in self._views)
+
+    def follow(self, job: JobHandle, after: float = 0) -> None:
+        """Look at the job, at first *after* so many seconds or at its end, and for as long as somebody drives it."""
+        with self._lock:
+            self._looks += 1
+            self._poke.set()
+            if self._following:
+                return
+            self._following = True
+            context = self._context.copy()
+        threading.Thread(target=context.run, args=(self._follow, job, after), name="geoflow-view", daemon=True).start()
+
+    def settle(self, job: JobHandle) -> None:
+        """The waiting is over: if the job has stopped, show how, as part of this cell.
+
+        The thread does so too, but a program that runs a notebook takes in only what the current cell sends.
+        """
+        view = self._look(job)
+        with self._lock:
+            self._looks += 1
+            if self._is_over(view):
+                self._draw_static(view, again=True)
+
+    # Following, in a thread of its own
+
+    def _follow(self, job: JobHandle, after: float) -> None:
+        self._pause(job, after)  # a job that is shorter needs no widgets
+        failures = 0
+        while True:
+            with self._lock:
+                looks = self._looks
+                self._poke.clear()
+            began = time.monotonic()
+            view = self._look(job)
+            failures = 0 if view else failures + 1
+            if view is not None and self._wants_widgets(view) and not self._has_widgets():
+                continue
+            with self._lock:
+                if looks == self._looks and (failures > PATIENCE or self._is_over(view)):
+                    self._following = False
+                    if view is not None:
+                        self._safely(self._freeze, view)
+                    return
+                if looks == self._looks and view is not None:
+                    self._safely(self._draw, view)
+            self._pause(job, max(SECONDS_BETWEEN, SHARE * (time.monotonic() - began)))
+
+    def _is_over(self, view: JobView | None) -> TypeGuard[JobView]:
+        return view is not None and view.driver is None and not self._acting.locked()
+
+    def _pause(self, job: JobHandle, seconds: float) -> None:
+        run = job._session._engine.runs.get(job.id)
+        if run is not None and not run.done.is_set():
+            run.done.wait(seconds)  # its end is not to be missed: the session may be closed right after it
+        else:
+            self._poke.wait(seconds)
+
+    def _look(self, job: JobHandle) -> JobView | None:
+        """The job as it is now; None when that cannot be seen. A session that is closed is not opened for it."""
+        engine = job._session._engine
+        store = engine.__dict__.get("store")
+        if store is None:  # to close it is to interrupt its jobs
+            return None if self._last is None else replace(self._last, driver=None, remaining=None)
+        try:
+            secrets = job._session.settings.secrets
+            self._last = snapshot(store, job.id, job._session._clock.now(), secrets)
+        except Exception:
+            logger.exception("the job could not be looked at", extra={"job_id": job.id})
+            return None
+        finally:
+            if engine.__dict__.get("store") is not store:
+                store.shut()  # the session was closed meanwhile, and looking has opened it again
+        return self._last
+
+    def _safely(self, show: Callable[[JobView], None], view: JobView) -> None:
+        try:
+            show(view)
+        except Exception:
+            logger.exception("the job could not be drawn", extra={"job_id": self._job_id})
+            if self._widgets:
+                self._widgets, self.panel = False, None
+                self._safely(show, view)
+
+    def _draw(self, view: JobView) -> None:
+        panel = self._made_panel()
+        if panel is None:
+            self._draw_static(view)
+            return
+        panel.draw(view)
+        for shown in self._views:
+            shown.go_live(panel.root, view)
+        if panel.browsing and time.monotonic() - self._listed > SECONDS_BETWEEN_LISTS:
+            self._list(panel)
+
+    def _draw_static(self, view: JobView, again: bool = False) -> None:
+        bundle = static(view)
+        for shown in self._views:
+            shown.draw(bundle, again)
+
+    def _freeze(self, view: JobView) -> None:
+        """Nobody drives the job: static HTML, and below it what is left to do."""
+        panel = self.panel
+        if self._wants_widgets(view):
+            panel = self._made_panel()
+        self._draw_static(view)
+        if panel is None:
+            return
+        # After a reload of the page the widgets stay where they are, since no display is known by its id any more.
+        self._context.copy().run(panel.draw, view)
+        for shown in self._views:
+            shown.equip(panel.tools if view.actions or shown.asked_for else None)
+        if panel.browsing:
+            self._list(panel)
+        for old in _kept_but(self):
+            self._soon(old.retire)
+
+    def _wants_widgets(self, view: JobView) -> bool:
+        return bool(view.actions) or any(shown.asked_for for shown in self._views)
+
+    def _has_widgets(self) -> bool:
+        """Whether there is no need to wait for them: the first import takes a while, and what was seen grows old."""
+        if not self._widgets or "ipywidgets" in sys.modules:
+            return True
+        try:
+            importlib.import_module("ipywidgets")
+        except ImportError as exc:
+            logger.info("no widgets: %s", exc)
+            self._widgets = False
+        return False
+
+    def _made_panel(self) -> Panel | None:
+        if self.panel is None and self._widgets:
+            from geoflow.notebook.widget import Panel
+
+            self.panel = self._context.copy().run(Panel, self._act, self._browse)
+        return self.panel
+
+    def retire(self) -> None:
+        """Let the widgets go: what is shown stays as it is, without them."""
+        with self._lock:
+            if self.panel is not None and not self._following:
+                for shown in self._views:
+                    shown.equip(None)
+                self.panel.close()
+                self.panel = None
+
+    # What was clicked, in whichever thread
+
+    def _act(self, name: str) -> None:
+        if self.panel is not None and self._acting.acquire(blocking=False):
+            self._soon(self._acted, name, self.panel)
+
+    def _acted(self, name: str, panel: Panel) -> None:
+        panel.disable(True)
+        panel.say()
+        session, job = self._session(), None
+        try:
+            if session is None:
+                panel.say("The session of this view is gone: open one on the same store, and use session.job(...).")
+            else:
+                job = session.job(self._job_id)
+                _VERBS[name](job)
+        except Exception as exc:
+            secrets = session.settings.secrets if session is not None else ()
+            panel.say(shorten(mask_text(f"{type(exc).__name__}: {exc}", secrets), 300))
+        finally:
+            self._acting.release()
+            panel.disable(False)
+        if job is not None:
+            self.follow(job)
+
+    def _browse(self) -> None:
+        if self.panel is not None:
+            self._soon(self._list, self.panel)
+
+    def _list(self, panel: Panel) -> None:
+        if not panel.browsing:
+            return
+        session = self._session()
+        store = session._engine.__dict__.get("store") if session is not None else None
+        if session is None or store is None:
+            panel.say("The session of this view is closed: its tasks cannot be looked at.")
+            return
+        with self._lock:
+            try:
+                settings, key = session.settings, panel.chosen
+                panel.list_tasks(listed(store, self._job_id, panel.part.value))
+                chosen = task(store, self._job_id, key, settings.secrets, settings.log_path) if key else None
+                panel.show_task(chosen)
+            except Exception:
+                logger.exception("the tasks could not be listed", extra={"job_id": self._job_id})
+            self._listed = time.monotonic()
+
+    def _soon(self, act: Callable[..., None], *given: object) -> None:
+        """In a thread, so that the loop that brought the click goes on."""
+        threading.Thread(target=self._context.copy().run, args=(act, *given), name="geoflow-click", daemon=True).start()
+
+
+_monitors: weakref.WeakKeyDictionary[Session, dict[str, Monitor]] = weakref.WeakKeyDictionary()
+_keeping = threading.Lock()
+_kept: dict[Monitor, None] = {}
+
+
+def monitor_of(job: JobHandle, *, widgets: bool = True) -> Monitor:
+    """The one monitor of the job in its session."""
+    of_session = _monitors.setdefault(job._session, {})
+    if job.id not in of_session:
+        of_session[job.id] = Monitor(job, widgets=widgets)
+    return of_session[job.id]
+
+
+def shown_here(job: JobHandle) -> bool:
+    """Whether this very cell has shown the job to its end."""
+    monitor = _monitors.get(job._session, {}).get(job.id)
+    return monitor is not None and monitor.shown_here()
+
+
+def _kept_but(monitor: Monitor) -> list[Monitor]:
+    """Remember that *monitor* has a panel; those that have had one for the longest, of jobs that stopped long ago."""
+    with _keeping:
+        _kept.pop(monitor, None)
+        _kept[monitor] = None
+        old = list(_kept)[:-KEPT]
+        for each in old:
+            del _kept[each]
+    return old

@@ -1,0 +1,145 @@
+"""The widgets of one job: its drawing, the buttons that apply to it, and a list of its tasks to look into.
+
+ipywidgets alone, so that every front end which knows it can show them. Nothing here knows of threads or stores: who
+makes a `Panel` says how to act and where tasks come from, and keeps it up to date.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from geoflow.notebook.display import job_parts
+from geoflow.notebook.markup import STYLE, text
+from geoflow.notebook.task_card import label, task_html
+from geoflow.notebook.tasks import LISTED
+from geoflow.notebook.views import JobView, TaskLine, TaskView
+
+ACTIONS = {
+    "retry_failed": ("Retry failed", "Run the failed tasks again, with the code of now, and go on from there."),
+    "resume": ("Resume", "Go on with what has not completed, with the code of now."),
+    "refinalize": ("Finalize again", "Run finalize again, with the code of now, over the results that are there."),
+    "cancel": ("Cancel", "End the job. While a cell waits for it, interrupting the kernel (■) works everywhere."),
+}
+
+
+class Panel:
+    """*act* is called with the name of an action, *browse* when the list of tasks or the task in it is to change.
+
+    Both are called in the thread that a click came in, whichever that is, and are to return at once.
+    """
+
+    def __init__(self, act: Callable[[str], None], browse: Callable[[], None]) -> None:
+        widgets: Any = importlib.import_module("ipywidgets")  # not imported by its name: it has no types
+
+        def html(value: str = "") -> Any:
+            return widgets.HTML(value, layout={"margin": "0"})
+
+        self._top, self._more = html(), html()
+        self.buttons = {
+            name: widgets.Button(description=words, tooltip=tip, layout=_hidden(widgets))
+            for name, (words, tip) in ACTIONS.items()
+        }
+        for name, button in self.buttons.items():
+            button.on_click(lambda _, name=name: act(name))
+        self.opener = widgets.ToggleButton(description="Tasks", tooltip="Look at the tasks, one by one.")
+        self.part = widgets.Text(
+            description="Find:", placeholder="part of a task's id, then Enter", continuous_update=False
+        )
+        self.tasks = widgets.Select(description="Tasks:", options=(), rows=8, layout={"width": "auto"})
+        self.card, self._said, self._note = html(), html(), html()
+        self._browser = widgets.VBox([self.part, self.tasks, self._note, self.card], layout=_hidden(widgets))
+        row = widgets.HBox([*self.buttons.values(), self.opener], layout={"flex_flow": "row wrap"})
+        self.tools = widgets.VBox([row, self._said, self._browser], layout={"padding": "0 0 0 6px"})
+        self.root = widgets.VBox([html(STYLE), self._top, self._more, self.tools])
+        self._filling = False
+        self._browse = browse
+        for widget, trait in ((self.opener, "value"), (self.part, "value"), (self.tasks, "value")):
+            widget.observe(self._changed, trait)
+
+    def close(self) -> None:
+        """Take all of it off the page, and out of the kernel's memory."""
+        for widget in list(_all(self.root)):
+            widget.close()
+
+    # The job
+
+    def draw(self, view: JobView) -> int:
+        """Bring it up to date; how many characters had to be sent for that."""
+        sent = 0
+        for widget, html in zip((self._top, self._more), job_parts(view), strict=True):
+            if widget.value != html:
+                widget.value = html
+                sent += len(html)
+        for name, button in self.buttons.items():
+            _show(button, name in view.actions)
+        return sent
+
+    def disable(self, disabled: bool) -> None:
+        for button in self.buttons.values():
+            button.disabled = disabled
+
+    def say(self, line: str = "") -> None:
+        """One line below the buttons: what became of an action."""
+        self._said.value = f'<div class="geoflow" role="alert">{text(line, 300)}</div>' if line else ""
+
+    # The tasks
+
+    @property
+    def browsing(self) -> bool:
+        """Whether the list of tasks is open."""
+        return bool(self.opener.value)
+
+    @property
+    def chosen(self) -> int | None:
+        """The key of the task that is selected."""
+        key: int | None = self.tasks.value
+        return key
+
+    def _changed(self, change: Any) -> None:
+        if change.owner is self.opener:
+            _show(self._browser, self.browsing)
+        if not self._filling:
+            self._browse()
+
+    def list_tasks(self, tasks: Sequence[TaskLine]) -> None:
+        """Offer *tasks*, and keep the one that is selected."""
+        options = tuple((label(task), task.key) for task in tasks)
+        if options != self.tasks.options:
+            chosen = self.chosen
+            keys = [task.key for task in tasks]
+            self._filling = True  # each step of this looks like a choice
+            try:
+                with self.tasks.hold_sync():
+                    self.tasks.index = None
+                    self.tasks.options = options
+                    self.tasks.index = keys.index(chosen) if chosen in keys else None
+            finally:
+                self._filling = False
+        note = f"The worst {LISTED} are listed; find others by their ids." if len(tasks) >= LISTED else ""
+        self._note.value = f'<div class="geoflow gf-faint">{note}</div>' if note else ""
+
+    def show_task(self, task: TaskView | None) -> None:
+        html = task_html(task, style="") if task else ""
+        if html != self.card.value:
+            self.card.value = html
+
+
+def _hidden(widgets: Any) -> Any:
+    return widgets.Layout(display="none")
+
+
+def _show(widget: Any, shown: bool) -> None:
+    """Not by its parent's children: that would make all of them anew, and take the focus from them."""
+    display = None if shown else "none"
+    if widget.layout.display != display:
+        widget.layout.display = display
+
+
+def _all(widget: Any) -> Iterator[Any]:
+    """*widget*, what is in it, and what says how they look, which are widgets too."""
+    for child in getattr(widget, "children", ()):
+        yield from _all(child)
+    yield from (part for name in ("layout", "style") if (part := getattr(widget, name, None)) is not None)
+    yield widget
