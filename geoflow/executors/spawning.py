@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
+import signal
+import sys
 import threading
 from collections.abc import Iterator
 from multiprocessing import context, spawn
@@ -15,10 +18,41 @@ _Process: Any = context.ForkServerProcess if _HAS_FORKSERVER else context.SpawnP
 _starting = threading.Lock()
 
 
+def warm_up(preload: tuple[str, ...] = ()) -> None:
+    """Start the fork server now: it imports what workers need while this process imports what a session needs."""
+    inline, unknown = os.environ.get("GEOFLOW_WORKERS") == "0", "GEOFLOW_PRELOAD" in os.environ  # which is read later
+    if _HAS_FORKSERVER and not inline and not unknown:
+        SlotContext(preload)
+        _start_server()
+
+
+def _start_server() -> None:
+    """Start the fork server, unless it runs, deaf to interrupts while it imports: these are sent to a whole group."""
+    from multiprocessing import forkserver
+
+    _complete_main()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _complete_main() -> None:
+    """Give ``__main__`` back what multiprocessing looks for in it: a notebook's ``%reset -f`` takes that away too."""
+    main = sys.modules["__main__"]
+    if not hasattr(main, "__spec__"):
+        main.__spec__ = None
+
+
 class SlotProcess(_Process):  # type: ignore[misc]
     """A worker process that does not run the user's script once more."""
 
     def start(self) -> None:
+        if _HAS_FORKSERVER:
+            _start_server()
+        else:
+            _complete_main()
         with _without_main():
             super().start()
 
