@@ -221,8 +221,9 @@ def test_a_click_on_cancel_is_heard_while_the_cell_waits(kernel: Kernel) -> None
 def test_what_widgets_send_belongs_to_no_cell_and_what_is_displayed_to_its_own(kernel: Kernel) -> None:
     cell = kernel.start("session.run('acts', tasks=[nap] * 12, number=8);")
     kernel.until(lambda: kernel.is_idle(cell))
-    assert {message.parent for message in kernel.sent if message.kind.startswith("comm_")} == {""}
     assert {message.parent for message in kernel.displayed()} == {cell}
+    if kernel.has_subshells():
+        assert {message.parent for message in kernel.sent if message.kind.startswith("comm_")} == {""}
 
 
 def test_a_saved_notebook_has_the_end_state_as_html(tmp_path: Path) -> None:

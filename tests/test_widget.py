@@ -319,6 +319,10 @@ def test_a_part_of_its_id_finds_a_task_among_more_than_are_listed(open_notebook:
     assert "The worst 200 are listed" in panel._note.value
     panel.part.value = "T449"
     wait_until(lambda: [name for name, _ in panel.tasks.options] == ["✓ completed · s1-t449 · stage 1"])
+    wait_until(lambda: "s1-t449" in panel.card.value)
+    panel.part.value = ""
+    wait_until(lambda: len(panel.tasks.options) == 200)
+    assert panel.part.options == tuple(name.split(" · ")[1] for name, _ in panel.tasks.options)
 
 
 # What else may happen

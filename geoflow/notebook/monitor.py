@@ -279,8 +279,8 @@ class Monitor:
             return
         with self._lock:
             try:
-                settings, key = session.settings, panel.chosen
                 panel.list_tasks(listed(store, self._job_id, panel.part.value))
+                key, settings = panel.chosen, session.settings
                 chosen = task(store, self._job_id, key, settings.secrets, settings.log_path) if key else None
                 panel.show_task(chosen)
             except Exception:

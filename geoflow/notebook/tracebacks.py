@@ -11,7 +11,6 @@ from geoflow.text import count
 
 _FRAME = re.compile(r'^ +File "([^"\n]+)", line (\d+)(?:, in (.+))?$')
 LIBRARY = re.compile(r"^<frozen |[/\\](?:site-packages|dist-packages|lib[/\\]python3[^/\\]*)[/\\]")
-_LIBRARY = LIBRARY  # as `geoflow.notebook.replay` knows it
 _CELL = re.compile(r"[/\\]ipykernel_\d+[/\\]\d+\.py$|^<ipython-input-")
 _LINKS = {
     "The above exception was the direct cause of the following exception:": "which caused",

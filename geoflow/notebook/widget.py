@@ -44,7 +44,8 @@ class Panel:
         for name, button in self.buttons.items():
             button.on_click(lambda _, name=name: act(name))
         self.opener = widgets.ToggleButton(description="Tasks", tooltip="Look at the tasks, one by one.")
-        self.part = widgets.Text(
+        # JupyterLab takes the arrow keys from a Select, and leaves them to what is typed into.
+        self.part = widgets.Combobox(
             description="Find:", placeholder="part of a task's id, then Enter", continuous_update=False
         )
         self.tasks = widgets.Select(description="Tasks:", options=(), rows=8, layout={"width": "auto"})
@@ -104,7 +105,9 @@ class Panel:
             self._browse()
 
     def list_tasks(self, tasks: Sequence[TaskLine]) -> None:
-        """Offer *tasks*, and keep the one that is selected."""
+        """Offer *tasks*, and keep the one that is selected; of those that were looked for, select the first."""
+        if not self.part.value:
+            self.part.options = tuple(task.task_id for task in tasks)
         options = tuple((label(task), task.key) for task in tasks)
         if options != self.tasks.options:
             chosen = self.chosen
@@ -114,7 +117,8 @@ class Panel:
                 with self.tasks.hold_sync():
                     self.tasks.index = None
                     self.tasks.options = options
-                    self.tasks.index = keys.index(chosen) if chosen in keys else None
+                    first = 0 if self.part.value and keys else None
+                    self.tasks.index = keys.index(chosen) if chosen in keys else first
             finally:
                 self._filling = False
         note = f"The worst {LISTED} are listed; find others by their ids." if len(tasks) >= LISTED else ""
