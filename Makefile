@@ -9,5 +9,5 @@ format: ; ruff check --fix . && ruff format .
 notebooks: ; .ci/notebooks
 examples: ; .ci/examples
 readme: ; python .ci/readme_blocks.py README.md
-bench: ; for f in benchmarks/*.py; do python "$$f" || exit 1; done
+bench: ; python -m benchmarks
 ci: ; .ci/run

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 import zlib
+from importlib.metadata import version
 from pathlib import Path
 
 import distributed
@@ -88,9 +89,9 @@ def main():
     parser.add_argument("--kilobytes", type=int, default=128, help="of each file")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    print(f"Python {platform.python_version()}, distributed {distributed.__version__}, {os.cpu_count()} processors")
+    print(f"Python {platform.python_version()}, distributed {version('distributed')}, {os.cpu_count()} processors")
     chance = random.Random(1)
-    timings = {"local slots": [], "Dask": [], "Dask, one killed": []}
+    timings: dict[str, list[float]] = {"local slots": [], "Dask": [], "Dask, one killed": []}
     with tempfile.TemporaryDirectory() as folder:
         for n in range(options.tasks):
             # Half chance, half repeated: as compressible as an image.

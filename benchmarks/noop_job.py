@@ -14,7 +14,7 @@ class Noop:
 
     @staticmethod
     def validate_job_parameters(params):
-        return {"n": int(params["n"])}
+        return {**params, "n": int(params["n"])}
 
     @staticmethod
     def generate_job_id(params):

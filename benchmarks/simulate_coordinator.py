@@ -15,11 +15,10 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-import noop_job
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import geoflow as gf
+from benchmarks import noop_job
 from geoflow import pace
 
 
@@ -56,10 +55,10 @@ def simulate(slots, tasks, seconds, chunk_cost, task_cost):
     Returns the wall time in seconds, the shares of it that slots and coordinator are at work, and the mean chunk.
     """
     rule, chance = pace.Pace(), random.Random(1)
-    running = []  # (when the running chunk ends, slot, its tasks, its seconds)
-    behind = [None] * slots  # the chunk that waits in a slot: its tasks, its seconds
+    running: list[tuple[float, int, int, float]] = []  # (when the running chunk ends, slot, its tasks, its seconds)
+    behind: list[tuple[int, float] | None] = [None] * slots  # the chunk that waits in a slot: its tasks, its seconds
     free = list(range(slots))
-    single = set()  # slots with one chunk, which another may wait behind
+    single: set[int] = set()  # slots with one chunk, which another may wait behind
     now = busy = worked = 0.0
     left, chunks = tasks, 0
     while left or running:
@@ -70,11 +69,12 @@ def simulate(slots, tasks, seconds, chunk_cost, task_cost):
             ended, slot, size, taken = heapq.heappop(running)
             now += (chunk_cost + size * task_cost) / 2
             rule.observe(size, taken)
-            if behind[slot] is None:
+            waiting = behind[slot]
+            if waiting is None:
                 free.append(slot)
                 single.discard(slot)
             else:
-                size, taken = behind[slot]
+                size, taken = waiting
                 behind[slot] = None
                 heapq.heappush(running, (ended + taken, slot, size, taken))
                 single.add(slot)
