@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -144,12 +141,3 @@ def test_the_log_lies_beside_the_store_unless_it_is_put_elsewhere(tmp_path, monk
     assert load_settings(store="~/work.db").store == str(tmp_path / "work.db")
     assert load_settings(log_file="~/x.log", store=":memory:").log_path == tmp_path / "x.log"
     assert load_settings(store=":memory:").log_path is None
-
-
-def test_only_config_imports_pydantic_settings():
-    code = "import sys, geoflow.models, geoflow.text, geoflow.logs; print('pydantic_settings' in sys.modules)"
-    top = Path(config.__file__).parents[1]
-
-    ran = subprocess.run([sys.executable, "-c", code], cwd=top, capture_output=True, text=True, check=True)
-
-    assert ran.stdout.strip() == "False"
