@@ -5,28 +5,33 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
+from itertools import count, cycle, islice
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from hypothesis import given, settings
+from conftest import check_intact, examples, leave_as_killed
 from hypothesis import strategies as st
 
 import geoflow as gf
 from geoflow.clock import ManualClock
 from geoflow.contract import job_id_for
-from geoflow.stores.base import Lease, Move
+from geoflow.stores.base import Lease, Move, Store
+from geoflow.stores.choice import is_duckdb, store_at
+from geoflow.stores.duckdb import DuckDbStore
 from geoflow.stores.sqlite import SqliteStore
+from geoflow.stores.tables import TableStore
 
 Moment = Literal["before", "within", "after"]
-MOMENTS: tuple[Moment, ...] = ("before", "after")
+MOMENTS: tuple[Moment, ...] = ("before", "within", "after")
 UNITS = 6
 SECONDS = 60.0
 
@@ -107,46 +112,55 @@ class Crash(BaseException):
     """The process is gone. No handler of Exception may keep it going."""
 
 
-class CrashingStore(SqliteStore):
-    """A store whose process dies at its transaction number *at*, or never."""
+class Crashing(TableStore):
+    """Stands before a store among a class's bases: its process dies at its transaction number *at*, or never."""
 
-    def __init__(
-        self, path: Path, at: int = 0, moment: Moment = "before", die: Callable[[], None] | None = None
-    ) -> None:
-        super().__init__(path)
-        self.transactions = 0
-        self._at, self._moment, self._die = at, moment, die
+    transactions = 0
+    at = 0
+    moment: Moment = "before"
+    _within = False
 
-    def _crash(self) -> None:
-        if self._die is not None:
-            self._die()
+    def die(self) -> None:
         raise Crash
 
     @contextlib.contextmanager
     def _transaction(self, lease: Lease | None = None) -> Iterator[Any]:
         self.transactions += 1
-        moment = self._moment if self.transactions == self._at else None
+        moment = self.moment if self.transactions == self.at else None
         if moment == "before":
-            self._crash()
-        with super()._transaction(lease) as connection:
+            self.die()
+        with super()._transaction(lease) as connection:  # type: ignore[safe-super]
+            self._within = moment == "within"
             yield connection
-            if moment == "within":
-                self._crash()
+            if self._within:
+                self.die()
         if moment == "after":
-            self._crash()
+            self.die()
 
-    def vanish(self) -> None:
-        """Leave as a process that ends does: locks dropped, nothing more written."""
-        self._ownership.release_all()
-        if self._connection is not None:
-            self._connection.close()
+    def _changed(self, connection: Any, sql: str, values: dict[str, Any]) -> int:
+        changed = super()._changed(connection, sql, values)  # type: ignore[safe-super]
+        if self._within:  # in the middle: most transactions have more to do
+            self.die()
+        return changed
+
+
+class CrashingSqlite(Crashing, SqliteStore): ...
+
+
+class CrashingDuckDb(Crashing, DuckDbStore): ...
+
+
+def crashing(path: Path, at: int = 0, moment: Moment = "before") -> Crashing:
+    store = CrashingDuckDb(path) if is_duckdb(path) else CrashingSqlite(path)
+    store.at, store.moment = at, moment
+    return store
 
 
 def kill_this_process() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def session_with(store: CrashingStore, workers: int = 0) -> gf.Session:
+def session_with(store: Crashing, workers: int = 0) -> gf.Session:
     session = gf.open(store.name, workers=workers, clock=ManualClock(), display="none")
     session.register(Squares, HANDLERS)
     session._engine.__dict__["store"] = store
@@ -156,26 +170,28 @@ def session_with(store: CrashingStore, workers: int = 0) -> gf.Session:
 class Case:
     """A job in a folder of its own: run, crashed, resumed, and looked at."""
 
-    def __init__(self, folder: Path, **params: Any) -> None:
-        self.path = folder / "work.db"
+    def __init__(self, folder: Path, store_name: str, **params: Any) -> None:
+        self.path = folder / store_name
         self.trace = folder / "trace"
         self.trace.touch()
         self.params = {"trace": str(self.trace), **params}
+        self._looking: Store | None = None
 
-    def runs(self, store: CrashingStore, **options: Any) -> bool:
+    def runs(self, store: Crashing, **options: Any) -> bool:
         """Run or resume the job with *store*; whether it came to its end."""
+        self.look_away()
         session = session_with(store)
         try:
             session.run("squares", self.params, **{"on_existing": "resume", **options})
         except Crash:
-            store.vanish()
+            leave_as_killed(store)
             return False
         session.close()
         return True
 
     def crashes(self, at: int, moment: Moment, **options: Any) -> bool:
         """Whether the engine died at this transaction; False when it came to the end before."""
-        return not self.runs(CrashingStore(self.path, at, moment), **options)
+        return not self.runs(crashing(self.path, at, moment), **options)
 
     def resume(self) -> None:
         """What a user does after a crash: a new process, resume; and submit again what was never stored."""
@@ -186,8 +202,33 @@ class Case:
             session.run("squares", self.params)
 
     def select(self, sql: str) -> list[Any]:
-        with gf.open(self.path) as session, session.store.reading() as connection:
+        """What *sql* finds. The store stays open until its next run: to open it takes longer than to ask."""
+        if self._looking is None:
+            self._looking = store_at(self.path)
+        with self._looking.reading() as connection:
             return [tuple(row) for row in connection.execute(sql).fetchall()]
+
+    def look_away(self) -> None:
+        """Close the store, as every process does that is not the job's."""
+        if self._looking is not None:
+            self._looking.shut()
+            self._looking = None
+
+    def saved(self) -> Path:
+        """A copy of the store and the trace as they are, for `restore`."""
+        self.look_away()
+        folder = self.path.parent / "saved"
+        folder.mkdir()
+        for file in (self.path, self.trace):
+            shutil.copy(file, folder)
+        return folder
+
+    def restore(self, folder: Path) -> None:
+        self.look_away()
+        for file in self.path.parent.glob(f"{self.path.name}*"):
+            file.unlink()  # its log too
+        for file in (self.path, self.trace):
+            shutil.copy(folder / file.name, file)
 
     def completed(self) -> set[str]:
         """The tasks whose completion is committed."""
@@ -207,18 +248,18 @@ class Case:
 
     def check(self) -> None:
         """What holds for every job that has ended, whatever happened to it meanwhile."""
-        assert self.select("PRAGMA integrity_check") == [("ok",)]
-        assert self.select("PRAGMA foreign_key_check") == []
         tasks = self.select("SELECT task_key, task_id, status, attempts, retries FROM tasks WHERE NOT superseded")
         attempts: dict[int, list[tuple[int, str]]] = {key: [] for key, *_ in tasks}
         for key, number, outcome in self.select(
             "SELECT task_key, attempt, outcome FROM attempts WHERE NOT superseded ORDER BY task_key, attempt"
         ):
             attempts[key].append((number, outcome))
-        for key, _, status, count, _ in tasks:
+        assert self._looking is not None
+        check_intact(self._looking)
+        for key, _, status, last, _ in tasks:
             numbers, outcomes = [number for number, _ in attempts[key]], [outcome for _, outcome in attempts[key]]
             assert status in ("completed", "failed")
-            assert numbers == list(range(1, count + 1))
+            assert numbers == list(range(1, last + 1))
             assert set(outcomes[:-1]) <= {"failed", "lost"}
             assert outcomes[-1] == status
         # No attempt ran twice: one that was not recorded as begun would have.
@@ -235,45 +276,55 @@ class Case:
 class Undisturbed:
     """What a run without a crash gives."""
 
-    def __init__(self, **params: Any) -> None:
+    def __init__(self, store_name: str, **params: Any) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            case, store = Case(Path(folder), **params), CrashingStore(Path(folder) / "work.db")
+            case = Case(Path(folder), store_name, **params)
+            store = crashing(case.path)
             assert case.runs(store)
             case.check()
             self.result = case.result()
             self.transactions = store.transactions
+            case.look_away()
 
 
 @cache
-def undisturbed(wrong: int | None = None) -> Undisturbed:
-    return Undisturbed() if wrong is None else Undisturbed(wrong=wrong)
+def undisturbed(store_name: str, **params: Any) -> Undisturbed:
+    return Undisturbed(store_name, **params)
 
 
-def test_S37_the_run_that_the_crashes_are_compared_with_is_the_one_that_is_meant() -> None:
-    status, result, error = undisturbed().result
+def test_S37_the_run_that_the_crashes_are_compared_with_is_the_one_that_is_meant(store_name: str) -> None:
+    status, result, error = undisturbed(store_name).result
     assert (status, error) == ("completed", None)
     assert result["tasks"] == [[kind, "completed"] for kind in ("listing", *["square"] * UNITS, "total")]
     assert result["results"][-1] == {"total": sum(n * n for n in range(UNITS))}
     # The sweeps below find their points by running into them; this is what they must not lose.
-    assert undisturbed().transactions >= 22
-    status, _, error = undisturbed(wrong=1).result
+    assert undisturbed(store_name).transactions >= 22
+    status, _, error = undisturbed(store_name, wrong=1).result
     assert status == "failed"
     assert "'unit-1' (square, number 1) failed without a retry: ValueError: no unit 1" in error
-    assert undisturbed(wrong=1).transactions >= 19
+    assert undisturbed(store_name, wrong=1).transactions >= 19
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-@pytest.mark.parametrize("wrong", [None, 1], ids=["completes", "fails"])
+@pytest.fixture(params=[[moment] for moment in MOMENTS], ids=MOMENTS)
+def moments(request: pytest.FixtureRequest) -> Sequence[Moment]:
+    """When a transaction is crashed. Of several moments each has its turn, one transaction after another."""
+    return request.param
+
+
+def points(moments: Sequence[Moment], turn: int = 0) -> Iterator[tuple[int, Moment]]:
+    """Each transaction's number, and when to crash it. With another *turn*, the moments come to other transactions."""
+    return zip(count(1), islice(cycle(moments), turn, None), strict=False)
+
+
+@pytest.mark.parametrize("params", [{}, {"wrong": 1}], ids=["completes", "fails"])
 def test_S37_a_crash_at_any_transaction_loses_nothing_and_repeats_nothing(
-    tmp_path: Path, wrong: int | None, moment: Moment
+    tmp_path: Path, store_name: str, params: dict[str, Any], moments: Sequence[Moment]
 ) -> None:
-    expected = undisturbed(wrong)
-    at = 0
-    while True:
-        at += 1
+    expected = undisturbed(store_name, **params)
+    for at, moment in points(moments, turn=len(params)):
         folder = tmp_path / str(at)
         folder.mkdir()
-        case = Case(folder, **({} if wrong is None else {"wrong": wrong}))
+        case = Case(folder, store_name, **params)
         if not case.crashes(at, moment):
             break
         done, ran = case.completed(), case.executions()
@@ -287,43 +338,42 @@ def test_S37_a_crash_at_any_transaction_loses_nothing_and_repeats_nothing(
         }
         assert len(lost) < UNITS, "they travelled together"
         assert len(lost.intersection(case.trace.read_text().splitlines())) <= 1, "what was done is written at once"
+        case.look_away()
     assert at > expected.transactions - 2
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-def test_S10_a_crash_within_a_rerun_loses_neither_the_old_nor_the_new(tmp_path: Path, moment: Moment) -> None:
-    at = 0
-    while True:
-        at += 1
-        folder = tmp_path / str(at)
-        folder.mkdir()
-        case = Case(folder)
-        assert case.runs(CrashingStore(case.path))
-        case.trace.write_text("")  # the attempts are counted from 1 again
+def test_S10_a_crash_within_a_rerun_loses_neither_the_old_nor_the_new(
+    tmp_path: Path, store_name: str, moments: Sequence[Moment]
+) -> None:
+    case = Case(tmp_path, store_name)
+    assert case.runs(crashing(case.path))
+    case.trace.write_text("")  # the attempts are counted from 1 again
+    finished = case.saved()
+    for at, moment in points(moments, turn=2):
+        case.restore(finished)
         if not case.crashes(at, moment, on_existing="rerun"):
             break
         begun = bool(case.select("SELECT 1 FROM stages WHERE superseded"))
         done, ran = case.completed(), case.executions()
         case.resume()
         case.check()
-        assert case.result() == undisturbed().result, at
+        assert case.result() == undisturbed(store_name).result, at
         if begun:
             assert {name: case.executions()[name] for name in done} == {name: ran[name] for name in done}, at
         history = case.select("SELECT count(*) FROM tasks WHERE superseded AND status = 'completed'")
         assert history == [(UNITS + 2 if begun else 0,)], at
-    assert at > undisturbed().transactions - 3
+    assert at > undisturbed(store_name).transactions - 3
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-def test_S37_a_crash_while_a_failed_job_is_resumed_does_not_matter(tmp_path: Path, moment: Moment) -> None:
-    at = 0
-    while True:
-        at += 1
-        folder = tmp_path / str(at)
-        folder.mkdir()
-        case = Case(folder, wrong=4)
-        assert case.runs(CrashingStore(case.path))
-        done, ran = case.completed(), case.executions()
+def test_S37_a_crash_while_a_failed_job_is_resumed_does_not_matter(
+    tmp_path: Path, store_name: str, moments: Sequence[Moment]
+) -> None:
+    case = Case(tmp_path, store_name, wrong=4)
+    assert case.runs(crashing(case.path))
+    done, ran = case.completed(), case.executions()
+    failed = case.saved()
+    for at, moment in points(moments):
+        case.restore(failed)
         if not case.crashes(at, moment):
             break
         case.resume()
@@ -333,13 +383,12 @@ def test_S37_a_crash_while_a_failed_job_is_resumed_does_not_matter(tmp_path: Pat
     assert at > 5
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.lists(st.tuples(st.integers(1, 16), st.sampled_from(MOMENTS)), min_size=2, max_size=4))
+@examples(40, st.lists(st.tuples(st.integers(1, 16), st.sampled_from(MOMENTS)), min_size=2, max_size=4))
 def test_S37_several_crashes_one_after_another_lose_nothing_and_repeat_nothing(
-    crashes: Sequence[tuple[int, Moment]],
+    store_name: str, crashes: Sequence[tuple[int, Moment]]
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        case = Case(Path(folder))
+        case = Case(Path(folder), store_name)
         done: set[str] = set()
         ran: Counter[str] = Counter()
         for at, moment in crashes:
@@ -352,17 +401,18 @@ def test_S37_several_crashes_one_after_another_lose_nothing_and_repeat_nothing(
             # It may: a task that is lost with its engine three times in a row is taken for what kills it (S30).
             outcomes = case.select("SELECT outcome, error_type FROM attempts WHERE error_type = 'EngineLost'")
             assert [outcome for outcome, _ in outcomes].count("lost") >= 2
-            assert case.runs(CrashingStore(case.path), on_existing="resume")
+            assert case.runs(crashing(case.path), on_existing="resume")
         else:
             assert all(retries == failed for retries, failed in case.charged())
         case.check()
-        assert case.result() == undisturbed().result
+        assert case.result() == undisturbed(store_name).result
         now = case.executions()
         assert all(now[name] == ran[name] for name in done)
+        case.look_away()
 
 
-class DiesWithTheTask(CrashingStore):
-    """A store whose process dies whenever the task's end would be written."""
+class DiesWithTheTask(Crashing):
+    """Its process dies whenever a task's end would be written."""
 
     def commit(self, lease: Lease, moves: Sequence[Move], *more: Any) -> Any:
         if any(move.event == "complete" for move in moves):
@@ -370,24 +420,32 @@ class DiesWithTheTask(CrashingStore):
         return super().commit(lease, moves, *more)
 
 
-def test_S30_a_task_lost_with_its_engine_three_times_in_a_row_fails_its_job_and_says_why(tmp_path: Path) -> None:
-    case = Case(tmp_path)
+class SqliteDies(DiesWithTheTask, SqliteStore): ...
+
+
+class DuckDbDies(DiesWithTheTask, DuckDbStore): ...
+
+
+def test_S30_a_task_lost_with_its_engine_three_times_in_a_row_fails_its_job_and_says_why(
+    tmp_path: Path, store_name: str
+) -> None:
+    case = Case(tmp_path, store_name)
     for _ in range(3):
-        assert not case.runs(DiesWithTheTask(case.path))
+        assert not case.runs(DuckDbDies(case.path) if is_duckdb(case.path) else SqliteDies(case.path))
     case.resume()
     status, _, error = case.result()
     assert status == "failed"
     assert "'list'" in error
     assert "may be what kills it" in error
-    assert case.select("SELECT attempt, outcome, error_category FROM attempts") == [
+    assert case.select("SELECT attempt, outcome, error_category FROM attempts ORDER BY attempt") == [
         (1, "lost", "lost"),
         (2, "lost", "lost"),
         (3, "failed", "lost"),
     ]
     assert case.select("SELECT retries FROM tasks") == [(0,)]
     case.check()
-    assert case.runs(CrashingStore(case.path), on_existing="resume")  # whoever knows better may go on
-    assert case.result() == undisturbed().result
+    assert case.runs(crashing(case.path), on_existing="resume")  # whoever knows better may go on
+    assert case.result() == undisturbed(store_name).result
 
 
 # Real processes, really killed
@@ -395,7 +453,8 @@ def test_S30_a_task_lost_with_its_engine_three_times_in_a_row_fails_its_job_and_
 
 def run_until_killed(path: str, params: str, at: str, moment: Moment, workers: str) -> None:
     """What the child process does."""
-    store = CrashingStore(Path(path), int(at), moment, kill_this_process)
+    store = crashing(Path(path), int(at), moment)
+    store.die = kill_this_process  # type: ignore[method-assign]
     session_with(store, int(workers)).run("squares", json.loads(params))
 
 
@@ -410,9 +469,9 @@ CHILD = "import sys, test_crash_points; test_crash_points.run_until_killed(*sys.
     ],
 )
 def test_S37_a_process_killed_at_a_transaction_is_followed_by_one_that_goes_on(
-    tmp_path: Path, at: int, moment: Moment, workers: int
+    tmp_path: Path, store_name: str, at: int, moment: Moment, workers: int
 ) -> None:
-    case = Case(tmp_path)
+    case = Case(tmp_path, store_name)
     killed = subprocess.run(
         [sys.executable, "-c", CHILD, case.path, json.dumps(case.params), str(at), moment, str(workers)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
@@ -425,6 +484,6 @@ def test_S37_a_process_killed_at_a_transaction_is_followed_by_one_that_goes_on(
     done, ran = case.completed(), case.executions()
     case.resume()
     case.check()
-    assert case.result() == undisturbed().result
+    assert case.result() == undisturbed(store_name).result
     assert {name: case.executions()[name] for name in done} == {name: ran[name] for name in done}
     assert all(retries == failed for retries, failed in case.charged())

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import OpenSession, Trace, rows, wait_until
+from conftest import Drive, OpenSession, rows, wait_until
 
 OUTCOMES = "SELECT outcome, count(*) FROM attempts GROUP BY 1 ORDER BY 1"
 WORKER = "SELECT DISTINCT pid FROM attempts"
@@ -190,34 +190,24 @@ def test_functions_of_a_script_without_a_main_guard_run_in_workers_and_the_scrip
     assert done.stdout.splitlines() == ["top level", "[0, 7, 14, 21, 28]"], done.stderr
 
 
-DRIVER = """
-    import sys
-    sys.path.insert(0, {here!r})
-    import jobs
-    import geoflow as gf
-
-    session = gf.open({store!r}, workers=2, display="none")
-    session.register(jobs)
-    job = session.submit("acts", {params!r})
-    {then}
-"""
-
-
-def _driver(tmp_path: Path, params: dict[str, Any], then: str = "job.wait()") -> subprocess.Popen[bytes]:
-    code = textwrap.dedent(DRIVER.format(here=HERE, store=str(tmp_path / "work.db"), params=params, then=then))
-    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, start_new_session=True)
-
-
-def _workers(trace: Trace) -> list[int]:
-    return [int(line.split()[-1]) for line in trace.lines()]
+def test_workers_start_in_a_notebook_whose_names_were_all_taken_away(tmp_path: Path) -> None:
+    """As by ``%reset -f``, which leaves ``__main__`` without what multiprocessing looks for."""
+    code = (
+        "import sys, geoflow as gf; vars(sys.modules['__main__']).pop('__spec__')\n"
+        f"with gf.open({str(tmp_path / 'work.db')!r}, workers=1, display='none') as session:\n"
+        "    print(session.run('hello_world', n=1).status)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "completed\n", done.stderr
 
 
 def test_S36_workers_end_with_a_driver_that_is_killed_and_a_resume_finishes_its_job(
-    open_session: OpenSession, tmp_path: Path, trace: Trace
+    open_session: OpenSession, drive: Drive, tmp_path: Path
 ) -> None:
     pids = tmp_path / "pids"
     hang = {"do": "pid then hang", "value": str(pids), "until_attempt": 2}
-    driver = _driver(tmp_path, {"tasks": [{}, {}, hang, hang]})
+    alone = {"do": "sleep", "value": 0.1}  # so that none travels with another
+    driver = drive({"tasks": [alone, alone, hang, hang]})
     wait_until(lambda: pids.exists() and len(pids.read_text().splitlines()) == 2)
     driver.kill()
     driver.wait()
@@ -235,12 +225,12 @@ def test_S36_workers_end_with_a_driver_that_is_killed_and_a_resume_finishes_its_
 
 
 def test_S30_a_task_that_runs_each_time_its_engine_is_killed_fails_after_three(
-    open_session: OpenSession, tmp_path: Path
+    open_session: OpenSession, drive: Drive, tmp_path: Path
 ) -> None:
     pids = tmp_path / "pids"
     params = {"tasks": [{}, {"do": "pid then hang", "value": str(pids)}]}
     for turn in range(1, 4):
-        driver = _driver(tmp_path, params, "job.resume(); job.wait()")
+        driver = drive(params, "job.resume(); job.wait()")
         wait_until(lambda count=turn: pids.exists() and len(pids.read_text().splitlines()) == count)  # type: ignore[misc]
         driver.kill()
         driver.wait()
@@ -258,7 +248,7 @@ def test_S30_a_task_that_runs_each_time_its_engine_is_killed_fails_after_three(
 
 
 def test_S38_an_interrupt_of_run_puts_the_job_back_and_leaves_no_worker(
-    open_session: OpenSession, tmp_path: Path
+    open_session: OpenSession, drive: Drive, tmp_path: Path
 ) -> None:
     pids = tmp_path / "pids"
     hang = {"do": "pid then hang", "value": str(pids), "until_attempt": 2}
@@ -269,10 +259,7 @@ def test_S38_an_interrupt_of_run_puts_the_job_back_and_leaves_no_worker(
         print(job.status, flush=True)
         print(job.resume().wait().status, flush=True)
     """
-    code = textwrap.dedent(DRIVER).format(
-        here=HERE, store=str(tmp_path / "work.db"), params={"tasks": [hang, {}]}, then=textwrap.dedent(then)
-    )
-    driver = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, start_new_session=True, text=True)
+    driver = drive({"tasks": [hang, {}]}, then)
     wait_until(lambda: pids.exists() and bool(pids.read_text().splitlines()))
     (worker,) = map(int, pids.read_text().split())
     os.killpg(driver.pid, signal.SIGINT)  # as a notebook server does: to the whole group
@@ -287,12 +274,15 @@ def test_S38_an_interrupt_of_run_puts_the_job_back_and_leaves_no_worker(
 
 
 def test_an_interpreter_that_exits_with_a_job_running_ends_and_the_job_can_be_resumed(
-    open_session: OpenSession, tmp_path: Path
+    open_session: OpenSession, drive: Drive, tmp_path: Path
 ) -> None:
     pids = tmp_path / "pids"
     hang = {"do": "pid then hang", "value": str(pids), "until_attempt": 2}
-    then = f"import os, time\n    while not os.path.exists({str(pids)!r}): time.sleep(0.01)"
-    driver = _driver(tmp_path, {"tasks": [hang]}, then)
+    then = f"""
+    import os, time
+    while not os.path.exists({str(pids)!r}): time.sleep(0.01)
+    """
+    driver = drive({"tasks": [hang]}, then)
     assert driver.wait(timeout=20) == 0
     wait_until(lambda: not any(is_running(int(pid)) for pid in pids.read_text().split()), seconds=5)
     session = open_session()
@@ -320,29 +310,34 @@ def test_S37_a_fork_of_the_notebooks_process_ends_without_touching_its_session(o
 
 
 def test_S36_workers_end_with_a_driver_that_is_killed_though_a_fork_of_it_lives(
-    open_session: OpenSession, tmp_path: Path
+    open_session: OpenSession, drive: Drive, tmp_path: Path
 ) -> None:
     pids, fork = tmp_path / "pids", tmp_path / "fork"
-    then = f"""import os, time
+    then = f"""
+    import os, time
     while not os.path.exists({str(pids)!r}): time.sleep(0.01)
     if os.fork() == 0:
         open({str(fork)!r}, "w").write(str(os.getpid()))
         time.sleep(60)
         os._exit(0)
-    job.wait()"""
-    driver = _driver(tmp_path, {"tasks": [{"do": "pid then hang", "value": str(pids)}]}, then)
+    job.wait()
+    """
+    driver = drive({"tasks": [{"do": "pid then hang", "value": str(pids)}]}, then)
     wait_until(lambda: fork.exists() and bool(fork.read_text()))
     driver.kill()
     driver.wait()
     try:
         wait_until(lambda: not any(is_running(int(pid)) for pid in pids.read_text().split()), seconds=5)
+        session = open_session()
+        assert rows(session, "SELECT status FROM jobs") == [("processing",)]
+        assert session.store.driver(1) is None, "the fork holds no lock of its parent's"
     finally:
         os.kill(int(fork.read_text()), signal.SIGKILL)
 
 
-def test_S38_another_process_can_cancel_a_job(open_session: OpenSession, tmp_path: Path) -> None:
+def test_S38_another_process_can_cancel_a_job(open_session: OpenSession, drive: Drive, tmp_path: Path) -> None:
     pids = tmp_path / "pids"
-    driver = _driver(tmp_path, {"tasks": [{"do": "pid then hang", "value": str(pids)}]}, "print(job.wait().status)")
+    driver = drive({"tasks": [{"do": "pid then hang", "value": str(pids)}]}, "print(job.wait().status)")
     wait_until(lambda: pids.exists() and bool(pids.read_text()))
     session = open_session()
     job = session.job(rows(session, "SELECT job_id FROM jobs")[0][0])
@@ -350,7 +345,7 @@ def test_S38_another_process_can_cancel_a_job(open_session: OpenSession, tmp_pat
     assert job.cancel().status == "cancelled"
     assert time.monotonic() - began < 10
     out, _ = driver.communicate(timeout=20)
-    assert out.decode().strip() == "cancelled"
+    assert out.strip() == "cancelled"
 
 
 def test_the_reaper_ends_the_groups_it_was_told_of_and_none_that_it_was_told_to_forget(tmp_path: Path) -> None:

@@ -14,11 +14,12 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from conftest import examples
 from hypothesis import strategies as st
 
 from geoflow.batch import Batch, Call, Completed, NewTasks
@@ -31,12 +32,11 @@ from geoflow.models import Attempt, Category, Failure, OnFailure, Order, Outcome
 from geoflow.pace import CHUNK_SECONDS
 from geoflow.retry import RetryPolicy
 from geoflow.session import Session
-from geoflow.stores.base import NewJob
+from geoflow.stores.base import NewJob, Store
 from geoflow.stores.sqlite import SqliteStore
 from geoflow.transport import Code
 from geoflow.values import to_json
 
-thorough = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 CODES = {name: Code(f"{name}-version", None, b"") for name in ("t0", "t1")}
 RETRIED = ("transient", "business", "unknown", "timeout")
 NOT_RETRIED = ("contract", "permanent")
@@ -45,7 +45,7 @@ DEADLY = ("dies", "dies telling")
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """The machine says every change of every job: too much to keep for a report."""
     before = logging.getLogger("geoflow").level
     logging.getLogger("geoflow").setLevel(logging.CRITICAL)
@@ -278,6 +278,10 @@ class ScriptedExecutor:
 class World:
     """Jobs in a store, and all that happens to them."""
 
+    # An empty store, and what the next process finds of it when this one was killed; a module may say others.
+    new_store: ClassVar[Callable[[], Store]] = lambda: SqliteStore(":memory:")
+    after_a_kill: ClassVar[Callable[[Store], Store]] = lambda store: store
+
     scripts: list[Script]
     schedule: Schedule
     slots: int = 2
@@ -287,7 +291,7 @@ class World:
     fatal: Callable[[Batch], bool] = lambda batch: False
 
     def __post_init__(self) -> None:
-        self.store = SqliteStore(":memory:")
+        self.store = type(self).new_store()
         self.clock = ManualClock()
         self.by_id: dict[str, Script] = {}
         self.moment = 0
@@ -322,7 +326,7 @@ class World:
         return steps[retries] if retries < len(steps) else "ok"
 
     def retries(self, key: int) -> int:
-        ((retries,),) = self.rows("SELECT retries FROM tasks WHERE task_key = ?", key)
+        ((retries,),) = self.rows("SELECT retries FROM task WHERE task_key = ?", key)
         return int(retries)
 
     def told(self, attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
@@ -393,12 +397,12 @@ class World:
         elsewhere = {key for other in out for key in other.batch.keys if other.kind == "tasks"}
         assert len(set(keys)) == len(keys)
         assert elsewhere.isdisjoint(keys), "a task is in two slots at once"
-        ((status,),) = self.rows("SELECT status FROM jobs WHERE job_id = ?", chunk.job_id)
+        ((status,),) = self.rows("SELECT status FROM job WHERE job_id = ?", chunk.job_id)
         assert status == "processing" or (status, self.on_failure) == ("failed", "drain"), "S29: it was to stop"
         with self.store.reading() as connection:
             for call in chunk.batch.calls():
                 told = connection.execute(
-                    "SELECT status, attempts, task_id, task_type FROM tasks WHERE task_key = ?", (call.key,)
+                    "SELECT status, attempt, task_id, task_type FROM task WHERE task_key = ?", (call.key,)
                 ).fetchone()
                 assert told == ("processing", chunk.batch.attempt, call.task_id, chunk.batch.task_type)
                 assert chunk.code == CODES[chunk.batch.task_type], "it goes with the code of its own handler"
@@ -429,6 +433,7 @@ class World:
             self._ran = executor.running() if self.marks_survive else None
             for run in runs:
                 self.store.release(run.lease)
+            self.store = type(self).after_a_kill(self.store)
         else:
             assert all(run.done.is_set() for run in runs)
         for run in runs:
@@ -553,8 +558,7 @@ def schedules() -> st.SearchStrategy[Schedule]:
 slot_counts = st.sampled_from((1, 2, 3))
 
 
-@given(job_scripts(), schedules(), slot_counts)
-@thorough
+@examples(150, job_scripts(), schedules(), slot_counts)
 def test_S29_S32_S36_every_job_ends_as_its_tasks_decide_in_any_order_of_completion(
     script: Script, schedule: Schedule, slots: int
 ) -> None:
@@ -567,8 +571,7 @@ def test_S29_S32_S36_every_job_ends_as_its_tasks_decide_in_any_order_of_completi
         world.check_result(job_id)
 
 
-@given(job_scripts(), schedules(), schedules(), slot_counts, slot_counts)
-@thorough
+@examples(150, job_scripts(), schedules(), schedules(), slot_counts, slot_counts)
 def test_S29_two_runs_of_one_job_in_two_orders_leave_the_same_tasks_errors_and_result(
     script: Script, one: Schedule, other: Schedule, few: int, many: int
 ) -> None:
@@ -589,8 +592,7 @@ def test_S29_two_runs_of_one_job_in_two_orders_leave_the_same_tasks_errors_and_r
     assert found[0] == found[1]
 
 
-@given(job_scripts(), schedules(), slot_counts)
-@thorough
+@examples(150, job_scripts(), schedules(), slot_counts)
 def test_S29_a_job_that_stops_leaves_the_rest_queued_and_a_resume_with_mended_code_runs_just_that(
     script: Script, schedule: Schedule, slots: int
 ) -> None:
@@ -641,8 +643,7 @@ def without_late_deaths(script: Script) -> Script:
     return Script(stages, script.max_retries, script.finalized)
 
 
-@given(job_scripts().map(without_late_deaths), schedules(), slot_counts, disturbances(), st.booleans())
-@thorough
+@examples(150, job_scripts().map(without_late_deaths), schedules(), slot_counts, disturbances(), st.booleans())
 def test_S30_S37_a_job_whose_engine_is_killed_and_interrupted_ends_as_if_it_had_not_been(
     script: Script, schedule: Schedule, slots: int, events: dict[int, Event], marks_survive: bool
 ) -> None:
@@ -655,8 +656,7 @@ def test_S30_S37_a_job_whose_engine_is_killed_and_interrupted_ends_as_if_it_had_
         world.check_result(job_id)
 
 
-@given(job_scripts(), schedules(), slot_counts, moments, st.booleans())
-@thorough
+@examples(150, job_scripts(), schedules(), slot_counts, moments, st.booleans())
 def test_S38_an_interrupted_job_has_no_running_task_and_is_charged_nothing(
     script: Script, schedule: Schedule, slots: int, moment: int, after: bool
 ) -> None:
@@ -671,8 +671,7 @@ def test_S38_an_interrupted_job_has_no_running_task_and_is_charged_nothing(
     world.check_attempts(run.job_id)
 
 
-@given(job_scripts(), schedules(), slot_counts, moments, st.booleans())
-@thorough
+@examples(150, job_scripts(), schedules(), slot_counts, moments, st.booleans())
 def test_S38_a_cancelled_job_has_no_task_left_to_run_and_can_be_resumed_to_the_end_it_would_have_had(
     script: Script, schedule: Schedule, slots: int, moment: int, after: bool
 ) -> None:
@@ -690,8 +689,7 @@ def test_S38_a_cancelled_job_has_no_task_left_to_run_and_can_be_resumed_to_the_e
         world.check_result(run.job_id)
 
 
-@given(st.lists(job_scripts(), min_size=2, max_size=3), schedules(), slot_counts, moments)
-@settings(thorough, max_examples=80)
+@examples(80, st.lists(job_scripts(), min_size=2, max_size=3), schedules(), slot_counts, moments)
 def test_S30_S38_jobs_that_share_an_engine_do_not_share_their_fates(
     scripts: list[Script], schedule: Schedule, slots: int, moment: int
 ) -> None:
@@ -740,9 +738,9 @@ def count(params: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture
-def inline(monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
+def inline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, store_name: str) -> Iterator[Session]:
     monkeypatch.setattr(sys.modules[__name__], "ran", [])
-    with Session(":memory:", workers=0) as session:
+    with Session(tmp_path / store_name, workers=0) as session:
         session.register(Counting, {"count": count})
         yield session
 
@@ -896,7 +894,7 @@ def test_S26_a_wait_that_began_before_the_engine_was_killed_is_waited_out_after_
     ((again,),) = world.rows("SELECT started_at FROM attempts WHERE task_index = 0 AND attempt = 2")
     assert again >= first + 1.0
     assert ended >= first
-    assert world.rows("SELECT status, retries FROM tasks") == [("completed", 3), ("completed", 0)]
+    assert world.rows("SELECT status, retries FROM tasks ORDER BY task_key") == [("completed", 3), ("completed", 0)]
 
 
 def test_S16_a_job_without_any_task_is_finalized_with_an_empty_list() -> None:

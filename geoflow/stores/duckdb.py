@@ -7,6 +7,7 @@ its one writer; readers have cursors of their own and see the rows as they were 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import re
 import shutil
@@ -81,6 +82,7 @@ class _File:
             _make(path)
         self.log = path.with_name(f"{path.name}.wal")
         self.connection = duckdb.connect(str(path), config=CONFIG)
+        self.identity = _identity(path)
         try:
             self._prepare(name)
         except BaseException:
@@ -122,6 +124,17 @@ class _File:
 _files: weakref.WeakValueDictionary[str, _File] = weakref.WeakValueDictionary()
 
 
+def _keep_the_parents() -> None:
+    """Never let go of what this fork was born with: to do so writes the file, and takes its log from the parent."""
+    for file in list(_files.values()):
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(file.connection))  # also when the interpreter ends
+    _opening.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_opening.acquire, after_in_parent=_opening.release, after_in_child=_keep_the_parents)
+
+
 class DuckDbStore(TableStore):
     """The store in the DuckDB file *path*. Nothing is opened before it is needed; `StoreBusy` if a process has it."""
 
@@ -152,6 +165,11 @@ class DuckDbStore(TableStore):
                     file = _files[key] = _File(self._path, self.name)
                 file.users += 1
             self._file, self._lock = file, file.lock
+        if file.identity != _identity(self._path):  # DuckDB would go on writing to one that nobody finds again
+            raise StoreError(
+                f"{self.name} was deleted, moved or replaced while this session had it open. Nothing was written: put "
+                "the file back, or close the session to begin with the one that is there."
+            )
         if file.pid != os.getpid():
             raise StoreError(
                 f"{self.name} was opened by process {file.pid}, of which this one is a fork: "
@@ -331,6 +349,17 @@ def _check_place(path: Path) -> None:
         raise StoreError(f"{path} is a folder: the store is a file, such as {path / 'geoflow.duckdb'}.")
     if not path.parent.is_dir():
         raise StoreError(f"{path} cannot be opened: the folder {path.parent} does not exist. Make it first.")
+    if "?" in str(path):
+        raise StoreError(f"{path} has a '?' in it, behind which DuckDB sees no part of a path: name another store.")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file is at *path* now, if any."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _make(path: Path) -> None:
@@ -362,22 +391,27 @@ def _explaining(name: str) -> Iterator[None]:
 
 def _explained(exc: duckdb.Error, name: str) -> StoreError:
     text = " ".join(str(exc).split())
-    if held := re.search(r"Conflicting lock is held(?: in (?P<who>.*?))? \(PID (?P<pid>\d+)\)", text):
+    said = re.sub(r'"[^"]*"', "", text)  # without the path, in which anything may stand
+    if "Could not set lock" in said:
+        held = re.search(r"PID (?P<pid>[1-9]\d*)", said)  # PID 0 where it was gone before DuckDB looked who it was
+        holder = f"process {held['pid']}" if held else "another process"
         return StoreBusy(
-            f"{name} is held by process {held['pid']}: DuckDB lends a file to one process at a time, also to look at. "
+            f"{name} is held by {holder}: DuckDB lends a file to one process at a time, also to look at. "
             "Close the session there, or keep the jobs in a SQLite store, which many may open."
         )
-    if "different configuration" in text:
+    if "different configuration" in said:
         return StoreBusy(f"{name} is open in this process by other means than geoflow: close that connection first.")
-    if "No space left" in text or "not enough space" in text.lower():
+    if "No space left" in said or "not enough space" in said.lower():
         return StoreError(f"The disk of {name} is full. What was committed is safe; free some space, then resume.")
-    if "not a valid DuckDB" in text or "sqlite_scanner" in text or "extension" in text.lower():
+    if "not a valid DuckDB" in said or "sqlite_scanner" in said or "extension" in said.lower():
         return StoreError(f"{name} is not a DuckDB file. It was not touched: name another store.")
-    if "WAL" in text:
+    if "Corrupt database" in said:
+        return StoreError(f"{name} is damaged ({text}). Keep a copy, and start with another store.")
+    if "WAL" in said:
         return StoreError(
             f"The log {name}.wal cannot be read back ({text}). Keep a copy of both files; without the log, what was "
             "written since the last checkpoint is missing, and a resume runs it again."
         )
-    if "Permission denied" in text or "read-only" in text:
+    if "Permission denied" in said or "read-only" in said:
         return StoreError(f"{name} cannot be written ({text}). Check the permissions of the file and of its folder.")
     return StoreError(f"{name}: {text}")

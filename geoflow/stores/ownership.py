@@ -86,6 +86,7 @@ class Ownership:
         assert self._path is not None
         known = _files.get(self._path)
         if known is not None and not _is_still(known, self._path):
+            del _files[self._path]  # first: should no other be made, its number may be another file's by then
             os.close(known)  # the folder was removed, or made anew: nobody else looks at the old file
             known = None
         if known is None:

@@ -59,6 +59,7 @@ class SqliteStore(TableStore):
         super().__init__(name, Ownership(self._path))
         self._synchronous = synchronous
         self._connection: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None  # the one that the connection writes to
 
     # Opening
 
@@ -85,7 +86,22 @@ class SqliteStore(TableStore):
                 connection.close()
                 raise
             self._connection = connection
+            self._file = self._file_there()
+        elif self._file != self._file_there():  # SQLite would go on writing to one that nobody finds again
+            raise StoreError(
+                f"{self.name} was deleted, moved or replaced while this session had it open. Nothing was written: put "
+                "the file back, or close the session to begin with the one that is there."
+            )
         return self._connection
+
+    def _file_there(self) -> tuple[int, int] | None:
+        if self._path is None:
+            return None
+        try:
+            found = os.stat(self._path)
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
@@ -228,6 +244,8 @@ def _check_file(path: Path) -> None:
             if getattr(exc, "sqlite_errorcode", 0) == sqlite3.SQLITE_NOTADB:
                 raise StoreError(f"{path} is not a SQLite file. It was not touched: name another store.") from None
             raise _explained(exc, str(path)) from exc
+        except UnicodeDecodeError:  # of SQLite's own message about a table whose definition is damaged
+            raise StoreError(f"{path} is damaged. Keep a copy, and start with another store.") from None
     if application != APPLICATION_ID and (tables or application):
         raise StoreError(f"{path} is the database of another program. It was not touched: name another store.")
     if version > SCHEMA_VERSION:
@@ -264,6 +282,7 @@ def _explained(exc: sqlite3.Error, name: str) -> StoreError:
         return StoreBusy(f"{name} was locked by another process for {BUSY_SECONDS:.0f} s. Nothing was written.")
     if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return StoreError(f"{name} is damaged or is not a store ({exc}). Keep a copy, and start with another store.")
-    if primary == sqlite3.SQLITE_READONLY:
-        return StoreError(f"{name} cannot be written ({exc}). Check the permissions of the file and of its folder.")
+    if primary in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
+        what = "written" if primary == sqlite3.SQLITE_READONLY else "opened"
+        return StoreError(f"{name} cannot be {what} ({exc}). Check the permissions of the file and of its folder.")
     return StoreError(f"{name}: {exc}.")
