@@ -73,7 +73,8 @@ NOT_BEGUN = Answer(0, 0, 0.0, 0, (), [], ())
 class Marker(Protocol):
     """Tells the outside which call runs now, in a way that survives this process."""
 
-    def running(self, chunk: int, position: int, key: int) -> None: ...
+    def running(self, chunk: int, position: int, key: int) -> bool | None:
+        """The call runs now; unless the answer is False: then it is not to, nor any after it."""
 
     def reporting(self, chunk: int) -> None: ...
 
@@ -137,9 +138,11 @@ def _run_chunk(
     logs.set_fields(about)
     if are_tasks:
         about["task_type"], about["attempt"] = chunk.batch.task_type, chunk.batch.attempt
-    position = -1
+    ran = 0
     for position, call in enumerate(calls):
-        marker.running(chunk.number, position, call.key)
+        if marker.running(chunk.number, position, call.key) is False:
+            break
+        ran = position + 1
         started = time.perf_counter()
         result: str | None = None
         failure: Failure | None = None
@@ -172,7 +175,7 @@ def _run_chunk(
     marker.reporting(chunk.number)
     peak_memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT
     completed = (positions, times[::3], times[1::3], times[2::3], results)
-    return Answer(pid, position + 1, time.perf_counter() - zero, peak_memory, completed, told, planned)
+    return Answer(pid, ran, time.perf_counter() - zero, peak_memory, completed, told, planned)
 
 
 def _run_task(chunk: Chunk, call: Call, codes: Codes) -> tuple[str | None, Failure | None]:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import atexit
+import concurrent.futures
 import ctypes
 import logging
 import os
 import re
+import resource
 import signal
+import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -26,6 +32,8 @@ def act(params: dict[str, Any], context: Any = None) -> dict[str, Any]:
     ACTIONS.get(do, lambda value: None)(value)
     if do == "return":
         return value  # type: ignore[return-value]
+    if do in RETURNS:
+        return RETURNS[do](value)
     if do == "fail":
         return {"success": False, "error": "it said no", **(value or {})}
     return {"success": True, "result": {"index": context.task_index, "value": value, "pid": os.getpid()}}
@@ -34,6 +42,7 @@ def act(params: dict[str, Any], context: Any = None) -> dict[str, Any]:
 def _raise(name: str) -> None:
     errors = {"OSError": OSError, "ValueError": ValueError, "RuntimeError": RuntimeError, "SystemExit": SystemExit}
     errors |= {"KeyboardInterrupt": KeyboardInterrupt, "MemoryError": MemoryError}
+    errors |= {"GeneratorExit": GeneratorExit, "StopIteration": StopIteration, "Abandoned": asyncio.CancelledError}
     raise errors[name](f"a {name} on purpose")
 
 
@@ -75,7 +84,116 @@ def _say_then_die(value: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+class TwoArguments(Exception):
+    """It can be pickled, and never be unpickled."""
+
+    def __init__(self, what: str, where: str) -> None:
+        super().__init__(f"{what} at {where}")
+
+
+class Holding(Exception):
+    """It cannot be pickled."""
+
+    def __init__(self) -> None:
+        super().__init__("it holds a lock")
+        self.lock = threading.Lock()
+
+
+class Silent(Exception):
+    """It has no text."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+    __repr__ = __str__
+
+
+def _raise_odd(name: str) -> None:
+    errors: dict[str, Any] = {
+        "two arguments": lambda: TwoArguments("it broke", "noon"),
+        "lock": Holding,
+        "no text": Silent,
+        "long": lambda: RuntimeError("x" * 10_000_000),
+        "group": lambda: ExceptionGroup("several", [Holding(), Silent()]),
+        "surrogate": lambda: RuntimeError("\ud800\0"),
+    }
+    raise errors[name]()
+
+
+def _spin(value: Any) -> None:
+    while True:
+        pass
+
+
+def _hang_deaf(value: Any) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    time.sleep(60)
+
+
+def _recurse(value: Any) -> None:
+    _recurse(value)
+
+
+def _limit_memory(megabytes: int) -> None:
+    """Let this process have so much more, and no more."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + (megabytes << 20)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
+
+
+def _allocate(megabytes: int) -> None:
+    _limit_memory(megabytes)
+    bytearray(2 * megabytes << 20)
+
+
+def _fail_holding(megabytes: int) -> None:
+    held = bytearray(os.urandom(1 << 20) * megabytes)
+    raise RuntimeError(f"while it held {len(held)} bytes")
+
+
+def _leave_child(path: str, *, own_session: bool = False) -> None:
+    child = subprocess.Popen(["sleep", "60"], start_new_session=own_session)
+    Path(path).write_text(str(child.pid))
+
+
+def _leave_thread(value: Any) -> None:
+    threading.Thread(target=time.sleep, args=(60,)).start()
+
+
+def _leave_exit_handler(value: Any) -> None:
+    atexit.register(time.sleep, 60)
+
+
+def _change_process(folder: str) -> None:
+    """All that a handler can change of its process and forget to change back."""
+    os.chdir(folder)
+    os.environ.clear()
+    os.umask(0o777)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+    sys.setrecursionlimit(100)
+    sys.stdout = sys.stderr = None  # type: ignore[assignment]
+    logging.disable(logging.CRITICAL)
+    sys.path.clear()
+
+
+def _fork_and_both_return(path: str) -> None:
+    if os.fork() == 0:
+        Path(path).write_text(str(os.getpid()))
+
+
+def _wait_for(path: str) -> None:
+    deadline = time.monotonic() + 30
+    while not os.path.exists(path):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{path} was never made")
+        time.sleep(0.01)
+
+
 ACTIONS: dict[str, Any] = {
+    "wait for": _wait_for,
+    "make": lambda path: open(path, "w").close(),
     "raise": _raise,
     "signal": lambda value: os.kill(os.getpid(), getattr(signal, value)),
     "segfault": lambda value: ctypes.string_at(0),
@@ -88,6 +206,49 @@ ACTIONS: dict[str, Any] = {
     "pid then hang": _note_pid,
     "fork and die": _fork_and_die,
     "say then die": _say_then_die,
+    "raise odd": _raise_odd,
+    "spin": _spin,
+    "hang deaf": _hang_deaf,
+    "exit from c": lambda value: ctypes.CDLL(None).exit(value),
+    "recurse": _recurse,
+    "allocate": _allocate,
+    "fail holding": _fail_holding,
+    "close": lambda value: os.closerange(*value),
+    "print much": lambda megabytes: [os.write(1, b"x" * 999 + b"\n" * 25) for _ in range(megabytes << 10)],
+    "leave child": _leave_child,
+    "leave child of its own": lambda path: _leave_child(path, own_session=True),
+    "leave thread": _leave_thread,
+    "leave exit handler": _leave_exit_handler,
+    "change process": _change_process,
+    "fork and both return": _fork_and_both_return,
+    "import": __import__,
+}
+
+
+async def _later() -> dict[str, Any]:
+    return {"success": True}
+
+
+def _unfinished(value: Any) -> Any:
+    later = _later()
+    later.close()  # else it is complained of that nobody waited for it
+    return later
+
+
+def _too_large_to_store(megabytes: int) -> dict[str, Any]:
+    text = "x" * (megabytes << 20)
+    _limit_memory(1)
+    return {"success": True, "result": [text, text]}
+
+
+RETURNS: dict[str, Any] = {
+    "return much": lambda megabytes: {"success": True, "result": {"text": "x" * (megabytes << 20)}},
+    "return more than memory": _too_large_to_store,
+    "return coroutine": _unfinished,
+    "return future": lambda value: concurrent.futures.Future(),
+    "return generator": lambda value: (n for n in range(3)),
+    "return lock": lambda value: {"success": True, "result": {"lock": threading.Lock()}},
+    "return function": lambda value: {"success": True, "result": {"then": _hang}},
 }
 
 
@@ -132,6 +293,8 @@ class Acts:
         if do == "none":
             return None  # type: ignore[return-value]
         _misbehave(do)
+        if do == "lock":
+            return {"lock": threading.Lock()}
         return {
             "completed": sum(task.success for task in context.task_results),
             "values": [task.result_data.get("result", {}).get("value") for task in context.task_results],
@@ -144,6 +307,10 @@ def _misbehave(how: str | None) -> None:
         raise RuntimeError("on purpose")
     if how == "hang":
         time.sleep(60)
+    if how == "exit":
+        sys.exit(3)
+    if how == "interrupt":
+        raise KeyboardInterrupt
     if how == "die":
         os.kill(os.getpid(), signal.SIGKILL)
 

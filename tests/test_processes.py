@@ -190,6 +190,18 @@ def test_functions_of_a_script_without_a_main_guard_run_in_workers_and_the_scrip
     assert done.stdout.splitlines() == ["top level", "[0, 7, 14, 21, 28]"], done.stderr
 
 
+def test_what_waits_in_a_chunk_behind_a_long_task_runs_in_an_idle_slot(
+    open_session: OpenSession, tmp_path: Path
+) -> None:
+    """The first tasks are short, so that those after them travel together."""
+    session, made = open_session(workers=2), str(tmp_path / "made")
+    session.run("acts", tasks=[{}, {}])  # the code is there now, and the first tasks take no time
+    tasks = [*[{}] * 4, {"do": "wait for", "value": made}, *[{}] * 5, {"do": "make", "value": made}, {}]
+    job = session.run("acts", tasks=tasks)
+    assert job.status == "completed", job.error
+    assert rows(session, OUTCOMES) == [("completed", 2 + len(tasks))], "and none ran twice"
+
+
 def test_workers_start_in_a_notebook_whose_names_were_all_taken_away(tmp_path: Path) -> None:
     """As by ``%reset -f``, which leaves ``__main__`` without what multiprocessing looks for."""
     code = (

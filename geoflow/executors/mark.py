@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 _LAYOUT = struct.Struct("=qqqqd")
 _RECALL = struct.Struct("=q")
-_SIZE = _LAYOUT.size + _RECALL.size
+_RECALL_WAITING, _RECALL_REST = _LAYOUT.size, _LAYOUT.size + _RECALL.size
+_SIZE = _LAYOUT.size + 2 * _RECALL.size
 
 
 class Mark(NamedTuple):
@@ -29,17 +30,23 @@ class Mark(NamedTuple):
 class MarkFile:
     """The mark in a file that is mapped into memory: written by the slot, read by whoever wants to know.
 
-    Behind it stands the number of a chunk that is to come back unstarted, written by the coordinator. Each side writes
-    its own part, then passes a fence, then reads the other's: so at least one of them sees the other.
+    Behind it stands what the coordinator takes back: all chunks up to a number, which have not begun, and of the chunk
+    of a number the calls that have not. Each side writes its own part, then passes a fence, then reads the other's: so
+    at least one of them sees the other. Without a *path* it is nobody else's.
     """
 
-    def __init__(self, path: Path) -> None:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            os.ftruncate(descriptor, _SIZE)
-            self._map = mmap.mmap(descriptor, _SIZE)
-        finally:
-            os.close(descriptor)
+    def __init__(self, path: Path | None) -> None:
+        if path is None:
+            self._map = mmap.mmap(-1, _SIZE)
+        else:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                # Written, not only made so long: to look at memory for which the disk has no room ends the process.
+                if os.fstat(descriptor).st_size < _SIZE:
+                    os.write(descriptor, bytes(_SIZE))
+                self._map = mmap.mmap(descriptor, _SIZE)
+            finally:
+                os.close(descriptor)
         self._fence = threading.Lock()  # taking it is a full memory barrier
         self._pid = os.getpid()
 
@@ -49,15 +56,20 @@ class MarkFile:
     def born(self) -> None:
         _LAYOUT.pack_into(self._map, 0, self._pid, 0, 0, 0, time.monotonic())
 
-    def running(self, chunk: int, position: int, key: int) -> None:
+    def running(self, chunk: int, position: int, key: int) -> bool:
+        """Say that the call runs, and whether it is to: its chunk may have been taken back from there on."""
         _LAYOUT.pack_into(self._map, 0, self._pid, chunk, position + 1, key, time.monotonic())
+        with self._fence:
+            pass
+        return bool(_RECALL.unpack_from(self._map, _RECALL_REST)[0] != chunk)
 
     def reporting(self, chunk: int) -> None:
         pid, _, position, key, since = self.read()
         _LAYOUT.pack_into(self._map, 0, pid, chunk, -position, key, since)
 
-    def recall(self, chunk: int) -> None:
-        _RECALL.pack_into(self._map, _LAYOUT.size, chunk)
+    def recall(self, chunk: int, *, rest: bool) -> None:
+        """Take back what waits, up to *chunk*, or the *rest* of *chunk*, which runs. See in the mark what has begun."""
+        _RECALL.pack_into(self._map, _RECALL_REST if rest else _RECALL_WAITING, chunk)
         with self._fence:
             pass
 
@@ -66,7 +78,8 @@ class MarkFile:
         _LAYOUT.pack_into(self._map, 0, self._pid, chunk, 0, 0, time.monotonic())
         with self._fence:
             pass
-        return bool(_RECALL.unpack_from(self._map, _LAYOUT.size)[0] != chunk)
+        # Chunks are numbered in the order in which they are sent; the register has the last that was taken back.
+        return bool(_RECALL.unpack_from(self._map, _RECALL_WAITING)[0] < chunk)
 
     def shut(self) -> None:
         self._map.close()

@@ -33,7 +33,7 @@ from geoflow.executors.slot import STACK_SIGNAL, Setup, initialise, read_output,
 from geoflow.executors.spawning import SlotContext
 from geoflow.models import Attempt, Category, Failure, Outcome
 from geoflow.pace import CHUNK_SECONDS
-from geoflow.text import DEFAULT_SECRETS
+from geoflow.text import DEFAULT_SECRETS, cut
 from geoflow.worker import Answer
 
 MAX_START_FAILURES = 3
@@ -122,7 +122,7 @@ class ProcessExecutor:
         found = [report for slot in self._slots for report in slot.check()]
         idle = sum(1 for slot in self._slots if not slot.chunks)
         for slot in self._slots:
-            if idle and (recalled := slot.recall_waiting()):
+            if idle and (recalled := slot.recall_waiting() or slot.recall_rest()):
                 found.append(recalled)
                 idle -= 1
         return found
@@ -174,7 +174,11 @@ class _Slot:
         stem = f"slot-{self.number}-{self.generation}"
         self._output = self._folder / f"{stem}.out"
         self._mark_path = self._folder / f"{stem}.mark"
-        self._mark = MarkFile(self._mark_path)
+        self._trouble = ""
+        try:
+            self._mark = MarkFile(self._mark_path)
+        except OSError as exc:  # the disk is full, or the folder was tidied away: its process will not get further
+            self._mark, self._trouble = MarkFile(None), str(exc)
 
     @property
     def started(self) -> bool:
@@ -191,7 +195,7 @@ class _Slot:
         generation, number = self.generation, chunk.number
         try:
             future = self._submit(chunk)
-        except (BrokenProcessPool, OSError, RuntimeError) as exc:
+        except (BrokenProcessPool, OSError, EOFError, RuntimeError) as exc:  # EOFError: the fork server was killed
             future = Future()
             future.set_exception(exc if isinstance(exc, BrokenProcessPool) else BrokenProcessPool(str(exc)))
         future.add_done_callback(lambda done: inbox.put(_Message(self.number, generation, number, done)))
@@ -223,12 +227,29 @@ class _Slot:
         if len(self.chunks) < 2 or mark.position <= 0 or time.monotonic() - mark.since < RECALL_SECONDS:
             return None
         waiting = self.chunks[-1]
-        self._mark.recall(waiting.number)
+        self._mark.recall(waiting.number, rest=False)
         if self._mark.read().chunk != self.chunks[0].number:
             return None  # it begins just now, and answers for itself
         self.chunks.pop()
         self._recalled.add(waiting.number)
         return Report(waiting, unstarted=waiting.batch.keys)
+
+    def recall_rest(self) -> Report | None:
+        """Take back what has not begun of the chunk that runs, behind a call in it that turned out long."""
+        mark = self._mark.read()
+        if len(self.chunks) != 1 or mark.position <= 0 or time.monotonic() - mark.since < RECALL_SECONDS:
+            return None
+        (chunk,) = self.chunks
+        keys = chunk.batch.keys
+        if mark.chunk != chunk.number or mark.position >= len(keys):
+            return None
+        self._mark.recall(chunk.number, rest=True)
+        mark = self._mark.read()
+        if mark.position <= 0 or mark.position >= len(keys):
+            return None  # it got to its end, and answers for itself
+        # Should the call that the mark names now have seen the recall, its chunk's answer says that it did not begin.
+        self.chunks[0] = chunk._replace(batch=chunk.batch._replace(keys=keys[: mark.position]))
+        return Report(chunk, unstarted=keys[mark.position :])
 
     def check(self) -> list[Report]:
         """Whether the running call is past its time, or the process gone without its pool's noticing."""
@@ -291,7 +312,7 @@ class _Slot:
         first, *rest = chunks
         position = mark.position if mark.chunk == first.number else 0
         if position == 0:
-            reports = [self._unstarted(first, counted=failure is not None)]
+            reports = [self._unstarted(first, printed, counted=failure is not None)]
         elif position > 0:
             reports = [self._blamed(first, position - 1, mark.since, failure, printed, mark.pid)]
         elif len(first.batch.keys) == 1 and failure is not None:
@@ -301,12 +322,12 @@ class _Slot:
             reports = [Report(first, lost=keys[:-position], unstarted=keys[-position:], suspects=failure is not None)]
         return reports + [Report(chunk, unstarted=chunk.batch.keys) for chunk in rest]
 
-    def _unstarted(self, chunk: Chunk, *, counted: bool) -> Report:
+    def _unstarted(self, chunk: Chunk, printed: str | None, *, counted: bool) -> Report:
         self._start_failures += counted
         broken = None
         if self._start_failures >= MAX_START_FAILURES:
-            text = read_output(self._output, 4_000) or ""
-            broken = f"Worker processes cannot start: {self._start_failures} in a row ended before any work. {text}"
+            why = cut(printed or self._trouble, 4_000)
+            broken = f"Worker processes cannot start: {self._start_failures} in a row ended before any work. {why}"
         return Report(chunk, unstarted=chunk.batch.keys, broken=broken)
 
     def _blamed(

@@ -17,7 +17,8 @@ PREFIX = "geoflow-"
 def ran_at_death(owner: str) -> frozenset[int] | None:
     """The keys of the tasks that ran when *owner* (JSON text, see `Store.claim`) was killed; None when unknown.
 
-    What it left in the temporary folder is removed.
+    What it left in the temporary folder is removed. Of an owner that still lives, and gave the job up when its store
+    failed, no task is to blame: it has ended them all.
     """
     known = json.loads(owner)
     folder = Path(known.get("folder") or "")
@@ -25,6 +26,21 @@ def ran_at_death(owner: str) -> frozenset[int] | None:
     ours = folder.name.startswith(PREFIX) and folder.parent == Path(tempfile.gettempdir()) and folder.is_dir()
     if not ours or known.get("host") != socket.gethostname() or folder.stat().st_uid != os.getuid():
         return None
+    if _lives(known.get("pid")):
+        return frozenset()
     marks = [read_mark(path.read_bytes()) for path in folder.glob("slot-*.mark")]
     shutil.rmtree(folder, ignore_errors=True)
     return frozenset(mark.key for mark in marks if mark and mark.position > 0) if marks else None
+
+
+def _lives(pid: object) -> bool:
+    if not isinstance(pid, int):
+        return False
+    try:
+        os.kill(pid, 0)
+        # On Linux, one that is dead and not yet buried is still there.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # another user's, or no /proc
+        return True

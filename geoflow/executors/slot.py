@@ -36,7 +36,12 @@ class _Printed:
 
     def __init__(self, path: Path, limit: int) -> None:
         self._path, self._limit = path, limit
+        self._in_fork = False
+        os.register_at_fork(after_in_child=self._forked)
         self._open()
+
+    def _forked(self) -> None:
+        self._in_fork = True
 
     def _open(self) -> None:
         self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -48,6 +53,8 @@ class _Printed:
         )
 
     def take(self) -> str | None:
+        if self._in_fork:  # a handler forked, and its child returned as well: it must not go on in the worker's place
+            os._exit(0)
         try:
             sys.stdout.flush()
             sys.stderr.flush()
