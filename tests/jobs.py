@@ -173,7 +173,7 @@ def _change_process(folder: str) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     sys.setrecursionlimit(100)
-    sys.stdout = sys.stderr = None  # type: ignore[assignment]
+    sys.stdout = sys.stderr = None
     logging.disable(logging.CRITICAL)
     sys.path.clear()
 
