@@ -14,7 +14,7 @@ import re
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any, Protocol, TypeGuard, runtime_checkable
 
@@ -79,18 +79,16 @@ class JobBase(ABC):
 
 @runtime_checkable
 class DefinesJob(Protocol):
-    """What is no job class itself but makes one, as `gf.JobType` does; it may make another when it has changed."""
+    """What is no job class itself but makes one, as `gf.JobType` does; it may make another when it has changed.
+
+    ``newest`` is what has taken its place, or itself.
+    """
 
     name: str
 
-    def contract(self) -> type:
-        """The job class."""
-
-    def handlers(self) -> Mapping[str, Handler]:
-        """Its handlers by task type."""
-
-    def newest(self) -> DefinesJob:
-        """What has taken its place, or itself."""
+    def contract(self) -> type: ...
+    def handlers(self) -> Mapping[str, Handler]: ...
+    def newest(self) -> DefinesJob: ...
 
 
 def defines_job(target: Any) -> TypeGuard[DefinesJob]:
@@ -105,6 +103,7 @@ class JobType:
     job_class: type
     stages: tuple[Stage, ...]
     handlers: Mapping[str, Handler]
+    maker: DefinesJob | None = None
 
     @property
     def non_identity(self) -> frozenset[str]:
@@ -117,7 +116,6 @@ class Registry:
 
     def __init__(self) -> None:
         self._types: dict[str, JobType] = {}
-        self._made_by: dict[str, DefinesJob] = {}
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._types))
@@ -129,15 +127,12 @@ class Registry:
         """The job type *name*, or ``DefinitionError`` that lists those known and suggests the near one."""
         found = self._types.get(normalise(name))
         if found is None:
-            known = sorted(self._types)
-            near = difflib.get_close_matches(normalise(name), known, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
             raise DefinitionError(
-                f"Unknown job type {name!r}.{hint} Registered here: {', '.join(known) or 'none'}. "
-                "Register it with session.register(JobClass, handlers={...}) or name its file or module."
+                f"Unknown job type {name!r}.{_near(normalise(name), self._types)} Registered here: "
+                f"{', '.join(self) or 'none'}. Register it with session.register(JobClass, handlers={{...}}) or name "
+                "its file or module."
             )
-        maker = self._made_by.get(found.name)
-        if maker is not None and (newest := maker.newest()).contract() is not found.job_class:
+        if found.maker is not None and (newest := found.maker.newest()).contract() is not found.job_class:
             self.register(newest)
         return self._types[found.name]
 
@@ -156,12 +151,10 @@ class Registry:
         Returns the names registered. Raises ``DefinitionError`` with every problem found; then nothing of *target*
         is registered.
         """
+        targets: list[tuple[Any, Any]] = [(name, target)]
         if isinstance(target, ModuleType):
-            jobs = getattr(target, "ALL_JOBS", None) or {
-                made.name: made
-                for made in vars(target).values()
-                if defines_job(made) and made.__module__ == target.__name__
-            }
+            own = [made for made in vars(target).values() if getattr(made, "__module__", "") == target.__name__]
+            jobs = getattr(target, "ALL_JOBS", None) or {made.name: made for made in own if defines_job(made)}
             handlers = {**(getattr(target, "ALL_HANDLERS", None) or {}), **(handlers or {})}
             if not isinstance(jobs, Mapping) or not jobs:
                 raise DefinitionError(
@@ -169,37 +162,27 @@ class Registry:
                     "ALL_JOBS = {...} and ALL_HANDLERS = {...}, or a gf.JobType; or register its classes one by one."
                 )
             targets = list(jobs.items())
-        else:
-            targets = [(name, target)]
-        checked = []  # in a plain loop: the warnings count the frames up to here
-        makers: dict[str, DefinesJob] = {}
-        for key, job_class in targets:
-            known = handlers or {}
-            if defines_job(job_class):
-                makers[normalise(job_class.name)] = job_class
-                known = {**job_class.handlers(), **known}
-            checked.append(_check(job_class.contract() if defines_job(job_class) else job_class, known, key))
-        problems = [problem for _, found in checked for problem in found]
+        types: dict[str, JobType] = {}
+        problems: list[str] = []
+        for key, given in targets:  # in a plain loop: the warnings count the frames up to here
+            maker = given if defines_job(given) else None
+            known = {**maker.handlers(), **(handlers or {})} if maker else handlers or {}
+            checked = _check(maker.contract() if maker else given, known, key)
+            if isinstance(checked, JobType):
+                types[checked.name] = replace(checked, maker=maker)
+            else:
+                problems += checked
         if problems:
-            raise DefinitionError(_listing(problems))
-        registered = [job_type for job_type, _ in checked if job_type is not None]
-        for job_type in registered:
-            self._types[job_type.name] = job_type
-            self._made_by.pop(job_type.name, None)
-        self._made_by.update(makers)
-        return [job_type.name for job_type in registered]
+            listed = f"{len(problems)} problems:\n" + "\n".join(f"  - {problem}" for problem in problems)
+            raise DefinitionError(listed if len(problems) > 1 else problems[0])
+        self._types |= types
+        return list(types)
 
 
-def _listing(problems: list[str]) -> str:
-    if len(problems) == 1:
-        return problems[0]
-    return f"{len(problems)} problems:\n" + "\n".join(f"  - {problem}" for problem in problems)
-
-
-def _check(job_class: Any, handlers: Mapping[str, Handler], key: str | None) -> tuple[JobType | None, list[str]]:
+def _check(job_class: Any, handlers: Mapping[str, Handler], key: str | None) -> JobType | list[str]:
     """The checked job type, or all that is wrong with it."""
     if not isinstance(job_class, type):
-        return None, [f"{job_class!r} is not a class: register the job class itself, not an instance of it."]
+        return [f"{job_class!r} is not a class: register the job class itself, not an instance of it."]
     label = job_class.__name__
     problems: list[str] = []
     job_type = getattr(job_class, "job_type", None)
@@ -212,20 +195,6 @@ def _check(job_class: Any, handlers: Mapping[str, Handler], key: str | None) -> 
         problems.append(f"{label} is registered as {key!r} but its job_type is {job_type!r}: make them the same.")
     if not isinstance(getattr(job_class, "description", None), str):
         warnings.warn(f"{label} has no description (a string that says what it does).", stacklevel=3)
-    problems += _method_problems(job_class)
-    known, handler_problems = _checked_handlers(handlers)
-    problems += handler_problems
-    stages, stage_problems = _checked_stages(job_class, known)
-    problems += stage_problems
-    if (held := unshippable(job_class)) is not None:
-        problems.append(f"the class {held}")
-    if problems:
-        return None, [f"{label}: {p}" if not p.startswith(label) else p for p in problems]
-    return JobType(normalise(job_type), job_class, stages, known), []
-
-
-def _method_problems(job_class: type) -> list[str]:
-    problems = []
     for name in METHODS:
         found = inspect.getattr_static(job_class, name, None)
         if found is None:
@@ -236,46 +205,117 @@ def _method_problems(job_class: type) -> list[str]:
             problems.append(f"{name} must be a @staticmethod: job classes are never instantiated.")
         elif inspect.iscoroutinefunction(found.__func__):
             problems.append(f"{name} is async: the engine calls it as a plain function.")
-    return problems
+    known = _checked_handlers(handlers, problems)
+    stages = _checked_stages(job_class, known, problems)
+    if held := unshippable(job_class):
+        problems.append(f"the class {held}")
+    if problems:
+        return [problem if problem.startswith(label) else f"{label}: {problem}" for problem in problems]
+    return JobType(normalise(job_type), job_class, stages, known)
 
 
-def _checked_handlers(handlers: Mapping[str, Handler]) -> tuple[dict[str, Handler], list[str]]:
+def _checked_handlers(handlers: Mapping[str, Handler], problems: list[str]) -> dict[str, Handler]:
     known: dict[str, Handler] = {}
-    problems: list[str] = []
     if not isinstance(handlers, Mapping):
-        return {}, [f"handlers is {type(handlers).__name__}: give a dict of functions by task type."]
+        problems.append(f"handlers is {type(handlers).__name__}: give a dict of functions by task type.")
+        return known
     for name, handler in handlers.items():
         if not isinstance(name, str):
             problems.append(f"handlers has the key {name!r}: task types are strings.")
             continue
-        if normalise(name) in known and known[normalise(name)] is not handler:
+        if known.setdefault(normalise(name), handler) is not handler:
             problems.append(f"two handlers are called {normalise(name)!r}.")
-        known[normalise(name)] = handler
-        problem = handler_problem(handler)
-        if problem:
+        if problem := handler_problem(handler):
             problems.append(f"the handler of {name!r} {problem}")
-    return known, problems
+    return known
+
+
+def _checked_stages(job_class: type, handlers: Mapping[str, Handler], problems: list[str]) -> tuple[Stage, ...]:
+    declared = getattr(job_class, "stages", None)
+    if not isinstance(declared, list | tuple) or not declared:
+        problems.append("stages must be a list of at least one dict with number, name and task_type.")
+        return ()
+    if len(declared) > MAX_STAGES:
+        problems.append(f"{len(declared)} stages are more than the {MAX_STAGES} that one job may have.")
+        return ()
+    stages = []
+    for position, given in enumerate(declared, start=1):
+        if not isinstance(given, Mapping):
+            problems.append(f"stage {position} is {type(given).__name__}, not a dict.")
+            continue
+        number, name, task_type = given.get("number"), given.get("name"), given.get("task_type")
+        kind, parallelism = normalise(str(task_type)), given.get("parallelism", "single")
+        told = []
+        if type(number) is not int or number != position:
+            told.append(f"has number {number!r}: stages are numbered 1 to n in order.")
+        if not isinstance(name, str) or not name:
+            told.append("has no name.")
+        if not isinstance(task_type, str) or not task_type:
+            told.append("has no task_type.")
+        elif kind not in handlers:
+            hint = _near(kind, handlers) or f" Handlers given: {', '.join(sorted(handlers)) or 'none'}."
+            told.append(f"has task_type {task_type!r}, which has no handler.{hint}")
+        if parallelism == "fan_in" and position == 1:
+            told.append("is fan_in: there is no earlier stage whose results it could take.")
+        problems += [f"stage {position} {problem}" for problem in told]
+        options = {key: given[key] for key in _OPTIONS if given.get(key) is not None}
+        odd = {} if parallelism in PARALLELISM else {"parallelism": f" {parallelism!r}; {_ASKED}"}
+        odd |= {key: f"={value!r}, {_UNKNOWN}" for key, value in options.items() if not _OPTIONS[key](value)}
+        for key, why in odd.items():
+            warnings.warn(f"{job_class.__name__}: stage {position} has {key}{why}", stacklevel=4)
+        if not problems:
+            kept: dict[str, Any] = {key: value for key, value in options.items() if key not in odd}
+            kept |= {"name": name, "task_type": kind, "parallelism": str(parallelism)}
+            stages.append(Stage(number=position, **kept))
+    return tuple(stages)
+
+
+_ASKED = "create_tasks_for_stage will be asked for its tasks, as for 'fan_out'."
+_UNKNOWN = "which is not one that the engine knows; it is left to you."
+# The engine's own options among a stage's keys. Other values under these names are the author's.
+_OPTIONS: dict[str, Callable[[Any], bool]] = {
+    "timeout": lambda value: isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e9,
+    "max_retries": lambda value: type(value) is int and 0 <= value <= MAX_RETRIES,
+    "workers": lambda value: type(value) is int and 1 <= value <= MAX_WORKERS,
+    "on_failure": lambda value: value in ("drain", "stop"),
+    "order": lambda value: value in ("planned", "largest"),
+}
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def handler_problem(handler: Any) -> str | None:
     """What keeps *handler* from being called with one argument in another process, or None."""
     if not callable(handler):
         return f"is {type(handler).__name__}, which cannot be called."
-    function = innermost(handler)
+    if problem := unfit_function(innermost(handler)):
+        return problem
+    signature = _signature(handler)
+    if signature and not (_binds(signature, {}) or _binds(signature, {}, None)):
+        return f"has the signature {signature}: it must be callable as handler(params) or handler(params, context)."
+    return unshippable(handler)
+
+
+def unfit_function(function: Any, returns: str = "dict") -> str | None:
+    """What keeps *function* from being called as a plain one that has a name, or None."""
     if getattr(function, "__name__", "") == "<lambda>":
         return "is a lambda: write it as a def, so that tracebacks, logs and code versions have a name to show."
     call = function if inspect.isroutine(function) else getattr(function, "__call__", function)  # noqa: B004
     if inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call):
         return "is async: handlers are plain functions; use asyncio.run inside it."
     if inspect.isgeneratorfunction(call):
-        return "is a generator: return a dict instead of yielding."
+        return f"is a generator: return a {returns} instead of yielding."
+    return None
+
+
+def _signature(handler: Handler) -> inspect.Signature | None:
     try:
-        signature = inspect.signature(handler)
-    except (TypeError, ValueError):
-        return unshippable(handler)  # a builtin tells nothing of its arguments: the first call will
-    if not (_binds(signature, {}) or _binds(signature, {}, None)):
-        return f"has the signature {signature}: it must be callable as handler(params) or handler(params, context)."
-    return unshippable(handler)
+        return inspect.signature(handler)
+    except (TypeError, ValueError):  # a builtin tells nothing of its arguments: the first call will
+        return None
 
 
 def _binds(signature: inspect.Signature, *arguments: Any) -> bool:
@@ -288,82 +328,8 @@ def _binds(signature: inspect.Signature, *arguments: Any) -> bool:
 
 def accepts_context(handler: Handler) -> bool:
     """Whether *handler* is to be given a context: its second argument is required, or is called ``context``."""
-    try:
-        signature = inspect.signature(handler)
-    except (TypeError, ValueError):
-        return False
-    if not _binds(signature, {}, None):
+    signature = _signature(handler)
+    if signature is None or not _binds(signature, {}, None):
         return False
     second = [p for p in signature.parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)][1:2]
     return bool(second) and (second[0].name in ("context", "ctx") or second[0].default is inspect.Parameter.empty)
-
-
-def _checked_stages(job_class: type, handlers: Mapping[str, Handler]) -> tuple[tuple[Stage, ...], list[str]]:
-    declared = getattr(job_class, "stages", None)
-    if not isinstance(declared, list | tuple) or not declared:
-        return (), ["stages must be a list of at least one dict with number, name and task_type."]
-    if len(declared) > MAX_STAGES:
-        return (), [f"{len(declared)} stages are more than the {MAX_STAGES} that one job may have."]
-    stages: list[Stage] = []
-    problems: list[str] = []
-    for position, given in enumerate(declared, start=1):
-        if not isinstance(given, Mapping):
-            problems.append(f"stage {position} is {type(given).__name__}, not a dict.")
-            continue
-        number, name, task_type = given.get("number"), given.get("name"), given.get("task_type")
-        if type(number) is not int or number != position:
-            problems.append(f"stage {position} has number {number!r}: stages are numbered 1 to n in order.")
-        if not isinstance(name, str) or not name:
-            problems.append(f"stage {position} has no name.")
-        if not isinstance(task_type, str) or not task_type:
-            problems.append(f"stage {position} has no task_type.")
-        elif normalise(task_type) not in handlers:
-            near = difflib.get_close_matches(normalise(task_type), handlers, n=1)
-            hint = (
-                f" Did you mean {near[0]!r}?" if near else f" Handlers given: {', '.join(sorted(handlers)) or 'none'}."
-            )
-            problems.append(f"stage {position} has task_type {task_type!r}, which has no handler.{hint}")
-        parallelism = given.get("parallelism", "single")
-        if parallelism == "fan_in" and position == 1:
-            problems.append("stage 1 is fan_in: there is no earlier stage whose results it could take.")
-        if parallelism not in PARALLELISM:
-            warnings.warn(
-                f"{job_class.__name__}: stage {position} has parallelism {parallelism!r}; "
-                "create_tasks_for_stage will be asked for its tasks, as for 'fan_out'.",
-                stacklevel=4,
-            )
-        if not problems:
-            stages.append(
-                Stage(
-                    number=position,
-                    name=str(name),
-                    task_type=normalise(str(task_type)),
-                    parallelism=str(parallelism),
-                    **_options(job_class, position, given),
-                )
-            )
-    return tuple(stages), problems
-
-
-def _options(job_class: type, position: int, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The engine's own options among the stage's keys; the author's other values under these names are theirs."""
-    options: dict[str, Any] = {}
-    timeout, retries, on_failure = given.get("timeout"), given.get("max_retries"), given.get("on_failure")
-    if isinstance(timeout, int | float) and not isinstance(timeout, bool) and 0 < timeout < 1e9:
-        options["timeout"] = float(timeout)
-    if type(retries) is int and 0 <= retries <= MAX_RETRIES:
-        options["max_retries"] = retries
-    if on_failure in ("drain", "stop"):
-        options["on_failure"] = on_failure
-    if type(given.get("workers")) is int and 1 <= given["workers"] <= MAX_WORKERS:
-        options["workers"] = given["workers"]
-    if given.get("order") in ("planned", "largest"):
-        options["order"] = given["order"]
-    for key in ("timeout", "max_retries", "on_failure", "workers", "order"):
-        if given.get(key) is not None and key not in options:
-            warnings.warn(
-                f"{job_class.__name__}: stage {position} has {key}={given[key]!r}, which is not one that the engine "
-                "knows; it is left to you.",
-                stacklevel=5,
-            )
-    return options

@@ -159,9 +159,10 @@ class Engine:
 
     def ask(self, verb: Verb, run: JobRun) -> None:
         """Have the loop cancel or interrupt the job, and see it done."""
-        if not self.machine.ask(verb, run):
+        if self.machine.ask(verb, run):
+            run.done.wait(5.0)
+        else:
             self.machine.drive(run.done.is_set)
-        run.done.wait(5.0)
 
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()

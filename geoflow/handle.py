@@ -102,7 +102,7 @@ class JobHandle:
         if run is not None:
             if not self._session._engine.wait_for(run, late, refresh):
                 raise TimeoutError(f"Job {self.id[:8]} has not ended after {timeout:g} s; it goes on.")
-            if run.error is not None:
+            if run.error is not None and not self.ended:  # the store may have failed once the end was written
                 raise run.error
             return self
         while not self.ended and not self.interrupted:  # another process drives it

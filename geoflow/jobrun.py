@@ -22,6 +22,7 @@ from geoflow.stores.base import FailedRow, JobRow, Lease, Move, StageRow, Take
 from geoflow.transitions import MAX_LOSSES, View
 from geoflow.transport import Code
 
+CLOCK_SLACK = 1.0  # seconds by which a clock may be corrected without its counting as set
 Intent = Literal["go on", "resume", "rerun", "refinalize"]
 _LOST = Failure("its worker process ended, through no fault of its own; it runs again, uncharged", "Lost", "lost", True)
 _ENGINE = Failure("the process that drove the job ended; it runs again, uncharged", "EngineLost", "lost", True)
@@ -183,6 +184,7 @@ class JobRun:
             room, seconds = min(room, self.stage.workers - self.counts["processing"]), 0.0
         if room <= 0:
             return None
+        self._wait_anew(now)
         groups: list[list[int]] = []
         while len(groups) < room and self._returned and self._returned[0][0] <= now:
             groups.append([heapq.heappop(self._returned)[1]])
@@ -196,6 +198,15 @@ class JobRun:
                 groups.append([self._largest.popleft() for _ in range(size)])
             new -= size
         return Take(self.planned, groups, self._cursor, sizes) if groups or sizes else None
+
+    def _wait_anew(self, now: float) -> None:
+        """Should the machine's clock have been set back, nothing waits longer than its delay from now on."""
+        if self._returned and self._requeued.get(self._returned[0][1], (now, None))[0] > now + CLOCK_SLACK:
+            for _, key in self._returned:
+                _, delay = self._requeued.get(key, (now, None))
+                self._requeued[key] = (now, delay)
+            waits = ((key, self._requeued[key][1] or self.policy.max_delay) for _, key in self._returned)
+            self._returned = sorted((now + delay, key) for key, delay in waits)
 
     def started(self, number: int, batch: Batch, wished: Sequence[int], patience: float) -> Chunk:
         """The tasks of *batch*, which the store says have started, ready to be sent; see `Chunk` for *patience*.

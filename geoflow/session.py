@@ -211,8 +211,12 @@ class Session:
             NewJob(job_id, registered.name, to_json(stages), text, self._clock.now(), source), hold=True
         )
         if created:
-            receipt = Receipt(job_id=job_id, job_type=registered.name, status="created")
-            return self._drive(row, registered, "go on", here=here, receipt=receipt)
+            try:
+                receipt = Receipt(job_id=job_id, job_type=registered.name, status="created")
+                return self._drive(row, registered, "go on", here=here, receipt=receipt)
+            except KeyboardInterrupt:
+                self._put_back(row)
+                raise
         check_same_job(row, registered, text, self.settings.secrets)
         receipt = Receipt(
             job_id=job_id,
@@ -262,9 +266,22 @@ class Session:
             if intent in ("go on", "resume"):
                 return JobHandle(self, row.job_id, receipt)
             raise StoreBusy(f"Job {row.job_id[:8]} is running in this session: wait for it or cancel it first.")
-        run = self._new_run(row, registered, intent, parameters)
-        self._engine.start(run, awaited=here)
+        try:
+            run = self._new_run(row, registered, intent, parameters)
+            self._engine.start(run, awaited=here)
+        except KeyboardInterrupt:
+            self._put_back(row)
+            raise
         return JobHandle(self, row.job_id, receipt)
+
+    def _put_back(self, row: JobRow) -> None:
+        """Have nobody drive the job, though an interrupt came while it was being taken up."""
+        run = self._engine.runs.get(row.job_id)
+        if run is not None and not run.done.is_set():
+            self._engine.ask("interrupt", run)
+        if run is None or not run.done.is_set():  # the machine never heard of it
+            self._engine.runs.pop(row.job_id, None)
+            self.store.abandon(row.job_key)
 
     def _new_run(self, row: JobRow, registered: JobType, intent: Intent, parameters: str | None = None) -> JobRun:
         codes = {name: pack(handler) for name, handler in registered.handlers.items()}

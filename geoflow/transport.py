@@ -14,11 +14,14 @@ import importlib
 import io
 import linecache
 import os
+import re
 import sys
+import sysconfig
 import types
 import warnings
 import weakref
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import cloudpickle
@@ -29,13 +32,18 @@ from geoflow.text import human_bytes
 # What a function holds is sent with it to every worker, and again whenever its cell is run.
 WARN_BYTES, MAX_BYTES = 1_000_000, 50_000_000
 _CODE = (types.FunctionType, types.MethodType, type, functools.partial)
+_HERE = os.path.join(os.path.dirname(__file__), "")
+_NOT_THE_USERS = re.compile(
+    "|".join([*map(re.escape, [sysconfig.get_path("stdlib"), _HERE]), ".*(site|dist)-packages"])
+)
 
 
 class Code(NamedTuple):
     """A function or class on its way: its version, and either where to import it or its bytes.
 
-    ``own`` are the top-level packages whose classes count as the job type's own (see `geoflow.retry`); ``sources``,
-    the text of notebook cells by file name, for tracebacks.
+    ``own`` are the top-level packages whose classes count as the job type's own (see `geoflow.retry`); ``sources``, the
+    text of notebook cells by file name, for tracebacks; ``modules``, the user's modules that it depends on, each with a
+    stamp of its file: a process that has imported it with another stamp is out of date.
     """
 
     version: str
@@ -43,6 +51,7 @@ class Code(NamedTuple):
     value: bytes | None
     own: tuple[str, ...] = ()
     sources: tuple[tuple[str, str], ...] = ()
+    modules: tuple[tuple[str, str], ...] = ()
 
 
 class _OpenFileError(TypeError):
@@ -50,51 +59,82 @@ class _OpenFileError(TypeError):
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    def __init__(self, file: Any) -> None:
+        super().__init__(file)
+        self.met: list[Any] = []
+
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, io.IOBase):
             raise _OpenFileError("an open file")
+        if isinstance(obj, type | types.FunctionType | types.ModuleType):
+            self.met.append(obj)
+        if isinstance(obj, types.FunctionType):  # which may import by itself
+            self.met += [sys.modules[name] for name in obj.__code__.co_names if name in sys.modules]
         return super().reducer_override(obj)
 
 
 def pack(target: Any) -> Code:
     """*target* ready to travel; ``DefinitionError`` when a variable that it uses keeps it from that."""
-    file = _file_stamp(target)
     with contextlib.suppress(TypeError):  # not everything can be referred to weakly
-        if (known := _packed.get(target)) is not None and known[0] == file:
-            return known[1]
+        if (known := _packed.get(target)) is not None and known.modules == _modules([target]):
+            return known
     own = (str(getattr(innermost(target), "__module__", None) or "__main__").partition(".")[0],)
     reference = _reference(target)
     if reference is not None:
-        code = Code(_digest(f"{reference}@{_file_version(target)}".encode()), reference, None, own)
+        modules = _modules([target])
+        code = Code(_digest(f"{reference}@{modules}".encode()), reference, None, own, (), modules)
         with contextlib.suppress(TypeError):
-            _packed[target] = file, code
+            _packed[target] = code
         return code
+    buffer = io.BytesIO()
+    pickler = _Pickler(buffer)
     try:
-        value = _dumps(target)
+        pickler.dump(target)
     except Exception:  # as in `unshippable`
-        value = None
-    if value is None or len(value) > MAX_BYTES:
+        buffer = io.BytesIO()
+    value = buffer.getvalue()
+    if not 0 < len(value) <= MAX_BYTES:
         raise DefinitionError(f"{_name(target)} {unshippable(target)}")
-    files = {function.__code__.co_filename for function in _functions(target, set())}
+    files = {function.__code__.co_filename for function in _functions(target)}
     sources = tuple((name, "".join(linecache.getlines(name))) for name in sorted(files))
-    return Code(_digest(value), None, value, own, sources)
+    modules = _modules([target, *pickler.met])
+    return Code(_digest(value + repr(modules).encode()), None, value, own, sources, modules)
 
 
-# What travels by reference, with the stamp of its file then: to look for its module again takes as long as to run it.
-_packed: weakref.WeakKeyDictionary[Any, tuple[tuple[int, ...] | None, Code]] = weakref.WeakKeyDictionary()
-
-
-def _file_stamp(target: Any) -> tuple[int, ...] | None:
-    path = getattr(sys.modules.get(getattr(target, "__module__", None) or ""), "__file__", None)
-    try:
-        found = os.stat(str(path))
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
+# What travels by reference: to look for its module again takes as long as to run it.
+_packed: weakref.WeakKeyDictionary[Any, Code] = weakref.WeakKeyDictionary()
 
 
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:12]
+
+
+def _modules(values: list[Any]) -> tuple[tuple[str, str], ...]:
+    """The module of the first of *values*, and the user's own ones that they depend on, with stamps of their files."""
+    stamps = {"__main__": ""}
+    for value in values:  # which grow: what a module holds may be of another one
+        is_module = isinstance(value, types.ModuleType)
+        module = value if is_module else sys.modules.get(str(getattr(value, "__module__", None)))
+        name = getattr(module, "__name__", "__main__")
+        if name not in stamps:
+            path = str(getattr(module, "__file__", None) or _HERE)  # one that is built in has none
+            is_users = value is values[0] or not _NOT_THE_USERS.match(path)
+            stamps[name] = _stamp(path) if is_users else ""
+            values += vars(module).values() if is_users else ()
+    return tuple(sorted((name, stamp) for name, stamp in stamps.items() if stamp))
+
+
+def _stamp(path: str) -> str:
+    try:
+        found = os.stat(path)
+        return _digest_of(path, (found.st_ino, found.st_mtime_ns, found.st_size))
+    except OSError:
+        return "-"
+
+
+@functools.lru_cache(1000)
+def _digest_of(path: str, stat: tuple[int, ...]) -> str:
+    return _digest(Path(path).read_bytes())
 
 
 def unpack(code: Code) -> Any:
@@ -136,14 +176,13 @@ def unshippable(target: Any) -> str | None:
 
 _TO_A_FILE = "write it to a file, give its path in the parameters, and read it inside the handler"
 _warned: set[tuple[str, str, int]] = set()
-_HERE = os.path.join(os.path.dirname(__file__), "")
 
 
 def _warn(target: Any, problem: str) -> None:
     """Warn once, in the place where the user's function is written."""
-    codes = [function.__code__ for function in _functions(target, set())]
+    codes = [function.__code__ for function in _functions(target)]
     own = [(code.co_filename, code.co_firstlineno) for code in codes if not code.co_filename.startswith(_HERE)]
-    where, line = own[0] if own else (__file__, 1)
+    where, line = own[-1] if own else (__file__, 1)
     told = f"{_name(target)} {problem}", where, line
     if told not in _warned:  # Python's own memory of them is lost whenever somebody catches warnings
         _warned.add(told)
@@ -153,7 +192,7 @@ def _warn(target: Any, problem: str) -> None:
 def _weights(target: Any, size: int) -> str:
     """The variables that make up most of what *target* weighs, with their sizes."""
     sizes: dict[int, tuple[int, str]] = {}
-    for name, value in _held(target, set()):
+    for name, value in _held(target):
         with contextlib.suppress(Exception):  # what does not travel, and was left out of it
             sizes.setdefault(id(value), (_size(value), name))
     most = [(weight, name) for weight, name in sorted(sizes.values(), reverse=True)[:3] if weight > size // 10]
@@ -162,7 +201,7 @@ def _weights(target: Any, size: int) -> str:
 
 
 def _culprit(target: Any) -> str | None:
-    for name, value in _held(target, set()):
+    for name, value in _held(target):
         try:
             _size(value)
         except _OpenFileError:
@@ -173,12 +212,6 @@ def _culprit(target: Any) -> str | None:
                 "the handler, from plain values in the parameters."
             )
     return None
-
-
-def _dumps(value: Any) -> bytes:
-    buffer = io.BytesIO()
-    _Pickler(buffer).dump(value)
-    return buffer.getvalue()
 
 
 class _Scale:
@@ -242,57 +275,41 @@ def _importable(module: types.ModuleType) -> bool:
     return False
 
 
-def _file_version(target: Any) -> str:
-    """A stamp that changes when the file of the module does, so that a slot with the older code is not reused."""
-    path = getattr(sys.modules.get(target.__module__), "__file__", None)
-    try:
-        with open(str(path), "rb") as file:
-            return hashlib.sha256(file.read()).hexdigest()[:16]
-    except OSError:
-        return "-"
-
-
-def _held(target: Any, seen: set[int]) -> Iterator[tuple[str, Any]]:
-    """The variables that *target* and the notebook functions it calls hold on to, by name."""
-    if id(target) in seen or _reference(target) is not None:
-        return
-    seen.add(id(target))
-    named: list[tuple[str, Any]] = []
-    if isinstance(target, functools.partial):
-        named += [("func", target.func), *((f"argument {i}", value) for i, value in enumerate(target.args))]
-        named += target.keywords.items()
-    elif isinstance(target, types.MethodType):
-        yield from _held(target.__self__, seen)
-        named += [("self", target.__self__), ("func", target.__func__)]
-    elif isinstance(target, types.FunctionType):
-        named += _variables(target)
-    elif isinstance(target, type):
-        named += [(name, getattr(member, "__func__", member)) for name, member in vars(target).items()]
-    else:
-        named += getattr(target, "__dict__", {}).items()
-        named.append((type(target).__name__, type(target)))
-    for name, value in named:
-        if isinstance(value, _CODE):
-            yield from _held(value, seen)
-        elif not isinstance(value, types.ModuleType) and not name.startswith("__"):
+def _held(target: Any) -> Iterator[tuple[str, Any]]:
+    """The variables, by name, that *target* and the notebook functions it calls hold on to."""
+    for name, value in _parts(target):
+        if name and not name.startswith("__") and not isinstance(value, (*_CODE, types.ModuleType)):
             yield name, value
 
 
-def _functions(target: Any, seen: set[int]) -> Iterator[types.FunctionType]:
-    """*target* and what it calls, as far as these travel by value."""
-    if id(target) in seen or _reference(target) is not None:
+def _functions(target: Any) -> list[types.FunctionType]:
+    """*target* and what it calls, as far as these travel by value; *target* comes last."""
+    functions = [value for _, value in _parts(target) if isinstance(value, types.FunctionType)]
+    return [function for function in functions if _reference(function) is None]
+
+
+def _parts(target: Any, name: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, Any]]:
+    """What *target* holds on to, by name, and then itself. What is imported where it arrives is not looked into."""
+    seen = set() if seen is None else seen
+    if id(target) in seen:
         return
-    seen.add(id(target))
-    if isinstance(target, types.FunctionType):
-        yield target
-        parts = [value for _, value in _variables(target)]
-    elif isinstance(target, type):
-        parts = [getattr(member, "__func__", member) for member in vars(target).values()]
-    else:
-        parts = [getattr(innermost(target), "__func__", innermost(target))]
-    for part in parts:
-        if isinstance(part, _CODE):
-            yield from _functions(part, seen)
+    held: list[tuple[str, Any]] = []
+    if isinstance(target, functools.partial):
+        held += [("func", target.func), *((f"argument {i}", value) for i, value in enumerate(target.args))]
+        held += target.keywords.items()
+    elif isinstance(target, types.MethodType):
+        held += [("self", target.__self__), ("func", target.__func__)]
+    elif isinstance(target, types.FunctionType) and _reference(target) is None:
+        held += _variables(target)
+    elif isinstance(target, type) and _reference(target) is None:
+        held += [(member, getattr(value, "__func__", value)) for member, value in vars(target).items()]
+    elif not isinstance(target, types.FunctionType | type) and name in ("", "self"):
+        held += [*getattr(target, "__dict__", {}).items(), (type(target).__name__, type(target))]
+    if held:
+        seen.add(id(target))
+    for part, value in held:
+        yield from _parts(value, part, seen)
+    yield name, target
 
 
 def _variables(function: types.FunctionType) -> Iterator[tuple[str, Any]]:

@@ -81,9 +81,6 @@ class MarkFile:
         # Chunks are numbered in the order in which they are sent; the register has the last that was taken back.
         return bool(_RECALL.unpack_from(self._map, _RECALL_WAITING)[0] < chunk)
 
-    def shut(self) -> None:
-        self._map.close()
-
 
 def read_mark(content: bytes) -> Mark | None:
     """The mark in a mark file's *content*."""

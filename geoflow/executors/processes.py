@@ -185,17 +185,19 @@ class _Slot:
         return self._pool is not None
 
     def send(self, chunk: Chunk, inbox: SimpleQueue[Any]) -> None:
-        name = chunk.code.reference or chunk.code.version
-        if self._versions.get(name, chunk.code.version) != chunk.code.version and not self.chunks:
-            self._replace()  # its process imported an older version of the module
+        code = chunk.code
+        sent = {code.version: code.version, **dict(code.modules)}
+        if not self.chunks and any(self._versions.get(name, stamp) != stamp for name, stamp in sent.items()):
+            self._replace()  # its process imported an older version of a module
         self.chunks.append(chunk)
-        if name in self._versions:
-            chunk = chunk._replace(code=chunk.code._replace(value=None))
-        self._versions[name] = chunk.code.version
+        if code.version in self._versions:
+            chunk = chunk._replace(code=code._replace(value=None))
+        self._versions = sent | self._versions
         generation, number = self.generation, chunk.number
         try:
             future = self._submit(chunk)
         except (BrokenProcessPool, OSError, EOFError, RuntimeError) as exc:  # EOFError: the fork server was killed
+            self._trouble = f"{type(exc).__name__}: {exc}"
             future = Future()
             future.set_exception(exc if isinstance(exc, BrokenProcessPool) else BrokenProcessPool(str(exc)))
         future.add_done_callback(lambda done: inbox.put(_Message(self.number, generation, number, done)))
@@ -306,13 +308,14 @@ class _Slot:
         if mark.pid:
             self._kill_group(mark.pid)
         printed = read_output(self._output, 64_000)
+        why = printed or self._trouble
         self._replace()
         if not chunks:
             return []
         first, *rest = chunks
         position = mark.position if mark.chunk == first.number else 0
         if position == 0:
-            reports = [self._unstarted(first, printed, counted=failure is not None)]
+            reports = [self._unstarted(first, why, counted=failure is not None)]
         elif position > 0:
             reports = [self._blamed(first, position - 1, mark.since, failure, printed, mark.pid)]
         elif len(first.batch.keys) == 1 and failure is not None:
@@ -322,12 +325,12 @@ class _Slot:
             reports = [Report(first, lost=keys[:-position], unstarted=keys[-position:], suspects=failure is not None)]
         return reports + [Report(chunk, unstarted=chunk.batch.keys) for chunk in rest]
 
-    def _unstarted(self, chunk: Chunk, printed: str | None, *, counted: bool) -> Report:
+    def _unstarted(self, chunk: Chunk, why: str, *, counted: bool) -> Report:
         self._start_failures += counted
         broken = None
         if self._start_failures >= MAX_START_FAILURES:
-            why = cut(printed or self._trouble, 4_000)
-            broken = f"Worker processes cannot start: {self._start_failures} in a row ended before any work. {why}"
+            what = f"Worker processes cannot start: {self._start_failures} in a row ended before any work."
+            broken = f"{what} {cut(why, 4_000)}"
         return Report(chunk, unstarted=chunk.batch.keys, broken=broken)
 
     def _blamed(
@@ -367,7 +370,6 @@ class _Slot:
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
             self._pool = None
-        self._mark.shut()
         for path in (self._output, self._mark_path):
             path.unlink(missing_ok=True)
         self._open_files()
@@ -385,7 +387,6 @@ class _Slot:
             if pid:
                 self._kill_group(pid)  # also what its tasks left running
                 closing.join(1.0)
-        self._mark.shut()
 
 
 class _Lifeline:

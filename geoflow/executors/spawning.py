@@ -28,9 +28,10 @@ def warm_up(preload: tuple[str, ...] = ()) -> None:
 
 def _start_server() -> None:
     """Start the fork server, unless it runs, deaf to interrupts while it imports: these are sent to a whole group."""
-    from multiprocessing import forkserver
+    from multiprocessing import forkserver, resource_tracker
 
     _complete_main()
+    resource_tracker.ensure_running()  # first: to start it lets interrupts through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         forkserver.ensure_running()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
+from geoflow.flow.crossing import identity
 from geoflow.flow.jobtype import JobType
-from geoflow.flow.params import identity
 
 __all__ = ["JobType", "identity"]

@@ -22,6 +22,7 @@ from geoflow.notebook.fields import LEFT_OUT, Field, fields_of, schema_of
 from geoflow.notebook.inputs import Input, problem_html
 from geoflow.notebook.markup import element
 from geoflow.notebook.markup import text as safe
+from geoflow.notebook.outputs import detached
 from geoflow.submission import validated
 from geoflow.text import looks_secret, mask, mask_text
 from geoflow.values import from_json, to_json
@@ -58,6 +59,16 @@ class Form:
         if self._is_whole:
             fields, given = [WHOLE], {WHOLE.name: given}
         self._secrets = session.settings.secrets
+        self.parameters: dict[str, Any] = {}
+        self.problems: dict[str, str] = {}
+        self.job: JobHandle | None = None
+        self._cell: Context | None = None
+        self._place: str | None = None
+        # All widgets are written from nowhere, so that what they send comes in one thread, in its order: a click on
+        # Submit must not pass what was typed before it, which it would while a cell runs.
+        detached().run(self._make, fields, given)
+
+    def _make(self, fields: list[Field], given: Mapping[str, Any]) -> None:
         self._inputs = {
             field.name: Input(
                 field, given.get(field.name, LEFT_OUT), secret=looks_secret(field.name, tuple(self._secrets))
@@ -65,11 +76,6 @@ class Form:
             for field in fields
         }
         self.inputs = {name: shown.control for name, shown in self._inputs.items()}
-        self.parameters: dict[str, Any] = {}
-        self.problems: dict[str, str] = {}
-        self.job: JobHandle | None = None
-        self._cell: Context | None = None
-        self._place: str | None = None
         self.button = _widgets.Button(description="Submit", button_style="primary")
         self.button.on_click(self._clicked)
         self._note = _widgets.HTML(layout={"margin": "2px 8px"})
@@ -78,7 +84,7 @@ class Form:
         self.widget = _widgets.VBox([*rows, foot])
         for shown in self._inputs.values():
             shown.observe(self._check)
-        self._check()
+        self._read()
 
     def __repr__(self) -> str:
         said = (f", {name}={value!r}" for name, value in mask(self.parameters, self._secrets).items())
@@ -99,6 +105,9 @@ class Form:
         return self._session._registered(self._job_type)  # of now: its cell may have been run again
 
     def _check(self, change: object = None) -> None:
+        detached().run(self._read)
+
+    def _read(self) -> None:
         """Read the controls, ask the job type, and show what it says."""
         said: dict[str, Any] = {}
         unread: dict[str, str] = {}

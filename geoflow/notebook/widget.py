@@ -46,7 +46,10 @@ class Panel:
         self.opener = widgets.ToggleButton(description="Tasks", tooltip="Look at the tasks, one by one.")
         # JupyterLab takes the arrow keys from a Select, and leaves them to what is typed into.
         self.part = widgets.Combobox(
-            description="Find:", placeholder="part of a task's id, then Enter", continuous_update=False
+            description="Find:",
+            placeholder="part of a task's id, then Enter",
+            continuous_update=False,
+            layout={"width": "350px"},
         )
         self.tasks = widgets.Select(description="Tasks:", options=(), rows=8, layout={"width": "auto"})
         self.card, self._said, self._note = html(), html(), html()

@@ -124,6 +124,9 @@ class Store(Protocol):
     def release(self, lease: Lease) -> None:
         """Give the job back; others may claim it at once."""
 
+    def abandon(self, job_key: int) -> None:
+        """Let go of a job that this store object may hold, and nobody drives."""
+
     def driver(self, job_key: int) -> str | None:
         """Who drives the job now, in words, or None when no live process does."""
 

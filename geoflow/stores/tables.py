@@ -163,6 +163,11 @@ class TableStore(TableReader):
                 del self._epochs[lease.job_key]
                 self._ownership.release(lease.job_key)
 
+    def abandon(self, job_key: int) -> None:
+        with self._lock:
+            self._epochs.pop(job_key, None)
+            self._ownership.release(job_key)
+
     def driver(self, job_key: int) -> str | None:
         with self._lock:
             if self._ownership.is_free(job_key):
