@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import multiprocessing
 import os
@@ -13,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import jobs
 import pytest
 from conftest import Drive, OpenSession, rows, wait_until
 
@@ -155,6 +157,28 @@ def test_a_code_change_of_a_module_reaches_workers_that_had_the_old_one(
     session.registry.register(importlib.reload(sys.modules["changing_job"]))
     assert session.run("mine", tasks=[{"value": 2}]).result()["values"] == ["new"]
     del sys.modules["changing_job"]
+
+
+def test_a_change_of_a_module_that_a_function_of_the_notebook_calls_reaches_workers_that_had_the_old_one(
+    open_session: OpenSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "worths.py").write_text("WORTH = 1\n")
+    (tmp_path / "helps.py").write_text("import worths\ndef worth():\n    return worths.WORTH\n")
+    helps: Any = importlib.import_module("helps")
+
+    def act(params: dict[str, Any]) -> dict[str, Any]:
+        return {"success": True, "result": {"value": helps.worth()}}
+
+    session = open_session(workers=1)
+    session.register(jobs.Acts, {"act": act})
+    assert session.run("acts", tasks=[{}]).result()["values"] == [1]
+    (tmp_path / "worths.py").write_text("WORTH = 1_000\n")
+    importlib.reload(helps.worths)
+    assert session.run("acts", tasks=[{}, {}]).result()["values"] == [1000, 1000]
+    assert session.run("acts", tasks=[{}, {}, {}]).result()["values"] == [1000] * 3
+    assert len(rows(session, WORKER)) == 2, "once, and not again when nothing has changed"
+    del sys.modules["helps"], sys.modules["worths"]
 
 
 SCRIPT = """

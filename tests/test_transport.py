@@ -189,6 +189,28 @@ def test_the_version_of_what_travels_by_value_changes_with_its_code_and_with_wha
     assert len({*versions, held}) == 4
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import json, tiles_of_a_user\ndef handler(params): return tiles_of_a_user.handler(params), json",
+        "from tiles_of_a_user import handler as other\ndef handler(params): return other(params)",
+        "def handler(params):\n    import tiles_of_a_user\n    return tiles_of_a_user.handler(params)",
+        "from tiles_of_a_user import Tile\ndef handler(params, tile=Tile()): pass",
+        "import tiles_of_a_user\nclass handler(tiles_of_a_user.Tile): pass",
+    ],
+)
+def test_the_version_changes_with_the_users_own_modules_that_it_depends_on(module_file: Path, source: str) -> None:
+    module_file.write_text("class Tile: pass\ndef handler(params):\n    return params['n'] + 1\n")
+    importlib.import_module("tiles_of_a_user")
+    handler = cell(source)["handler"]
+    before = pack(handler)
+    assert pack(handler).version == before.version
+    module_file.write_text(module_file.read_text() + "# edited\n")
+    after = pack(handler)
+    assert after.version != before.version
+    assert [name for name, _ in before.modules] == [name for name, _ in after.modules] == ["tiles_of_a_user"]
+
+
 MAIN = """
 import json, pickle, sys
 from geoflow.transport import pack, unshippable
