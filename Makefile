@@ -1,12 +1,15 @@
-.PHONY: install test lint types layers format notebooks examples readme bench ci
+.PHONY: install test browser lint types layers format notebooks outputs screenshots examples readme bench ci
 
 install: ; pip install -e ".[dev]"
 test: ; pytest
+browser: ; pytest -m browser
 lint: ; ruff check . && ruff format --check .
 types: ; mypy
 layers: ; lint-imports
 format: ; ruff check --fix . && ruff format .
 notebooks: ; .ci/notebooks
+outputs: ; jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
+screenshots: ; python tools/screenshots.py
 examples: ; .ci/examples
 readme: ; python .ci/readme_blocks.py README.md
 bench: ; python -m benchmarks

@@ -8,6 +8,7 @@ travel is refused with the name of the variable that holds it back, not lost in 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import hashlib
 import importlib
@@ -66,11 +67,18 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, io.IOBase):
             raise _OpenFileError("an open file")
+        if obj is dataclasses.MISSING:  # which a dataclass of the notebook is full of, and knows by its identity
+            return "MISSING"
         if isinstance(obj, type | types.FunctionType | types.ModuleType):
             self.met.append(obj)
         if isinstance(obj, types.FunctionType):  # which may import by itself
             self.met += [sys.modules[name] for name in obj.__code__.co_names if name in sys.modules]
         return super().reducer_override(obj)
+
+    def codes(self) -> list[types.CodeType]:
+        """Those of the functions that travelled, the outermost first."""
+        functions = [obj for obj in self.met if isinstance(obj, types.FunctionType)]
+        return [function.__code__ for function in functions if _reference(function) is None]
 
 
 def pack(target: Any) -> Code:
@@ -95,7 +103,7 @@ def pack(target: Any) -> Code:
     value = buffer.getvalue()
     if not 0 < len(value) <= MAX_BYTES:
         raise DefinitionError(f"{_name(target)} {unshippable(target)}")
-    files = {function.__code__.co_filename for function in _functions(target)}
+    files = {code.co_filename for code in pickler.codes()}
     sources = tuple((name, "".join(linecache.getlines(name))) for name in sorted(files))
     modules = _modules([target, *pickler.met])
     return Code(_digest(value + repr(modules).encode()), None, value, own, sources, modules)
@@ -160,17 +168,18 @@ def unshippable(target: Any) -> str | None:
                 f"is of the module {module!r}, which worker processes cannot import: put the folder of its file on "
                 "sys.path, or define it in the notebook."
             )
+    scale = _Scale()
+    pickler = _Pickler(scale)
     try:
-        size = _size(target)
+        pickler.dump(target)
     except Exception as exc:  # whatever user objects raise when they are pickled
         return _culprit(target) or f"cannot travel to a worker process ({type(exc).__name__}: {exc})."
-    if size > MAX_BYTES:
-        return (
-            f"{_weights(target, size)}, which would be sent to every worker process; at most {human_bytes(MAX_BYTES)} "
-            f"can be: {_TO_A_FILE}."
-        )
-    if size > WARN_BYTES:
-        _warn(target, f"{_weights(target, size)}, which is sent to every worker process. To be faster, {_TO_A_FILE}.")
+    if scale.size > MAX_BYTES:
+        uses, most = _weights(target, scale.size), human_bytes(MAX_BYTES)
+        return f"{uses}, which would be sent to every worker process; at most {most} can be: {_TO_A_FILE}."
+    if scale.size > WARN_BYTES:
+        uses = f"{_name(target)} {_weights(target, scale.size)}"
+        _warn(f"{uses}, which is sent to every worker process. To be faster, {_TO_A_FILE}.", pickler.codes())
     return None
 
 
@@ -178,21 +187,19 @@ _TO_A_FILE = "write it to a file, give its path in the parameters, and read it i
 _warned: set[tuple[str, str, int]] = set()
 
 
-def _warn(target: Any, problem: str) -> None:
+def _warn(told: str, codes: list[types.CodeType]) -> None:
     """Warn once, in the place where the user's function is written."""
-    codes = [function.__code__ for function in _functions(target)]
     own = [(code.co_filename, code.co_firstlineno) for code in codes if not code.co_filename.startswith(_HERE)]
-    where, line = own[-1] if own else (__file__, 1)
-    told = f"{_name(target)} {problem}", where, line
-    if told not in _warned:  # Python's own memory of them is lost whenever somebody catches warnings
-        _warned.add(told)
-        warnings.warn_explicit(told[0], UserWarning, where, line)
+    where, line = own[0] if own else (__file__, 1)
+    if (told, where, line) not in _warned:  # Python's own memory of them is lost whenever somebody catches warnings
+        _warned.add((told, where, line))
+        warnings.warn_explicit(told, UserWarning, where, line)
 
 
 def _weights(target: Any, size: int) -> str:
     """The variables that make up most of what *target* weighs, with their sizes."""
     sizes: dict[int, tuple[int, str]] = {}
-    for name, value in _held(target):
+    for name, value in _held(target, set()):
         with contextlib.suppress(Exception):  # what does not travel, and was left out of it
             sizes.setdefault(id(value), (_size(value), name))
     most = [(weight, name) for weight, name in sorted(sizes.values(), reverse=True)[:3] if weight > size // 10]
@@ -201,7 +208,7 @@ def _weights(target: Any, size: int) -> str:
 
 
 def _culprit(target: Any) -> str | None:
-    for name, value in _held(target):
+    for name, value in _held(target, set()):
         try:
             _size(value)
         except _OpenFileError:
@@ -275,41 +282,29 @@ def _importable(module: types.ModuleType) -> bool:
     return False
 
 
-def _held(target: Any) -> Iterator[tuple[str, Any]]:
-    """The variables, by name, that *target* and the notebook functions it calls hold on to."""
-    for name, value in _parts(target):
-        if name and not name.startswith("__") and not isinstance(value, (*_CODE, types.ModuleType)):
-            yield name, value
-
-
-def _functions(target: Any) -> list[types.FunctionType]:
-    """*target* and what it calls, as far as these travel by value; *target* comes last."""
-    functions = [value for _, value in _parts(target) if isinstance(value, types.FunctionType)]
-    return [function for function in functions if _reference(function) is None]
-
-
-def _parts(target: Any, name: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, Any]]:
-    """What *target* holds on to, by name, and then itself. What is imported where it arrives is not looked into."""
-    seen = set() if seen is None else seen
-    if id(target) in seen:
+def _held(target: Any, seen: set[int]) -> Iterator[tuple[str, Any]]:
+    """The variables that *target* and the notebook functions it calls hold on to, by name."""
+    if id(target) in seen or _reference(target) is not None:
         return
-    held: list[tuple[str, Any]] = []
+    seen.add(id(target))
+    named: list[tuple[str, Any]] = []
     if isinstance(target, functools.partial):
-        held += [("func", target.func), *((f"argument {i}", value) for i, value in enumerate(target.args))]
-        held += target.keywords.items()
+        named += [("func", target.func), *((f"argument {i}", value) for i, value in enumerate(target.args))]
+        named += target.keywords.items()
     elif isinstance(target, types.MethodType):
-        held += [("self", target.__self__), ("func", target.__func__)]
-    elif isinstance(target, types.FunctionType) and _reference(target) is None:
-        held += _variables(target)
-    elif isinstance(target, type) and _reference(target) is None:
-        held += [(member, getattr(value, "__func__", value)) for member, value in vars(target).items()]
-    elif not isinstance(target, types.FunctionType | type) and name in ("", "self"):
-        held += [*getattr(target, "__dict__", {}).items(), (type(target).__name__, type(target))]
-    if held:
-        seen.add(id(target))
-    for part, value in held:
-        yield from _parts(value, part, seen)
-    yield name, target
+        yield from _held(target.__self__, seen)
+        named += [("self", target.__self__), ("func", target.__func__)]
+    elif isinstance(target, types.FunctionType):
+        named += _variables(target)
+    elif isinstance(target, type):
+        named += [(name, getattr(member, "__func__", member)) for name, member in vars(target).items()]
+    else:
+        named += [*getattr(target, "__dict__", {}).items(), (type(target).__name__, type(target))]
+    for name, value in named:
+        if isinstance(value, _CODE):
+            yield from _held(value, seen)
+        elif not isinstance(value, types.ModuleType) and not name.startswith("__"):
+            yield name, value
 
 
 def _variables(function: types.FunctionType) -> Iterator[tuple[str, Any]]:

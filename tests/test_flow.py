@@ -475,6 +475,7 @@ def test_S8_the_job_id_leaves_out_what_is_marked_so_and_no_other_field(open_sess
     assert (again.id, again.receipt.status) == (first.id, "already_exists")
     assert first.id == job_id_for("marked", {"n": 1})
     assert t.run({"n": 2}, session=session).id != first.id
+    assert t.submit(n=1, session=session, on_existing="rerun").wait().result() == {"token": ""}
 
 
 def test_fields_of_a_dataclass_are_marked_in_the_same_way() -> None:
@@ -629,7 +630,7 @@ def test_S1_the_contract_is_a_job_class_that_passes_registration_and_its_schema_
     def scan(p: Params) -> list[Tile]:
         return tiles(p.n)
 
-    @t.each(scan, workers=2)
+    @t.each(scan, workers=2, timeout=None)
     def stat(tile: Tile) -> Stat:
         return Stat(tile.name, 0)
 
@@ -644,7 +645,7 @@ def test_S1_the_contract_is_a_job_class_that_passes_registration_and_its_schema_
         assert registry.register(t) == ["tile_stats"]
     first, second, third = registry.get("tile_stats").stages
     assert (first.max_retries, first.timeout, first.on_failure, first.parallelism) == (0, 5.0, "stop", "single")
-    assert (second.workers, second.parallelism, third.parallelism) == (2, "fan_out", "fan_in")
+    assert (second.workers, second.timeout, second.parallelism, third.parallelism) == (2, None, "fan_out", "fan_in")
     job_class: Any = t.contract()
     assert (job_class.job_type, job_class.description) == ("tile_stats", "Stats of tiles.")
     assert job_class.parameters_schema == Params.model_json_schema()

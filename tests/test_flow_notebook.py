@@ -153,6 +153,20 @@ def test_classes_whose_cells_run_again_are_still_the_same_to_older_stages(notebo
     assert notebook.run("_ = t.run(n=2, by=3, session=session).result()") == {"sum": 30.0}
 
 
+def test_a_dataclass_of_a_cell_crosses_as_a_model_does(notebook: Notebook) -> None:
+    notebook.run("""
+        from dataclasses import dataclass, field
+        @dataclass
+        class Stat:
+            half: float
+            seen: list[int] = field(default_factory=list)
+    """)
+    with pytest.warns(UserWarning, match="Run the cell of merge again, made to fit"):
+        notebook.run(STAT.replace("-> float", "-> Stat").replace("tile.width / 2", "Stat(tile.width / 2)"))
+    notebook.run(MERGE.replace("list[float]", "list[Stat]").replace("sum(stats)", "sum(stat.half for stat in stats)"))
+    assert notebook.run("_ = t.run(n=3, session=session).result()") == {"sum": 1.5}
+
+
 def test_in_a_circle_no_stage_can_follow(notebook: Notebook) -> None:
     text = refused(notebook, "@t.each(scan)\ndef scan(x): return []")
     assert text == "tile_stats: scan cannot follow scan, which follows it or is gone."

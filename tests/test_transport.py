@@ -182,6 +182,18 @@ def test_what_a_worker_cannot_import_travels_as_its_bytes_and_works_there(kind: 
     assert elsewhere(code) == result
 
 
+def test_a_dataclass_of_the_notebook_is_still_one_where_it_arrives() -> None:
+    source = """
+from dataclasses import MISSING, dataclass, field, fields
+@dataclass
+class Tile:
+    n: int
+    seen: list = field(default_factory=list)
+def handler(params): return [Tile(**params).seen, [kept.default is MISSING for kept in fields(Tile)]]
+"""
+    assert elsewhere(pack(cell(source)["handler"])) == [[], [True, True]]
+
+
 def test_the_version_of_what_travels_by_value_changes_with_its_code_and_with_what_it_holds() -> None:
     sources = ["return FACTOR", "return FACTOR + 1", "return -FACTOR"]
     versions = [pack(cell(f"FACTOR = 1\ndef handler(params): {source}")["handler"]).version for source in sources]

@@ -72,16 +72,23 @@ class ProcessExecutor:
         self._inbox: SimpleQueue[Any] = SimpleQueue()
         self._folder: Path | None = None
         self._lifeline: _Lifeline | None = None
+        self._opening = threading.Lock()
 
     def start(self, inbox: SimpleQueue[Any]) -> None:
         self._inbox = inbox
 
     def _open(self) -> None:
-        if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix=PREFIX))
-            self._lifeline = _Lifeline(self._folder)
-            forget = self._lifeline.forget
-            self._slots = [_Slot(number, self._folder, self._setup, forget) for number in range(self.slots)]
+        with self._opening:  # also in threads that submit, which say `where` they will run
+            if self._slots:
+                return
+            try:
+                self._folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+                self._lifeline = _Lifeline(self._folder)
+                forget = self._lifeline.forget
+                self._slots = [_Slot(number, self._folder, self._setup, forget) for number in range(self.slots)]
+            except BaseException:  # an interrupt, mostly: the next call begins anew
+                self.close()
+                raise
 
     def _setup(self, mark: Path, output: Path) -> Setup:
         registry = self._lifeline.registry if self._lifeline else None

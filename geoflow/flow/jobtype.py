@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 How = str | Callable[[Any], Any] | None
+_ENGINES = {"retries": "max_retries"}
 _PARALLELISM = {"stage": "single", "each": "fan_out", "reduce": "fan_in"}
 _IN_WORDS = {"stage": "one task", "each": "one task for each item of {}", "reduce": "one task over all of {}"}
 # What a cell or file made last, by module and name.
@@ -38,10 +39,10 @@ _newest: WeakValueDictionary[tuple[str, str], JobType] = WeakValueDictionary()
 class Options(TypedDict, total=False):
     """What a stage may say otherwise than the session."""
 
-    retries: Annotated[int, Field(ge=0, le=MAX_RETRIES)]
-    timeout: Annotated[float, Field(gt=0, lt=1e9)]
-    workers: Annotated[int, Field(ge=1, le=MAX_WORKERS)]
-    on_failure: OnFailure
+    retries: Annotated[int, Field(ge=0, le=MAX_RETRIES)] | None
+    timeout: Annotated[float, Field(gt=0, lt=1e9)] | None
+    workers: Annotated[int, Field(ge=1, le=MAX_WORKERS)] | None
+    on_failure: OnFailure | None
 
 
 class JobType:
@@ -181,12 +182,11 @@ class JobType:
         caller = sys._getframe(2)
         before = self._known(previous, kind) if kind in ("each", "reduce") else None
         try:
-            kept: dict[str, Any] = dict(TypeAdapter(Options).validate_python(options))
+            said = TypeAdapter(Options).validate_python(options).items()
         except ValidationError as exc:
             known = ", ".join(Options.__annotations__)
             raise DefinitionError(f"{self.name}: {kind} has the options {known}, but:\n{problems_of(exc)}") from None
-        if "retries" in kept:
-            kept["max_retries"] = kept.pop("retries")
+        kept: dict[str, Any] = {_ENGINES.get(name, name): value for name, value in said if value is not None}
         kept["parallelism"] = _PARALLELISM.get(kind)
         picks = {what: None if one is None else Pick(what, one) for what, one in how.items()}
 
