@@ -312,8 +312,7 @@ class _Slot:
     def _end(self, failure: Failure | None) -> list[Report]:
         """End the process, and account for all that it was sent. *failure* is for the call that ran."""
         mark, chunks = self._mark.read(), list(self.chunks)
-        if mark.pid:
-            self._kill_group(mark.pid)
+        self._kill(mark.pid)
         printed = read_output(self._output, 64_000)
         why = printed or self._trouble
         self._replace()
@@ -363,6 +362,13 @@ class _Slot:
         )
         return Report(chunk, (blamed,), lost=keys[:index], unstarted=keys[index + 1 :])
 
+    def _kill(self, pid: int) -> None:
+        """End the process *pid* and its children, or one that has not yet told its number: it may hold a chunk."""
+        if pid:
+            self._kill_group(pid)
+        elif self._context is not None and self._pool is not None:
+            self._context.kill()
+
     def _kill_group(self, pid: int) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, signal.SIGKILL)
@@ -383,8 +389,8 @@ class _Slot:
 
     def close(self) -> None:
         pid = self._mark.read().pid
-        if self._pool is not None and pid and self.chunks:
-            self._kill_group(pid)
+        if self.chunks:
+            self._kill(pid)
         pool = self._pool
         self._replace()
         if pool is not None:

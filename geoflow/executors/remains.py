@@ -24,11 +24,16 @@ def ran_at_death(owner: str) -> frozenset[int] | None:
     folder = Path(known.get("folder") or "")
     # The path comes from the store: only a folder of our own making is touched.
     ours = folder.name.startswith(PREFIX) and folder.parent == Path(tempfile.gettempdir()) and folder.is_dir()
-    if not ours or known.get("host") != socket.gethostname() or folder.stat().st_uid != os.getuid():
+    if not ours or known.get("host") != socket.gethostname():
         return None
-    if _lives(known.get("pid")):
-        return frozenset()
-    marks = [read_mark(path.read_bytes()) for path in folder.glob("slot-*.mark")]
+    try:
+        if folder.stat().st_uid != os.getuid():
+            return None
+        if _lives(known.get("pid")):
+            return frozenset()
+        marks = [read_mark(path.read_bytes()) for path in folder.glob("slot-*.mark")]
+    except FileNotFoundError:  # another process that takes up jobs of the same owner has just removed it
+        return None
     shutil.rmtree(folder, ignore_errors=True)
     return frozenset(mark.key for mark in marks if mark and mark.position > 0) if marks else None
 

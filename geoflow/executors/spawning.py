@@ -77,6 +77,11 @@ class SlotContext(_Context):  # type: ignore[misc]
     def exit_code(self) -> int | None:
         return None if self._made is None else self._made.exitcode
 
+    def kill(self) -> None:
+        """End the process, also one that starts just now and has told nobody of itself."""
+        if self._made is not None and self._made.pid is not None:
+            self._made.kill()
+
 
 @contextlib.contextmanager
 def _without_main() -> Iterator[None]:

@@ -74,6 +74,16 @@ class Kernel:
     def signal(self, number: int) -> None:
         self._process.send_signal(number)
 
+    def states(self) -> set[str]:
+        """The system's letters for what its threads do: ``R`` runs, ``S`` sleeps, ``T`` is stopped."""
+        found = Path(f"/proc/{self.pid}/task").glob("*/stat")
+        return {path.read_text().rpartition(")")[2].split()[0] for path in found}
+
+    def stops(self) -> None:
+        """Stop it where it is, all of its threads, until it is sent SIGCONT."""
+        self.signal(signal.SIGSTOP)
+        wait_until(lambda: self.states() == {"T"})
+
     def signal_group(self, number: int) -> None:
         """As a notebook server does: to the process and all that shares its group."""
         os.killpg(self.pid, number)

@@ -408,6 +408,21 @@ def test_F111_a_task_that_waits_for_its_retry_is_cancelled_at_once(faulty: OpenS
     assert rows(session, "SELECT status, attempts FROM tasks") == [("cancelled", 1)]
 
 
+def test_F112_a_cancel_while_the_worker_starts_ends_it_and_so_does_a_close(faulty: OpenSession, trace: Trace) -> None:
+    """Nobody knows the worker's number yet, and it holds a task that would keep it, and its pool's thread, for ever."""
+    session = faulty(workers=1)
+    pools = set(threading.enumerate())
+    job = session.submit("acts", tasks=[{"do": "hang", "trace": trace.path}])
+    wait_until(lambda: bool(trace.lines()))
+    for end in (session.close, job.cancel) * 3:
+        session.close()
+        job.resume()
+        wait_until(lambda: rows(session, "SELECT status FROM tasks") == [("processing",)])
+        end()
+    session.close()
+    wait_until(lambda: set(threading.enumerate()) <= pools)
+
+
 def test_F112_a_cancel_that_races_with_the_last_completion_gives_one_end(faulty: OpenSession) -> None:
     session = faulty()
     chance = random.Random(3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sqlite3
 import threading
 from collections import Counter
@@ -13,8 +14,8 @@ from conftest import OpenSession, Trace, rows, wait_until
 
 import geoflow as gf
 from faults.conftest import Start
-from faults.driving import SECONDS, check_store, told, wait_until_gone
-from geoflow.errors import StoreBusy
+from faults.driving import SECONDS, busy_workers, check_store, told, wait_until_gone
+from geoflow.errors import LeaseLost, StoreBusy
 
 # A job of the kernel's, which hangs until the file "go on" is there.
 HOLDS = """
@@ -71,6 +72,58 @@ def _mine() -> type:
 
 def _never(params: dict[str, object]) -> dict[str, object]:
     raise AssertionError("the other kernel's code runs")
+
+
+def test_F102_a_kernel_that_is_stopped_is_not_taken_over_and_goes_on_when_it_may(
+    open_session: OpenSession, start: Start, trace: Trace, tmp_path: Path
+) -> None:
+    go_on = tmp_path / "go on"
+    kernel = start(HOLDS, trace.path, go_on)
+    job_id = kernel.hears()
+    kernel.stops()
+    session = open_session()
+    session.register(_mine(), {"act": _never})
+    job = session.job(job_id)
+    assert session.resume() == []
+    with pytest.raises(StoreBusy, match=str(kernel.pid)):
+        job.resume()
+    go_on.touch()  # its workers end meanwhile, and nobody takes their answers
+    with pytest.raises(TimeoutError, match="it goes on elsewhere"):
+        pytest.fail(f"{job.wait(timeout=0.2)!r}\nThe kernel: {kernel.states()}, driven by {job._driver()}")
+    kernel.signal(signal.SIGCONT)
+    assert job.wait(timeout=SECONDS).status == "completed"
+    assert kernel.hears() == "completed"
+    assert rows(session, "SELECT outcome, attempt, count(*) FROM attempts GROUP BY 1, 2") == [("completed", 1, 3)]
+
+
+def test_F102_a_kernel_whose_job_was_taken_from_it_writes_no_more_and_ends_its_workers(
+    open_session: OpenSession, start: Start, trace: Trace, tmp_path: Path, store: Path
+) -> None:
+    """It takes force to get there: the lock file must be removed, as a user does who takes it for a remnant."""
+    session = open_session(max_retries=1, base_delay=0.01)
+    job = session.submit("acts", tasks=[{"do": "hang", "until_attempt": 2, "trace": trace.path}, {}])
+    wait_until(lambda: "s1-t0 1" in trace.lines())
+    wait_until(lambda: rows(session, "SELECT task_id FROM tasks WHERE status = 'completed'") == [("s1-t1",)])
+    wait_until(lambda: len(busy_workers(session)) == 1)  # the other one is not to blame, and stays
+    workers = busy_workers(session)
+    store.with_name(".work.db.lock").unlink()
+    code = """
+job = session.job(session.store.jobs()[0].job_id)
+say(job.resume().wait().status)
+hear()
+"""
+    kernel = start(code)
+    assert kernel.hears() == "completed"
+    run = session._engine.runs[job.id]
+    assert job.cancel().wait(timeout=SECONDS).status == "completed", "it ended over there"
+    assert isinstance(run.error, LeaseLost)
+    assert "was taken over by another session; this one has stopped driving it" in str(run.error)
+    wait_until_gone(workers, seconds=2)
+    outcomes = rows(session, "SELECT attempt, outcome FROM attempts WHERE task_id = 's1-t0' ORDER BY 1")
+    assert outcomes == [(1, "lost"), (2, "completed")]
+    check_store(session)
+    kernel.tell()
+    kernel.ends()
 
 
 SAME = """
