@@ -11,8 +11,13 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "geoflow.checks": ("check",),
     "geoflow.contract": ("JobBase",),
-    "geoflow.default": ("default_session", "form", "job", "jobs", "open", "register", "resume", "run", "sql", "submit"),
+    "geoflow.default": (
+        *("default_session", "form", "job", "jobs", "open", "plan", "probe"),
+        *("register", "resume", "run", "sql", "submit"),
+    ),
+    "geoflow.exporting": ("export",),
     "geoflow.flow": ("JobType", "identity"),
     "geoflow.handle": ("JobHandle",),
     "geoflow.models": ("JobExecutionContext", "TaskContext", "TaskResult"),
@@ -32,24 +37,44 @@ __all__ = [
     "TaskContext",
     "TaskResult",
     "__version__",
+    "check",
     "default_session",
     "errors",
+    "export",
     "form",
     "identity",
     "job",
     "jobs",
     "open",
+    "plan",
+    "probe",
     "register",
     "resume",
     "run",
     "sql",
     "submit",
+    "testing",
 ]
 
 if TYPE_CHECKING:
-    from geoflow import errors
+    from geoflow import errors, testing
+    from geoflow.checks import check
     from geoflow.contract import JobBase
-    from geoflow.default import default_session, form, job, jobs, open, register, resume, run, sql, submit
+    from geoflow.default import (
+        default_session,
+        form,
+        job,
+        jobs,
+        open,
+        plan,
+        probe,
+        register,
+        resume,
+        run,
+        sql,
+        submit,
+    )
+    from geoflow.exporting import export
     from geoflow.flow import JobType, identity
     from geoflow.handle import JobHandle
     from geoflow.models import JobExecutionContext, TaskContext, TaskResult
@@ -61,8 +86,8 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     if name in _HOME_OF:
         value = getattr(importlib.import_module(_HOME_OF[name]), name)
-    elif name == "errors":
-        value = importlib.import_module("geoflow.errors")
+    elif name in ("errors", "testing"):
+        value = importlib.import_module(f"geoflow.{name}")
     else:
         raise AttributeError(f"module 'geoflow' has no attribute {name!r}")
     globals()[name] = value

@@ -24,7 +24,7 @@ COMPLETED, NOT_COMPLETED, REFUSED, WITH_ERRORS, INTERRUPTED, UNREAD = 0, 1, 2, 3
 EXIT_CODES = """\
 exit codes:
   0    the job completed; for a verb that only looks: it was shown
-  1    the job failed, was cancelled, or has not ended; the doctor found a problem
+  1    the job failed, was cancelled, or has not ended; doctor or check found a problem
   2    nothing was done: a bad command, job type, parameter, job id or store
   3    the job completed, but its finalize failed (see geoflow refinalize)
   130  interrupted; the job was put back, and geoflow resume goes on with it
@@ -80,7 +80,7 @@ def _printed(lines: Iterable[str]) -> bool:
 
 
 def _exit_code(found: Any, verb: str) -> int:
-    if verb == "doctor":
+    if verb in ("doctor", "check"):
         return NOT_COMPLETED if found.exit_status else COMPLETED
     if verb == "debug":
         return COMPLETED if isinstance(found, dict) and found.get("success") is True else NOT_COMPLETED

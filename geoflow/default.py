@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from geoflow.contract import DefinesJob, Handler
     from geoflow.handle import JobHandle
+    from geoflow.lookahead.plan import Plan
+    from geoflow.lookahead.probe import Probe
     from geoflow.notebook.form import Form
     from geoflow.session import Session
 
@@ -72,6 +74,16 @@ def submit(job_type: str | type | DefinesJob, params: Mapping[str, Any] | None =
 def run(job_type: str | type | DefinesJob, params: Mapping[str, Any] | None = None, **parameters: Any) -> JobHandle:
     """`Session.run` of the default session."""
     return default_session().run(job_type, params, **parameters)
+
+
+def plan(job_type: str | type | DefinesJob, params: Mapping[str, Any] | None = None, **parameters: Any) -> Plan:
+    """`Session.plan` of the default session."""
+    return default_session().plan(job_type, params, **parameters)
+
+
+def probe(job_type: str | type | DefinesJob, params: Mapping[str, Any] | None = None, **parameters: Any) -> Probe:
+    """`Session.probe` of the default session."""
+    return default_session().probe(job_type, params, **parameters)
 
 
 def form(job_type: str | type | DefinesJob, session: Session | None = None, **values: Any) -> Form:

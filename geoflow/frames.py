@@ -128,6 +128,17 @@ def tasks(store: Store, job_id: str, *, flat: bool = False, history: bool = Fals
     return frame
 
 
+def with_stale(frame: pd.DataFrame, codes: Mapping[str, str]) -> pd.DataFrame:
+    """*frame* of tasks with a column ``stale``: whether the last attempt's code is not that of *codes*, by task type.
+
+    NA for a task that has not run, or of whose type *codes* says nothing.
+    """
+    now = frame["task_type"].map(dict(codes))
+    known = now.notna() & frame["code"].notna()
+    frame["stale"] = (frame["code"] != now).astype("boolean").where(known)
+    return frame
+
+
 def attempts(store: Store, job_id: str) -> pd.DataFrame:
     """The attempts of one job's tasks, one row each, task by task.
 

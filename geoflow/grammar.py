@@ -85,20 +85,22 @@ def parser(prog: str = "geoflow", epilog: str = "", *, notebook: bool = False) -
     code = part("--load", metavar="FILE", action="append", default=[], help="the file or module with its job type")
     first = part("--limit", metavar="N", type=_number, help="only the first N")
     last = part("--limit", metavar="N", type=_number, help="only the last N")
-    submission = Parser(add_help=False)
-    submission.add_argument("job_type", metavar="JOB_TYPE", help="what to run; see below")
-    submission.add_argument("words", metavar="name=value", nargs="*", default=[], help="its parameters")
-    submission.add_argument("--params", metavar="FILE", help="a file with parameters, in JSON or YAML")
-    submission.add_argument(
+    work = part("job_type", metavar="JOB_TYPE", help="what to run; see below")
+    work.add_argument("words", metavar="name=value", nargs="*", default=[], help="its parameters")
+    work.add_argument("--params", metavar="FILE", help="a file with parameters, in JSON or YAML")
+    existing = part(
         "--on-existing",
         choices=("return", "resume", "rerun", "raise"),
         default="return",
         help="look at a job that exists, go on, redo, fail",
     )
     examples = EXAMPLES + (IN_NOTEBOOK if notebook else IN_TERMINAL)
-    verb("run", "Run a job and wait for its end.", submission, epilog=examples)
+    verb("run", "Run a job and wait for its end.", work, existing, epilog=examples)
     if notebook:
-        verb("submit", "Start a job, and return at once.", submission, epilog=examples)
+        verb("submit", "Start a job, and return at once.", work, existing, epilog=examples)
+    verb("plan", "Show what a job would be: its id, stages and first tasks. Nothing runs.", work, epilog=examples)
+    probe = verb("probe", "Run a few tasks of each stage, and forecast the whole job.", work, epilog=examples)
+    probe.add_argument("--items", metavar="N", type=int, default=3, help="how many tasks of each stage; default: 3")
     verb("jobs", "List the jobs of the store, oldest first.")
     verb("status", "Show a job: its stages, its errors, its result.", latest)
     verb("watch", "Show a job while it runs, whoever runs it.", latest)
@@ -113,6 +115,12 @@ def parser(prog: str = "geoflow", epilog: str = "", *, notebook: bool = False) -
         verb("load", "Put a task's parameters, and a call of its handler, into the next cell.", task, code)
     verb("resume", "Go on with a job that is not at its end: what has not completed runs.", stopped, code)
     verb("retry", "Run a job's failed tasks again, and go on from there.", latest, code)
+    again = verb("rerun", "Run a job, or a part of it, over again with the code of now.", latest, code)
+    part_of_it = again.add_mutually_exclusive_group()
+    part_of_it.add_argument("--stage", metavar="STAGE", help="only this stage, its number or name, and those behind it")
+    part_of_it.add_argument(
+        "--stale", action="store_true", help="only what ran with older code, and the stages behind it"
+    )
     verb("refinalize", "Run a completed job's finalize again, over the results that are there.", latest, code)
     verb("cancel", "End a job; what runs is stopped, what waits will not run.", job)
     sql = verb("sql", "Ask about the tables jobs, tasks, attempts and logs; result->>'$.x' reads JSON.")
@@ -124,6 +132,18 @@ def parser(prog: str = "geoflow", epilog: str = "", *, notebook: bool = False) -
         nargs="*" if notebook else "+",
         help='such as "select status, count(*) from tasks group by 1"',
     )
+    export = verb("export", "Write a gf.JobType as a module for production, proved on its latest completed run.")
+    export.add_argument(
+        "job_type", metavar="FILE", help="the file or module with it; file.py:job_type for one of several"
+    )
+    export.add_argument("folder", metavar="FOLDER", help="where the module and its test are written, such as jobs/")
+    export.add_argument("--job", metavar="JOB", help="the beginning of the id of the run that it is proved on")
+    export.add_argument("--no-proof", action="store_true", help="do not run it")
+    export.add_argument("--overwrite", action="store_true", help="replace the files that are there")
+    check = verb("check", "Look for what is wrong with a job type, before production finds out.", work, epilog=examples)
+    told = "so many tasks of each stage are tried, for real; 0 tries none; default: 3"
+    check.add_argument("--run", metavar="N", type=_number, default=3, help=told)
+    check.add_argument("--seconds", metavar="S", type=float, default=60.0, help="stop the trial then; default: 60")
     verb("doctor", "Look for what is wrong with this machine for this work, and say what to do.")
     convert = verb("convert", "Copy a store, from SQLite to DuckDB or back, and check the copy.")
     convert.add_argument("source", metavar="SOURCE")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
-from geoflow.errors import JobFailed, StoreBusy
+from geoflow.errors import DefinitionError, JobFailed, ParameterError, StoreBusy
 from geoflow.models import JobStatus, Receipt
-from geoflow.stores.base import JobRow
+from geoflow.staleness import Stale, again_from, stale_tasks
+from geoflow.stores.base import Again, JobRow
 from geoflow.values import from_json
 
 if TYPE_CHECKING:
@@ -61,6 +63,15 @@ class JobHandle:
         """Whether the job completed, but with the fallback in place of finalize's result."""
         row = self._row()
         return row.status == JobStatus.COMPLETED and bool((from_json(row.result or "{}") or {}).get("fallback"))
+
+    @property
+    def stale(self) -> int:
+        """How many of its tasks completed with older code than that of their handlers now; see `rerun`."""
+        return sum(one.tasks for one in self._stale())
+
+    def _stale(self) -> list[Stale]:
+        row = self._row()
+        return stale_tasks(self._session.store, row, self._session._codes(self._session._registered_as(row)))
 
     @property
     def ended(self) -> bool:
@@ -149,10 +160,17 @@ class JobHandle:
     # DataFrames
 
     def tasks(self, *, flat: bool = False, history: bool = False) -> pd.DataFrame:
-        """One row a task. *flat* turns parameters and results into columns; *history* adds those of earlier runs."""
+        """One row a task. *flat* turns parameters and results into columns; *history* adds those of earlier runs.
+
+        ``stale`` says whether a task ran with older code than its handler's of now, where that is known.
+        """
         from geoflow import frames
 
-        return frames.tasks(self._session.store, self.id, flat=flat, history=history)
+        row = self._row()
+        found = frames.tasks(self._session.store, self.id, flat=flat, history=history)
+        with contextlib.suppress(DefinitionError):  # its type is not registered here, or cannot be at the moment
+            return frames.with_stale(found, self._session._codes(self._session._registered_as(row)))
+        return frames.with_stale(found, {})
 
     def attempts(self) -> pd.DataFrame:
         """One row for each execution of a task, with its times, its output and its error."""
@@ -237,10 +255,27 @@ class JobHandle:
             )
         self._session._drive(row, self._session._registered_as(row), "refinalize", here=here)
 
-    def rerun(self) -> JobHandle:
-        """Do all of it over again, with the code of now; the old attempts are kept as history."""
-        row = self._row()
-        return self._session._drive(row, self._session._registered_as(row), "rerun")
+    def rerun(self, *, stage: int | str | None = None, stale: bool = False) -> JobHandle:
+        """Do all of it over again, with the code of now; the old attempts are kept as history.
+
+        With *stage*, a number or a name, only that stage and those behind it: its tasks are planned anew. With
+        *stale*, only what completed with older code than its handler's of now, in the first stage that has such tasks,
+        and all stages behind it; where nothing is out of date, nothing is done. What only the code that plans
+        tasks has changed is not seen by that: give the stage.
+        """
+        if stage is not None and stale:
+            raise ParameterError("rerun takes stage= or stale=True: a stage is run again with all of its tasks.")
+        row, session = self._row(), self._session
+        registered, again = session._registered_as(row), None
+        if stage is not None:
+            names = [one["name"] for one in from_json(row.stages)]
+            again = again_from(stage, names, session.store.stages(row.job_key), self.id[:8])
+        elif stale:
+            found = self._stale()
+            if not found:
+                return self
+            again = Again(found[0].stage, keep=True)
+        return session._drive(row, registered, "rerun", again=again)
 
     # Drawing
 

@@ -18,7 +18,7 @@ from geoflow.executors.base import Chunk, Report
 from geoflow.models import Attempt, Category, Failure, JobStatus, OnFailure, Outcome, Stage
 from geoflow.pace import Pace
 from geoflow.retry import Retry, RetryPolicy, decide
-from geoflow.stores.base import FailedRow, JobRow, Lease, Move, StageRow, Take
+from geoflow.stores.base import Again, FailedRow, JobRow, Lease, Move, StageRow, Take
 from geoflow.transitions import MAX_LOSSES, View
 from geoflow.transport import Code
 
@@ -68,6 +68,7 @@ class JobRun:
         *,
         intent: Intent = "go on",
         parameters: str | None = None,
+        again: Again | None = None,
     ) -> None:
         self.row = row
         self.lease = lease
@@ -77,6 +78,7 @@ class JobRun:
         self.options = options
         self.intent = intent
         self.parameters = parameters or row.parameters
+        self.again = again or Again()
         self.done = threading.Event()
         self.error: BaseException | None = None
         self.interrupted = False

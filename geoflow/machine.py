@@ -221,14 +221,13 @@ class CoreMachine:
                 run.recover(left, self._ran_at_death(run.row.owner or "{}"))
                 self._flush(run)
         if run.intent == "resume" and run.row.status in (JobStatus.FAILED, JobStatus.CANCELLED):
-            resets = [
-                Move("reset", [key for key, _, _ in self._store.in_state(planned, state)])
-                for state in ("failed", "cancelled")
-                if planned is not None
-            ]
-            self._store.change_job(run.lease, "resume", now=self._clock.now(), moves=resets)
+            moves = [] if planned is None else self._resets(planned)
+            self._store.change_job(run.lease, "resume", now=self._clock.now(), moves=moves)
         elif run.intent == "rerun":
-            self._store.change_job(run.lease, "rerun", now=self._clock.now(), parameters=run.parameters)
+            moves = self._out_of_date(run) if run.again.keep else []
+            self._store.change_job(
+                run.lease, "rerun", now=self._clock.now(), moves=moves, parameters=run.parameters, again=run.again
+            )
         row = self._store.job(run.job_id)
         assert row is not None, "a claimed job is in the store"
         run.row = row
@@ -240,6 +239,16 @@ class CoreMachine:
             run.failures = self._store.failed(planned) if run.counts["failed"] else []
         if run.closed and not run.refinalizing:  # it ended between being looked at and being claimed
             self._let_go(run)
+
+    def _resets(self, planned: StageRow) -> list[Move]:
+        ended = (self._store.in_state(planned, state) for state in ("failed", "cancelled"))
+        return [Move("reset", [key for key, _, _ in found]) for found in ended]
+
+    def _out_of_date(self, run: JobRun) -> list[Move]:
+        """What puts the tasks of the stage to do over back: all that did not complete with the code of now."""
+        planned = next(row for row in self._store.stages(run.row.job_key) if row.stage == run.again.stage)
+        codes = {name: code.fingerprint for name, code in run.codes.items()}
+        return [*self._resets(planned), Move("redo", self._store.ran_otherwise(planned, codes))]
 
     def _planned(self, row: JobRow) -> StageRow | None:
         """The plan of the stage that the job is at, where there is one."""

@@ -83,7 +83,10 @@ class Stage(BaseModel):
 
 
 class Receipt(BaseModel):
-    """What a submission found: a job created, or the one that was there."""
+    """What a submission found: a job created, or the one that was there.
+
+    ``stale`` is how many of its tasks completed with older code than that of now.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -93,6 +96,7 @@ class Receipt(BaseModel):
     existing_status: JobStatus | None = None
     stage: int | None = None
     idempotent: bool = False
+    stale: int = 0
 
 
 class TaskResult(NamedTuple):

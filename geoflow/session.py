@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,18 +15,13 @@ from geoflow.clock import Clock, SystemClock
 from geoflow.config import Settings, load_settings
 from geoflow.contract import DefinesJob, Handler, JobType, Registry, defines_job
 from geoflow.engine import Engine
-from geoflow.errors import (
-    DefinitionError,
-    JobExists,
-    JobNotFound,
-    ParameterError,
-    StoreBusy,
-)
+from geoflow.errors import DefinitionError, JobExists, JobNotFound, ParameterError, StoreBusy
 from geoflow.handle import JobHandle
 from geoflow.jobrun import Intent, JobRun, Options
 from geoflow.models import JobStatus, Receipt
 from geoflow.retry import RetryPolicy
-from geoflow.stores.base import JobRow, NewJob, Store
+from geoflow.staleness import stale_tasks, told
+from geoflow.stores.base import Again, JobRow, NewJob, Store
 from geoflow.submission import check_same_job, job_id_of, stored_type, validated
 from geoflow.transport import pack
 from geoflow.values import to_json
@@ -36,10 +31,15 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from geoflow.lookahead.plan import Plan
+    from geoflow.lookahead.probe import Probe
     from geoflow.notebook.form import Form
     from geoflow.notebook.snapshot import JobView
 
 OnExisting = Literal["return", "resume", "rerun", "raise"]
+# What is run in place of a job type's handlers: `geoflow.testing` sets it while a fault is to happen.
+replace_handlers: Callable[[Session, Mapping[str, Handler]], Mapping[str, Handler]] | None = None
+_HERE = os.path.join(os.path.dirname(__file__), "")
 logger = logging.getLogger("geoflow.session")
 
 
@@ -193,6 +193,33 @@ class Session:
 
         return Form(self, self._registered(job_type).name, values)
 
+    def plan(
+        self, job_type: str | type | DefinesJob, params: Mapping[str, Any] | None = None, **parameters: Any
+    ) -> Plan:
+        """What `submit` would start: the job's id, its stages, the tasks of the first. Nothing is run or stored."""
+        from geoflow.lookahead.plan import plan
+
+        return plan(self, job_type, {**(params or {}), **parameters})
+
+    def probe(
+        self,
+        job_type: str | type | DefinesJob,
+        params: Mapping[str, Any] | None = None,
+        *,
+        items: int = 3,
+        workers: int | Sequence[int] | None = None,
+        seed: int = 0,
+        **parameters: Any,
+    ) -> Probe:
+        """Run *items* tasks of each stage as a job of their own, and forecast the whole with so many *workers*.
+
+        Parameters of the job type that are called like these are given in *params*.
+        """
+        from geoflow.lookahead.probe import probe
+
+        given = {**(params or {}), **parameters}
+        return probe(self, job_type, given, items, workers, seed)
+
     def _submit(
         self, job_type: str | type | DefinesJob, given: dict[str, Any], on_existing: OnExisting, here: bool
     ) -> JobHandle:
@@ -201,7 +228,7 @@ class Session:
         registered = self._registered(job_type)
         text = validated(registered, given)
         job_id = job_id_of(registered, text)
-        for code in (registered.job_class, *registered.handlers.values()):
+        for code in (registered.job_class, *self._handlers(registered).values()):
             pack(code)  # a variable that cannot travel any more is told before anything is stored
         stages = [
             stage.model_dump(include={"number", "name", "task_type", "parallelism"}) for stage in registered.stages
@@ -229,8 +256,19 @@ class Session:
         if on_existing == "raise":
             raise JobExists(f"Job {job_id[:8]} ({registered.name}) exists and is {row.status}; see session.job(…).")
         if on_existing == "return":
+            if outdated := stale_tasks(self.store, row, self._codes(registered)):
+                receipt = receipt.model_copy(update={"stale": sum(one.tasks for one in outdated)})
+                warnings.warn(
+                    f"Job {job_id[:8]} ({registered.name}) is {row.status}, and {told(outdated)} ran with older code: "
+                    "job.rerun(stale=True) runs them again, and all that follows; on_existing='rerun' the whole job.",
+                    stacklevel=_stacklevel(),
+                )
             return JobHandle(self, job_id, receipt)
         return self._drive(row, registered, on_existing, here=here, receipt=receipt, parameters=text)
+
+    def _codes(self, registered: JobType) -> dict[str, str]:
+        """The fingerprints of the handlers of now, by task type."""
+        return {name: pack(handler).fingerprint for name, handler in self._handlers(registered).items()}
 
     def _registered_as(self, row: JobRow) -> JobType:
         """The type of a stored job, from what is registered or built in: its name is never taken for a file's (S43)."""
@@ -259,6 +297,7 @@ class Session:
         here: bool = False,
         receipt: Receipt | None = None,
         parameters: str | None = None,
+        again: Again | None = None,
     ) -> JobHandle:
         """Have this session's machine drive the job, with the code of now."""
         running = self._engine.runs.get(row.job_id)
@@ -267,7 +306,7 @@ class Session:
                 return JobHandle(self, row.job_id, receipt)
             raise StoreBusy(f"Job {row.job_id[:8]} is running in this session: wait for it or cancel it first.")
         try:
-            run = self._new_run(row, registered, intent, parameters)
+            run = self._new_run(row, registered, intent, parameters, again)
             self._engine.start(run, awaited=here)
         except KeyboardInterrupt:
             self._put_back(row)
@@ -283,8 +322,15 @@ class Session:
             self._engine.runs.pop(row.job_id, None)
             self.store.abandon(row.job_key)
 
-    def _new_run(self, row: JobRow, registered: JobType, intent: Intent, parameters: str | None = None) -> JobRun:
-        codes = {name: pack(handler) for name, handler in registered.handlers.items()}
+    def _new_run(
+        self,
+        row: JobRow,
+        registered: JobType,
+        intent: Intent,
+        parameters: str | None = None,
+        again: Again | None = None,
+    ) -> JobRun:
+        codes = {name: pack(handler) for name, handler in self._handlers(registered).items()}
         lease = self.store.claim(row.job_key, self._engine.owner())
         fresh = self.store.job(row.job_id)
         assert fresh is not None, "a claimed job is in the store"
@@ -299,9 +345,13 @@ class Session:
             self._options(),
             intent=intent,
             parameters=parameters if intent == "rerun" else None,
+            again=again,
         )
         self._engine.runs[row.job_id] = run
         return run
+
+    def _handlers(self, registered: JobType) -> Mapping[str, Handler]:
+        return registered.handlers if replace_handlers is None else replace_handlers(self, registered.handlers)
 
     def _options(self) -> Options:
         s = self.settings
@@ -369,3 +419,11 @@ class Session:
             except DefinitionError as exc:
                 warnings.warn(str(exc), stacklevel=2)
         return resumed
+
+
+def _stacklevel() -> int:
+    """Of a warning that is about what the user has called: their line, not one of geoflow's."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_HERE):
+        level, frame = level + 1, frame.f_back
+    return level

@@ -45,6 +45,7 @@ TASK_TRANSITIONS: dict[tuple[TaskStatus, str], TaskStatus] = {
     (_T.PROCESSING, "cancel"): _T.CANCELLED,
     (_T.FAILED, "reset"): _T.QUEUED,
     (_T.CANCELLED, "reset"): _T.QUEUED,
+    (_T.COMPLETED, "redo"): _T.QUEUED,
 }
 
 # A task that was running when its engine died, this many times in a row, may be what kills it.

@@ -15,9 +15,7 @@ import importlib
 import io
 import linecache
 import os
-import re
 import sys
-import sysconfig
 import types
 import warnings
 import weakref
@@ -28,21 +26,20 @@ from typing import Any, NamedTuple
 import cloudpickle
 
 from geoflow.errors import DefinitionError
+from geoflow.fingerprint import fingerprint, is_users
 from geoflow.text import human_bytes
 
 # What a function holds is sent with it to every worker, and again whenever its cell is run.
 WARN_BYTES, MAX_BYTES = 1_000_000, 50_000_000
 _CODE = (types.FunctionType, types.MethodType, type, functools.partial)
 _HERE = os.path.join(os.path.dirname(__file__), "")
-_NOT_THE_USERS = re.compile(
-    "|".join([*map(re.escape, [sysconfig.get_path("stdlib"), _HERE]), ".*(site|dist)-packages"])
-)
 
 
 class Code(NamedTuple):
     """A function or class on its way: its version, and either where to import it or its bytes.
 
-    ``own`` are the top-level packages whose classes count as the job type's own (see `geoflow.retry`); ``sources``, the
+    The version tells whether a process has it as it is now; ``fingerprint``, which attempts record, whether it still
+    means the same. ``own`` are the top-level packages whose classes count as the job type's own (see `geoflow.retry`); ``sources``, the
     text of notebook cells by file name, for tracebacks; ``modules``, the user's modules that it depends on, each with a
     stamp of its file: a process that has imported it with another stamp is out of date.
     """
@@ -53,6 +50,7 @@ class Code(NamedTuple):
     own: tuple[str, ...] = ()
     sources: tuple[tuple[str, str], ...] = ()
     modules: tuple[tuple[str, str], ...] = ()
+    fingerprint: str = ""
 
 
 class _OpenFileError(TypeError):
@@ -90,7 +88,8 @@ def pack(target: Any) -> Code:
     reference = _reference(target)
     if reference is not None:
         modules = _modules([target])
-        code = Code(_digest(f"{reference}@{modules}".encode()), reference, None, own, (), modules)
+        version = _digest(f"{reference}@{modules}".encode())
+        code = Code(version, reference, None, own, (), modules, fingerprint(target))
         with contextlib.suppress(TypeError):
             _packed[target] = code
         return code
@@ -106,11 +105,20 @@ def pack(target: Any) -> Code:
     files = {code.co_filename for code in pickler.codes()}
     sources = tuple((name, "".join(linecache.getlines(name))) for name in sorted(files))
     modules = _modules([target, *pickler.met])
-    return Code(_digest(value + repr(modules).encode()), None, value, own, sources, modules)
+    version = _digest(value + repr(modules).encode())
+    if version not in _fingerprints:
+        _fingerprints[version] = fingerprint(target)
+    with contextlib.suppress(TypeError):
+        _originals[version] = target
+    return Code(version, None, value, own, sources, modules, _fingerprints[version])
 
 
 # What travels by reference: to look for its module again takes as long as to run it.
 _packed: weakref.WeakKeyDictionary[Any, Code] = weakref.WeakKeyDictionary()
+# Of what travels by value, by version: it is packed anew at each submission.
+_fingerprints: dict[str, str] = {}
+# And itself, should it run in this process: a class that is unpacked where it was packed is changed by that.
+_originals: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 
 
 def _digest(content: bytes) -> str:
@@ -126,9 +134,9 @@ def _modules(values: list[Any]) -> tuple[tuple[str, str], ...]:
         name = getattr(module, "__name__", "__main__")
         if name not in stamps:
             path = str(getattr(module, "__file__", None) or _HERE)  # one that is built in has none
-            is_users = value is values[0] or not _NOT_THE_USERS.match(path)
-            stamps[name] = _stamp(path) if is_users else ""
-            values += vars(module).values() if is_users else ()
+            counts = value is values[0] or is_users(path)
+            stamps[name] = _stamp(path) if counts else ""
+            values += vars(module).values() if counts else ()
     return tuple(sorted((name, stamp) for name, stamp in stamps.items() if stamp))
 
 
@@ -147,6 +155,8 @@ def _digest_of(path: str, stat: tuple[int, ...]) -> str:
 
 def unpack(code: Code) -> Any:
     """The function or class itself, in the worker."""
+    if (original := _originals.get(code.version)) is not None:
+        return original
     if code.value is not None:
         for name, text in code.sources:
             linecache.cache.setdefault(name, (len(text), None, text.splitlines(keepends=True), name))

@@ -21,8 +21,12 @@ from geoflow.text import mask_text, plain
 if TYPE_CHECKING:
     import pandas as pd
 
+    from geoflow.checks import Report as Findings
     from geoflow.doctor import Report
+    from geoflow.exporting import Export
     from geoflow.handle import JobHandle
+    from geoflow.lookahead.plan import Plan
+    from geoflow.lookahead.probe import Probe
     from geoflow.notebook.replay import TaskHandle
     from geoflow.session import Session
     from geoflow.stores.base import JobRow
@@ -39,11 +43,28 @@ def submit(session: Session, args: argparse.Namespace) -> JobHandle:
 
 
 def _submit(session: Session, args: argparse.Namespace, here: bool) -> JobHandle:
-    given = {**_of_file(args.params), **args.given, **parameters(args.words, args.variables)}
-    job = session._submit(args.job_type, given, args.on_existing, here=here)
+    job = session._submit(args.job_type, _given(args), args.on_existing, here=here)
     if job.receipt and job.receipt.status == "already_exists" and args.on_existing == "return":
         tell(f"Job {job.id[:8]} was submitted before, and is {job.status}. --on-existing rerun does all of it again.")
     return job
+
+
+# What a terminal shows by its own lines, document and exit status: a plan and a probe have them, as a report has.
+_REPORT = "doctor"
+
+
+def plan(session: Session, args: argparse.Namespace) -> Plan:
+    args.verb = _REPORT
+    return session.plan(args.job_type, _given(args))
+
+
+def probe(session: Session, args: argparse.Namespace) -> Probe:
+    args.verb = _REPORT
+    return session.probe(args.job_type, _given(args), items=args.items)
+
+
+def _given(args: argparse.Namespace) -> dict[str, Any]:
+    return {**_of_file(args.params), **args.given, **parameters(args.words, args.variables)}
 
 
 def _of_file(path: str | None) -> dict[str, Any]:
@@ -123,6 +144,17 @@ def retry(session: Session, args: argparse.Namespace) -> JobHandle:
     return job
 
 
+def rerun(session: Session, args: argparse.Namespace) -> JobHandle:
+    stage = int(args.stage) if args.stage and args.stage.isdecimal() else args.stage
+    job = _with_code(session, args)
+    if args.stale and not job.stale:
+        tell(f"Nothing of job {job.id[:8]} ran with older code: nothing was done.")
+        return job
+    job.rerun(stage=stage, stale=args.stale)
+    session.follow(job)
+    return job
+
+
 def refinalize(session: Session, args: argparse.Namespace) -> JobHandle:
     return _with_code(session, args).refinalize()
 
@@ -148,6 +180,26 @@ def convert(session: Session, args: argparse.Namespace) -> pd.DataFrame:
     return pd.DataFrame(list(copy(args.source, args.target).items()), columns=["table", "rows"])
 
 
+def export(session: Session, args: argparse.Namespace) -> Export:
+    """What was written of a job type that was made with `gf.JobType`, and what it was proved on."""
+    from geoflow.exporting import export as write
+
+    registered = session._registered(args.job_type)
+    job = None if args.job is None else session.job(args.job)
+    target: Any = registered.maker or registered.job_class
+    how: dict[str, Any] = {"prove": not args.no_proof, "overwrite": args.overwrite}
+    args.verb = _REPORT
+    return write(target, args.folder, job=job, session=session, **how)
+
+
+def check(session: Session, args: argparse.Namespace) -> Findings:
+    """What is found for a job type of the session, or of the file that is named. Nothing of it is stored."""
+    from geoflow.checks import checked
+
+    given = _given(args)
+    return checked(args.job_type, None, given if given or args.params else None, args.run, args.seconds, session.registry)
+
+
 def doctor(session: Session, args: argparse.Namespace) -> Report:
     """What is found for the session's settings. The session itself has no part in it."""
     from geoflow.doctor import doctor as look
@@ -158,8 +210,8 @@ def doctor(session: Session, args: argparse.Namespace) -> Report:
 VERBS: dict[str, Callable[[Session, argparse.Namespace], Any]] = {
     verb.__name__: verb
     for verb in (
-        *(run, submit, jobs, status, watch, tasks, errors, logs, debug),
-        *(resume, retry, refinalize, cancel, sql, convert, doctor),
+        *(run, submit, plan, probe, jobs, status, watch, tasks, errors, logs, debug),
+        *(resume, retry, rerun, refinalize, cancel, sql, convert, export, check, doctor),
     )
 }
 
@@ -178,7 +230,8 @@ def open_session(args: argparse.Namespace) -> Session:
 def check_store(session: Session, args: argparse.Namespace) -> None:
     """Only a submission makes a store that is not there; to look for jobs in a new one is a mistake."""
     store = session.settings.store
-    if args.verb not in ("run", "submit", "convert", "doctor") and store != ":memory:" and not Path(store).exists():
+    needs_one = args.verb not in ("run", "submit", "plan", "probe", "convert", "export", "check", "doctor")
+    if needs_one and store != ":memory:" and not Path(store).exists():
         raise StoreError(f"There is no store {store} yet. {args.prog} run makes one; --store names another.")
 
 

@@ -61,7 +61,7 @@ def geoflow(capfd: pytest.CaptureFixture[str]) -> Type:
 
     def typed(*words: str) -> Typed:
         capfd.readouterr()
-        drives = any(word in ("run", "resume", "retry", "refinalize") for word in words)
+        drives = any(word in ("run", "resume", "retry", "rerun", "refinalize") for word in words)
         code = main([*words, *(("--workers", "0") if drives and "--workers" not in words else ())])
         return Typed(code, *capfd.readouterr())
 
@@ -463,6 +463,26 @@ def test_retry_and_refinalize_mean_the_latest_job(geoflow: Type) -> None:
     assert [task["attempts"] for task in geoflow("tasks", "--json").document] == [2]
 
 
+def test_rerun_does_over_a_job_a_stage_or_what_ran_with_older_code(geoflow: Type) -> None:
+    file = job_file("run_again.py")
+    geoflow("run", file)
+
+    def attempts(*words: str) -> int:
+        typed = geoflow("rerun", "--load", file, *words, "--json")
+        assert (typed.code, typed.document["status"]) == (0, "completed")
+        return len(geoflow("tasks", "--json").document) + int(geoflow("tasks", "--json").document[0]["attempts"])
+
+    assert attempts() == 2, "the tasks are new ones"
+    untouched = geoflow("rerun", "--load", file, "--stale")
+    assert (untouched.code, "ran with older code: nothing was done." in untouched.err) == (0, True)
+    sys.modules.pop(Path(file).stem)
+    job_file("run_again.py", handler="def work(params):\n    return {'success': True, 'result': {'more': 1}}")
+    assert attempts("--stale") == 3, "the task of before, once more"
+    assert attempts("--stage", "1") == 2
+    wrong = geoflow("rerun", "--load", file, "--stage", "nowhere")
+    assert (wrong.code, "has no stage 'nowhere'. Its stages are 1 (" in wrong.err) == (2, True)
+
+
 # One task again
 
 
@@ -648,6 +668,21 @@ def test_help_imports_nothing_heavy_and_run_no_dataframes() -> None:
         )
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
+
+
+def test_check_finds_what_is_wrong_and_leaves_no_store(geoflow: Type, tmp_path: Path) -> None:
+    sound = geoflow("check", "hello_world", "n=12")
+    assert sound.code == 0
+    assert sound.out.splitlines()[-1].startswith("hello_world: 0 errors, 0 warnings, ")
+    source = JOBS.with_name("jobs.py").read_text().replace('"task_type": "act", "parameters": task', '"params": task')
+    (tmp_path / "mine.py").write_text(source)
+    typed = geoflow("check", "mine.py:acts", "tasks=[{}]", "--json")
+    assert typed.code == 1
+    [found] = [found for found in typed.document["findings"] if found["severity"] == "error"]
+    assert found["code"] == "GF320"
+    assert found["where"].startswith("mine.py:")
+    assert "To do: " in geoflow("check", "mine.py:acts", 'tasks=[{"do": "make", "value": "made"}]', "--run", "0").out
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.py"]
 
 
 def test_the_module_and_the_installed_command_are_the_same() -> None:

@@ -561,3 +561,11 @@ def test_a_job_type_of_cells_with_helpers_models_and_globals_runs_in_workers_of_
         "the handler, from plain values in the parameters."
     )
     assert told(12) == "{'north': -12, 'south': -18, 'apart': True}", "what was refused replaced nothing"
+
+
+def test_a_run_in_this_process_leaves_the_job_type_as_it_was(notebook: Notebook, open_session: OpenSession) -> None:
+    t: gf.JobType = notebook.names["t"]
+    before = [step.function for step in t.contract().flow_steps]  # type: ignore[attr-defined]
+    assert t.run(n=2, session=open_session(":memory:", workers=0)).result() == {"sum": 0.5}
+    assert [step.function for step in t.contract().flow_steps] == before  # type: ignore[attr-defined]
+    assert all(before)

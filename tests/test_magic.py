@@ -194,6 +194,20 @@ def test_a_job_type_of_the_notebook_goes_by_its_name(shell: Shell) -> None:
     assert shell("%geoflow run lengths n=3").status == "completed"
 
 
+def test_check_is_a_report_of_a_job_type_of_the_notebook_or_of_the_session(session: gf.Session, shell: Shell) -> None:
+    shell(
+        "import geoflow as gf\nlengths = gf.JobType('lengths')\n@lengths.stage\ndef measure():\n"
+        "    return {'success': False, 'error': 'no', 'retryable': False}"
+    )
+    report = shell("%geoflow check lengths")
+    assert "GF331" in [found.code for found in report.findings]
+    assert shell("%geoflow check acts tasks=[{}]").ok
+    assert shell("%geoflow check acts tasks=[{}];") is None
+    assert shell.tab("%geoflow check len") == ["%geoflow check lengths"]
+    assert "%geoflow check hello_world n=" in shell.tab("%geoflow check hello_world ")
+    assert shell.error("%geoflow check nothing").startswith("Unknown job type 'nothing'")
+
+
 def test_a_cell_has_the_parameters_in_json_or_yaml(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     assert shell('%%geoflow run hello_world n=4\n{"n": 3, "message": "one"}').parameters["n"] == 4
     pytest.importorskip("yaml")

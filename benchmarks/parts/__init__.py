@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from benchmarks.forecast import forecast
 from benchmarks.parts.frame import frame
 from benchmarks.parts.latency import latency
 from benchmarks.parts.overhead import overhead, store
@@ -24,4 +25,5 @@ PARTS: dict[str, Callable[[Run], None]] = {
     "resume": resume,
     "writes": writes,
     "frame": frame,
+    "forecast": forecast,
 }

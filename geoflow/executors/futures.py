@@ -217,7 +217,7 @@ class FuturesExecutor:
         if len(out.keys) > 1:
             return Report(out.chunk, lost=out.keys, suspects=True)
         ((key,), number) = out.keys, out.chunk.batch.attempt
-        version, ended = out.chunk.code.version, time.time()
+        version, ended = out.chunk.code.fingerprint, time.time()
         blamed = Attempt(key, number, Outcome.FAILED, None, ended, failure=failure, code=version)
         return Report(out.chunk, (blamed,))
 

@@ -358,7 +358,7 @@ class _Slot:
             output=printed,
             slot=self.number,
             pid=pid,
-            code=chunk.code.version,
+            code=chunk.code.fingerprint,
         )
         return Report(chunk, (blamed,), lost=keys[:index], unstarted=keys[index + 1 :])
 

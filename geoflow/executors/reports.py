@@ -10,7 +10,7 @@ from geoflow.worker import Answer
 
 def report(chunk: Chunk, answer: Answer, slot: int) -> Report:
     """Every call of *chunk* accounted for: ended, or not begun."""
-    batch, version, pid, memory = chunk.batch, chunk.code.version, answer.pid, answer.peak_memory
+    batch, version, pid, memory = chunk.batch, chunk.code.fingerprint, answer.pid, answer.peak_memory
     attempts = [
         Attempt(
             key,

@@ -72,6 +72,10 @@ class Step:
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "function": None, "returns": None}
 
+    def __fingerprint__(self) -> list[Any]:
+        """What of it counts as the code of its stage's handler: neither its options nor how its tasks are planned."""
+        return [self.shape, self.over, {name: taken.annotation for name, (_, taken) in self.takes.items()}]
+
     def picks(self) -> dict[str, Callable[[Any], Any]]:
         """The functions that find its items and their keys."""
         return {pick.what: pick.how for pick in (self.over, self.key) if pick and callable(pick.how)}

@@ -6,6 +6,7 @@ What runs is the function that is registered in this session now. Nothing of it 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import os
 import pdb
@@ -13,8 +14,9 @@ import re
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from geoflow.contract import Handler, accepts_context
 from geoflow.errors import ContractViolationError, DefinitionError, GeoflowError, JobNotFound, UnstorableValue
@@ -167,6 +169,25 @@ class TaskHandle:
             return None
         _say(verdict(returned, self.task_type), self)
         return returned
+
+    def to_pytest(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        expect: Literal["success", "failure"] | None = None,
+        overwrite: bool = False,
+    ) -> Path:
+        """Write a test for pytest that calls the handler with the task's parameters, to *path*, which is returned.
+
+        The test of a failed task expects it to succeed: it fails until the handler is mended. The test of a completed
+        one expects the same result again. *expect* says otherwise: ``"success"`` of any result, or the ``"failure"``
+        that it had. What looks secret is not written: the test takes it from an environment variable that it names.
+
+        Raises ``DefinitionError`` for a handler that is in no file, as one of a notebook, ``ParameterError`` where
+        there is nothing to expect, and ``FileExistsError`` without *overwrite*.
+        """
+        # By name: what tests job types stands above what runs them.
+        return cast(Path, importlib.import_module("geoflow.testing.regression").write(self, path, expect, overwrite))
 
 
 def _say(text: str, task: TaskHandle) -> None:

@@ -6,7 +6,7 @@ names the lease's epoch and the state that it leaves, and is refused when either
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
@@ -69,6 +69,16 @@ class Take(NamedTuple):
     groups: Sequence[Sequence[int]] = ()
     after: int = 0
     sizes: Sequence[int] = ()
+
+
+class Again(NamedTuple):
+    """What of a job a rerun does over: everything from *stage* on, or, with *keep*, what of it is out of date.
+
+    With *keep* the stage's plan stays, and its tasks that ran with the code of now; the stages behind it go.
+    """
+
+    stage: int = 1
+    keep: bool = False
 
 
 class FailedRow(NamedTuple):
@@ -150,10 +160,12 @@ class Store(Protocol):
         attempts: Sequence[Attempt] = (),
         completed: Sequence[Completed] = (),
         parameters: str | None = None,
+        again: Again | None = None,
     ) -> None:
         """Move the job by *event*, together with *moves* of its tasks and *attempts* that ended.
 
-        A ``rerun`` sets the plans of all stages aside, as history, and may give the job other *parameters*.
+        A ``rerun`` sets the plans of all stages aside, as history, or those that *again* says; it may give the job
+        other *parameters*.
         """
 
     def close(self, lease: Lease, *, error: str | None, now: float) -> None:
@@ -197,6 +209,12 @@ class Store(Protocol):
 
     def largest_first(self, stage: StageRow) -> list[int]:
         """The keys of the queued tasks that are new, by their size; see `geoflow.models.Stage`."""
+
+    def codes(self, stage: StageRow) -> list[tuple[str, str, int]]:
+        """(task type, fingerprint, how many) of the code that the stage's completed tasks ran with."""
+
+    def ran_otherwise(self, stage: StageRow, codes: Mapping[str, str]) -> list[int]:
+        """The keys of the stage's completed tasks that ran with other code than *codes* has for their type."""
 
     def in_state(self, stage: StageRow, status: str) -> list[tuple[int, int, int]]:
         """(key, attempt, losses) of the stage's tasks that are *status*."""

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import abc
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from geoflow.models import JobStatus
 from geoflow.stores.base import FailedRow, JobRow, StageRow
 
 _RESULTS_AT_ONCE = 50_000
+# The completed tasks of a stage, each with the attempt that completed it.
+_COMPLETED = (
+    "FROM task t JOIN attempt a ON a.attempt_key = (t.task_key << 12) + t.attempt"
+    " WHERE t.task_key >= ? AND t.task_key < ? AND t.status = 'completed'"
+)
 JOB_COLUMNS = ", ".join(JobRow._fields)
 
 
@@ -105,6 +110,20 @@ class TableReader(abc.ABC):
         sizes = {key: _size(metadata) or took.get(name, 0.0) for key, name, metadata in new}
         return sorted(sizes, key=lambda key: -sizes[key])
 
+    def codes(self, stage: StageRow) -> list[tuple[str, str, int]]:
+        found = self._rows(
+            f"SELECT t.task_type, coalesce(a.code, ''), count(*) {_COMPLETED} GROUP BY 1, 2 ORDER BY 1, 2",
+            stage.first_key,
+            stage.end_key,
+        )
+        return [(task_type, code, count) for task_type, code, count in found]
+
+    def ran_otherwise(self, stage: StageRow, codes: Mapping[str, str]) -> list[int]:
+        found = self._rows(
+            f"SELECT t.task_key, t.task_type, a.code {_COMPLETED} ORDER BY t.task_key", stage.first_key, stage.end_key
+        )
+        return [key for key, task_type, code in found if code != codes.get(task_type, code)]
+
     def in_state(self, stage: StageRow, status: str) -> list[tuple[int, int, int]]:
         found = self._rows(
             "SELECT task_key, attempt, losses FROM task WHERE task_key >= ? AND task_key < ? AND status = ?"
@@ -116,12 +135,7 @@ class TableReader(abc.ABC):
         return [(key, attempt, losses) for key, attempt, losses in found]
 
     def results(self, stage: StageRow) -> list[str]:
-        found = self._rows(
-            "SELECT a.result FROM task t JOIN attempt a ON a.attempt_key = (t.task_key << 12) + t.attempt"
-            " WHERE t.task_key >= ? AND t.task_key < ? AND t.status = 'completed' ORDER BY t.task_key",
-            stage.first_key,
-            stage.end_key,
-        )
+        found = self._rows(f"SELECT a.result {_COMPLETED} ORDER BY t.task_key", stage.first_key, stage.end_key)
         return [result for (result,) in found]
 
     def failed(self, stage: StageRow) -> list[FailedRow]:

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 from geoflow.batch import Batch, Completed, NewTasks
 from geoflow.errors import DefinitionError, IllegalTransition, LeaseLost, StoreBusy, StoreError
 from geoflow.models import Attempt, JobStatus, TaskStatus
-from geoflow.stores.base import JobRow, Lease, Move, NewJob, StageRow, Take
+from geoflow.stores.base import Again, JobRow, Lease, Move, NewJob, StageRow, Take
 from geoflow.stores.ownership import Ownership
 from geoflow.stores.reading import JOB_COLUMNS, TableReader, job_row
 from geoflow.transitions import job_after, task_after
@@ -35,6 +35,7 @@ _TASK_STATES_AFTER = {
         "lose": TaskStatus.PROCESSING,
         "requeue": TaskStatus.PROCESSING,
         "release": TaskStatus.PROCESSING,
+        "redo": TaskStatus.COMPLETED,
     }.items()
 }
 # What else changes with the state. A loss counts only while nothing else comes between.
@@ -48,6 +49,7 @@ _ALSO = {
     "release": ", attempt = attempt - 1",
     "cancel": ", not_before = NULL",
     "reset": ", retries = 0, losses = 0, not_before = NULL",
+    "redo": ", retries = 0, losses = 0, not_before = NULL",
 }
 _END = "ended_at = $now, result = $result, error = $error, traceback = $traceback, cancel_requested = 0"
 _JOB_CHANGES = {
@@ -59,7 +61,7 @@ _JOB_CHANGES = {
     "fail": "error = $error, traceback = $traceback, result = NULL, ended_at = NULL",
     "interrupt": "ended_at = NULL",
     "resume": "ended_at = NULL, cancel_requested = 0",
-    "rerun": "started_at = NULL, ended_at = NULL, result = NULL, error = NULL, traceback = NULL, stage = 1,"
+    "rerun": "started_at = NULL, ended_at = NULL, result = NULL, error = NULL, traceback = NULL, stage = $stage,"
     " cancel_requested = 0, parameters = coalesce($parameters, parameters)",
 }
 
@@ -207,7 +209,9 @@ class TableStore(TableReader):
         attempts: Sequence[Attempt] = (),
         completed: Sequence[Completed] = (),
         parameters: str | None = None,
+        again: Again | None = None,
     ) -> None:
+        again = again or Again()
         with self._transaction(lease) as connection:
             (text,) = connection.execute("SELECT status FROM job WHERE job_key = ?", (lease.job_key,)).fetchone()
             before = JobStatus(text)
@@ -217,11 +221,12 @@ class TableStore(TableReader):
                 connection,
                 f"UPDATE job SET status = $after, {_JOB_CHANGES[event]} WHERE job_key = $job_key AND status = $before",
                 {"after": after, "before": before, "job_key": lease.job_key, "now": now, "result": result}
-                | {"error": error, "traceback": traceback, "parameters": parameters},
+                | {"error": error, "traceback": traceback, "parameters": parameters, "stage": again.stage},
             )
             if event == "rerun":
                 connection.execute(
-                    "UPDATE stage SET superseded = 1 WHERE job_key = ? AND superseded = 0", (lease.job_key,)
+                    "UPDATE stage SET superseded = 1 WHERE job_key = ? AND superseded = 0 AND stage >= ?",
+                    (lease.job_key, again.stage + again.keep),
                 )
 
     def close(self, lease: Lease, *, error: str | None, now: float) -> None:

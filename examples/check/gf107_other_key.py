@@ -1,0 +1,13 @@
+"""The job is registered under a name that was changed since."""
+
+from elevation import HANDLERS, Elevation
+
+EXPECTED = ("GF107",)
+
+
+class BandStack(Elevation):
+    job_type = "band_stack"
+
+
+ALL_JOBS = {"stack_bands": BandStack}
+ALL_HANDLERS = HANDLERS

@@ -1,0 +1,67 @@
+"""Plans and probes as text, as HTML and as JSON, all from what they hold."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from geoflow.notebook import markup
+from geoflow.notebook.words import columns, fit, pad
+from geoflow.text import mask, plain, shorten
+
+Table = list[tuple[str, ...]]
+
+
+class Drawn:
+    """Draws itself from its `parts`: a title, then lines, and tables whose first row has the heads."""
+
+    def parts(self) -> Sequence[str | Table]:
+        raise NotImplementedError
+
+    def lines(self, width: int = 80) -> list[str]:
+        """It in lines of at most *width* columns."""
+        found: list[str] = []
+        for part in self.parts():
+            is_line = isinstance(part, str)
+            found += textwrap.wrap(plain(str(part)), width, subsequent_indent="  ") if is_line else aligned(part, width)
+        return found
+
+    def __repr__(self) -> str:
+        return "\n".join(self.lines())
+
+    def _repr_html_(self) -> str:
+        title, *parts = self.parts()
+        drawn = [f'<div class="gf-title" role="heading" aria-level="3">{markup.text(str(title))}</div>']
+        for part in parts:
+            if isinstance(part, str):
+                drawn.append(markup.line(markup.text(part, 1000)))
+            else:
+                head, *rows = ([markup.text(cell, 100) for cell in row] for row in part)
+                drawn.append(f'<div class="gf-wide">{markup.table(head, rows)}</div>')
+        return markup.element(str(title), drawn)
+
+    def document(self) -> Any:
+        """It as JSON has it, with secrets masked: frames as lists of rows, a job as its id."""
+        held = {name: value for name, value in vars(self).items() if name not in ("secrets", "exit_status")}
+        for name, value in held.items():
+            is_frame = hasattr(value, "to_json")
+            held[name] = json.loads(value.to_json(orient="records")) if is_frame else getattr(value, "id", value)
+        return mask(held, vars(self)["secrets"])
+
+
+def aligned(rows: Any, width: int) -> list[str]:
+    """A table in lines of at most *width* columns; the widest of its columns give way."""
+    cells = [[shorten(cell, 60) for cell in row] for row in rows]
+    widths = [max(map(columns, column)) for column in zip(*cells, strict=True)]
+    while len(widths) * 2 + sum(widths) > width and max(widths) > 8:
+        widths[widths.index(max(widths))] -= 1
+    return [fit("  " + "  ".join(map(pad, row, widths)).rstrip(), width) for row in cells]
+
+
+def table(rows: Any, **shown: Callable[[Any], str]) -> Table:
+    """The rows of a frame as a table of some of its columns, each cell as its column is *shown*, or empty."""
+    records: list[Mapping[str, Any]] = rows.astype(object).where(rows.notna(), None).to_dict("records")
+    cells = [["" if row[name] is None else show(row[name]) for name, show in shown.items()] for row in records]
+    return [tuple(name.replace("_", " ") for name in shown), *map(tuple, cells)]

@@ -1,0 +1,44 @@
+"""Which tasks of a job completed with code that is no longer the code of now, and where to begin to mend that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from geoflow.errors import ParameterError
+from geoflow.stores.base import Again, JobRow, StageRow, Store
+from geoflow.text import count
+
+
+class Stale(NamedTuple):
+    """So many *tasks* of a type and a stage completed with older code."""
+
+    stage: int
+    task_type: str
+    tasks: int
+
+
+def stale_tasks(store: Store, row: JobRow, codes: Mapping[str, str]) -> list[Stale]:
+    """What of the job completed with other code than *codes*, fingerprints by task type; the first stage first."""
+    found: dict[tuple[int, str], int] = {}
+    for stage in store.stages(row.job_key):
+        for task_type, code, tasks in store.codes(stage):
+            if code != codes.get(task_type, code):
+                found[stage.stage, task_type] = found.get((stage.stage, task_type), 0) + tasks
+    return [Stale(stage, task_type, tasks) for (stage, task_type), tasks in found.items()]
+
+
+def told(found: Sequence[Stale]) -> str:
+    """What is stale, in words: ``1,000 tasks of 'stat'``."""
+    return " and ".join(f"{count(one.tasks, 'task')} of {one.task_type!r}" for one in found)
+
+
+def again_from(stage: int | str, names: Sequence[str], planned: Sequence[StageRow], short_id: str) -> Again:
+    """Where a rerun of *stage*, its number or its name, begins; ``ParameterError`` when the job has not got there."""
+    listed = ", ".join(f"{number} ({name})" for number, name in enumerate(names, 1))
+    number = names.index(stage) + 1 if isinstance(stage, str) and stage in names else stage
+    if not isinstance(number, int) or not 1 <= number <= len(names):
+        raise ParameterError(f"Job {short_id} has no stage {stage!r}. Its stages are {listed}.")
+    if number > 1 and number not in [row.stage for row in planned]:
+        raise ParameterError(f"Job {short_id} has not come to stage {number} yet: job.resume() goes on with it.")
+    return Again(number)

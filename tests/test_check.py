@@ -1,0 +1,457 @@
+"""`gf.check`: each defect of the examples is found, what is sound has no finding, and the kernel is never hurt."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jobs
+import psutil  # type: ignore[import-untyped]
+import pytest
+from conftest import OpenSession, wait_until
+
+import geoflow as gf
+from geoflow import default, loading
+from geoflow.checks import RULES, Report, outside
+from geoflow.checks.findings import finding
+from geoflow.checks.unbound import maybe_unbound
+from geoflow.errors import DefinitionError, ParameterError
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = sorted((ROOT / "examples" / "check").glob("*.py"))
+
+
+@pytest.fixture(autouse=True)
+def _imports_forgotten(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Files are imported under their bare names: no other test is to meet them."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    path, modules = list(sys.path), set(sys.modules)
+    yield
+    sys.path[:] = path
+    for name in set(sys.modules) - modules:
+        if "/examples/" in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+
+
+def codes(report: Report) -> set[str]:
+    return {found.code for found in report.findings}
+
+
+def serious(report: Report) -> list[str]:
+    return [repr(found) for found in report.findings if found.severity != "note"]
+
+
+# What is found
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_each_example_has_the_findings_that_it_expects_and_no_others(path: Path) -> None:
+    expected = loading.load(str(path)).EXPECTED
+    report = gf.check(str(path))
+    assert codes(report) == set(expected), repr(report)
+    assert report.ok == all(RULES[code].severity != "error" for code in expected)
+    for found in report.findings:
+        file, _, line = str(found.where).rpartition(":")
+        assert Path(file).parent.samefile(path.parent)
+        assert Path(file).read_text().splitlines()[int(line) - 1].strip()
+
+
+def test_each_code_has_an_example_that_is_named_for_it() -> None:
+    named = {path.stem.partition("_")[0].upper() for path in EXAMPLES} - {"ELEVATION", "SLOPES"}
+    assert named == set(RULES)
+
+
+def test_the_page_has_the_catalogue_of_now() -> None:
+    sys.path.insert(0, str(ROOT / "tools"))
+    table = importlib.import_module("check_table")
+    text = (ROOT / "docs" / "check.md").read_text("utf-8")
+    assert table.page(text) == text, "run: python tools/check_table.py"
+
+
+@pytest.mark.parametrize("name", ["hello_world", "list_container_contents"])
+def test_the_built_in_job_types_have_notes_at_most(name: str) -> None:
+    params: dict[str, Any] = {"n": 12} if name == "hello_world" else {"container": str(ROOT / "examples")}
+    assert serious(gf.check(name, params=params)) == []
+    assert serious(gf.check(name)) == []
+
+
+def test_the_examples_have_notes_at_most(tmp_path: Path) -> None:
+    for number in range(5):
+        (tmp_path / f"tile_{number}.asc").write_text("1 2 3 4")
+    assert serious(gf.check(str(ROOT / "examples" / "land_cover.py"), folder=str(tmp_path))) == []
+    report = gf.check(str(ROOT / "examples" / "tile_stats.py"), folder=tmp_path / "tiles", make=12)
+    assert serious(report) == []
+    assert "GF902" not in codes(report)
+
+
+def test_the_job_types_of_the_tests_have_notes_at_most() -> None:
+    report = gf.check(jobs, tasks=[{"do": "ok"}] * 12, sizes=[1] * 12)
+    assert serious(report) == []
+    assert report.job_types == tuple(jobs.ALL_JOBS)
+
+
+def test_S5_all_that_registration_refuses_is_found_at_once() -> None:
+    class Poor:
+        job_type = "poor"
+        stages = [{"number": 2, "name": "scan", "task_type": "scan"}]
+
+        def generate_job_id(self, params: dict[str, Any]) -> str:
+            return ""
+
+    report = gf.check(Poor)
+    assert {"GF101", "GF103", "GF109", "GF111", "GF112"} <= codes(report)
+    assert not report
+
+
+def test_places_are_lines_of_what_the_user_wrote() -> None:
+    steep = gf.JobType("steep")
+
+    @steep.stage
+    def find() -> dict[str, Any]:
+        return {"none": []}
+
+    @steep.each(find, over="none")
+    def slope(item: dict[str, Any]) -> dict[str, Any]:
+        return item
+
+    @steep.finalize
+    def end(results: list[Any], context: gf.JobExecutionContext) -> dict[str, Any]:
+        return {"first": context.task_results[0]["result"]}  # type: ignore[call-overload]
+
+    lines = Path(__file__).read_text().splitlines()
+    number = next(at for at, line in enumerate(lines, 1) if '{"first": context' in line)
+    [found] = [one for one in gf.check(steep).findings if one.code == "GF206"]
+    assert str(found.where).endswith(f"test_check.py:{number}")
+
+
+def test_code_of_a_script_travels_by_value_and_keeps_its_lines(tmp_path: Path) -> None:
+    source = (ROOT / "examples" / "check" / "elevation.py").read_text().replace('["result"]["tiles"]', '["tiles"]')
+    script = tmp_path / "script.py"
+    script.write_text(source + "\nimport geoflow as gf\nprint(gf.check(Elevation, HANDLERS).to_json())\n")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True, cwd=tmp_path)
+    [found] = json.loads(done.stdout)["findings"]
+    line = next(at for at, text in enumerate(source.splitlines(), 1) if '[0]["tiles"]' in text)
+    assert (found["code"], found["where"]) == ("GF328", f"script.py:{line}")
+
+
+# What is not found
+
+
+def of_positions(make: Any) -> Report:
+    """The check of a job type that measures four tiles, and whose second stage is planned by *make*."""
+
+    def measure(params: dict[str, Any]) -> dict[str, Any]:
+        return {"success": True, "result": {"tile": params["tile"], "high": len(params["tile"]) * 1000}}
+
+    def publish(params: dict[str, Any]) -> dict[str, Any]:
+        return {"success": True, "result": {}}
+
+    class Publish(jobs.Acts):
+        job_type = "publish"
+        stages = [
+            {"number": 1, "name": "measure", "task_type": "measure"},
+            {"number": 2, "name": "publish", "task_type": "publish", "parallelism": "fan_out"},
+        ]
+
+        @staticmethod
+        def validate_job_parameters(params: dict[str, Any]) -> dict[str, Any]:
+            return {"tiles": ["a", "bb", "ccc", "dddd"], "crs": "EPSG:4326"}
+
+        @classmethod
+        def create_tasks_for_stage(cls, stage: int, job_params: Any, job_id: str, previous_results: Any = None) -> Any:
+            given = [{"tile": tile} for tile in job_params["tiles"]]
+            if stage == 2:
+                given = make(job_params, [one["result"] for one in previous_results])
+            kind = "measure" if stage == 1 else "publish"
+            ids = [f"{job_id[:8]}-{stage}-{index}" for index in range(len(given))]
+            return [
+                {"task_id": name, "task_type": kind, "parameters": one} for name, one in zip(ids, given, strict=True)
+            ]
+
+        @staticmethod
+        def finalize_job(context: Any = None) -> dict[str, Any]:
+            return {}
+
+    return gf.check(Publish, {"measure": measure, "publish": publish}, params={}, run=4)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda params, results: [
+            {"place": at, "file": f"{at}.tif", "crs": params["crs"], **one} for at, one in enumerate(results)
+        ],
+        lambda params, results: [{"crs": params["crs"], "all": results}],
+        lambda params, results: [{"crs": params["crs"], "some": results[at : at + 3]} for at in range(0, 4, 3)],
+        lambda params, results: [
+            {"tile": tile, "high": one["high"]} for tile in params["tiles"] for one in results if one["tile"] == tile
+        ],
+    ],
+    ids=["numbered", "all in one", "in batches", "looked up by name"],
+)
+def test_a_plan_whose_order_harms_nobody_is_not_found(make: Any) -> None:
+    assert serious(of_positions(make)) == []
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda params, results: [
+            {"tile": tile, "high": one["high"]} for tile, one in zip(params["tiles"], results, strict=False)
+        ],
+        lambda params, results: [
+            {"tile": tile, "one": results[at]} for at, tile in enumerate(params["tiles"]) if results[at]
+        ],
+    ],
+    ids=["zip", "index"],
+)
+def test_S14_a_plan_that_pairs_results_by_their_position_is_found(make: Any) -> None:
+    assert codes(of_positions(make)) >= {"GF325"}
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        ("for one in xs:\n    last = one\nreturn last", "last"),
+        ("if xs:\n    last = 1\nreturn {'last': last}", "last"),
+        ("try:\n    last = f()\nexcept ValueError:\n    g()\nreturn last", "last"),
+        ("while xs:\n    last = xs.pop()\nreturn last", "last"),
+        ("match xs:\n    case []:\n        last = 1\nreturn last", "last"),
+        ("if not xs:\n    return 0\nfor one in xs:\n    last = one\nreturn last", None),
+        ("if xs:\n    for one in xs:\n        last = one\nelse:\n    last = 0\nreturn last", None),
+        ("if xs:\n    for one in xs:\n        last = one\nelse:\n    return 0\nreturn last", None),
+        ("for one in (1, 2):\n    last = one\nreturn last", None),
+        ("try:\n    last = f()\nexcept ValueError:\n    raise\nreturn last", None),
+        ("try:\n    last = f()\nexcept ValueError:\n    last = 0\nreturn last", None),
+        ("if xs:\n    last = 1\nreturn last if xs else 0", None),
+        ("if xs:\n    last = 1\nreturn xs and last", None),
+        ("if xs:\n    last = 1\nif xs:\n    return last", None),
+        ("while True:\n    last = f()\n    if last:\n        break\nreturn last", None),
+        ("with open(xs) as file:\n    last = file.read()\nreturn last", None),
+        ("if (last := f(xs)):\n    g()\nreturn last", None),
+        ("import json\nreturn json.dumps([last for last in xs])", None),
+        ("total = sum(last for last in xs)\nreturn last", None),  # a name of the module, for all that is known
+        ("def last():\n    return 1\nreturn last()", None),
+        ("match xs:\n    case []:\n        last = 1\n    case _:\n        last = 2\nreturn last", None),
+        ("for one in xs:\n    last = one\nelse:\n    last = 0\nreturn last", None),
+    ],
+)
+def test_a_name_is_unbound_only_where_nothing_speaks_against_it(body: str, found: str | None) -> None:
+    module = ast.parse(f"def finalize(xs):\n{textwrap.indent(body, '    ')}")
+    function = module.body[0]
+    assert isinstance(function, ast.FunctionDef)
+    assert [name for name, _ in maybe_unbound(function)] == ([found] if found else [])
+
+
+class Forgiving(jobs.Acts):
+    """Its finalize is made for objects and dicts, its handler for what is expected alone."""
+
+    job_type = "forgiving"
+    stages = [{"number": 1, "name": "act", "task_type": "act"}]
+
+    @staticmethod
+    def finalize_job(context: Any = None) -> dict[str, Any]:
+        given = context.parameters if hasattr(context, "parameters") else context.job_parameters
+        statuses = [task["status"] if isinstance(task, dict) else str(task.status) for task in context.task_results]
+        for task in [{"status": "queued"}]:
+            statuses.append(task["status"])
+        return {"statuses": statuses, "given": len(given)}
+
+
+def careful(params: dict[str, Any]) -> dict[str, Any]:
+    try:
+        float(params.get("value") or 0)
+    except ConnectionError:
+        raise
+    except Exception as exc:
+        return {"success": False, "error": str(exc), "retryable": False}
+    return {"success": True, "result": {}}
+
+
+def test_code_that_looks_before_it_takes_is_not_found() -> None:
+    report = gf.check(Forgiving, {"act": careful}, params={"tasks": [{"value": 1}]})
+    assert serious(report) == []
+
+
+class Matching(jobs.ThreeActs):
+    """Its plan has a branch for a number that is not that of a stage."""
+
+    job_type = "matching"
+
+    @classmethod
+    def create_tasks_for_stage(
+        cls, stage: int, job_params: dict[str, Any], job_id: str, previous_results: Any = None
+    ) -> list[dict[str, Any]]:
+        match len(job_params["tasks"]):
+            case 3:
+                return super().create_tasks_for_stage(stage, job_params, job_id, previous_results)
+        match stage:
+            case 3:
+                raise ValueError("the engine makes this one")
+        if stage == 3:
+            return []
+        return super().create_tasks_for_stage(stage, job_params, job_id, previous_results)
+
+
+def test_S15_only_a_branch_that_makes_tasks_for_a_fan_in_is_found() -> None:
+    assert serious(gf.check(Matching, jobs.ALL_HANDLERS, params={"tasks": [{}]})) == []
+
+
+def test_what_job_types_share_is_told_once() -> None:
+    def tell(params: dict[str, Any], context: Any) -> dict[str, Any]:
+        return {"success": True}
+
+    made = ModuleType("made")
+    made.ALL_JOBS = {"acts": jobs.Acts, "two_acts": jobs.TwoActs}  # type: ignore[attr-defined]
+    report = gf.check(made, {"act": tell})
+    assert [found.code for found in report.findings].count("GF120") == 1
+
+
+# What the trial does to the kernel: nothing
+
+
+class Hanging(jobs.Acts):
+    job_type = "hanging"
+    stages = [{"number": 1, "name": "act", "task_type": "act"}]
+
+
+def test_a_trial_that_hangs_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
+    child = tmp_path / "pid"
+    before = set(psutil.Process().children(recursive=True))
+    tasks = [{"do": "child then hang", "value": str(child)}]
+    report = gf.check(Hanging, jobs.ALL_HANDLERS, params={"tasks": tasks}, seconds=3)
+    [found] = [one for one in report.findings if one.code == "GF903"]
+    assert "stopped after 3.0 s, in the handler act" in found.what
+    assert report.ok
+    number = int(child.read_text())
+    wait_until(lambda: not psutil.pid_exists(number) or psutil.Process(number).status() == psutil.STATUS_ZOMBIE)
+    started = set(psutil.Process().children(recursive=True)) - before
+    assert all(
+        "forkserver" in " ".join(one.cmdline()) or "resource_tracker" in " ".join(one.cmdline()) for one in started
+    )
+
+
+@pytest.mark.parametrize(
+    ("plan", "what"), [("die", "SIGKILL, in the method create_tasks_for_stage"), ("exit", "exit code 3")]
+)
+def test_a_plan_that_ends_its_process_is_found(plan: str, what: str) -> None:
+    report = gf.check(Hanging, jobs.ALL_HANDLERS, params={"tasks": [{}], "plan": plan})
+    assert [what in one.what for one in report.findings if one.code == "GF903"] == [True]
+
+
+def test_nothing_of_a_trial_is_left_in_this_process(tmp_path: Path) -> None:
+    tasks = [{"do": "change process", "value": str(tmp_path)}]
+    here, out = os.getcwd(), sys.stdout
+    gf.check(Hanging, jobs.ALL_HANDLERS, params={"tasks": tasks})
+    assert (os.getcwd(), sys.stdout) == (here, out)
+    assert not outside._hooked
+
+
+def test_without_run_no_handler_runs(tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    tasks = [{"do": "make", "value": str(made)}]
+    assert gf.check(Hanging, jobs.ALL_HANDLERS, params={"tasks": tasks}, run=False).ok
+    assert not made.exists()
+    assert gf.check(Hanging, jobs.ALL_HANDLERS, params={"tasks": tasks}).ok
+    assert made.exists()
+
+
+def test_a_trial_runs_only_the_first_tasks(tmp_path: Path) -> None:
+    tasks = [{"do": "make", "value": str(tmp_path / f"made_{number}")} for number in range(6)]
+    gf.check(Hanging, jobs.ALL_HANDLERS, params={"tasks": tasks}, run=2)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+# What may be named
+
+
+def test_a_name_is_looked_for_in_the_default_session_where_there_is_one(
+    open_session: OpenSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(default, "_session", None)
+    with pytest.raises(DefinitionError, match="Unknown job type 'two_acts'"):
+        gf.check("two_acts")
+    assert default._session is None
+    monkeypatch.setattr(default, "_session", open_session())
+    assert gf.check("two-acts", tasks=[{}]).job_types == ("two_acts",)
+    assert "GF112" not in codes(gf.check(jobs.TwoActs))  # its handlers are known there
+
+
+def test_one_job_type_of_a_file_may_be_picked() -> None:
+    path = str(Path(jobs.__file__))
+    assert gf.check(f"{path}:acts", tasks=[{}]).job_types == ("acts",)
+    with pytest.raises(DefinitionError, match="no job type 'nothing' in it; there is largest_acts, acts"):
+        gf.check(f"{path}:nothing")
+    with pytest.raises(DefinitionError, match="no ALL_JOBS"):
+        gf.check(ModuleType("empty"))
+    with pytest.raises(ParameterError, match="give a number of tasks"):
+        gf.check("hello_world", run=-1)
+
+
+def test_a_job_type_without_stages_is_a_finding() -> None:
+    report = gf.check(gf.JobType("nothing_yet"))
+    assert codes(report) == {"GF110"}
+    assert "has no stages" in report.findings[0].what
+
+
+def test_handlers_that_are_no_dict_are_a_finding() -> None:
+    assert "GF100" in codes(gf.check(jobs.Acts, [jobs.act]))  # type: ignore[arg-type]
+
+
+# How it is shown
+
+
+@pytest.fixture
+def report() -> Report:
+    found = finding("GF331", "acts", "It says <script>alert(1)</script> of token=abc\x1b[31m", "jobs.py:3")
+    return Report(["acts"], [finding("GF341", "acts", "Some <b>note</b>."), found, finding("GF101", "acts", "x " * 99)])
+
+
+def test_S44_S45_a_report_is_escaped_masked_and_has_errors_first(report: Report) -> None:
+    html, text = report._repr_html_(), repr(report)
+    assert "<script>" not in html
+    assert "&lt;script&gt;" in html
+    assert "abc" not in text + html + report.to_json()
+    assert "\x1b" not in text
+    assert [one.severity for one in report.findings] == ["error", "warning", "note"]
+    assert all(len(line) <= 80 for line in text.splitlines())
+    assert text.splitlines()[-1] == "acts: 1 error, 1 warning, 1 note. Mend the errors, then check again."
+
+
+def test_a_report_is_a_frame_and_a_document(report: Report) -> None:
+    frame = report.to_frame()
+    assert list(frame["code"]) == ["GF101", "GF331", "GF341"]
+    assert list(frame.columns) == ["code", "severity", "where", "job_type", "what", "why", "remedy"]
+    assert json.loads(report.to_json())["findings"] == json.loads(frame.to_json(orient="records"))
+    assert not report
+    empty = Report(["acts"], [])
+    assert empty
+    assert len(empty.to_frame()) == 0
+    assert repr(empty) == "acts: 0 errors, 0 warnings, 0 notes. Nothing was found."
+
+
+def test_a_secret_parameter_that_is_refused_is_not_shown() -> None:
+    class Refusing(jobs.Acts):
+        job_type = "refusing"
+
+        @staticmethod
+        def validate_job_parameters(params: dict[str, Any]) -> dict[str, Any]:
+            raise ValueError("no")
+
+        @classmethod
+        def generate_job_id(cls, params: dict[str, Any]) -> str:
+            return hashlib.sha256(str(params).encode()).hexdigest()
+
+    report = gf.check(Refusing, jobs.ALL_HANDLERS, api_token="abc123")
+    assert "abc123" not in repr(report)
+    assert codes(report) == {"GF901"}

@@ -1,0 +1,175 @@
+"""What counts as another version of a user's code, and what does not."""
+
+from __future__ import annotations
+
+import importlib
+import linecache
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import geoflow as gf
+from geoflow.fingerprint import fingerprint
+
+_cells = iter(range(10_000))
+
+
+def cell(source: str, space: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What a notebook's cell leaves in its namespace."""
+    name = f"<ipython-input-fingerprint-{next(_cells)}>"
+    linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+    space = {"__name__": "__main__"} if space is None else space
+    exec(compile(source, name, "exec"), space)
+    return space
+
+
+def of(source: str, name: str = "handler") -> str:
+    return fingerprint(cell(source)[name])
+
+
+HANDLER = "def handler(params):\n    return {'success': True, 'result': {'n': params['n'] + 1}}\n"
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        "# what it does\n\n" + HANDLER,
+        HANDLER.replace("):\n", "):\n    '''What it does.'''\n"),
+        HANDLER.replace("):\n", "):  # params is a dict\n\n"),
+        HANDLER.replace("{'success': True, 'result': ", "{\n        'success': True,\n        'result': "),
+        "import functools\ndef other(): return 1\n" + HANDLER,
+    ],
+    ids=["comment above", "docstring", "comment inside", "layout", "something else in the cell"],
+)
+def test_comments_docstrings_and_layout_do_not_count(same: str) -> None:
+    assert of(same) == of(HANDLER)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (HANDLER, HANDLER.replace("+ 1", "+ 2")),
+        (HANDLER, HANDLER.replace("params)", "params, context)")),
+        (
+            "def helper(): return 1\ndef handler(p): return helper()",
+            "def helper(): return 2\ndef handler(p): return helper()",
+        ),
+        ("LIMIT = 1\ndef handler(p): return LIMIT", "LIMIT = 2\ndef handler(p): return LIMIT"),
+        ("KINDS = {'a', 'b'}\ndef handler(p): return KINDS", "KINDS = {'a', 'c'}\ndef handler(p): return KINDS"),
+        ("def handler(p, by=1): return by", "def handler(p, by=2): return by"),
+        (
+            "class Tile:\n    def area(self): return 1\ndef handler(p): return Tile().area()",
+            "class Tile:\n    def area(self): return 2\ndef handler(p): return Tile().area()",
+        ),
+        (
+            "from pydantic import BaseModel\nclass Tile(BaseModel):\n    n: int = 1\ndef handler(p): return Tile()",
+            "from pydantic import BaseModel\nclass Tile(BaseModel):\n    n: int = 2\ndef handler(p): return Tile()",
+        ),
+        (
+            "from functools import partial\ndef f(a, p): return a\nhandler = partial(f, 1)",
+            "from functools import partial\ndef f(a, p): return a\nhandler = partial(f, 2)",
+        ),
+        (
+            "def around(f):\n    def inner(p): return f(p)\n    return inner\n@around\ndef handler(p): return 1",
+            "def around(f):\n    def inner(p): return f(p)\n    return inner\n@around\ndef handler(p): return 2",
+        ),
+    ],
+    ids=[
+        *("its body", "its signature", "a helper", "a constant", "a set", "a default", "a method", "a field"),
+        *("an argument of a partial", "what a decorator is around"),
+    ],
+)
+def test_what_it_does_and_what_it_uses_counts(one: str, other: str) -> None:
+    assert of(one) == of(one)
+    assert of(one) != of(other)
+
+
+def test_code_without_a_source_is_told_apart_too() -> None:
+    def made(body: str) -> Callable[..., Any]:
+        space: dict[str, Any] = {"__name__": "__main__"}
+        exec(compile(f"def handler(p): return {body}", "<nowhere>", "exec"), space)
+        return space["handler"]
+
+    assert fingerprint(made("p in {'a', 'b'}")) == fingerprint(made("p in {'b', 'a'}"))
+    assert fingerprint(made("[n + 1 for n in p]")) != fingerprint(made("[n + 2 for n in p]"))
+
+
+def test_functions_that_call_each_other_end() -> None:
+    source = "def even(p): return p == 0 or odd(p - 1)\ndef odd(p): return p > 0 and even(p - 1)\nhandler = even"
+    assert of(source) == of(source)
+
+
+MODULE = """
+import os
+import {name}_more
+LIMIT = 1
+def helper(): return LIMIT
+def first(params): return helper()
+def second(params): return {name}_more.far(), os.sep
+"""
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.syspath_prepend(tmp_path)
+    name = f"fingerprinted_{next(_cells)}"
+    (tmp_path / f"{name}_more.py").write_text("def far(): return 1\n")
+    (tmp_path / f"{name}.py").write_text(MODULE.format(name=name))
+    yield importlib.import_module(name)
+    for loaded in (name, f"{name}_more"):
+        sys.modules.pop(loaded, None)
+
+
+def test_of_a_file_only_the_functions_that_use_what_changed_are_other_ones(module: Any) -> None:
+    path = Path(module.__file__)
+    before = fingerprint(module.first), fingerprint(module.second)
+    path.write_text("# new\n" + path.read_text().replace("LIMIT = 1", "LIMIT = 20"))
+    after = fingerprint(module.first), fingerprint(module.second)
+    assert (before[0] != after[0], before[1] == after[1]) == (True, True)
+    more = path.with_name(f"{path.stem}_more.py")
+    more.write_text("def far(): return 2 * 1\n")
+    assert (fingerprint(module.first), fingerprint(module.second) != after[1]) == (after[0], True)
+
+
+def test_another_process_finds_the_same(module: Any) -> None:
+    asked = (
+        f"import sys; sys.path.insert(0, {str(Path(module.__file__).parent)!r}); import {module.__name__} as module\n"
+    )
+    asked += "from geoflow.fingerprint import fingerprint; print(fingerprint(module.second))"
+    for seed in ("1", "2"):
+        told = subprocess.run(
+            [sys.executable, "-c", asked], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
+        )
+        assert told.stdout.strip() == fingerprint(module.second)
+
+
+def test_of_a_job_type_the_code_and_the_types_of_a_stage_count_and_its_options_do_not() -> None:
+    source = """
+import geoflow as gf
+from pydantic import BaseModel
+class Item(BaseModel):
+    n: int = 1
+t = gf.JobType("fingerprinted")
+@t.stage
+def scan() -> list[Item]:
+    return [Item()]
+@t.each(scan, retries=2)
+def stat(item: Item) -> int:
+    return item.n
+"""
+
+    def versions(text: str) -> list[str]:
+        t: gf.JobType = cell(text)["t"]
+        return [fingerprint(handler) for handler in t.handlers().values()]
+
+    before = versions(source)
+    assert versions(source) == before
+    assert versions(source.replace("retries=2", "retries=3, timeout=5")) == before
+    scan, stat = versions(source.replace("item.n\n", "item.n * 2\n"))
+    assert (scan == before[0], stat == before[1]) == (True, False)
+    scan, stat = versions(source.replace("n: int = 1", "n: int = 2"))
+    assert (scan == before[0], stat == before[1]) == (False, False)
