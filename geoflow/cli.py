@@ -80,7 +80,7 @@ def _printed(lines: Iterable[str]) -> bool:
 
 
 def _exit_code(found: Any, verb: str) -> int:
-    if verb in ("doctor", "check"):
+    if verb in verbs.REPORTS:
         return NOT_COMPLETED if found.exit_status else COMPLETED
     if verb == "debug":
         return COMPLETED if isinstance(found, dict) and found.get("success") is True else NOT_COMPLETED

@@ -44,7 +44,7 @@ def lines(found: Any, session: Session, args: argparse.Namespace) -> Iterable[st
         return _table(("time", "level", "task_id", "message"), records(found, secrets), width)
     if args.verb == "debug":
         return plain(json.dumps(mask(found, secrets), indent=2, default=repr)).splitlines() if found is not None else []
-    if args.verb in ("doctor", "check"):
+    if args.verb in verbs.REPORTS:
         return found.lines(width)  # type: ignore[no-any-return]
     if args.verb in ("sql", "convert"):
         return _table(list(map(str, found.columns)), records(found, secrets), width)

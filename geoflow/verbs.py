@@ -49,17 +49,11 @@ def _submit(session: Session, args: argparse.Namespace, here: bool) -> JobHandle
     return job
 
 
-# What a terminal shows by its own lines, document and exit status: a plan and a probe have them, as a report has.
-_REPORT = "doctor"
-
-
 def plan(session: Session, args: argparse.Namespace) -> Plan:
-    args.verb = _REPORT
     return session.plan(args.job_type, _given(args))
 
 
 def probe(session: Session, args: argparse.Namespace) -> Probe:
-    args.verb = _REPORT
     return session.probe(args.job_type, _given(args), items=args.items)
 
 
@@ -188,7 +182,6 @@ def export(session: Session, args: argparse.Namespace) -> Export:
     job = None if args.job is None else session.job(args.job)
     target: Any = registered.maker or registered.job_class
     how: dict[str, Any] = {"prove": not args.no_proof, "overwrite": args.overwrite}
-    args.verb = _REPORT
     return write(target, args.folder, job=job, session=session, **how)
 
 
@@ -207,6 +200,8 @@ def doctor(session: Session, args: argparse.Namespace) -> Report:
     return look(session.settings)
 
 
+# These find something with lines, a document and an exit status of its own.
+REPORTS = ("plan", "probe", "export", "check", "doctor")
 VERBS: dict[str, Callable[[Session, argparse.Namespace], Any]] = {
     verb.__name__: verb
     for verb in (

@@ -6,10 +6,13 @@ import ast
 import hashlib
 import importlib
 import json
+import logging
 import os
+import socket
 import subprocess
 import sys
 import textwrap
+import zoneinfo
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -317,6 +320,86 @@ def test_what_job_types_share_is_told_once() -> None:
     assert [found.code for found in report.findings].count("GF120") == 1
 
 
+LOG = logging.getLogger("users.own")
+
+
+class Touching(jobs.Acts):
+    """Its plan does what the parameter says."""
+
+    job_type = "touching"
+
+    @classmethod
+    def create_tasks_for_stage(
+        cls, stage: int, job_params: dict[str, Any], job_id: str, previous_results: Any = None
+    ) -> list[dict[str, Any]]:
+        match job_params["plan"]:
+            case "read":
+                Path(job_params["path"]).read_text()
+            case "list":
+                os.listdir(job_params["path"])
+            case "write":
+                os.mkdir(job_params["path"])
+            case "run":
+                subprocess.run(["true"], check=True)
+            case "connect":
+                socket.create_connection(("127.0.0.1", 9), timeout=1)
+            case "log":
+                LOG.warning("planning")
+            case "import":
+                importlib.import_module("wave")
+            case "zone":
+                zoneinfo.ZoneInfo("Europe/Berlin")
+            case "look":
+                Path(job_params["path"]).exists()
+        return super().create_tasks_for_stage(stage, {**job_params, "plan": None}, job_id, previous_results)
+
+
+@pytest.mark.parametrize("plan", ["read", "list", "write", "run", "connect"])
+def test_a_plan_that_touches_what_is_outside_is_found_at_its_line(plan: str, tmp_path: Path) -> None:
+    path = tmp_path / "new" if plan == "write" else tmp_path if plan == "list" else Path(__file__).with_name("x.txt")
+    given = {"tasks": [{}], "plan": plan, "path": str(path)}
+    [found] = [one for one in gf.check(Touching, jobs.ALL_HANDLERS, params=given).findings if one.code == "GF311"]
+    lines = Path(__file__).read_text().splitlines()
+    number = next(at for at, line in enumerate(lines, 1) if f'case "{plan}":' in line) + 1
+    assert str(found.where).endswith(f"test_check.py:{number}")
+
+
+@pytest.mark.parametrize("plan", ["log", "import", "zone", "look"])
+def test_a_plan_that_only_imports_logs_or_looks_is_not_found(plan: str, tmp_path: Path) -> None:
+    given = {"tasks": [{}], "plan": plan, "path": str(tmp_path)}
+    assert serious(gf.check(Touching, jobs.ALL_HANDLERS, params=given)) == []
+
+
+class Ordered(jobs.Acts):
+    """Its id is made of the parameters as they come; its validation makes one of them by itself."""
+
+    job_type = "ordered"
+    fixed = False
+
+    @classmethod
+    def validate_job_parameters(cls, params: dict[str, Any]) -> dict[str, Any]:
+        return {"tasks": [{}], "crs": params["crs"], "srid": int(params["crs"])} if cls.fixed else params
+
+    @classmethod
+    def generate_job_id(cls, params: dict[str, Any]) -> str:
+        counted = {key: value for key, value in params.items() if key != "srid"}
+        return hashlib.sha256(f"{cls.job_type}{counted}".encode()).hexdigest()
+
+
+class InFixedOrder(Ordered):
+    job_type = "in_fixed_order"
+    fixed = True
+
+
+def test_S8_an_id_that_depends_on_the_order_of_keys_is_found_only_where_validation_lets_it() -> None:
+    assert "GF302" in codes(gf.check(Ordered, jobs.ALL_HANDLERS, tasks=[{}], crs="4326"))
+    assert serious(gf.check(InFixedOrder, jobs.ALL_HANDLERS, crs="4326")) == []
+
+
+def test_a_parameter_that_is_called_as_one_of_productions_keys_is_the_users_own() -> None:
+    assert "GF306" not in codes(gf.check(jobs.Acts, jobs.ALL_HANDLERS, tasks=[{}], dataset_id="d1"))
+
+
 # What the trial does to the kernel: nothing
 
 
@@ -339,6 +422,12 @@ def test_a_trial_that_hangs_is_ended_with_all_that_it_started(tmp_path: Path) ->
     assert all(
         "forkserver" in " ".join(one.cmdline()) or "resource_tracker" in " ".join(one.cmdline()) for one in started
     )
+
+
+def test_a_handler_that_forks_and_returns_twice_is_told_of_once(tmp_path: Path) -> None:
+    tasks = [{"do": "fork and both return", "value": str(tmp_path / "pid")}] * 3
+    report = gf.check(Hanging, jobs.ALL_HANDLERS, params={"tasks": tasks})
+    assert codes(report) <= {"GF305", "GF327"}
 
 
 @pytest.mark.parametrize(

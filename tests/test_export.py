@@ -168,7 +168,7 @@ def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_S6_S8_the_exported_module_has_the_same_ids_and_results_as_the_notebook(
-    weights: Notebook, open_session: OpenSession, loaded: None
+    weights: Notebook, open_session: OpenSession, loaded: None, tmp_path: Path
 ) -> None:
     session = weights.names["session"]
     job = weights.names["t"].run(folder="x", sides=SIDES, note="one", session=session)
@@ -193,7 +193,7 @@ def test_S6_S8_the_exported_module_has_the_same_ids_and_results_as_the_notebook(
 
 @pytest.mark.parametrize(("side", "category"), [("west", "permanent"), ("east", "business"), ("up", "permanent")])
 def test_S25_exceptions_of_the_exported_module_count_as_those_of_the_notebook(
-    weights: Notebook, open_session: OpenSession, loaded: None, side: str, category: str
+    weights: Notebook, open_session: OpenSession, loaded: None, tmp_path: Path, side: str, category: str
 ) -> None:
     job = weights.names["t"].run(folder="x", sides=[side], session=weights.names["session"])
     plain = open_session(tmp_path / "plain.db")
@@ -433,7 +433,7 @@ def module_file(tmp_path: Path, loaded: None) -> Path:
 
 
 def test_a_job_type_of_a_file_is_exported_with_the_module_of_the_users_as_an_import(
-    module_file: Path, open_session: OpenSession
+    module_file: Path, open_session: OpenSession, tmp_path: Path
 ) -> None:
     session = open_session()
     session.register(str(module_file))
@@ -512,15 +512,17 @@ def test_the_verb_exports_a_file_and_proves_it_on_the_latest_run(module_file: Pa
 
 
 CELLS = """
+import time
 from collections import namedtuple
-from typing import Literal, TypeAlias
+from datetime import date, datetime
+from typing import Callable, Iterable, Literal, TypeAlias
 from pydantic import ConfigDict, field_validator
 
 Way: TypeAlias = Literal["up", "down"]
 Pair = namedtuple("Pair", "left right")
 
 
-def highest(cells):
+def highest(cells: Iterable[int], how: Callable | None = None, dt=0.1, fields=(time, date, datetime)):
     return max(cells)
 
 
@@ -571,7 +573,7 @@ def shown(found: float) -> str:
 
 @pytest.mark.parametrize("way", ["up", "down"])
 def test_aliases_extra_fields_tables_of_functions_and_named_tuples_are_exported(
-    notebook: Notebook, open_session: OpenSession, loaded: None, way: str
+    notebook: Notebook, open_session: OpenSession, loaded: None, tmp_path: Path, way: str
 ) -> None:
     notebook.run("import logging\n" + HEAD)
     notebook.run(CELLS)

@@ -17,17 +17,20 @@ ADDED = {"dataset_id": None, "resource_id": None, "version_id": None, "system": 
 
 def parameters_of(trial: Trial) -> dict[str, Any]:
     given = trial.asked["given"]
+    accepted, refused = None, None
     with watching() as touched:
         try:
-            accepted = trial.call("method", "validate_job_parameters", copy.deepcopy(given))
-        except ValueError as exc:
-            trial.tell("GF901", f"validate_job_parameters refuses {shorten(str(given), 80)}: {short(exc)}")
-            raise Stop from None
+            accepted = trial.call("method", _VALIDATE, copy.deepcopy(given))
         except Exception as exc:
-            trial.tell("GF312", f"For {shorten(str(given), 80)} it raises {named(exc)}.", exc)
-            raise Stop from None
+            refused = exc
     for one in touched:
-        trial.tell_touched("GF310" if one.reads else "GF311", "validate_job_parameters", one)
+        trial.tell_touched("GF310" if one.reads else "GF311", _VALIDATE, one)
+    if isinstance(refused, ValueError):
+        trial.tell("GF901", f"{_VALIDATE} refuses {shorten(str(given), 80)}: {short(refused)}")
+        raise Stop
+    if refused is not None:
+        trial.tell("GF312", f"For {shorten(str(given), 80)} it raises {named(refused)}.", refused)
+        raise Stop
     if not isinstance(accepted, dict):
         trial.tell("GF312", f"It returns {shown(accepted)}.")
         raise Stop
@@ -45,18 +48,19 @@ def identity_of(trial: Trial, params: dict[str, Any]) -> str:
         trial.tell("GF301", f"It returns {shorten(shown(job_id), 100)}.")
         raise Stop
     trial.let_clocks_go_on("generate_job_id")
-    turned = dict(reversed(params.items()))
-    for how, other in (
-        ("asked twice", params),
-        ("with its keys in another order", turned),
-        ("before JSON", trial.raw),
-    ):
-        plain = how != "before JSON" or not {("GF307", _VALIDATE), ("GF309", _VALIDATE)} & trial.told
-        if plain and _tried(trial, other) not in (job_id, None):
-            trial.tell("GF302", f"Parameters that are the same, {how}, have two ids.")
-            return job_id
+    if _tried(trial, params) not in (job_id, None):
+        trial.tell("GF302", "Asked twice for the same parameters, it gives two ids.")
+        return job_id
+    if not {("GF307", _VALIDATE), ("GF309", _VALIDATE)} & trial.told and _tried(trial, trial.raw) not in (job_id, None):
+        trial.tell("GF302", "It gives one id for the parameters, and another when they have been through JSON.")
+        return job_id
+    orders = {_validated(trial, params), _validated(trial, dict(reversed(params.items())))} - {None}
+    if len(orders) == 2:
+        trial.tell("GF302", "It gives another id when the same parameters are given in another order.")
+        return job_id
+    known = set(trial.asked["known"]) | set(trial.asked["given"])  # what validate makes of these may be left out
     ignored = [key for key in params if _tried(trial, {**params, key: _other(params[key])}) == job_id]
-    undeclared = set(ignored) - set(getattr(trial.job, "non_identity_parameters", ()))
+    undeclared = set(ignored) & known - set(getattr(trial.job, "non_identity_parameters", ()))
     if undeclared:
         trial.tell("GF304", f"The id is the same with other values of {', '.join(sorted(undeclared))}.")
     counted = {key: value for key, value in params.items() if key not in ignored}
@@ -64,6 +68,14 @@ def identity_of(trial: Trial, params: dict[str, Any]) -> str:
         trial.tell("GF303", "The id is the SHA-256 of the parameters alone.")
     _added(trial, params, job_id)
     return job_id
+
+
+def _validated(trial: Trial, params: dict[str, Any]) -> str | None:
+    """The id of what validate makes of *params*."""
+    try:
+        return _id_of(trial, trial.call("method", _VALIDATE, copy.deepcopy(params)))
+    except Exception:  # what it made once it may refuse
+        return None
 
 
 def _tried(trial: Trial, params: dict[str, Any]) -> str | None:
@@ -79,7 +91,7 @@ def _id_of(trial: Trial, params: dict[str, Any]) -> str:
 
 def _added(trial: Trial, params: dict[str, Any], job_id: str) -> None:
     try:
-        accepted = trial.call("method", "validate_job_parameters", copy.deepcopy(trial.asked["given"]) | ADDED)
+        accepted = trial.call("method", _VALIDATE, ADDED | copy.deepcopy(trial.asked["given"]))
     except Exception as exc:
         trial.tell("GF306", f"With production's keys it raises {named(exc)}.", exc)
         return

@@ -18,19 +18,21 @@ from geoflow.worker import MAX_TASK_ID, checked_plan
 
 def plan_of(trial: Trial, stage: int, params: Any, job_id: str, results: Any) -> list[dict[str, Any]]:
     log = Log()
+    made, failed = None, None
     with watching() as touched:
         try:
             made = _asked_plan(trial, stage, params, job_id, results, log)
         except Exception as exc:
-            if (lacks := log.raised(exc)) is not None:
-                trial.tell("GF328", f"The plan of stage {stage} reads {missing(*lacks)}", exc)
-            elif trial.whole:
-                trial.tell("GF329", f"The plan of stage {stage} raises {named(exc)}.", exc)
-            else:
-                trial.tell("GF902", f"The plan of stage {stage} raises {named(exc)}.", exc)
-            raise Stop from None
+            failed = exc
     for one in touched:
         trial.tell_touched("GF311", f"The plan of stage {stage}", one)
+    if failed is not None:
+        if (lacks := log.raised(failed)) is not None:
+            trial.tell("GF328", f"The plan of stage {stage} reads {missing(*lacks)}", failed)
+        else:
+            told = f"The plan of stage {stage} raises {named(failed)}."
+            trial.tell("GF329" if trial.whole else "GF902", told, failed)
+        raise Stop
     tasks = _checked(trial, stage, made)
     if not tasks:
         if log.in_vain and results:

@@ -37,7 +37,8 @@ def trial(
         yield finding("GF901", subject.name, told, subject.where("method", "validate_job_parameters"))
         return
     stages = [stage.model_dump(include={"number", "task_type", "parallelism"}) for stage in registered.stages]
-    ask = {"stages": stages, "job_type": registered.name, "given": sample, "run": run}
+    known = list((schema_of(registered.job_class) or {}).get("properties", ()))
+    ask = {"stages": stages, "job_type": registered.name, "given": sample, "known": known, "run": run}
     for message in _messages(registered, to_json(ask, where="parameters"), seconds):
         if "ended" in message:
             kind, name = message["at"]

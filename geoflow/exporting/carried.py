@@ -1,18 +1,18 @@
 """What exported modules carry with them: values to JSON and back, keys and ids. It imports nothing of geoflow.
 
 Those that a module needs are written into it as they are here. Each does what its like in `geoflow.flow` and
-`geoflow.values` does. Lines are short and commas trail, so that formatters of any width leave them as they are.
+`geoflow.values` does. Lines are short and commas trail, so that formatters of any width leave them as they are; names that
+others like to use (`time`, `Callable`) are left to them.
 """
 
+import dataclasses
+import datetime as _datetime
 import functools
 import hashlib
 import json
 import math
 import operator
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import fields, is_dataclass
-from datetime import date, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from pathlib import PurePath
@@ -65,7 +65,7 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, (set, frozenset)):
         return _in_order([_plain(item) for item in value])
-    if isinstance(value, timedelta):
+    if isinstance(value, _datetime.timedelta):
         return value.total_seconds()
     if isinstance(value, (PurePath, UUID, AnyUrl)):
         return str(value)
@@ -73,15 +73,15 @@ def _plain(value: Any) -> Any:
         return str(value) if value.is_finite() else None
     if isinstance(value, BaseModel):
         return _plain(value.model_dump())
-    if is_dataclass(value):
-        names = [field.name for field in fields(value)]
+    if dataclasses.is_dataclass(value):
+        names = [field.name for field in dataclasses.fields(value)]
         return {name: _plain(getattr(value, name)) for name in names}
     return _foreign(value)
 
 
 def _foreign(value: Any) -> Any:
     """The same for times, geometries and numpy's scalars."""
-    if isinstance(value, (date, time)):
+    if isinstance(value, (_datetime.date, _datetime.time)):
         return None if value.isoformat() == "NaT" else value.isoformat()
     if isinstance(getattr(value, "__geo_interface__", None), dict):
         return _plain(value.__geo_interface__)
@@ -183,7 +183,7 @@ def _task_id(job_id: str, stage: str, key: str | None = None) -> str:
     return f"{name[:87].rstrip('-')}-{hashlib.sha256(told).hexdigest()[:12]}"
 
 
-def _results(handled: Iterable[dict[str, Any]] | None) -> list[Any]:
+def _results(handled: list[dict[str, Any]] | None) -> list[Any]:
     """What the functions of the stage before returned."""
     return [one.get("result") for one in handled or []]
 
@@ -195,7 +195,7 @@ def _first(results: list[Any]) -> Any:
 def _completed(context: Any, task_type: str) -> list[Any]:
     """What the functions of the last stage returned."""
     tasks = [task for task in context.task_results if task.task_type == task_type]
-    return _results(task.result_data for task in tasks if task.success)
+    return _results([task.result_data for task in tasks if task.success])
 
 
 def _items(found: list[Any]) -> list[Any]:
@@ -215,17 +215,13 @@ def _fields(values: list[Any], name: str) -> list[Any]:
     return [one[name] for one in values]
 
 
-def _picked(
-    function: Callable[[Any], Any],
-    values: list[Any],
-    adapter: TypeAdapter[Any] | None = None,
-) -> list[Any]:
+def _picked(function: Any, values: list[Any], adapter: Any = None) -> list[Any]:
     """What *function* finds in each value, or in what the adapter makes of it."""
     made = [_made(adapter, one) for one in values] if adapter else values
     return [_plain(function(one)) for one in made]
 
 
-def _keyed(keys: Iterable[Any], items: list[Any]) -> list[tuple[str, Any]]:
+def _keyed(keys: Any, items: list[Any]) -> list[tuple[str, Any]]:
     """Each item with the text that tells it from the others."""
     found: dict[str, Any] = {}
     for key, item in zip(map(_text, keys), items, strict=True):
