@@ -15,22 +15,14 @@ import os
 import pickle
 import re
 import sys
-import sysconfig
 import types
 from collections.abc import Iterable
 from typing import Any, get_args
 
-_HERE = os.path.join(os.path.dirname(__file__), "")
-_NOT_THE_USERS = re.compile(
-    f"{re.escape(sysconfig.get_path('stdlib'))}|{re.escape(_HERE)}(?!builtin)|.*(site|dist)-packages"
-)
+from geoflow.origin import PACKAGE, is_users
+
 _PLAIN = (str, int, float, complex, bytes, bool, type(None), type(Ellipsis))
 _Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda
-
-
-def is_users(path: str) -> bool:
-    """Whether the file is neither Python's, nor geoflow's, nor an installed package's."""
-    return not _NOT_THE_USERS.match(path)
 
 
 def fingerprint(target: Any) -> str:
@@ -148,7 +140,7 @@ class _Reader:
         value = space.get(name)
         if statements or name not in space:
             return
-        if isinstance(value, types.ModuleType) and is_users(str(getattr(value, "__file__", None) or _HERE)):
+        if isinstance(value, types.ModuleType) and is_users(str(getattr(value, "__file__", None) or PACKAGE)):
             for attribute in sorted(attributes & set(vars(value))):
                 self._name(attribute, attributes, vars(value), str(value.__file__))
         else:
@@ -173,7 +165,7 @@ def _file_of(cls: type) -> str | None:
     path = getattr(module, "__file__", None)
     if cls.__module__ == "__main__":
         return path if path and is_users(path) and os.path.exists(path) else None
-    return path or (_HERE if module else None)
+    return path or (PACKAGE if module else None)
 
 
 def _contents(cells: Iterable[types.CellType]) -> Iterable[Any]:

@@ -19,6 +19,7 @@ from geoflow.errors import DefinitionError, JobExists, JobNotFound, ParameterErr
 from geoflow.handle import JobHandle
 from geoflow.jobrun import Intent, JobRun, Options
 from geoflow.models import JobStatus, Receipt
+from geoflow.origin import is_ours
 from geoflow.retry import RetryPolicy
 from geoflow.staleness import stale_tasks, told
 from geoflow.stores.base import Again, JobRow, NewJob, Store
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 OnExisting = Literal["return", "resume", "rerun", "raise"]
 # What is run in place of a job type's handlers: `geoflow.testing` sets it while a fault is to happen.
 replace_handlers: Callable[[Session, Mapping[str, Handler]], Mapping[str, Handler]] | None = None
-_HERE = os.path.join(os.path.dirname(__file__), "")
 logger = logging.getLogger("geoflow.session")
 
 
@@ -424,6 +424,6 @@ class Session:
 def _stacklevel() -> int:
     """Of a warning that is about what the user has called: their line, not one of geoflow's."""
     level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_HERE):
+    while frame.f_back is not None and is_ours(frame.f_code.co_filename):
         level, frame = level + 1, frame.f_back
     return level

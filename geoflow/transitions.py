@@ -45,6 +45,7 @@ TASK_TRANSITIONS: dict[tuple[TaskStatus, str], TaskStatus] = {
     (_T.PROCESSING, "cancel"): _T.CANCELLED,
     (_T.FAILED, "reset"): _T.QUEUED,
     (_T.CANCELLED, "reset"): _T.QUEUED,
+    # Only by a rerun that was asked for, of what completed with older code.
     (_T.COMPLETED, "redo"): _T.QUEUED,
 }
 

@@ -26,22 +26,22 @@ from typing import Any, NamedTuple
 import cloudpickle
 
 from geoflow.errors import DefinitionError
-from geoflow.fingerprint import fingerprint, is_users
+from geoflow.fingerprint import fingerprint
+from geoflow.origin import PACKAGE, is_ours, is_users
 from geoflow.text import human_bytes
 
 # What a function holds is sent with it to every worker, and again whenever its cell is run.
 WARN_BYTES, MAX_BYTES = 1_000_000, 50_000_000
 _CODE = (types.FunctionType, types.MethodType, type, functools.partial)
-_HERE = os.path.join(os.path.dirname(__file__), "")
 
 
 class Code(NamedTuple):
     """A function or class on its way: its version, and either where to import it or its bytes.
 
     The version tells whether a process has it as it is now; ``fingerprint``, which attempts record, whether it still
-    means the same. ``own`` are the top-level packages whose classes count as the job type's own (see `geoflow.retry`); ``sources``, the
-    text of notebook cells by file name, for tracebacks; ``modules``, the user's modules that it depends on, each with a
-    stamp of its file: a process that has imported it with another stamp is out of date.
+    means the same. ``own`` are the top-level packages whose classes count as the job type's own (see `geoflow.retry`);
+    ``sources``, the text of notebook cells by file name, for tracebacks; ``modules``, the user's modules that it
+    depends on, each with a stamp of its file: a process that has imported it with another stamp is out of date.
     """
 
     version: str
@@ -133,7 +133,7 @@ def _modules(values: list[Any]) -> tuple[tuple[str, str], ...]:
         module = value if is_module else sys.modules.get(str(getattr(value, "__module__", None)))
         name = getattr(module, "__name__", "__main__")
         if name not in stamps:
-            path = str(getattr(module, "__file__", None) or _HERE)  # one that is built in has none
+            path = str(getattr(module, "__file__", None) or PACKAGE)  # one that is built in has none
             counts = value is values[0] or is_users(path)
             stamps[name] = _stamp(path) if counts else ""
             values += vars(module).values() if counts else ()
@@ -199,7 +199,7 @@ _warned: set[tuple[str, str, int]] = set()
 
 def _warn(told: str, codes: list[types.CodeType]) -> None:
     """Warn once, in the place where the user's function is written."""
-    own = [(code.co_filename, code.co_firstlineno) for code in codes if not code.co_filename.startswith(_HERE)]
+    own = [(code.co_filename, code.co_firstlineno) for code in codes if not is_ours(code.co_filename)]
     where, line = own[0] if own else (__file__, 1)
     if (told, where, line) not in _warned:  # Python's own memory of them is lost whenever somebody catches warnings
         _warned.add((told, where, line))

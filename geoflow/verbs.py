@@ -189,8 +189,9 @@ def check(session: Session, args: argparse.Namespace) -> Findings:
     """What is found for a job type of the session, or of the file that is named. Nothing of it is stored."""
     from geoflow.checks import checked
 
-    given = _given(args)
-    return checked(args.job_type, None, given if given or args.params else None, args.run, args.seconds, session.registry)
+    given: dict[str, Any] | None = _given(args)
+    given = given if given or args.params else None
+    return checked(args.job_type, None, given, args.run, args.seconds, session.registry)
 
 
 def doctor(session: Session, args: argparse.Namespace) -> Report:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
-import os
 import resource
 import sys
 import threading
@@ -19,12 +18,13 @@ from array import array
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from geoflow import logs, transport, values
+from geoflow import logs
 from geoflow.batch import Call
 from geoflow.contract import accepts_context, normalise
 from geoflow.errors import ContractViolationError, UnstorableValue
 from geoflow.executors.base import Chunk
 from geoflow.models import Category, Failure, JobExecutionContext, TaskContext, TaskResult, TaskStatus
+from geoflow.origin import is_ours, is_users
 from geoflow.retry import RetryPolicy, classify, is_retryable, lineage
 from geoflow.text import exact
 from geoflow.transport import Code, unpack
@@ -32,8 +32,6 @@ from geoflow.values import to_json
 
 MAX_TASK_ID = 100
 _STATUSES = {str(status): status for status in TaskStatus}
-# How their names begin: those of `geoflow.flow` too, which is not imported where no job type was made with it.
-_ENGINE_FILES = (__file__, values.__file__, transport.__file__, os.path.join(os.path.dirname(__file__), "flow", ""))
 # ru_maxrss is in bytes on macOS, in kilobytes elsewhere (getrusage(2)).
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
@@ -346,7 +344,7 @@ def _is_own(own: tuple[str, ...]) -> Callable[[str], bool]:
         if top in own or top in ("__main__", "__mp_main__"):
             return True
         path = getattr(sys.modules.get(module), "__file__", None) or ""
-        return bool(path) and not any(part in path for part in ("site-packages", "dist-packages", "/lib/python3"))
+        return bool(path) and is_users(path)
 
     return is_own
 
@@ -354,7 +352,7 @@ def _is_own(own: tuple[str, ...]) -> Callable[[str], bool]:
 def _formatted(exc: BaseException) -> str | None:
     """The traceback from the user's first frame on, or None when no user code was involved."""
     frames = exc.__traceback__
-    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_ENGINE_FILES):
+    while frames is not None and is_ours(frames.tb_frame.f_code.co_filename):
         frames = frames.tb_next
     if frames is None and exc.__cause__ is None:
         return None

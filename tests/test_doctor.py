@@ -27,6 +27,7 @@ from IPython.lib.pretty import pretty
 from geoflow.cli import main
 from geoflow.config import load_settings
 from geoflow.doctor import Finding, Report, doctor
+from geoflow.doctor.finding import ok
 from geoflow.doctor.installed import GEO_VARIABLES, extras, geo_variables, packages, python, sqlite_library
 from geoflow.doctor.places import file_system, folder, locks, log, write_ahead
 from geoflow.doctor.processes import leftovers, open_files, shared_memory, workers
@@ -103,7 +104,7 @@ def test_what_is_printed_fits_a_terminal_and_tells_the_state_in_words() -> None:
     )
     printed = list(report.lines(80))
     assert len(printed) == 5 + 1 + 6 + 2 + 1  # what is long is cut
-    assert printed[11].strip() == "… --json tells all of it."
+    assert printed[11].endswith("… --json tells all of it.")
     assert len(report.document()[1]["remedy"]) > 1500
     assert max(map(columns, printed)) <= 80
     assert printed[0].startswith("ok       one          All is well.")
@@ -221,7 +222,7 @@ def test_gdals_files_of_another_version_are_a_warning_where_rasterio_has_its_own
 
 
 def test_a_folder_that_is_not_there_is_told_with_the_command(tmp_path: Path) -> None:
-    found = folder("store folder", tmp_path / "not here")
+    found = folder(tmp_path / "not here")
     assert found.status == "problem"
     assert found.remedy == f"mkdir -p '{tmp_path}/not here'"
 
@@ -229,7 +230,7 @@ def test_a_folder_that_is_not_there_is_told_with_the_command(tmp_path: Path) -> 
 @needs_proc
 def test_a_folder_that_cannot_be_written_is_a_problem_for_all_that_needs_it() -> None:
     for check in (
-        folder("store folder", NOWHERE),
+        folder(NOWHERE),
         write_ahead(NOWHERE),
         locks(NOWHERE / "work.db"),
         log(NOWHERE / "work.db.log"),
@@ -251,7 +252,7 @@ def test_what_belongs_to_somebody_else_is_told(open_session: OpenSession) -> Non
         path.chmod(0o644)
 
         def ask() -> list[Finding]:
-            return [folder("f", place), locks(path), log(Path(f"{path}.log")), store_file(path)]
+            return [folder(place), locks(path), log(Path(f"{path}.log")), store_file(path)]
 
         assert {finding.status for finding in ask()} == {"ok", "warning"}  # root may do everything
         told = as_nobody(lambda: [[finding.status, finding.text] for finding in ask()])
@@ -282,9 +283,7 @@ def test_the_mount_that_a_folder_is_on_is_the_innermost_one(tmp_path: Path) -> N
     mounts = f"/dev/a / ext4 rw 0 0\nserver:/x {tmp_path} nfs4 rw 0 0\nb {tmp_path}/my\\040disk ext4 rw 0 0\n"
     (tmp_path / "my disk").mkdir()
     assert file_system(tmp_path, mounts).status == "problem"
-    assert file_system(tmp_path / "my disk", mounts) == Finding(
-        "file system", "ok", f"ext4, mounted at {tmp_path}/my disk."
-    )
+    assert file_system(tmp_path / "my disk", mounts) == ok(f"ext4, mounted at {tmp_path}/my disk.")
     assert file_system(Path("/"), mounts).text == "ext4, mounted at /."
     (tmp_path / "my disk" / "link").symlink_to(tmp_path)
     assert "nfs4" in file_system(tmp_path / "my disk" / "link", mounts).text
@@ -308,7 +307,7 @@ def test_locks_are_tried_without_touching_those_of_a_session(open_session: OpenS
     key = job._row().job_key
     wait_until(lambda: session.store.driver(key) is not None)
     assert locks(tmp_path / "work.db").status == "ok"
-    assert asked_elsewhere("jobs", tmp_path / "work.db").startswith("Finding(name='jobs', status='ok'")  # it is driven
+    assert asked_elsewhere("jobs", tmp_path / "work.db").startswith("Finding(name='', status='ok'")  # it is driven
     job.cancel()
 
 

@@ -356,7 +356,7 @@ def test_tracebacks_are_printed_beside_the_frame_of_errors(
 
 
 def test_verbs_options_and_job_types_are_offered(shell: Shell, tmp_path: Path) -> None:
-    assert shell.tab("%geoflow r") == [f"%geoflow {verb}" for verb in ("run", "resume", "retry", "refinalize")]
+    assert shell.tab("%geoflow r") == [f"%geoflow {verb}" for verb in ("run", "resume", "retry", "rerun", "refinalize")]
     assert shell.tab("df = %geoflow ta") == ["df = %geoflow tasks"]
     assert shell.tab("%geoflow run ") == ["%geoflow run hello_world", "%geoflow run list_container_contents"]
     assert shell.tab("%%geoflow run he") == ["%%geoflow run hello_world"]

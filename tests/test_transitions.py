@@ -55,7 +55,7 @@ TASKS = {
         "release": "queued",
         "cancel": "cancelled",
     },
-    "completed": {},
+    "completed": {"redo": "queued"},
     "failed": {"reset": "queued"},
     "cancelled": {"reset": "queued"},
 }
@@ -111,8 +111,8 @@ def test_S19_an_illegal_transition_is_a_geoflow_error_that_hides_the_lookup_behi
     assert caught.value.__suppress_context__
 
 
-def test_S37_a_completed_task_never_runs_again() -> None:
-    assert not [event for state, event in TASK_TRANSITIONS if state == TaskStatus.COMPLETED]
+def test_S37_a_completed_task_runs_again_only_where_a_rerun_of_what_is_stale_asks_for_it() -> None:
+    assert [event for state, event in TASK_TRANSITIONS if state == TaskStatus.COMPLETED] == ["redo"]
 
 
 def test_S38_cancel_reaches_every_job_and_task_that_has_not_ended_and_no_other() -> None:

@@ -644,7 +644,7 @@ def test_S30_a_chunk_that_took_long_goes_back_early_with_the_rest_not_begun() ->
         (11, 3, Outcome.COMPLETED),
         (12, 3, Outcome.COMPLETED),
     ]
-    assert {(attempt.slot, attempt.pid, attempt.code) for attempt in ended} == {(3, 4321, chunk.code.version)}
+    assert {(attempt.slot, attempt.pid, attempt.code) for attempt in ended} == {(3, 4321, chunk.code.fingerprint)}
     assert list(found.unstarted) == [13, 14]
     assert (found.attempts, found.lost, found.seconds) == ([], (), answer.seconds)
 

@@ -10,12 +10,11 @@ import os
 import tempfile
 import textwrap
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 from geoflow.config import Settings
-from geoflow.doctor.finding import Finding
+from geoflow.doctor.finding import Finding, problem
 from geoflow.doctor.installed import extras, geo_variables, packages, python, sqlite_library
 from geoflow.doctor.places import file_system, folder, locks, log, mounts, unwritable, write_ahead
 from geoflow.doctor.processes import leftovers, open_files, shared_memory, workers
@@ -24,7 +23,6 @@ from geoflow.stores.choice import is_duckdb
 from geoflow.text import count, mask_text, plain
 
 __all__ = ["Finding", "Report", "doctor"]
-
 
 MOST_LINES = 6
 
@@ -35,19 +33,21 @@ class Report(tuple[Finding, ...]):
     def lines(self, width: int = 80) -> Iterator[str]:
         """For people, in *width* columns where words allow it; the verdict comes last."""
         longest = max((len(finding.name) for finding in self), default=0)
-        for finding in self:
-            text, remedy = (mask_text(plain(part)) for part in (finding.text, finding.remedy))
-            head = f"{finding.status:7}  {finding.name:{longest}}  "
+        for name, status, text, remedy in self:
+            head = f"{status:7}  {name:{longest}}  "
             wrapper = textwrap.TextWrapper(max(width - len(head), 30), break_long_words=False, break_on_hyphens=False)
-            told = [line for part in (text, remedy and f"To do: {remedy}") for line in _cut(wrapper.wrap(part))]
-            yield from (f"{' ' * len(head) if place else head}{line}" for place, line in enumerate(told))
+            wrapper.max_lines, wrapper.placeholder = MOST_LINES, " … --json tells all of it."
+            for part in filter(None, (text, remedy and f"To do: {remedy}")):
+                for line in wrapper.wrap(mask_text(plain(part))):
+                    yield head + line
+                    head = " " * len(head)
         problems, warnings = (sum(finding.status == wanted for finding in self) for wanted in ("problem", "warning"))
         verdict = "Mend the problems first." if problems else "This machine is fit for the work."
         yield f"{count(len(self), 'check')}: {count(problems, 'problem')}, {count(warnings, 'warning')}. {verdict}"
 
     def document(self) -> list[dict[str, str]]:
         """For programs: dicts with ``name``, ``status``, ``text`` and ``remedy``."""
-        return [{key: mask_text(value) for key, value in asdict(finding).items()} for finding in self]
+        return [{key: mask_text(value) for key, value in finding._asdict().items()} for finding in self]
 
     @property
     def exit_status(self) -> int:
@@ -60,35 +60,38 @@ class Report(tuple[Finding, ...]):
 
 def doctor(settings: Settings) -> Report:
     """What all checks find, for sessions of these *settings*. They take about a second."""
-    return Report(_made(check) for check in _checks(settings))
+    return Report(_made(check)._replace(name=name) for name, check in _checks(settings))
 
 
-def _cut(lines: list[str]) -> list[str]:
-    return lines if len(lines) <= MOST_LINES else [*lines[: MOST_LINES - 1], "… --json tells all of it."]
-
-
-def _checks(settings: Settings) -> Iterator[Callable[[], Finding]]:
+def _checks(settings: Settings) -> Iterator[tuple[str, Callable[[], Finding]]]:
     store, temp = Path(settings.store).absolute(), Path(tempfile.gettempdir())
-    yield from (python, sqlite_library, packages, extras, partial(geo_variables, os.environ))
     kept = settings.store != ":memory:"
+    yield "python", python
+    yield "sqlite", sqlite_library
+    yield "packages", packages
+    yield "extras", extras
+    yield "geo variables", partial(geo_variables, os.environ)
     if kept:
-        yield partial(folder, "store folder", store.parent)
+        yield "store folder", partial(folder, store.parent)
     if kept and store.parent.is_dir():
-        yield partial(file_system, store.parent, mounts())
+        yield "file system", partial(file_system, store.parent, mounts())
     if kept and not unwritable(store.parent):
-        yield from () if is_duckdb(store) else (partial(write_ahead, store.parent),)
-        yield partial(locks, store)
-    yield partial(folder, "temporary folder", temp)
-    yield from (partial(log, settings.log_path), shared_memory, partial(open_files, settings.workers))
-    yield from (workers, partial(leftovers, temp))
+        if not is_duckdb(store):
+            yield "write-ahead log", partial(write_ahead, store.parent)
+        yield "locks", partial(locks, store)
+    yield "temporary folder", partial(folder, temp)
+    yield "log", partial(log, settings.log_path)
+    yield "shared memory", shared_memory
+    yield "open files", partial(open_files, settings.workers)
+    yield "workers", workers
+    yield "leftovers", partial(leftovers, temp)
     if kept:
-        yield from (partial(store_file, store), partial(jobs, store))
+        yield "store", partial(store_file, store)
+        yield "jobs", partial(jobs, store)
 
 
 def _made(check: Callable[[], Finding]) -> Finding:
     try:
         return check()
     except Exception as exc:  # one check that fails must not keep the others from being made
-        name = check.func.__name__ if isinstance(check, partial) else check.__name__
-        text = f"It could not be checked: {type(exc).__name__}: {exc}"
-        return Finding(name.replace("_", " "), "problem", text, "Mend what it says.")
+        return problem(f"It could not be checked: {type(exc).__name__}: {exc}", "Mend what it says.")

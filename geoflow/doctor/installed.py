@@ -10,13 +10,11 @@ import platform
 import re
 import shlex
 import sqlite3
-import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 
-from geoflow.doctor.finding import Finding
+from geoflow.doctor.finding import Finding, ok, problem, run_python, warning
 from geoflow.stores.sqlite import schema
-from geoflow.text import shorten
 
 Version = tuple[int, ...]
 
@@ -31,44 +29,42 @@ GEO_TRIALS = {
     "rasterio": "from rasterio.crs import CRS; CRS.from_epsg(31985)",
     "pyproj": "from pyproj import CRS; CRS.from_epsg(31985)",
 }
-TRIAL_SECONDS = 60
 
 
 def python(system: str = sys.platform) -> Finding:
     text = f"{platform.python_implementation()} {platform.python_version()}, {platform.system()} {platform.release()}"
     if system.startswith(("linux", "darwin")):
-        return Finding("python", "ok", text)
-    return Finding("python", "warning", f"{text}. geoflow is tested on Linux and macOS.", "On Windows, use WSL.")
+        return ok(text)
+    return warning(f"{text}. geoflow is tested on Linux and macOS.", "On Windows, use WSL.")
 
 
 def sqlite_library(version: Version = sqlite3.sqlite_version_info, threads: int = sqlite3.threadsafety) -> Finding:
     """Whether Python's SQLite can keep a store; *threads* is its ``threadsafety``, 0 when it has none."""
-    name, text = "sqlite", f"SQLite {'.'.join(map(str, version))}, {'' if threads else 'not '}safe for threads"
+    text = f"SQLite {'.'.join(map(str, version))}, {'' if threads else 'not '}safe for threads"
     newer = "Use a Python that brings a newer SQLite."
     if version < STRICT_TABLES:
-        return Finding(name, "problem", f"{text}. A store needs 3.37, for its strict tables.", newer)
+        return problem(f"{text}. A store needs 3.37, for its strict tables.", newer)
     if not threads:
-        return Finding(name, "problem", f"{text}, and a session has several.", newer)
+        return problem(f"{text}, and a session has several.", newer)
     try:
         with contextlib.closing(sqlite3.connect(":memory:")) as connection:
             connection.executescript(schema())
     except sqlite3.Error as exc:
-        return Finding(name, "problem", f"{text}. It cannot make a store: {exc}.", newer)
+        return problem(f"{text}. It cannot make a store: {exc}.", newer)
     if version < JSON_ARROWS:
-        return Finding(name, "warning", f"{text}. Queries of your own with ->> need 3.38.", newer)
+        return warning(f"{text}. Queries of your own with ->> need 3.38.", newer)
     if version < LOG_RESET_MENDED:  # no warning: all would have it, and next to nobody the fault
         text += ". Before 3.51.3, two processes that write at the very same instant may in rare cases damage a store"
-    return Finding(name, "ok", f"{text}.")
+    return ok(f"{text}.")
 
 
 def packages(needed: Iterable[str] | None = None) -> Finding:
     """Whether the packages *needed* are there; by default those of geoflow, written as there: ``pandas>=2.2``."""
-    name = "packages"
     if needed is None:
         try:
             needed = importlib.metadata.requires("geoflow") or ()
         except importlib.metadata.PackageNotFoundError:
-            return Finding(name, "warning", "geoflow is not installed: it runs from its folder.", "pip install -e .")
+            return warning("geoflow is not installed: it runs from its folder.", "pip install -e .")
     found, wrong = [], []
     for requirement, _, marker in (line.partition(";") for line in needed):
         parts = re.match(r"\s*([\w.-]+)(?:\[.*?\])?\s*(?:>=\s*([\d.]+))?", requirement)
@@ -79,8 +75,8 @@ def packages(needed: Iterable[str] | None = None) -> Finding:
         if version is None or _numbers(version) < _numbers(parts[2] or ""):
             wrong.append(requirement.strip())
     if wrong:
-        return Finding(name, "problem", f"Missing, or too old: {', '.join(wrong)}.", f"pip install {shlex.join(wrong)}")
-    return Finding(name, "ok", f"{', '.join(found)}.")
+        return problem(f"Missing, or too old: {', '.join(wrong)}.", f"pip install {shlex.join(wrong)}")
+    return ok(f"{', '.join(found)}.")
 
 
 def extras(names: Iterable[str] = EXTRAS) -> Finding:
@@ -88,7 +84,7 @@ def extras(names: Iterable[str] = EXTRAS) -> Finding:
     versions = {name: _version(name) for name in names}
     there = ", ".join(f"{name} {version}" for name, version in versions.items() if version) or "none"
     missing = ", ".join(name for name, version in versions.items() if not version)
-    return Finding("extras", "ok", f"{there}{'. Not installed: ' * bool(missing)}{missing}.")
+    return ok(f"{there}{'. Not installed: ' * bool(missing)}{missing}.")
 
 
 def _version(package: str) -> str | None:
@@ -104,27 +100,22 @@ def _numbers(version: str) -> Version:
 
 def geo_variables(environment: Mapping[str, str]) -> Finding:
     """Variables that lead libraries to tables of another version; whether those installed here bear that is tried."""
-    name = "geo variables"
     given = {variable: environment[variable] for variable in GEO_VARIABLES if environment.get(variable)}
     if not given:
-        return Finding(name, "ok", f"{', '.join(GEO_VARIABLES)} are not set: each library uses its own tables.")
+        return ok(f"{', '.join(GEO_VARIABLES)} are not set: each library uses its own tables.")
     shown = ", ".join(f"{variable}={path}" for variable, path in given.items())
     remedy = f"unset {' '.join(given)}   # before Python starts: workers are given what the session has"
     if gone := [variable for variable, path in given.items() if not os.path.isdir(path)]:
-        return Finding(name, "problem", f"{shown}: {' and '.join(gone)} leads nowhere.", remedy)
+        return problem(f"{shown}: {' and '.join(gone)} leads nowhere.", remedy)
     tried = [library for library in GEO_TRIALS if importlib.util.find_spec(library)]
     for library in tried:
-        if error := _trial(GEO_TRIALS[library], environment):
-            return Finding(name, "problem", f"{shown} breaks {library}: {error}", remedy)
+        if error := run_python(GEO_TRIALS[library], environment=environment)[1]:
+            return problem(f"{shown} breaks {library}: {error}", remedy)
     if "GDAL_DATA" in given and (own := _own_gdal_data()) and not os.path.samefile(own, given["GDAL_DATA"]):
-        return Finding(
-            name, "warning", f"{shown}: rasterio has brought its own, in {own}, and would not use it.", remedy
-        )
+        return warning(f"{shown}: rasterio has brought its own, in {own}, and would not use it.", remedy)
     if not tried:
-        return Finding(
-            name, "warning", f"{shown}: this would break rasterio's wheel, which is not installed yet.", remedy
-        )
-    return Finding(name, "ok", f"{shown}: {' and '.join(tried)} can read a coordinate system all the same.")
+        return warning(f"{shown}: this would break rasterio's wheel, which is not installed yet.", remedy)
+    return ok(f"{shown}: {' and '.join(tried)} can read a coordinate system all the same.")
 
 
 def _own_gdal_data() -> str | None:
@@ -132,13 +123,3 @@ def _own_gdal_data() -> str | None:
     found = importlib.util.find_spec("rasterio")
     folders = [os.path.join(place, "gdal_data") for place in (found and found.submodule_search_locations) or ()]
     return next(filter(os.path.isdir, folders), None)
-
-
-def _trial(code: str, environment: Mapping[str, str]) -> str:
-    """What goes wrong with *code* in a process of its own: the last line of it, or nothing."""
-    command, nothing = [sys.executable, "-c", code], subprocess.DEVNULL
-    done = subprocess.run(  # noqa: PLW1510 - its exit status is what is asked for
-        command, env=dict(environment), stdin=nothing, capture_output=True, text=True, timeout=TRIAL_SECONDS
-    )
-    said = done.stderr.strip() or f"exit status {done.returncode}"
-    return shorten(said.splitlines()[-1], 160) if done.returncode else ""

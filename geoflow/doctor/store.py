@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from geoflow.doctor.finding import Finding
+from geoflow.doctor.finding import Finding, ok, problem, warning
 from geoflow.errors import StoreBusy, StoreError
 from geoflow.stores import sqlite
 from geoflow.stores.base import Store
@@ -21,33 +21,31 @@ ANOTHER = "Name another store, with --store or GEOFLOW_STORE."
 
 def store_file(path: Path) -> Finding:
     """Whether the store is whole, and of a version that is known."""
-    name, quoted = "store", shlex.quote(str(path))
+    quoted = shlex.quote(str(path))
     if not path.exists():
-        return Finding(name, "ok", f"{path} is not there yet: the first job makes it.")
+        return ok(f"{path} is not there yet: the first job makes it.")
     try:
         faults, about = _duckdb_faults(path) if is_duckdb(path) else _sqlite_faults(path)
     except StoreBusy as exc:
-        return Finding(name, "warning", str(exc), "Ask again once that process has ended.")
+        return warning(str(exc), "Ask again once that process has ended.")
     except StoreError as exc:
-        return Finding(name, "problem", str(exc), ANOTHER)
+        return problem(str(exc), ANOTHER)
     except sqlite3.Error as exc:
         faults, about = str(exc), ""
     text = f"{path}, {human_bytes(path.stat().st_size)}{about}"
     if faults:
         remedy = f"Keep a copy of {quoted}*, and go on with another store; sqlite3 {quoted} .recover saves what it can."
-        return Finding(name, "problem", f"{text}, is damaged: {shorten(faults, 200)}", remedy)
+        return problem(f"{text}, is damaged: {shorten(faults, 200)}", remedy)
     if not os.access(path, os.W_OK):
-        return Finding(name, "problem", f"{text}, cannot be written.", "Change its owner or its mode.")
+        return problem(f"{text}, cannot be written.", "Change its owner or its mode.")
     if path.stat().st_mode & 0o077:
-        return Finding(name, "warning", f"{text}. Others may read it.", f"chmod 600 {quoted}")
-    return Finding(name, "ok", f"{text}.")
+        return warning(f"{text}. Others may read it.", f"chmod 600 {quoted}")
+    return ok(f"{text}.")
 
 
 def _sqlite_faults(path: Path) -> tuple[str, str]:
     """What is damaged, and what else there is to say."""
-    sqlite._check_file(path)
-    with contextlib.closing(sqlite._read_only(path)) as connection:
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
+    with _looked_at(path) as (connection, version):
         faults = [fault for (fault,) in connection.execute("PRAGMA quick_check(3)")]
     if faults != ["ok"]:
         return "; ".join(faults), ""
@@ -67,28 +65,36 @@ def _duckdb_faults(path: Path) -> tuple[str, str]:
 
 def jobs(path: Path) -> Finding:
     """Jobs that are not at their end, and that no process drives."""
-    name = "jobs"
     try:
-        if not path.exists() or not (is_duckdb(path) or _is_of_now(path)):
-            return Finding(name, "ok", "There are none to look at.")
+        if not path.exists() or not _is_of_now(path):
+            return ok("There are none to look at.")
         with _opened(path) as store:
             rows = store.jobs()
             stopped = [row for row in rows if row.ended_at is None and store.driver(row.job_key) is None]
     except (StoreError, sqlite3.Error):
-        return Finding(name, "ok", "They cannot be looked at; see what is said of the store.")
+        return ok("They cannot be looked at; see what is said of the store.")
     if not stopped:
-        return Finding(name, "ok", f"{count(len(rows), 'job')}; none was left half-way.")
+        return ok(f"{count(len(rows), 'job')}; none was left half-way.")
     shown = ", ".join(f"{row.job_id[:8]} ({row.job_type}, {row.status})" for row in stopped[:3])
     more = f" and {len(stopped) - 3:,} more" if len(stopped) > 3 else ""
     text = f"{len(stopped):,} of {count(len(rows), 'job')} not at the end, and driven by nobody: {shown}{more}."
-    return Finding(name, "warning", text, f"geoflow resume --store {shlex.quote(str(path))}")
+    return warning(text, f"geoflow resume --store {shlex.quote(str(path))}")
+
+
+@contextlib.contextmanager
+def _looked_at(path: Path) -> Iterator[tuple[sqlite3.Connection, int]]:
+    """The SQLite store, unchanged, and the version of its schema."""
+    sqlite._check_file(path)
+    with contextlib.closing(sqlite._read_only(path)) as connection:
+        yield connection, connection.execute("PRAGMA user_version").fetchone()[0]
 
 
 def _is_of_now(path: Path) -> bool:
     """Whether to open it would change nothing."""
-    sqlite._check_file(path)
-    with contextlib.closing(sqlite._read_only(path)) as connection:
-        return bool(connection.execute("PRAGMA user_version").fetchone() == (sqlite.SCHEMA_VERSION,))
+    if is_duckdb(path):
+        return True
+    with _looked_at(path) as (_, version):
+        return version == sqlite.SCHEMA_VERSION
 
 
 @contextlib.contextmanager

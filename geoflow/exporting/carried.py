@@ -1,8 +1,8 @@
 """What exported modules carry with them: values to JSON and back, keys and ids. It imports nothing of geoflow.
 
 Those that a module needs are written into it as they are here. Each does what its like in `geoflow.flow` and
-`geoflow.values` does. Lines are short and commas trail, so that formatters of any width leave them as they are; names that
-others like to use (`time`, `Callable`) are left to them.
+`geoflow.values` does. Lines are short and commas trail, so that formatters of any width leave them as they are; names
+that others like to use (`time`, `Callable`) are left to them.
 """
 
 import dataclasses

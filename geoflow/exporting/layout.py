@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import Any
 
 WIDTH = 88
+_FAR = 1_000_000  # columns to the left, where everything fits in a line
 _PLAIN = (type(None), bool, int, str, bytes, float)
 
 
@@ -15,17 +15,6 @@ def is_data(value: Any) -> bool:
     if type(value) is dict:
         return all(map(is_data, (*value, *value.values())))
     return type(value) in _PLAIN or (type(value) in (list, tuple, set, frozenset) and all(map(is_data, value)))
-
-
-def listed(head: str, items: Iterable[str], tail: str, indent: int = 0) -> str:
-    """*head*, *items* and *tail* in one line, or an item a line. The lines after the first are indented."""
-    items = list(items)
-    comma = "," if head.endswith("(") and tail.startswith(")") and head[-2:-1] in ("", " ") and len(items) == 1 else ""
-    line = f"{head}{', '.join(items)}{comma}{tail}"
-    if not items or ("\n" not in line and indent + len(line) <= WIDTH):
-        return line
-    inside = " " * (indent + 4)
-    return "\n".join([head, *(f"{inside}{item}," for item in items), " " * indent + tail])
 
 
 def literal(value: Any, head: str = "", indent: int = 0, room: int = 0) -> str:
@@ -47,7 +36,8 @@ def literal(value: Any, head: str = "", indent: int = 0, room: int = 0) -> str:
     ordered = sorted(ordered, key=repr) if isinstance(value, set) else ordered
     pairs = list(zip(heads, ordered, strict=True))
     comma = "," if isinstance(value, tuple) and len(value) == 1 else ""
-    line = f"{head}{begin}{', '.join(literal(item, key, -(10**6)) for key, item in pairs)}{comma}{end}"
+    inner = ", ".join(literal(item, key, -_FAR) for key, item in pairs)
+    line = f"{head}{begin}{inner}{comma}{end}"
     if indent + len(line) + room <= WIDTH:
         return line
     inside = " " * (indent + 4)

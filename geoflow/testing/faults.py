@@ -84,6 +84,9 @@ class Faulty:
         self.__name__ = _name(handler)
         self.__module__ = str(getattr(innermost(handler), "__module__", None) or "__main__")
 
+    def __fingerprint__(self) -> list[Any]:
+        return [self.handler]
+
     def __call__(self, params: dict[str, Any], context: TaskContext) -> Any:
         one = _One(context.task_id, context.task_type, context.task_index, context.stage, self.__name__)
         for rule in self.rules:
