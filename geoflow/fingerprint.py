@@ -69,6 +69,8 @@ class _Reader:
             self.read_all(part for item in value.items() for part in item)
         elif isinstance(value, types.ModuleType):
             self.parts.append(value.__name__)
+        elif callable(value) and hasattr(value, "__wrapped__"):  # by functools.cache, for one
+            self.read(value.__wrapped__)
         elif args := get_args(value):  # list[Tile], Annotated[int, Field(ge=0)]
             self.parts.append(type(value).__name__)
             self.read_all([getattr(value, "__origin__", None), *args])

@@ -17,6 +17,7 @@ import linecache
 import os
 import sys
 import types
+import typing
 import warnings
 import weakref
 from collections.abc import Iterator
@@ -67,6 +68,10 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             raise _OpenFileError("an open file")
         if obj is dataclasses.MISSING:  # which a dataclass of the notebook is full of, and knows by its identity
             return "MISSING"
+        if isinstance(obj, typing.NewType):  # which pickle would look for by its name in the notebook
+            return typing.NewType, (obj.__name__, obj.__supertype__)
+        if isinstance(obj, functools._lru_cache_wrapper) and _reference(obj) is None:  # and so with this
+            return _cached, (obj.__wrapped__, *obj.cache_parameters().values())
         if isinstance(obj, type | types.FunctionType | types.ModuleType):
             self.met.append(obj)
         if isinstance(obj, types.FunctionType):  # which may import by itself
@@ -77,6 +82,10 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         """Those of the functions that travelled, the outermost first."""
         functions = [obj for obj in self.met if isinstance(obj, types.FunctionType)]
         return [function.__code__ for function in functions if _reference(function) is None]
+
+
+def _cached(function: Any, maxsize: int | None, typed: bool) -> Any:
+    return functools.lru_cache(maxsize, typed)(function)
 
 
 def pack(target: Any) -> Code:

@@ -291,8 +291,13 @@ def test_a_worker_that_imported_an_older_version_of_a_module_refuses_the_newer_o
 
     code, codes = pack(jobs.act), _Codes()
     assert codes.get(code) == (jobs.act, True)
-    with pytest.raises(ValueError, match=r"older version of jobs:act: restart the pool's workers"):
-        codes.get(code._replace(version="newer"))
+    assert dict(code.modules)["jobs"]
+    newer = code._replace(version="newer", modules=(("jobs", "edited"),))
+    with pytest.raises(ValueError, match=r"older version of jobs: restart the pool's workers"):
+        codes.get(newer)
+    by_value = code._replace(version="a cell", reference=None, modules=newer.modules)
+    with pytest.raises(ValueError, match="older version of jobs"):
+        codes.get(by_value)
 
 
 def test_S37_an_interrupted_job_is_resumed_in_the_pool_and_its_old_answers_change_nothing(

@@ -182,6 +182,21 @@ def test_what_a_worker_cannot_import_travels_as_its_bytes_and_works_there(kind: 
     assert elsewhere(code) == result
 
 
+def test_a_cached_helper_and_a_new_type_of_the_notebook_travel() -> None:
+    source = """
+import functools, typing
+Metres = typing.NewType("Metres", float)
+@functools.lru_cache(maxsize=7)
+def helper(n): return n * 2
+@functools.cache
+def other(n): return n
+def handler(params, unit: Metres = 1.0):
+    other(1)
+    return [helper(params["n"]), helper(params["n"]), helper.cache_info()[:3], Metres(unit)]
+"""
+    assert elsewhere(pack(cell(source)["handler"])) == [4, 4, [1, 1, 7], 1.0]
+
+
 def test_a_dataclass_of_the_notebook_is_still_one_where_it_arrives() -> None:
     source = """
 from dataclasses import MISSING, dataclass, field, fields

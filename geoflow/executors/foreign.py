@@ -34,18 +34,19 @@ def here() -> tuple[str, int]:
 
 
 class _Codes(Codes):
-    """Functions by version, of which a process can hold one for each name that it imports."""
+    """Functions by version, in a process that has each module as it was when it was first asked for."""
 
     def __init__(self) -> None:
         super().__init__()
         self._imported: dict[str, str] = {}
 
     def get(self, code: Code) -> tuple[Any, bool]:
-        if code.reference and self._imported.setdefault(code.reference, code.version) != code.version:
-            raise DefinitionError(
-                f"A worker of the pool has imported an older version of {code.reference}: restart the pool's workers "
-                "(Dask: client.restart()), then resume the job."
-            )
+        for name, stamp in code.modules:
+            if self._imported.setdefault(name, stamp) != stamp:
+                raise DefinitionError(
+                    f"A worker of the pool has imported an older version of {name}: restart the pool's workers "
+                    "(Dask: client.restart()), then resume the job."
+                )
         return super().get(code)
 
 
