@@ -12,7 +12,7 @@ import os
 import socket
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
@@ -20,12 +20,16 @@ from typing import TYPE_CHECKING, Any
 from geoflow import logs
 from geoflow.clock import Clock
 from geoflow.config import Settings
+from geoflow.contract import JobType
 from geoflow.executors.base import Executor
 from geoflow.executors.remains import ran_at_death
-from geoflow.jobrun import JobRun
+from geoflow.jobrun import CLASS, Intent, JobRun, Options
 from geoflow.machine import CoreMachine, Verb
-from geoflow.stores.base import Store
+from geoflow.retry import RetryPolicy
+from geoflow.stores.base import Again, JobRow, Store
 from geoflow.stores.choice import store_at
+from geoflow.submission import stored_type
+from geoflow.transport import Code, pack
 
 if TYPE_CHECKING:
     import concurrent.futures
@@ -43,11 +47,13 @@ class Engine:
         self,
         settings: Settings,
         clock: Clock,
+        retry: RetryPolicy | None,
         pool: concurrent.futures.Executor | None,
         on_job_complete: Callable[..., object] | None,
     ) -> None:
         self._settings = settings
         self._clock = clock
+        self.retry = retry
         self._pool = pool
         self._on_job_complete = on_job_complete
         self.runs: dict[str, JobRun] = {}
@@ -124,6 +130,49 @@ class Engine:
                 "folder": self.executor.where(),
             }
         )
+
+    # Taking a job up, and putting it back
+
+    @property
+    def options(self) -> Options:
+        """How jobs are run, where their stages do not say otherwise."""
+        s = self._settings
+        policy = self.retry or RetryPolicy(max_retries=s.max_retries, base_delay=s.base_delay, max_delay=s.max_delay)
+        return Options(policy, s.on_failure, s.task_timeout, s.plan_timeout, s.finalize_timeout)
+
+    def take_up(
+        self,
+        row: JobRow,
+        job_type: JobType,
+        codes: Mapping[str, Code],
+        intent: Intent = "go on",
+        again: Again | None = None,
+    ) -> JobRun:
+        """Claim the job for this process; *codes* are by task type, that of the class by an empty name."""
+        lease = self.store.claim(row.job_key, self.owner())
+        fresh = self.store.job(row.job_id)
+        assert fresh is not None, "a claimed job is in the store"
+        # The owner before this claim left marks that say what ran when it ended.
+        claimed = fresh._replace(owner=row.owner)
+        run = JobRun(claimed, lease, job_type, codes, self.options, intent=intent, again=again)
+        self.runs[row.job_id] = run
+        return run
+
+    def put_back(self, row: JobRow) -> None:
+        """Have nobody drive the job, though an interrupt came while it was being taken up."""
+        run = self.runs.get(row.job_id)
+        if run is not None and not run.done.is_set():
+            self.ask("interrupt", run)
+        if run is None or not run.done.is_set():  # the machine never heard of it
+            self.runs.pop(row.job_id, None)
+            self.store.abandon(row.job_key)
+
+    def cancel_here(self, row: JobRow) -> None:
+        """Cancel a job that nobody drives; its code is not needed for that."""
+        known = stored_type(row)
+        run = self.take_up(row, known, {CLASS: pack(known.job_class)})
+        self.machine.ask("drive", run)
+        self.ask("cancel", run)
 
     # Driving: in a thread of its own, or, where there are no workers, in the one that waits
 

@@ -71,7 +71,7 @@ class JobHandle:
 
     def _stale(self) -> list[Stale]:
         row = self._row()
-        return stale_tasks(self._session.store, row, self._session._codes(self._session._registered_as(row)))
+        return stale_tasks(self._session.store, row, self._session._fingerprints(row))
 
     @property
     def ended(self) -> bool:
@@ -169,7 +169,7 @@ class JobHandle:
         row = self._row()
         found = frames.tasks(self._session.store, self.id, flat=flat, history=history)
         with contextlib.suppress(DefinitionError):  # its type is not registered here, or cannot be at the moment
-            return frames.with_stale(found, self._session._codes(self._session._registered_as(row)))
+            return frames.with_stale(found, self._session._fingerprints(row))
         return frames.with_stale(found, {})
 
     def attempts(self) -> pd.DataFrame:
@@ -221,7 +221,7 @@ class JobHandle:
             session._engine.ask("cancel", run)
         elif not self.ended:
             try:
-                session._cancel_here(row)
+                session._engine.cancel_here(row)
             except StoreBusy:
                 session.store.request_cancel(row.job_key)
                 deadline = time.monotonic() + 10.0

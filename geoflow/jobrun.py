@@ -23,6 +23,7 @@ from geoflow.transitions import MAX_LOSSES, View
 from geoflow.transport import Code
 
 CLOCK_SLACK = 1.0  # seconds by which a clock may be corrected without its counting as set
+CLASS = ""  # what its class goes by among a job's codes
 Intent = Literal["go on", "resume", "rerun", "refinalize"]
 _LOST = Failure("its worker process ended, through no fault of its own; it runs again, uncharged", "Lost", "lost", True)
 _ENGINE = Failure("the process that drove the job ended; it runs again, uncharged", "EngineLost", "lost", True)
@@ -63,22 +64,19 @@ class JobRun:
         lease: Lease,
         job_type: JobType,
         codes: Mapping[str, Code],
-        class_code: Code,
         options: Options,
         *,
         intent: Intent = "go on",
-        parameters: str | None = None,
         again: Again | None = None,
     ) -> None:
         self.row = row
         self.lease = lease
         self.job_type = job_type
         self.codes = codes
-        self.class_code = class_code
         self.options = options
         self.intent = intent
-        self.parameters = parameters or row.parameters
         self.again = again or Again()
+        self.parameters = self.again.parameters or row.parameters
         self.done = threading.Event()
         self.error: BaseException | None = None
         self.interrupted = False
@@ -229,7 +227,7 @@ class JobRun:
     ) -> Chunk:
         """A plan or a finalize, ready to be sent."""
         batch = Batch(kind, 1, 0, 0, 0, (0,), f'["{kind}"]', f"[{argument}]")
-        return self._chunk(number, kind, stage, self.class_code, batch, timeout)
+        return self._chunk(number, kind, stage, self.codes[CLASS], batch, timeout)
 
     def _chunk(
         self,

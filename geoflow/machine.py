@@ -225,9 +225,7 @@ class CoreMachine:
             self._store.change_job(run.lease, "resume", now=self._clock.now(), moves=moves)
         elif run.intent == "rerun":
             moves = self._out_of_date(run) if run.again.keep else []
-            self._store.change_job(
-                run.lease, "rerun", now=self._clock.now(), moves=moves, parameters=run.parameters, again=run.again
-            )
+            self._store.change_job(run.lease, "rerun", now=self._clock.now(), moves=moves, again=run.again)
         row = self._store.job(run.job_id)
         assert row is not None, "a claimed job is in the store"
         run.row = row

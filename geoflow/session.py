@@ -17,14 +17,14 @@ from geoflow.contract import DefinesJob, Handler, JobType, Registry, defines_job
 from geoflow.engine import Engine
 from geoflow.errors import DefinitionError, JobExists, JobNotFound, ParameterError, StoreBusy
 from geoflow.handle import JobHandle
-from geoflow.jobrun import Intent, JobRun, Options
+from geoflow.jobrun import CLASS, Intent
 from geoflow.models import JobStatus, Receipt
 from geoflow.origin import is_ours
 from geoflow.retry import RetryPolicy
-from geoflow.staleness import stale_tasks, told
+from geoflow.staleness import fingerprints, stale_tasks, told
 from geoflow.stores.base import Again, JobRow, NewJob, Store
-from geoflow.submission import check_same_job, job_id_of, stored_type, validated
-from geoflow.transport import pack
+from geoflow.submission import check_same_job, job_id_of, validated
+from geoflow.transport import Code, pack
 from geoflow.values import to_json
 
 if TYPE_CHECKING:
@@ -76,9 +76,8 @@ class Session:
                 raise ParameterError("workers=0 runs everything in this process: leave it out, or executor=.")
         self.settings: Settings = load_settings(store=path, workers=workers, **settings)
         self.registry = Registry()
-        self._retry = retry
         self._clock = clock or SystemClock()
-        self._engine = Engine(self.settings, self._clock, executor, on_job_complete)
+        self._engine = Engine(self.settings, self._clock, retry, executor, on_job_complete)
 
     def __enter__(self) -> Session:
         return self
@@ -228,8 +227,7 @@ class Session:
         registered = self._registered(job_type)
         text = validated(registered, given)
         job_id = job_id_of(registered, text)
-        for code in (registered.job_class, *self._handlers(registered).values()):
-            pack(code)  # a variable that cannot travel any more is told before anything is stored
+        codes = self._packed(registered)  # a variable that cannot travel any more is told before anything is stored
         stages = [
             stage.model_dump(include={"number", "name", "task_type", "parallelism"}) for stage in registered.stages
         ]
@@ -242,7 +240,7 @@ class Session:
                 receipt = Receipt(job_id=job_id, job_type=registered.name, status="created")
                 return self._drive(row, registered, "go on", here=here, receipt=receipt)
             except KeyboardInterrupt:
-                self._put_back(row)
+                self._engine.put_back(row)
                 raise
         check_same_job(row, registered, text, self.settings.secrets)
         receipt = Receipt(
@@ -256,7 +254,7 @@ class Session:
         if on_existing == "raise":
             raise JobExists(f"Job {job_id[:8]} ({registered.name}) exists and is {row.status}; see session.job(…).")
         if on_existing == "return":
-            if outdated := stale_tasks(self.store, row, self._codes(registered)):
+            if outdated := stale_tasks(self.store, row, fingerprints(codes)):
                 receipt = receipt.model_copy(update={"stale": sum(one.tasks for one in outdated)})
                 warnings.warn(
                     f"Job {job_id[:8]} ({registered.name}) is {row.status}, and {told(outdated)} ran with older code: "
@@ -264,11 +262,8 @@ class Session:
                     stacklevel=_stacklevel(),
                 )
             return JobHandle(self, job_id, receipt)
-        return self._drive(row, registered, on_existing, here=here, receipt=receipt, parameters=text)
-
-    def _codes(self, registered: JobType) -> dict[str, str]:
-        """The fingerprints of the handlers of now, by task type."""
-        return {name: pack(handler).fingerprint for name, handler in self._handlers(registered).items()}
+        again = Again(parameters=text) if on_existing == "rerun" else None
+        return self._drive(row, registered, on_existing, here=here, receipt=receipt, again=again)
 
     def _registered_as(self, row: JobRow) -> JobType:
         """The type of a stored job, from what is registered or built in: its name is never taken for a file's (S43)."""
@@ -296,7 +291,6 @@ class Session:
         *,
         here: bool = False,
         receipt: Receipt | None = None,
-        parameters: str | None = None,
         again: Again | None = None,
     ) -> JobHandle:
         """Have this session's machine drive the job, with the code of now."""
@@ -306,63 +300,20 @@ class Session:
                 return JobHandle(self, row.job_id, receipt)
             raise StoreBusy(f"Job {row.job_id[:8]} is running in this session: wait for it or cancel it first.")
         try:
-            run = self._new_run(row, registered, intent, parameters, again)
+            run = self._engine.take_up(row, registered, self._packed(registered), intent, again)
             self._engine.start(run, awaited=here)
         except KeyboardInterrupt:
-            self._put_back(row)
+            self._engine.put_back(row)
             raise
         return JobHandle(self, row.job_id, receipt)
 
-    def _put_back(self, row: JobRow) -> None:
-        """Have nobody drive the job, though an interrupt came while it was being taken up."""
-        run = self._engine.runs.get(row.job_id)
-        if run is not None and not run.done.is_set():
-            self._engine.ask("interrupt", run)
-        if run is None or not run.done.is_set():  # the machine never heard of it
-            self._engine.runs.pop(row.job_id, None)
-            self.store.abandon(row.job_key)
+    def _packed(self, registered: JobType) -> dict[str, Code]:
+        """The code of its handlers by task type, and of its class by an empty name."""
+        handlers = registered.handlers if replace_handlers is None else replace_handlers(self, registered.handlers)
+        return {name: pack(code) for name, code in {**handlers, CLASS: registered.job_class}.items()}
 
-    def _new_run(
-        self,
-        row: JobRow,
-        registered: JobType,
-        intent: Intent,
-        parameters: str | None = None,
-        again: Again | None = None,
-    ) -> JobRun:
-        codes = {name: pack(handler) for name, handler in self._handlers(registered).items()}
-        lease = self.store.claim(row.job_key, self._engine.owner())
-        fresh = self.store.job(row.job_id)
-        assert fresh is not None, "a claimed job is in the store"
-        # The owner before this claim left marks that say what ran when it ended.
-        claimed = fresh._replace(owner=row.owner)
-        run = JobRun(
-            claimed,
-            lease,
-            registered,
-            codes,
-            pack(registered.job_class),
-            self._options(),
-            intent=intent,
-            parameters=parameters if intent == "rerun" else None,
-            again=again,
-        )
-        self._engine.runs[row.job_id] = run
-        return run
-
-    def _handlers(self, registered: JobType) -> Mapping[str, Handler]:
-        return registered.handlers if replace_handlers is None else replace_handlers(self, registered.handlers)
-
-    def _options(self) -> Options:
-        s = self.settings
-        policy = self._retry or RetryPolicy(max_retries=s.max_retries, base_delay=s.base_delay, max_delay=s.max_delay)
-        return Options(policy, s.on_failure, s.task_timeout, s.plan_timeout, s.finalize_timeout)
-
-    def _cancel_here(self, row: JobRow) -> None:
-        """Cancel a job that nobody drives; its code is not needed for that."""
-        run = self._new_run(row, stored_type(row), "go on")
-        self._engine.machine.ask("drive", run)
-        self._engine.ask("cancel", run)
+    def _fingerprints(self, row: JobRow) -> dict[str, str]:
+        return fingerprints(self._packed(self._registered_as(row)))
 
     # Looking
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from geoflow.errors import ParameterError
 from geoflow.stores.base import Again, JobRow, StageRow, Store
 from geoflow.text import count
+from geoflow.transport import Code
 
 
 class Stale(NamedTuple):
@@ -16,6 +17,10 @@ class Stale(NamedTuple):
     stage: int
     task_type: str
     tasks: int
+
+
+def fingerprints(codes: Mapping[str, Code]) -> dict[str, str]:
+    return {name: code.fingerprint for name, code in codes.items()}
 
 
 def stale_tasks(store: Store, row: JobRow, codes: Mapping[str, str]) -> list[Stale]:

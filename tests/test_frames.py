@@ -18,7 +18,7 @@ from geoflow import frames, logs
 from geoflow.batch import NewTasks
 from geoflow.errors import StoreError
 from geoflow.models import Attempt, Failure
-from geoflow.stores.base import Lease, Move, NewJob, StageRow
+from geoflow.stores.base import Again, Lease, Move, NewJob, StageRow
 from geoflow.stores.duckdb import DuckDbStore
 from geoflow.stores.sqlite import SqliteStore
 from geoflow.values import to_json
@@ -95,7 +95,7 @@ def fill(store: SqliteStore) -> None:
     one.run(old.first_key)
     one.start(old.first_key + 1)
     one.end("fail", old.first_key + 1, failure=WRONG, at=NOW + 30)
-    store.change_job(one.lease, "rerun", now=NOW + 40, parameters='{"folder":"other"}')
+    store.change_job(one.lease, "rerun", now=NOW + 40, again=Again(parameters='{"folder":"other"}'))
     store.change_job(one.lease, "start", now=NOW + 41)
 
     two = Engine(store, TWO, {"password": "hunter2"})

@@ -26,7 +26,7 @@ from geoflow.batch import Batch, Call, Completed, NewTasks
 from geoflow.clock import ManualClock
 from geoflow.contract import JobType, task_id
 from geoflow.executors.base import Chunk, Report
-from geoflow.jobrun import Intent, JobRun, Options
+from geoflow.jobrun import CLASS, Intent, JobRun, Options
 from geoflow.machine import CoreMachine
 from geoflow.models import Attempt, Category, Failure, OnFailure, Order, Outcome, Stage
 from geoflow.pace import CHUNK_SECONDS
@@ -468,8 +468,8 @@ class World:
         lease = self.store.claim(row.job_key, '{"pid": 1}')
         handlers = dict.fromkeys(CODES, print)
         options = Options(RetryPolicy(max_retries=script.max_retries), self.on_failure)
-        code = Code("class", None, b"")
-        return JobRun(row, lease, JobType("simulated", object, stages, handlers), CODES, code, options, intent=intent)
+        codes = {**CODES, CLASS: Code("class", None, b"")}
+        return JobRun(row, lease, JobType("simulated", object, stages, handlers), codes, options, intent=intent)
 
     def check_counts(self, run: JobRun) -> None:
         if run.planned is None or run.done.is_set():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import linecache
 import textwrap
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +78,8 @@ class Notebook:
 
 
 @pytest.fixture(params=["work.db", "work.duckdb"])
-def notebook(open_session: OpenSession, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Notebook]:
-    yield Notebook(open_session(tmp_path / request.param, workers=1), tmp_path / "trace")
+def notebook(open_session: OpenSession, tmp_path: Path, request: pytest.FixtureRequest) -> Notebook:
+    return Notebook(open_session(tmp_path / request.param, workers=1), tmp_path / "trace")
 
 
 def stale(job: gf.JobHandle) -> dict[str, list[Any]]:
@@ -173,7 +172,7 @@ def test_S9_a_job_that_is_found_again_says_that_its_code_has_changed_and_what_to
         warnings.simplefilter("error")
         assert notebook.job().receipt is not None
     notebook.run(MENDED)
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match="older code") as caught:
         again = notebook.job()
     (warning,) = caught
     assert warning.filename == __file__, "it points to who submitted"

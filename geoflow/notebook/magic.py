@@ -204,7 +204,7 @@ def _opened_as(session: Session, args: argparse.Namespace) -> Session:
         raise UsageError("The store is in memory, and its session's own: --workers would open another, empty one.")
     if args.store is None:
         settings = session.settings.model_dump(exclude={"store", "workers"})
-        opened = Session(session.settings.store, workers=args.workers, retry=session._retry, **settings)
+        opened = Session(session.settings.store, workers=args.workers, retry=session._engine.retry, **settings)
     else:
         opened = Session(args.store, workers=args.workers)
     opened.registry = session.registry

@@ -74,11 +74,13 @@ class Take(NamedTuple):
 class Again(NamedTuple):
     """What of a job a rerun does over: everything from *stage* on, or, with *keep*, what of it is out of date.
 
-    With *keep* the stage's plan stays, and its tasks that ran with the code of now; the stages behind it go.
+    With *keep* the stage's plan stays, and its tasks that ran with the code of now; the stages behind it go. The job
+    gets other *parameters* (JSON text) where these are given.
     """
 
     stage: int = 1
     keep: bool = False
+    parameters: str | None = None
 
 
 class FailedRow(NamedTuple):
@@ -159,13 +161,11 @@ class Store(Protocol):
         moves: Sequence[Move] = (),
         attempts: Sequence[Attempt] = (),
         completed: Sequence[Completed] = (),
-        parameters: str | None = None,
         again: Again | None = None,
     ) -> None:
         """Move the job by *event*, together with *moves* of its tasks and *attempts* that ended.
 
-        A ``rerun`` sets the plans of all stages aside, as history, or those that *again* says; it may give the job
-        other *parameters*.
+        A ``rerun`` sets the plans of all stages aside, as history, or those that *again* says.
         """
 
     def close(self, lease: Lease, *, error: str | None, now: float) -> None:

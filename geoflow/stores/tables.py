@@ -208,7 +208,6 @@ class TableStore(TableReader):
         moves: Sequence[Move] = (),
         attempts: Sequence[Attempt] = (),
         completed: Sequence[Completed] = (),
-        parameters: str | None = None,
         again: Again | None = None,
     ) -> None:
         again = again or Again()
@@ -221,7 +220,7 @@ class TableStore(TableReader):
                 connection,
                 f"UPDATE job SET status = $after, {_JOB_CHANGES[event]} WHERE job_key = $job_key AND status = $before",
                 {"after": after, "before": before, "job_key": lease.job_key, "now": now, "result": result}
-                | {"error": error, "traceback": traceback, "parameters": parameters, "stage": again.stage},
+                | {"error": error, "traceback": traceback, "parameters": again.parameters, "stage": again.stage},
             )
             if event == "rerun":
                 connection.execute(

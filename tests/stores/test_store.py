@@ -19,7 +19,7 @@ from geoflow.batch import Batch, Call, Completed, NewTasks
 from geoflow.errors import DefinitionError, GeoflowError, IllegalTransition, LeaseLost, StoreBusy, StoreError
 from geoflow.models import Attempt, Failure, JobStatus, TaskStatus
 from geoflow.stores import reading, tables
-from geoflow.stores.base import FailedRow, JobRow, Lease, Move, NewJob, StageRow, Store, Take
+from geoflow.stores.base import Again, FailedRow, JobRow, Lease, Move, NewJob, StageRow, Store, Take
 from geoflow.stores.duckdb import DuckDbStore
 from geoflow.stores.sqlite import SqliteStore
 from geoflow.transitions import JOB_TRANSITIONS, TASK_TRANSITIONS
@@ -871,7 +871,8 @@ def test_S37_a_rerun_keeps_the_old_tasks_and_attempts_as_history(store: Store) -
     complete(store, lease, range(old.first_key, old.end_key))
     store.plan(lease, 2, new_tasks("x"), now=NOW)
     store.change_job(lease, "complete", now=NOW + 5, result='{"old":1}')
-    store.change_job(lease, "rerun", now=NOW + 6, parameters='{"folder":"data","failure_rate":0.5}')
+    other = Again(parameters='{"folder":"data","failure_rate":0.5}')
+    store.change_job(lease, "rerun", now=NOW + 6, again=other)
     row = again(store, lease)
     assert (row.status, row.stage, row.result, row.started_at, row.ended_at) == ("queued", 1, None, None, None)
     assert row.parameters == '{"folder":"data","failure_rate":0.5}'
