@@ -892,6 +892,52 @@ def test_S37_a_rerun_keeps_the_old_tasks_and_attempts_as_history(store: Store) -
     assert again(store, lease).parameters == '{"folder":"data","failure_rate":0.5}'
 
 
+def two_stages(store: Store) -> tuple[Lease, StageRow]:
+    """A completed job of two stages with three tasks each; all but the last of the first ran with the code ``c1``."""
+    lease, first = planned(store)
+    complete(store, lease, range(first.first_key, first.end_key - 1))
+    last = first.end_key - 1
+    store.commit(lease, [Move("start", [last])], [])
+    store.commit(lease, [Move("complete", [last])], [ended(last, code="c2")])
+    second = store.plan(lease, 2, new_tasks("x", "y", "z"), now=NOW)
+    complete(store, lease, range(second.first_key, second.end_key))
+    store.change_job(lease, "complete", now=NOW + 5, result='{"old":1}')
+    return lease, first
+
+
+def test_a_rerun_from_a_stage_on_leaves_those_before_as_they_are(store: Store) -> None:
+    lease, first = two_stages(store)
+    store.change_job(lease, "rerun", now=NOW + 6, again=Again(2))
+    row = again(store, lease)
+    assert (row.status, row.stage, row.result) == ("queued", 2, None)
+    assert store.stages(lease.job_key) == [first]
+    assert store.counts(first) == {"completed": 3}
+
+
+def test_a_rerun_of_what_ran_with_older_code_keeps_the_plan_and_the_other_tasks(store: Store) -> None:
+    lease, first = two_stages(store)
+    assert sorted(store.codes(first)) == [("scan_it", "c1", 2), ("scan_it", "c2", 1)]
+    older = store.ran_otherwise(first, {"scan_it": "c2"})
+    assert older == [first.first_key, first.first_key + 1]
+    assert store.ran_otherwise(first, {}) == []
+    store.change_job(lease, "rerun", now=NOW + 6, moves=[Move("redo", older)], again=Again(1, keep=True))
+    assert again(store, lease).stage == 1
+    assert store.stages(lease.job_key) == [first]
+    assert store.counts(first) == {"queued": 2, "completed": 1}
+    assert len(store.results(first)) == 1
+    store.change_job(lease, "start", now=NOW + 7)
+    complete(store, lease, older, 2)
+    assert select(
+        store, "SELECT attempts, retries FROM tasks WHERE stage = 1 AND NOT superseded ORDER BY task_key"
+    ) == [
+        (2, 0),
+        (2, 0),
+        (1, 0),
+    ]
+    with pytest.raises(IllegalTransition, match="were not in the state that 'redo' leaves"):
+        store.change_job(lease, "rerun", now=NOW + 8, moves=[Move("redo", older)] * 2, again=Again(1, keep=True))
+
+
 # Reading
 
 
