@@ -162,12 +162,12 @@ class _Reader:
 
 
 def _file_of(cls: type) -> str | None:
-    """The file of its module; None when it is of a notebook. What is built in is as if it were geoflow's."""
-    module = sys.modules.get(cls.__module__)
-    path = getattr(module, "__file__", None)
-    if cls.__module__ == "__main__":
-        return path if path and is_users(path) and os.path.exists(path) else None
-    return path or (PACKAGE if module else None)
+    """The file of its module; None when it is of a notebook, or of a script, after which IPython may have gone on.
+
+    What is built in is as if it were geoflow's.
+    """
+    module = None if cls.__module__ == "__main__" else sys.modules.get(cls.__module__)
+    return getattr(module, "__file__", None) or (PACKAGE if module else None)
 
 
 def _contents(cells: Iterable[types.CellType]) -> Iterable[Any]:

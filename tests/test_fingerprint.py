@@ -98,6 +98,13 @@ def test_code_without_a_source_is_told_apart_too() -> None:
     assert fingerprint(made("[n + 1 for n in p]")) != fingerprint(made("[n + 2 for n in p]"))
 
 
+def test_a_class_of_a_script_is_the_same_when_ipython_goes_on_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    handler = cell("class Tile:\n    def area(self): return 1\ndef handler(p): return Tile().area()")["handler"]
+    before = fingerprint(handler)
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", __file__, raising=False)
+    assert fingerprint(handler) == before
+
+
 def test_functions_that_call_each_other_end() -> None:
     source = "def even(p): return p == 0 or odd(p - 1)\ndef odd(p): return p > 0 and even(p - 1)\nhandler = even"
     assert of(source) == of(source)
