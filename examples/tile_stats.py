@@ -6,6 +6,7 @@
 Tiles are ESRI ASCII grids. With ``make`` the job makes some to begin with; those out at sea are all NODATA.
 """
 
+import logging
 import math
 import tempfile
 from pathlib import Path
@@ -15,6 +16,7 @@ from pydantic import BaseModel, Field
 
 import geoflow as gf
 
+logger = logging.getLogger(__name__)
 NODATA = -9999.0
 SIDE = 40  # cells
 
@@ -78,9 +80,9 @@ def scan(p: Params) -> list[Tile]:
 
 
 @tile_stats.each(scan, key="name", timeout=60)
-def stat(tile: Tile, context: gf.TaskContext) -> Stat:
+def stat(tile: Tile) -> Stat:
     cells = read_tile(tile.path)
-    context.logger.info("%s: %d of %d bytes are land", tile.name, len(cells), tile.bytes)
+    logger.info("%s: %d of %d bytes are land", tile.name, len(cells), tile.bytes)
     if not cells:
         return Stat(name=tile.name, cells=0, low=math.nan, mean=math.nan, high=math.nan)
     return Stat(name=tile.name, cells=len(cells), low=min(cells), mean=sum(cells) / len(cells), high=max(cells))
