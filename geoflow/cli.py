@@ -80,12 +80,12 @@ def _printed(lines: Iterable[str]) -> bool:
 
 
 def _exit_code(found: Any, verb: str) -> int:
-    if verb in verbs.REPORTS:
+    if verb == "status" or hasattr(found, "columns"):
+        return COMPLETED
+    if hasattr(found, "exit_status"):
         return NOT_COMPLETED if found.exit_status else COMPLETED
     if verb == "debug":
         return COMPLETED if isinstance(found, dict) and found.get("success") is True else NOT_COMPLETED
-    if verb in ("jobs", "status", "tasks", "errors", "logs", "sql", "convert"):
-        return COMPLETED
     jobs = found if isinstance(found, list) else [found]
     if any(job.status != ("cancelled" if verb == "cancel" else "completed") for job in jobs):
         return NOT_COMPLETED

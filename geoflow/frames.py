@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from geoflow.logs import read
+from geoflow.logs import FIELDS, read
 from geoflow.models import Category, Outcome, TaskStatus
 from geoflow.stores.base import Store
 from geoflow.values import from_json
@@ -44,10 +44,6 @@ _ATTEMPTS = _words(
     "job_id task_id stage attempt outcome error error_type error_category retryable traceback output slot pid",
     "queued_at started_at ended_at duration cpu peak_memory stage_name task_index task_type backoff code superseded",
 )
-_LOGS = _words(
-    "time level logger message job_id job_type stage task_id task_type attempt correlation_id operation",
-    "error_type error_message error_category retryable duration_ms traceback",
-)
 _PLAN = _words("job_id stage stage_name created_at superseded first last")  # what a plan's tasks share, and their keys
 
 # The columns' dtypes: pandas' names, or a word for what is made in a way of its own.
@@ -60,8 +56,7 @@ _KINDS |= dict.fromkeys(_words("first last key task_index attempts retries attem
 _KINDS |= dict.fromkeys(_words("slot pid peak_memory"), "Int64") | {"retryable": "boolean", "superseded": "bool"}
 for _name, _enum in {"status": TaskStatus, "outcome": Outcome, "error_category": Category}.items():
     _KINDS[_name] = pd.CategoricalDtype([str(word) for word in _enum])
-_LOG_DTYPES = dict.fromkeys(_LOGS, "string") | {"time": "datetime64[us, UTC]", "stage": "Int64", "attempt": "Int64"}
-_LOG_DTYPES |= {"retryable": "boolean", "duration_ms": "Float64"}  # lines have what applies to them, no more
+_DTYPES = {"text": "string", "time": "datetime64[us, UTC]", "integer": "Int64", "number": "Float64", "truth": "boolean"}
 
 # Tasks with their last attempt, and attempts with their task: `stores/schema.sql` says how the keys hang together.
 _TASK_ROWS = (
@@ -160,10 +155,10 @@ def logs(path: str | os.PathLike[str] | None, job_id: str | None = None) -> pd.D
     Further fields follow. A column with a value that is not of its dtype is left as it is; what is no time is NaT.
     """
     lines = [line for line in read(path) if job_id in (None, line.get("job_id"))] if path is not None else []
-    names = dict.fromkeys(chain(_LOGS, *lines))
+    names = dict.fromkeys(chain(FIELDS, *lines))
     frame = pd.DataFrame({name: _typed(None, [line.get(name) for line in lines]) for name in names})
     frame["time"] = pd.to_datetime(frame["time"], format="ISO8601", utc=True, errors="coerce")
-    return frame.astype(_LOG_DTYPES, errors="ignore")
+    return frame.astype({name: _DTYPES[kind] for name, kind in FIELDS.items()}, errors="ignore")
 
 
 @contextmanager

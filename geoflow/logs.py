@@ -29,6 +29,17 @@ MAX_BYTES = 10_000_000
 BACKUPS = 5
 _LONGEST_TEXT = 16_000
 
+# The fields of a line that are columns wherever lines are rows, and what each of them holds.
+FIELDS = {
+    "time": "time",
+    **dict.fromkeys(("level", "logger", "message", "job_id", "job_type"), "text"),
+    "stage": "integer",
+    **dict.fromkeys(("task_id", "task_type"), "text"),
+    "attempt": "integer",
+    **dict.fromkeys(("correlation_id", "operation", "error_type", "error_message", "error_category"), "text"),
+    **{"retryable": "truth", "duration_ms": "number", "traceback": "text"},
+}
+
 FilePath = str | os.PathLike[str]
 
 ROOT = logging.getLogger("geoflow")

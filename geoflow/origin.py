@@ -8,7 +8,7 @@ import sysconfig
 
 PACKAGE = os.path.join(os.path.dirname(__file__), "")
 _BUILT_IN = os.path.join(PACKAGE, "builtin", "")  # job types that might as well be the user's
-_INSTALLED = re.compile(f"{re.escape(sysconfig.get_path('stdlib'))}|.*(site|dist)-packages")
+_INSTALLED = re.compile(f"{re.escape(sysconfig.get_path('stdlib'))}|.*(site|dist)-packages|<frozen ")
 
 
 def is_ours(path: str) -> bool:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from geoflow import verbs
-from geoflow.text import count, human_duration, mask, plain, shorten
+from geoflow.text import count, human_duration, mask, plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from geoflow.session import Session
 
 _RESULT_LINES = 40
-_WIDEST = 24  # columns that one of a table's may take
+_LOGGED = ("time", "level", "task_id", "message")
 
 
 def lines(found: Any, session: Session, args: argparse.Namespace) -> Iterable[str]:
@@ -34,20 +34,19 @@ def lines(found: Any, session: Session, args: argparse.Namespace) -> Iterable[st
     if args.json:
         return [json.dumps(document(found, secrets), indent=2, default=_in_json)]
     width = shutil.get_terminal_size().columns
-    if args.verb == "jobs":
-        return _job_lines(session, len(found), width)
-    if args.verb == "tasks":
-        return _task_lines(mask(records(found, secrets), secrets), width)
-    if args.verb == "errors":
-        return _error_lines(records(found, secrets), verbs.status(session, args), args.traceback, width)
-    if args.verb == "logs":
-        return _table(("time", "level", "task_id", "message"), records(found, secrets), width)
     if args.verb == "debug":
         return plain(json.dumps(mask(found, secrets), indent=2, default=repr)).splitlines() if found is not None else []
-    if args.verb in verbs.REPORTS:
+    if args.verb == "jobs":
+        return _job_lines(session, len(found), width)
+    if hasattr(found, "columns"):
+        rows = records(found, secrets)
+        if args.verb == "tasks":
+            return _task_lines(mask(rows, secrets), width)
+        if args.verb == "errors":
+            return _error_lines(rows, verbs.status(session, args), args.traceback, width)
+        return _table(_LOGGED if args.verb == "logs" else list(map(str, found.columns)), rows, width)
+    if hasattr(found, "lines"):
         return found.lines(width)  # type: ignore[no-any-return]
-    if args.verb in ("sql", "convert"):
-        return _table(list(map(str, found.columns)), records(found, secrets), width)
     jobs = found if isinstance(found, list) else [found]
     return [line for job in jobs for line in _job_text(job, args, width)] or ["No job is interrupted."]
 
@@ -59,11 +58,11 @@ def document(found: Any, secrets: Sequence[str]) -> Any:
     """What a verb found, for JSON: a job, a list of jobs, or a list of rows. Secrets are masked, except in results."""
     if isinstance(found, list):
         return [_job(job, secrets) for job in found]
+    if hasattr(found, "columns"):  # first: a frame has an attribute for each of its columns, whatever they are called
+        return records(found, secrets)
     if hasattr(found, "document"):
         return found.document()
-    if hasattr(found, "receipt"):
-        return _job(found, secrets)
-    return records(found, secrets) if hasattr(found, "columns") else found
+    return _job(found, secrets) if hasattr(found, "receipt") else found
 
 
 def _job(job: JobHandle, secrets: Sequence[str]) -> dict[str, Any]:
@@ -95,8 +94,9 @@ def _time(at: float | None) -> datetime | None:
 
 
 def records(frame: pd.DataFrame, secrets: Sequence[str]) -> list[dict[str, Any]]:
-    rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
-    return [mask(row, secrets) | ({"result": row["result"]} if "result" in row else {}) for row in rows]
+    from geoflow.lookahead.drawing import records as rows_of
+
+    return [mask(row, secrets) | ({"result": row["result"]} if "result" in row else {}) for row in rows_of(frame)]
 
 
 def _in_json(value: datetime | timedelta) -> str | float:
@@ -143,7 +143,7 @@ def _job_lines(session: Session, number: int, width: int) -> list[str]:
     return jobs_text(reversed(listing(session.store, session._clock.now(), number)), width).splitlines()
 
 
-def _task_lines(rows: Sequence[dict[str, Any]], width: int) -> Iterator[str]:
+def _task_lines(rows: Sequence[dict[str, Any]], width: int) -> list[str]:
     for row in rows:
         returned = row["result"] or {}
         row["error or result"] = row["error"] or returned.get("result", returned)
@@ -165,14 +165,10 @@ def tracebacks(view: JobView, rows: Sequence[dict[str, Any]]) -> list[str]:
     return [plain(traceback) for traceback in found if traceback]
 
 
-def _table(names: Sequence[str], rows: Sequence[dict[str, Any]], width: int) -> Iterator[str]:
-    """The columns *names* of *rows*, as wide as they need, up to a limit; the last takes what is left."""
-    from geoflow.notebook.words import columns, fit, pad
+def _table(names: Sequence[str], rows: Sequence[dict[str, Any]], width: int) -> list[str]:
+    from geoflow.lookahead.drawing import aligned
 
-    table = [names, *([shorten(_cell(row[name]), 200) for name in names] for row in rows)]
-    widths = [min(max(sum(map(columns, cell)) for cell in column), _WIDEST) for column in zip(*table, strict=True)]
-    for *cells, last in table:
-        yield fit("  ".join((*map(pad, cells, widths), last)), width)
+    return aligned([names, *([_cell(row[name]) for name in names] for row in rows)], width)
 
 
 def _cell(value: Any) -> str:

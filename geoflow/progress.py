@@ -6,13 +6,14 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from geoflow.text import plain, shorten
 
 if TYPE_CHECKING:
     from geoflow.handle import JobHandle
+    from geoflow.notebook.monitor import Monitor
 
 logger = logging.getLogger("geoflow.progress")
 SECONDS_BETWEEN = 0.25  # a person sees no more
@@ -21,78 +22,51 @@ SECONDS_BETWEEN = 0.25  # a person sees no more
 @contextmanager
 def watching(job: JobHandle, how: str) -> Iterator[Callable[[], None]]:
     """Show *job* in the way that the setting ``display`` says; the function that is yielded brings it up to date."""
-    if in_notebook() and how in ("auto", "html"):
-        with _live(job, widgets=how == "auto"):
+    if _is_live(how):
+        with _live(job):
             yield lambda: None
-        return
-    if how == "none" or (how == "auto" and not sys.stderr.isatty()):
+    elif how == "none" or (how == "auto" and not sys.stderr.isatty()):
         yield lambda: None
-        return
-    view, drawn = _Terminal(job), time.monotonic()
-
-    def refresh() -> None:
-        nonlocal drawn
-        if time.monotonic() - drawn >= SECONDS_BETWEEN:
-            _safely(view.draw)
-            drawn = time.monotonic()
-
-    try:
-        yield refresh
-    finally:
-        _safely(view.end)
+    else:
+        with _in_terminal(job) as refresh:
+            yield refresh
 
 
 @contextmanager
 def waiting(job: JobHandle) -> Iterator[None]:
     """Show *job* live, if this is a notebook, while there is something to wait for."""
-    how = job._session.settings.display
-    if in_notebook() and how in ("auto", "html") and job._driver() is not None:
-        with _live(job, widgets=how == "auto"):
-            yield
-    else:
+    shown = _is_live(job._session.settings.display) and job._driver() is not None
+    with _live(job) if shown else nullcontext():
         yield
 
 
 def watch(job: JobHandle) -> None:
     """Show *job* live and return; where this is no notebook, print it as it is now."""
-    how = job._session.settings.display
-    if not in_notebook() or how == "text" or not _safely(lambda: _show(job, how != "html", asked_for=True)):
+    is_shown = _in_notebook() and job._session.settings.display != "text"
+    if not is_shown or not safely(lambda: _monitor(job).show(job, asked_for=True)):
         print(repr(job))
 
 
-@contextmanager
-def _live(job: JobHandle, *, widgets: bool) -> Iterator[None]:
-    shown = _safely(lambda: _show(job, widgets))
-    try:
-        yield
-    finally:
-        if shown:
-            _safely(lambda: _settle(job))
+def shown_here(job: JobHandle) -> bool:
+    """Whether the cell that runs now has shown *job* to its end."""
+    return _in_notebook() and _monitor(job).shown_here()
 
 
-def _show(job: JobHandle, widgets: bool, asked_for: bool = False) -> None:
-    from geoflow.notebook.monitor import monitor_of
-
-    monitor_of(job, widgets=widgets).show(job, asked_for=asked_for)
-
-
-def _settle(job: JobHandle) -> None:
-    from geoflow.notebook.monitor import monitor_of
-
-    monitor_of(job).settle(job)
-
-
-def _safely(draw: Callable[[], None]) -> bool:
+def safely(draw: Callable[[], None]) -> bool:
     """A fault in drawing is logged, and never touches the job."""
     try:
         draw()
     except Exception:
-        logger.exception("the progress could not be drawn")
+        logger.exception("the job could not be drawn")
         return False
     return True
 
 
-def in_notebook() -> bool:
+def _is_live(how: str) -> bool:
+    return how in ("auto", "html") and _in_notebook()
+
+
+def _in_notebook() -> bool:
     """Asked without importing IPython: whoever has not done so has no notebook."""
     if "IPython" not in sys.modules:
         return False
@@ -101,52 +75,57 @@ def in_notebook() -> bool:
     return shell() is not None
 
 
-def shown_here(job: JobHandle) -> bool:
-    """Whether the cell that runs now has shown *job* to its end."""
-    if not in_notebook():
-        return False
-    from geoflow.notebook.monitor import shown_here as shown
+def _monitor(job: JobHandle) -> Monitor:
+    from geoflow.notebook.monitor import monitor_of
 
-    return shown(job)
+    return monitor_of(job)
 
 
-class _Terminal:
+@contextmanager
+def _live(job: JobHandle) -> Iterator[None]:
+    shown = safely(lambda: _monitor(job).show(job))
+    try:
+        yield
+    finally:
+        if shown:
+            safely(lambda: _monitor(job).settle(job))
+
+
+@contextmanager
+def _in_terminal(job: JobHandle) -> Iterator[Callable[[], None]]:
     """One line for each stage that has been planned, on the standard error."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    def __init__(self, job: JobHandle) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    lines: dict[int, Any] = {}
+    drawn = time.monotonic()
 
-        self._job = job
-        self._lines: dict[int, Any] = {}
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
-            TimeElapsedColumn(),
-            console=Console(stderr=True),
-            auto_refresh=False,
-        )
-        self._progress.start()
-
-    def draw(self) -> None:
-        view = self._job._session._snapshot(self._job.id)
-        for stage in view.stages:
-            if not stage.planned:
-                continue
-            if stage.number not in self._lines:
+    def draw() -> None:
+        for stage in job._session._snapshot(job.id).stages:
+            if stage.planned and stage.number not in lines:
                 label = shorten(plain(f"{stage.number} {stage.name}"), 28).ljust(28)
-                self._lines[stage.number] = self._progress.add_task(label, total=stage.tasks, note="")
-            failed = stage.counts.get("failed", 0)
-            self._progress.update(
-                self._lines[stage.number],
-                total=stage.tasks,
-                completed=stage.counts.get("completed", 0) + failed,
-                note=f"{failed} failed" if failed else "",
-            )
-        self._progress.refresh()
+                lines[stage.number] = progress.add_task(label, note="")
+            if stage.planned:
+                failed = stage.counts.get("failed", 0)
+                completed, note = stage.counts.get("completed", 0) + failed, f"{failed} failed" if failed else ""
+                progress.update(lines[stage.number], total=stage.tasks, completed=completed, note=note)
+        progress.refresh()
 
-    def end(self) -> None:
-        self.draw()
-        self._progress.stop()
+    def refresh() -> None:
+        nonlocal drawn
+        if time.monotonic() - drawn >= SECONDS_BETWEEN:
+            safely(draw)
+            drawn = time.monotonic()
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), auto_refresh=False) as progress:
+        try:
+            yield refresh
+        finally:
+            safely(draw)

@@ -13,14 +13,15 @@ import re
 import threading
 import warnings
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import duckdb
 
 from geoflow.errors import ParameterError
-from geoflow.logs import read
+from geoflow.logs import FIELDS, read
 from geoflow.stores.base import Store
 from geoflow.stores.duckdb import CONFIG, DuckDbStore, insert
 from geoflow.stores.tables import TableStore
@@ -44,21 +45,8 @@ _TYPES = {
     }.items()
     for name in names.split()
 }
-_LOGS = {
-    "time": "TIMESTAMPTZ",
-    **dict.fromkeys(("level", "logger", "message", "job_id", "job_type"), "VARCHAR"),
-    "stage": "BIGINT",
-    **dict.fromkeys(("task_id", "task_type"), "VARCHAR"),
-    "attempt": "BIGINT",
-    **dict.fromkeys(
-        ("correlation_id", "operation", "error_type", "error_message", "error_category"),
-        "VARCHAR",
-    ),
-    "retryable": "BOOLEAN",
-    "duration_ms": "DOUBLE",
-    "traceback": "VARCHAR",
-    "line": "JSON",
-}
+_LOG_TYPES = {"text": "VARCHAR", "time": "TIMESTAMPTZ", "integer": "BIGINT", "number": "DOUBLE", "truth": "BOOLEAN"}
+_LOGS = {name: _LOG_TYPES[kind] for name, kind in FIELDS.items()} | {"line": "JSON"}
 _ROWS_AT_ONCE = 5_000
 _KEPT_BYTES = 1 << 29  # a copy that takes more memory is for one query only
 
@@ -166,6 +154,14 @@ def _types(reader: Any, table: str) -> dict[str, str]:
     return {column[0]: _TYPES.get(column[0], "VARCHAR") for column in described}
 
 
+# How the rows of a column come out of its JSON text, where its type is not one that JSON has.
+_UNNESTED = {
+    "TIMESTAMPTZ": "make_timestamptz(unnest(from_json(?, '[\"BIGINT\"]')))",
+    "BOOLEAN": "CAST(unnest(from_json(?, '[\"BIGINT\"]')) AS BOOLEAN)",
+    "JSON": "CAST(unnest(from_json(?, '[\"VARCHAR\"]')) AS JSON)",
+}
+
+
 def _fill(reader: Any, connection: duckdb.DuckDBPyConnection, table: str) -> None:
     """Copy the rows of *table*. Each column comes as one JSON text."""
     types, (key, source) = _types(reader, table), _KEYS[table]
@@ -174,24 +170,13 @@ def _fill(reader: Any, connection: duckdb.DuckDBPyConnection, table: str) -> Non
         f"json_group_array({f'CAST({name} * 1e6 + 0.5 AS INTEGER)' if type_ == 'TIMESTAMPTZ' else name})"
         for name, type_ in types.items()
     )
-    rows = ", ".join(_unnested(type_) for type_ in types.values())
+    rows = ", ".join(_UNNESTED.get(type_, f"unnest(from_json(?, '[\"{type_}\"]'))") for type_ in types.values())
     (last,) = reader.execute(f"SELECT coalesce(max({key}), 0) FROM {source}").fetchone()
     for start in range(1, last + 1, _ROWS_AT_ONCE):
         found = reader.execute(
             f"SELECT {texts} FROM {table} WHERE {key} BETWEEN ? AND ?", (start, start + _ROWS_AT_ONCE - 1)
         ).fetchone()
         connection.execute(f"INSERT INTO {table} SELECT {rows}", found)
-
-
-def _unnested(type_: str) -> str:
-    match type_:
-        case "TIMESTAMPTZ":
-            return "make_timestamptz(unnest(from_json(?, '[\"BIGINT\"]')))"
-        case "BOOLEAN":
-            return "CAST(unnest(from_json(?, '[\"BIGINT\"]')) AS BOOLEAN)"
-        case "JSON":
-            return "CAST(unnest(from_json(?, '[\"VARCHAR\"]')) AS JSON)"
-    return f"unnest(from_json(?, '[\"{type_}\"]'))"
 
 
 # From DuckDB
@@ -218,17 +203,13 @@ def _dress(connection: duckdb.DuckDBPyConnection) -> None:
 
 def _copy_log(connection: duckdb.DuckDBPyConnection, lines: Iterable[Mapping[str, Any]]) -> None:
     """Anyone may log anything: what is not of its column's type is missing there, and in ``line`` in any case."""
-    batch: list[Sequence[str | None]] = []
-    types = dict.fromkeys(_LOGS, "VARCHAR")
+    columns = ", ".join(f"{name} VARCHAR" for name in _LOGS)
     casts = ", ".join(f"TRY_CAST({name} AS {type_})" for name, type_ in _LOGS.items())
-    connection.execute(f"CREATE TEMP TABLE log_texts ({', '.join(f'{name} VARCHAR' for name in _LOGS)})")
-    for line in lines:
-        batch.append([*(_text(line.get(name)) for name in list(_LOGS)[:-1]), to_json(dict(line))])
-        if len(batch) == _ROWS_AT_ONCE:
-            insert(connection, "log_texts", types, dict(zip(_LOGS, zip(*batch, strict=True), strict=True)))
-            batch.clear()
-    if batch:
-        insert(connection, "log_texts", types, dict(zip(_LOGS, zip(*batch, strict=True), strict=True)))
+    connection.execute(f"CREATE TEMP TABLE log_texts ({columns})")
+    rows = ((*(_text(line.get(name)) for name in FIELDS), to_json(dict(line))) for line in lines)
+    while batch := list(islice(rows, _ROWS_AT_ONCE)):
+        found = dict(zip(_LOGS, zip(*batch, strict=True), strict=True))
+        insert(connection, "log_texts", dict.fromkeys(_LOGS, "VARCHAR"), found)
     connection.execute(f"INSERT INTO logs SELECT {casts} FROM log_texts")
     connection.execute("DROP TABLE log_texts")
 

@@ -33,16 +33,12 @@ if TYPE_CHECKING:
 
 
 def run(session: Session, args: argparse.Namespace) -> JobHandle:
-    job = _submit(session, args, here=True)
+    job = submit(session, args, here=True)
     session.follow(job)
     return job
 
 
-def submit(session: Session, args: argparse.Namespace) -> JobHandle:
-    return _submit(session, args, here=False)
-
-
-def _submit(session: Session, args: argparse.Namespace, here: bool) -> JobHandle:
+def submit(session: Session, args: argparse.Namespace, here: bool = False) -> JobHandle:
     job = session._submit(args.job_type, _given(args), args.on_existing, here=here)
     if job.receipt and job.receipt.status == "already_exists" and args.on_existing == "return":
         tell(f"Job {job.id[:8]} was submitted before, and is {job.status}. --on-existing rerun does all of it again.")
@@ -58,16 +54,14 @@ def probe(session: Session, args: argparse.Namespace) -> Probe:
 
 
 def _given(args: argparse.Namespace) -> dict[str, Any]:
-    return {**_of_file(args.params), **args.given, **parameters(args.words, args.variables)}
-
-
-def _of_file(path: str | None) -> dict[str, Any]:
-    if path is None:
-        return {}
-    try:
-        return written(Path(path).read_text("utf-8"), path)
-    except (OSError, UnicodeDecodeError) as exc:
-        raise UsageError(f"The parameters in {path} cannot be read: {exc}.") from None
+    """The parameters: what is typed counts more than the cell, and that more than the file."""
+    of_file: dict[str, Any] = {}
+    if args.params is not None:
+        try:
+            of_file = written(Path(args.params).read_text("utf-8"), args.params)
+        except (OSError, UnicodeDecodeError) as exc:
+            raise UsageError(f"The parameters in {args.params} cannot be read: {exc}.") from None
+    return {**of_file, **args.given, **parameters(args.words, args.variables)}
 
 
 def jobs(session: Session, args: argparse.Namespace) -> pd.DataFrame:
@@ -93,8 +87,7 @@ def watch(session: Session, args: argparse.Namespace) -> JobHandle:
 
 def tasks(session: Session, args: argparse.Namespace) -> pd.DataFrame:
     found = status(session, args).tasks()
-    found = found[found["status"] == args.state] if args.state else found
-    return found if args.limit is None else found.head(args.limit)
+    return (found[found["status"] == args.state] if args.state else found)[: args.limit]
 
 
 def errors(session: Session, args: argparse.Namespace) -> pd.DataFrame:
@@ -201,8 +194,6 @@ def doctor(session: Session, args: argparse.Namespace) -> Report:
     return look(session.settings)
 
 
-# These find something with lines, a document and an exit status of its own.
-REPORTS = ("plan", "probe", "export", "check", "doctor")
 VERBS: dict[str, Callable[[Session, argparse.Namespace], Any]] = {
     verb.__name__: verb
     for verb in (

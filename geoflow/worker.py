@@ -207,7 +207,7 @@ def outcome(value: Any, task_type: str) -> tuple[str | None, Failure | None]:
     if success is not False:
         raise ContractViolationError(
             f"The handler of {task_type!r} must return a dict with 'success' of True or False; it returned "
-            f"{_shown(value)}."
+            f"{shown(value)}."
         )
     retryable = value.get("retryable", True) is not False
     given, named = value.get("error"), value.get("error_type")
@@ -221,7 +221,7 @@ def outcome(value: Any, task_type: str) -> tuple[str | None, Failure | None]:
     )
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     try:
         text = repr(value)
     except Exception as exc:  # a user's __repr__ may raise anything
@@ -264,7 +264,7 @@ def checked_plan(
     """The plan's ids, types, parameters and metadata as text; an error names the stage, the task and the key."""
     if not isinstance(made, list):
         raise ContractViolationError(
-            f"create_tasks_for_stage of stage {stage} must return a list of dicts; it returned {_shown(made)}."
+            f"create_tasks_for_stage of stage {stage} must return a list of dicts; it returned {shown(made)}."
         )
     ids: list[str] = []
     types: list[str] = []
@@ -274,7 +274,7 @@ def checked_plan(
     known: dict[str, str] = {}  # from the spelling in the plan to the registered one
     for index, task in enumerate(made):
         if not isinstance(task, dict):
-            raise ContractViolationError(f"Stage {stage}, task {index} is not a dict but {_shown(task)}.")
+            raise ContractViolationError(f"Stage {stage}, task {index} is not a dict but {shown(task)}.")
         try:
             task_id, task_type, parameters = task["task_id"], task["task_type"], task["parameters"]
         except KeyError as exc:
@@ -285,7 +285,7 @@ def checked_plan(
         if not isinstance(task_id, str) or not 1 <= len(task_id) <= MAX_TASK_ID:
             raise ContractViolationError(
                 f"Stage {stage}, task {index}: task_id must be a text of 1 to {MAX_TASK_ID} characters, "
-                f"not {_shown(task_id)}."
+                f"not {shown(task_id)}."
             )
         if task_id in seen:
             raise ContractViolationError(
@@ -302,7 +302,7 @@ def checked_plan(
             known[task_type] = named
         try:
             if not isinstance(parameters, dict):
-                raise UnstorableValue(f"parameters must be a dict, not {_shown(parameters)}.")
+                raise UnstorableValue(f"parameters must be a dict, not {shown(parameters)}.")
             given.append(to_json(parameters, where="parameters"))
             notes.append(to_json(task["metadata"], where="metadata") if task.get("metadata") is not None else None)
         except UnstorableValue as exc:
@@ -319,7 +319,7 @@ def _run_finalize(call: Call, job_class: Any) -> str:
     told = list(map(TaskResult._make, zip(*columns, strict=True)))
     made = job_class.finalize_job(JobExecutionContext.model_construct(**given, task_results=told))
     if not isinstance(made, dict):
-        raise ContractViolationError(f"finalize_job must return a dict; it returned {_shown(made)}.")
+        raise ContractViolationError(f"finalize_job must return a dict; it returned {shown(made)}.")
     return to_json(made)
 
 

@@ -151,11 +151,25 @@ def test_S33_finalize_counts_and_shows_the_first_ten():
         for stage, tasks in ((1, greetings), (2, replies))
         for t, data in zip(tasks, results(tasks, stage), strict=True)
     ]
-    summary = HelloWorld.finalize_job(
-        JobExecutionContext(
-            job_id=JOB, job_type="hello_world", current_stage=2, total_stages=2, parameters=given, task_results=done
-        )
-    )
+    of_job: dict[str, Any] = {
+        "job_id": JOB,
+        "job_type": "hello_world",
+        "current_stage": 2,
+        "total_stages": 2,
+        "parameters": given,
+    }
+    summary = HelloWorld.finalize_job(JobExecutionContext(**of_job, task_results=done))
     assert (summary["greetings"], summary["replies"]) == (12, 12)
     assert len(summary["first"]) == 10
     assert summary["first"][0] == {"greeting": "Hello #1", "reply": "Hello #1 to you too"}
+    done[-1] = done[-1]._replace(status=TaskStatus.FAILED, result_data={})
+    summary = HelloWorld.finalize_job(JobExecutionContext(**of_job, task_results=done))
+    assert (summary["greetings"], summary["replies"]) == (12, 11)
+
+
+def test_handlers_may_be_called_without_a_context():
+    task = HelloWorld.create_tasks_for_stage(1, params(n=1), JOB)[0]
+    assert greet(task["parameters"]) == greet(task["parameters"], context(task, 1))
+    failing = HelloWorld.create_tasks_for_stage(1, params(n=1, failure_rate=1), JOB)[0]
+    with pytest.raises(TaskExecutionError, match="Failed on purpose"):
+        greet(failing["parameters"])

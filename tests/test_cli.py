@@ -705,6 +705,8 @@ def test_sql_answers_about_the_store_and_convert_copies_it(tmp_path: Path, capsy
         assert capsys.readouterr().out.split() == ["stage", "n", "1", "2", "2", "2"]
     assert main(["sql", "select max(created_at) as at, date '2024-02-29' as day from jobs", "--store", store]) == 0
     assert re.search(r"^20\d\d-\d\d-\d\d \d\d:\d\d:\d\d  2024-02-29", capsys.readouterr().out, re.M)
+    assert main(["sql", "select 1 as document, 2 as lines, 3 as exit_status", "--json", "--store", store]) == 0
+    assert json.loads(capsys.readouterr().out) == [{"document": 1, "lines": 2, "exit_status": 3}]
     assert main(["sql", "delete from tasks", "--store", store]) == 2
     assert main(["sql", "select nothing", "--store", store]) == 2
     assert "geoflow: error:" in capsys.readouterr().err

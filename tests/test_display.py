@@ -23,10 +23,8 @@ from geoflow.errors import JobNotFound
 from geoflow.models import Attempt, Failure
 from geoflow.notebook.display import job_html, job_parts, job_text, jobs_html, jobs_text, narrow
 from geoflow.notebook.failures import folded
-from geoflow.notebook.snapshot import CELLS, aggregate, listing, snapshot
-from geoflow.notebook.task_card import label
+from geoflow.notebook.snapshot import CELLS, SAMPLE, aggregate, listing, snapshot
 from geoflow.notebook.tasks import listed, task
-from geoflow.notebook.timing import SAMPLE
 from geoflow.notebook.tracebacks import causes, fold, place
 from geoflow.notebook.views import STATES, ErrorGroup, JobView, StageView
 from geoflow.stores.base import Lease, Move, NewJob, Store
@@ -389,7 +387,7 @@ def test_the_times_of_many_tasks_are_those_of_some_all_over_the_stage(store):
 
 def test_tasks_are_listed_by_their_stage_the_last_first_and_in_it_the_worst(store):
     lease = failed_job(store)
-    assert [label(line) for line in listed(store, JOB)] == [
+    assert [line.label for line in listed(store, JOB)] == [
         "✗ failed · s2-0 · stage 2 · RasterioIOError after 1 retry",
         "✗ failed · s2-4 · stage 2 · RasterioIOError",
         "✓ completed · s2-1 · stage 2",
@@ -747,7 +745,7 @@ def test_a_failed_job_fits_a_terminal_of_eighty_columns(store):
         "✗ 2 read fan out 3/5, 2 failed 5.0 s ✗✓✓✓✗",
         "· 3 merge fan in not planned",
     ]
-    assert lines[-1] == "Next: job.retry_failed()  # runs 2 failed tasks again, then goes on from there"
+    assert lines[-1] == "Next: job.retry_failed()  # Run the failed tasks again, with the code of now."
 
 
 def test_the_counts_of_a_stage_are_never_cut_off_in_a_terminal():
@@ -772,7 +770,7 @@ def test_S45_jobs_are_a_table_in_html_too():
     views = [a_view("x", job_id="b" * 64, status="completed", errors=()), *map(a_view, HOSTILE)]
     html = jobs_html(views, HOSTILE[0], "these are all")
     assert all(sum(hostile in part for part in checked(html).text) for hostile in HOSTILE)
-    assert "✓ completed bbbbbbbb x 99,987/100,000, 10 failed 1/1 59.0 s 1970-01-01 00:01:40 UTC" in text_of(html)
+    assert "✓ completed bbbbbbbb x 59.0 s 1/1 99,987/100,000, 10 failed 1970-01-01 00:01:40 UTC" in text_of(html)
     assert text_of(html).endswith("these are all")
     assert "<table" not in jobs_html([], "Jobs", "none yet")
 

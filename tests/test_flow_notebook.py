@@ -18,7 +18,7 @@ import pytest
 from conftest import OpenSession
 
 import geoflow as gf
-from geoflow.errors import DefinitionError
+from geoflow.errors import DefinitionError, ParameterError
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "tile_stats.py"
 
@@ -153,6 +153,37 @@ def test_classes_whose_cells_run_again_are_still_the_same_to_older_stages(notebo
     assert notebook.run("_ = t.run(n=2, by=3, session=session).result()") == {"sum": 30.0}
 
 
+@pytest.mark.parametrize("header", ["class Half(BaseModel):", "@dataclass\nclass Half:"])
+def test_a_stage_with_an_older_class_that_can_no_longer_be_made_is_told_of_at_once(
+    notebook: Notebook, header: str
+) -> None:
+    def stat(field: str) -> str:
+        source = STAT.replace("-> float", "-> Half").replace("tile.width / 2", f"Half({field}=tile.width)")
+        return f"from dataclasses import dataclass\n{header}\n    {field}: int\n{textwrap.dedent(source)}"
+
+    merge = MERGE.replace("list[float]", "list[Half]").replace("sum(stats)", "sum(stat.{} for stat in stats)")
+    with pytest.warns(UserWarning, match="Run the cell of merge again, made to fit"):
+        notebook.run(stat("half"))
+    notebook.run(merge.replace("{}", "half"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        notebook.run(stat("half"))  # the same again: nothing to tell
+    told = (
+        "tile_stats: merge takes stats: list[Half] as it was before its cell ran again, and stat does not return half "
+        "any more. Run the cell of merge again."
+    )
+    with pytest.warns(UserWarning, match=re.escape(told)):
+        notebook.run(stat("part"))
+    notebook.run(merge.replace("{}", "part"))
+    assert notebook.run("_ = t.run(n=3, session=session).result()") == {"sum": 3}
+
+
+@pytest.mark.parametrize("verb", ["run", "submit"])
+def test_what_are_no_parameters_is_said_in_words(notebook: Notebook, verb: str) -> None:
+    with pytest.raises(ParameterError, match="given by name, or as one dict or object of their class: 'data' is none"):
+        notebook.run(f"t.{verb}('data', session=session)")
+
+
 def test_a_dataclass_of_a_cell_crosses_as_a_model_does(notebook: Notebook) -> None:
     notebook.run("""
         from dataclasses import dataclass, field
@@ -177,6 +208,7 @@ def test_in_a_circle_no_stage_can_follow(notebook: Notebook) -> None:
 
 DEFINITIONS = [
     ("gf.JobType('Tile Stats!')", "A job type cannot be called 'Tile Stats!'"),
+    ("gf.JobType('2_tiles')", "A job type cannot be called '2_tiles': use a letter, then letters, digits and '_'."),
     ("gf.JobType('x', params={'n': int})", "x: params={'n': <class 'int'>} is no pydantic model and no dataclass"),
     (
         "@t.each\ndef f(x): ...",
@@ -203,6 +235,10 @@ DEFINITIONS = [
     (
         "@t.stage(retry=3)\ndef f(p): ...",
         "stage has the options retries, timeout, workers, on_failure, but:\n  - retry: ",
+    ),
+    (
+        "@t.each(scan, kee='name')\ndef f(tile): ...",
+        "each has the options key, over, retries, timeout, workers, on_failure, but:\n  - kee: ",
     ),
     ("@t.each(scan)\ndef f(tile: int): ...", "f takes tile: int, but scan gives it Tile (it returns list[Tile])"),
     ("@t.each(scan)\ndef f(p: Params): ...", "f takes no item. It is given its item, then the parameters of the job"),

@@ -20,10 +20,11 @@ from test_display import HOSTILE, a_view, checked, text_of
 import geoflow as gf
 from geoflow.notebook import monitor as monitors
 from geoflow.notebook import outputs
+from geoflow.notebook.display import task_html
 from geoflow.notebook.monitor import Monitor, monitor_of
-from geoflow.notebook.task_card import task_html
 from geoflow.notebook.views import TaskLine, TaskView
-from geoflow.notebook.widget import ACTIONS, Panel
+from geoflow.notebook.widget import Panel
+from geoflow.notebook.words import ACTIONS
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 # Fails at its first attempt in a session that does not retry, and is well the next time.
@@ -164,7 +165,7 @@ def test_the_controls_can_be_used_and_read_without_a_mouse() -> None:
 def test_the_task_that_is_selected_stays_so_when_the_list_changes() -> None:
     chosen: list[int | None] = []
     panel = a_panel(browse=lambda: chosen.append(panel.chosen))
-    lines = [TaskLine(key, f"t-{key}", 1, "queued", "") for key in range(1, 4)]
+    lines = [TaskLine(key, f"t-{key}", f"queued t-{key}") for key in range(1, 4)]
     panel.list_tasks(lines)
     assert (panel.chosen, chosen) == (None, [])
     panel.tasks.value = 2

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from benchmarks.forecast import forecast
+from benchmarks.loop import loop
 from benchmarks.parts.frame import frame
 from benchmarks.parts.latency import latency
 from benchmarks.parts.overhead import overhead, store
@@ -26,4 +27,5 @@ PARTS: dict[str, Callable[[Run], None]] = {
     "writes": writes,
     "frame": frame,
     "forecast": forecast,
+    "loop": loop,
 }

@@ -76,33 +76,36 @@ class HelloWorld:
     @staticmethod
     def finalize_job(context: JobExecutionContext | None = None) -> dict[str, Any]:
         """How many greetings and replies there were, and the first ten exchanges."""
-        tasks = context.task_results if context else []
-        replies = [task.result_data["result"] for task in tasks if task.task_type == REPLY]
+        done = [task for task in context.task_results if task.success] if context else []
+        replies = [task.result_data["result"] for task in done if task.task_type == REPLY]
         return {
-            "greetings": len(tasks) - len(replies),
+            "greetings": len(done) - len(replies),
             "replies": len(replies),
             "first": [{"greeting": reply["greeting"], "reply": reply["reply"]} for reply in replies[:SHOWN]],
         }
 
 
-def greet(params: dict[str, Any], context: TaskContext) -> dict[str, Any]:
+def greet(params: dict[str, Any], context: TaskContext | None = None) -> dict[str, Any]:
     """``message`` with the number of the greeting, counted from 1."""
     _fail_sometimes(params["failure_rate"], context)
     index = params["index"]
     return {"success": True, "result": {"index": index, "greeting": f"{params['message']} #{index + 1}"}}
 
 
-def reply(params: dict[str, Any], context: TaskContext) -> dict[str, Any]:
+def reply(params: dict[str, Any], context: TaskContext | None = None) -> dict[str, Any]:
     """An answer that quotes the greeting."""
     _fail_sometimes(params["failure_rate"], context)
     index, greeting = params["index"], params["greeting"]
     return {"success": True, "result": {"index": index, "greeting": greeting, "reply": f"{greeting} to you too"}}
 
 
-def _fail_sometimes(failure_rate: float, context: TaskContext) -> None:
-    """Raise ``TaskExecutionError`` for this share of attempts: the same ones in every run, but anew for each retry."""
-    drawn = random.Random(f"{context.job_id}|{context.task_id}|{context.attempt}").random()
-    if drawn < failure_rate:
+def _fail_sometimes(failure_rate: float, context: TaskContext | None) -> None:
+    """Raise ``TaskExecutionError`` for this share of attempts: the same ones in every run, but anew for each retry.
+
+    Without a context, which only geoflow gives, chance alone decides.
+    """
+    attempt = context and f"{context.job_id}|{context.task_id}|{context.attempt}"
+    if random.Random(attempt).random() < failure_rate:
         raise TaskExecutionError(f"Failed on purpose (failure_rate={failure_rate:g}); a retry may succeed.")
 
 

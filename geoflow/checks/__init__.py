@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from geoflow import loading
-from geoflow.checks.findings import RULES, Finding
+from geoflow.checks.findings import RULES, Finding, finding
 from geoflow.checks.report import Report
 from geoflow.contract import Registry, defines_job, normalise
 from geoflow.errors import DefinitionError, ParameterError
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["RULES", "Finding", "Report", "check"]
 
 TASKS, SECONDS = 3, 60.0
-_OF_HANDLERS = ("GF117", "GF118", "GF119", "GF120", "GF201", "GF202", "GF203", "GF204")
 
 
 def check(
@@ -47,7 +46,7 @@ def check(
     from geoflow import default
 
     given = None if params is None and not parameters else {**(params or {}), **parameters}
-    registry = default._session.registry if default._session is not None else None
+    registry = default._session.registry if default._session is not None else Registry()
     return checked(target, handlers, given, run, seconds, registry)
 
 
@@ -57,40 +56,48 @@ def checked(
     given: Mapping[str, Any] | None,
     run: int | bool,
     seconds: float,
-    registry: Registry | None,
+    registry: Registry,
 ) -> Report:
     """`check` with the job types of *registry* known by their names; *given* is None where nothing is."""
-    from geoflow.checks.declared import declared, refused
-    from geoflow.checks.trial import trial, without_repeats
+    from geoflow.checks.declared import declared
+    from geoflow.checks.trial import trial
     from geoflow.checks.written import written
 
     if run < 0 or seconds <= 0:
         raise ParameterError(f"run={run}, seconds={seconds}: give a number of tasks, or False, and a time for all.")
     names: list[str] = []
-    findings: list[Finding] = []
+    findings: dict[Any, Finding] = {}  # what job types share is told once
     for name, found in _subjects(target, handlers, registry):
         names.append(name)
         if isinstance(found, DefinitionError):
-            findings.append(refused(name, found))
+            findings[name] = finding("GF110", name, str(found))
             continue
         told, registered = declared(found)
         is_whole = not any(one.severity == "error" for one in told)
         told += written(found)
-        number = TASKS if run is True else int(run)
-        tried = trial(found, registered, given, number, seconds) if registered is not None and is_whole else ()
-        known = {(one.code, one.where) for one in findings if one.code in _OF_HANDLERS}  # which job types share
-        findings += [one for one in without_repeats(told, tried) if (one.code, one.where) not in known]
-    return Report(names, findings)
+        if registered is not None and is_whole:
+            read = {(one.code, one.where) for one in told}
+            tried = trial(found, registered, given, TASKS if run is True else int(run), seconds)
+            told += [one for one in tried if (one.code, one.where) not in read]
+        for one in told:
+            findings.setdefault((one.code, one.where or name, one.what), one)
+    return Report(names, findings.values())
 
 
 def _subjects(
-    target: Any, handlers: Mapping[str, Handler] | None, registry: Registry | None
+    target: Any, handlers: Mapping[str, Handler] | None, registry: Registry
 ) -> Iterator[tuple[str, Subject | DefinitionError]]:
     """The job types of *target* by name; in place of one that cannot be made, why."""
-    only = None
+    only = ""
     if isinstance(target, str):
-        target, known, only = _named(target, registry)
-        handlers = handlers or known
+        place, _, only = target.partition(":")
+        if target not in registry and (place.endswith(".py") or "." in place):
+            target = loading.load(place)
+        else:
+            known = registry if target in registry else Registry()
+            found = known.get(loading.find(known, target))
+            target, only = found.maker or found.job_class, ""
+            handlers = handlers or (None if found.maker else found.handlers)
     jobs: Mapping[Any, Any] = {None: target}
     if isinstance(target, ModuleType):
         own = [made for made in vars(target).values() if getattr(made, "__module__", "") == target.__name__]
@@ -100,30 +107,15 @@ def _subjects(
             raise DefinitionError(
                 f"Module {target.__name__!r} has no ALL_JOBS dict of job types by name, and no gf.JobType."
             )
-    if only is not None:
-        there = ", ".join(map(str, jobs))
-        jobs = {key: job for key, job in jobs.items() if normalise(str(key)) == normalise(only)}
-        if not jobs:
-            raise DefinitionError(f"There is no job type {only!r} in it; there is {there}.")
-    for key, job in jobs.items():
+    picked = {key: job for key, job in jobs.items() if not only or normalise(str(key)) == normalise(only)}
+    if not picked:
+        raise DefinitionError(f"There is no job type {only!r} in it; there is {', '.join(map(str, jobs))}.")
+    for key, job in picked.items():
         yield _subject(key, job, handlers, registry)
 
 
-def _named(name: str, registry: Registry | None) -> tuple[Any, Mapping[str, Handler] | None, str | None]:
-    """What *name* means, its handlers where they are known, and the one job type of a module that is meant."""
-    if registry is not None and name in registry:
-        found = registry.get(name)
-        return found.maker or found.job_class, None if found.maker else found.handlers, None
-    place, _, picked = name.partition(":")
-    if place.endswith(".py") or "." in place:
-        return loading.load(place), None, picked or None
-    known = Registry()
-    found = known.get(loading.find(known, name))
-    return found.job_class, found.handlers, None
-
-
 def _subject(
-    key: Any, job: Any, handlers: Mapping[str, Handler] | None, registry: Registry | None
+    key: Any, job: Any, handlers: Mapping[str, Handler] | None, registry: Registry
 ) -> tuple[str, Subject | DefinitionError]:
     from geoflow.checks.source import Subject
 
@@ -134,11 +126,11 @@ def _subject(
             return job.name, Subject(job.name, job.contract(), made, key, job, steps)
         except DefinitionError as exc:
             return job.name, exc
-    module = sys.modules.get(getattr(job, "__module__", None) or "")
-    known: Any = handlers if handlers is not None else getattr(module, "ALL_HANDLERS", None)
+    known: Any = handlers
+    if known is None:
+        known = getattr(sys.modules.get(getattr(job, "__module__", "")), "ALL_HANDLERS", None)
     if known is None:  # where this class is registered, they are known
-        found = [registry.get(name) for name in registry or ()]  # type: ignore[union-attr]
-        known = next((one.handlers for one in found if one.job_class is job), {})
+        known = next((one.handlers for one in map(registry.get, registry) if one.job_class is job), {})
     name = getattr(job, "job_type", None)
-    shown = name if isinstance(name, str) and name else getattr(job, "__name__", None) or type(job).__name__
-    return shown, Subject(shown, job, dict(known) if isinstance(known, Mapping) else known, key)
+    shown = name if isinstance(name, str) and name else getattr(job, "__name__", type(job).__name__)
+    return shown, Subject(shown, job, known, key)

@@ -1,96 +1,73 @@
-"""What becomes of values in JSON; and dicts that remember which keys they were asked for in vain. Pure."""
+"""What becomes of values in JSON; dicts that tell which key they lack; what a plan puts together. Pure."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from typing import Any
 
-MOST = 3
+from geoflow.worker import shown
+
+
+class Lacking(KeyError):
+    """A key that an `Asked` does not have. *told* says which keys there are."""
+
+    told = ""
 
 
 class Asked(dict[str, Any]):
-    """A dict of JSON that remembers the `KeyError` that it raised, and the keys that ``get`` did not find."""
+    """A dict of JSON that raises `Lacking`, and notes what ``get`` did not find."""
 
-    def __init__(self, items: dict[str, Any], log: Log) -> None:
-        super().__init__(items)
-        self._log = log
+    in_vain: list[str]
 
     def __missing__(self, key: Any) -> Any:
-        error = KeyError(key)
-        self._log.missing.append((error, key, list(self)))
+        error = Lacking(key)
+        error.told = self._lacks(key)
         raise error
 
     def get(self, key: Any, default: Any = None) -> Any:
         if key not in self:
-            self._log.in_vain.append((key, list(self)))
+            self.in_vain.append(self._lacks(key))
         return super().get(key, default)
 
-    def __copy__(self) -> dict[str, Any]:
-        return dict(self)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> dict[str, Any]:
-        import copy
-
-        return {key: copy.deepcopy(value, memo) for key, value in self.items()}
-
-    def __reduce__(self) -> Any:
-        return dict, (dict(self),)
+    def _lacks(self, key: Any) -> str:
+        there = ", ".join(repr(name) for name in list(self)[:10] if not name.startswith("_")) or "none"
+        return f"{key!r} of a dict whose keys are {there}."
 
 
-class Log:
-    """What was asked of dicts in vain."""
-
-    def __init__(self) -> None:
-        self.missing: list[tuple[KeyError, Any, list[str]]] = []
-        self.in_vain: list[tuple[Any, list[str]]] = []
-
-    def of(self, value: Any) -> Any:
-        """A copy of the JSON *value* that tells this log."""
-        if isinstance(value, dict):
-            return Asked({key: self.of(item) for key, item in value.items()}, self)
-        return [self.of(item) for item in value] if isinstance(value, list) else value
-
-    def raised(self, exc: BaseException | None) -> tuple[Any, list[str]] | None:
-        """The key that *exc*, or what caused it, is about, and the keys that were there; or None."""
-        while exc is not None:
-            for error, key, keys in self.missing:
-                if error is exc:
-                    return key, keys
-            exc = exc.__cause__ or exc.__context__
-        return None
+def asked(value: Any, in_vain: list[str]) -> Any:
+    """A copy of the JSON *value* whose dicts are `Asked`."""
+    if isinstance(value, dict):
+        made = Asked({key: asked(item, in_vain) for key, item in value.items()})
+        made.in_vain = in_vain
+        return made
+    return [asked(item, in_vain) for item in value] if isinstance(value, list) else value
 
 
-def changes(value: Any, where: str) -> tuple[list[str], list[str]]:
-    """What of *value* becomes something else in JSON, and the tuples in it, which become lists; the first few."""
-    hard: list[str] = []
-    tuples: list[str] = []
-    for place, what in _walked(value, where, 0):
-        kept = tuples if what == "tuple" else hard
-        if len(kept) < MOST:
-            kept.append(f"{place} is {'a' if what[0] not in 'aeiouAEIOUN' else 'an' if what != 'NaN' else ''} {what}")
-    return [text.replace("  ", " ") for text in hard], tuples
+def lacks(exc: BaseException | None) -> str | None:
+    """The key that *exc*, or what caused it, is about, and the keys that were there; or None."""
+    while exc is not None and not isinstance(exc, Lacking):
+        exc = exc.__cause__ or exc.__context__
+    return None if exc is None else exc.told
 
 
-def _walked(value: Any, where: str, depth: int) -> Iterator[tuple[str, str]]:
-    if depth > 50:
-        return
+def changes(value: Any, where: str) -> Iterator[tuple[str, str]]:
+    """What of *value*, which has a JSON form, becomes something else in it: the code, and what it is."""
     if isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str):
-                yield f"the key {key!r} of {where}", type(key).__name__
-            yield from _walked(item, f"{where}[{key!r}]", depth + 1)
+                yield "GF307", f"the key {key!r} of {where} is {type(key).__name__}"
+            yield from changes(item, f"{where}[{key!r}]")
     elif isinstance(value, list | tuple):
         if isinstance(value, tuple):
-            yield where, "tuple"
+            yield "GF309", f"{where} is a tuple"
         for place, item in enumerate(value):
-            yield from _walked(item, f"{where}[{place}]", depth + 1)
-    elif isinstance(value, float):
-        if not math.isfinite(value):
-            yield where, "NaN" if math.isnan(value) else "infinity"
-    elif not isinstance(value, str | int | None):
-        kind = type(value)
-        yield where, kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
+            yield from changes(item, f"{where}[{place}]")
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield "GF307", f"{where} is {value}"
+    elif not isinstance(value, str | int | float | None):
+        yield "GF307", f"{where} is {shown(value)}"
 
 
 class _Text(str):
@@ -119,9 +96,9 @@ def pairs(plan: Any, results: list[Any]) -> set[tuple[Any, Any]]:
     found: set[tuple[Any, Any]] = set()
     for task in plan:
         there = list(_leaves(task["parameters"]))
-        of_job = {leaf for leaf in there if isinstance(leaf, _Text | _Whole)}
-        others = {leaf for leaf in there if not isinstance(leaf, _Text | _Whole)} & of_results
-        found |= {(one, other) for one in of_job for other in others}
+        of_job = [leaf for leaf in there if isinstance(leaf, _Text | _Whole)]
+        others = of_results.intersection(leaf for leaf in there if not isinstance(leaf, _Text | _Whole))
+        found |= set(itertools.product(of_job, others))
     return found
 
 

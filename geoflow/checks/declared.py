@@ -6,35 +6,25 @@ import functools
 import inspect
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from geoflow.checks.findings import Finding, finding
+from geoflow.checks.findings import Finding
 from geoflow.checks.source import Subject
-from geoflow.contract import JobBase, JobType, _check, accepts_context, normalise
-from geoflow.errors import DefinitionError
+from geoflow.contract import METHODS, JobBase, JobType, _check, accepts_context, normalise
 
-# What registration says, as a code and as whose place is shown: that of a method, a stage or a handler.
-_REFUSALS = (
-    (r"(?P<method>\w+) is missing\.$", "GF101"),
-    (r"(?P<method>\w+) is still abstract", "GF102"),
-    (r"(?P<method>\w+) must be a @staticmethod", "GF103"),
-    (r"(?P<method>\w+) is async: the engine", "GF105"),
-    (r"job_type is .*: give it a name", "GF106"),
-    (r"is registered as ", "GF107"),
-    (r"stage (?P<stage>\d+) has number", "GF111"),
+# What registration says, as a code; a group's name and text are what it is about.
+_SAID = (
+    (r"(?P<method>\w+) (is missing\.$|is still abstract)", "GF101"),
+    (r"(?P<method>\w+) (must be a @staticmethod|is async: the engine)", "GF103"),
+    (r"job_type is .*: give it a name|is registered as ", "GF106"),
+    (r"has no description", "GF109"),
     (r"stage (?P<stage>\d+) has task_type .* no handler", "GF112"),
     (r"stage (?P<stage>\d+) is fan_in", "GF113"),
-    (r"stage (?P<stage>\d+) ", "GF110"),
-    (r"stages must be|stages are more than", "GF110"),
-    (r"the handler of '(?P<handler>\w+)' (?:is of the module|uses|takes|cannot travel)", "GF118"),
-    (r"the handler of '(?P<handler>\w+)'", "GF117"),
-    (r"the class ", "GF118"),
-)
-_WARNINGS = (
-    (r"has no description", "GF109"),
-    (r"stage (?P<stage>\d+) has parallelism", "GF114"),
-    (r"stage (?P<stage>\d+) has ", "GF115"),
+    (r"stage (?P<stage>\d+) has (parallelism|\w+=)", "GF114"),
+    (r"stage (?P<stage>\d+) |stages must be|stages are more than", "GF110"),
+    (r"the handler of '(?P<handler>[^']+)' (is of the module|uses|takes|cannot travel)|the class ", "GF118"),
+    (r"the handler of '(?P<handler>[^']+)'", "GF117"),
 )
 
 
@@ -44,10 +34,10 @@ def declared(subject: Subject) -> tuple[list[Finding], JobType | None]:
         warnings.simplefilter("always")
         checked = _check(subject.job_class, subject.handlers, subject.key)
     refused = checked if isinstance(checked, list) else []
-    found = [_told(subject, problem, _REFUSALS, "GF100") for problem in refused]
+    found = [_said(subject, problem) or subject.found("GF100", problem) for problem in refused]
     for remark in remarks:
-        if isinstance(remark.message, UserWarning) and any(re.search(how, str(remark.message)) for how, _ in _WARNINGS):
-            found.append(_told(subject, str(remark.message), _WARNINGS, "GF115"))
+        if about := _said(subject, str(remark.message)):
+            found.append(about)
         else:
             warnings.warn_explicit(remark.message, remark.category, remark.filename, remark.lineno)
     if isinstance(subject.job_class, type):
@@ -55,85 +45,62 @@ def declared(subject: Subject) -> tuple[list[Finding], JobType | None]:
     return found, None if isinstance(checked, list) else checked
 
 
-def refused(name: str, exc: DefinitionError) -> Finding:
-    """What a `gf.JobType` says when no class can be made of it."""
-    return finding("GF110", name, str(exc))
-
-
-def _told(subject: Subject, problem: str, rules: tuple[tuple[str, str], ...], otherwise: str) -> Finding:
-    for pattern, code in rules:
-        if found := re.search(pattern, problem):
-            kind, name = next(iter(found.groupdict().items()), ("class", ""))
-            return finding(
-                code, subject.name, problem, subject.where(kind, normalise(name) if kind == "handler" else name)
-            )
-    return finding(otherwise, subject.name, problem, subject.where("class", ""))
+def _said(subject: Subject, text: str) -> Finding | None:
+    for pattern, code in _SAID:
+        if found := re.search(pattern, text):
+            kind, name = next(((kind, name) for kind, name in found.groupdict().items() if name), ("class", ""))
+            return subject.found(code, text, kind, name)
+    return None
 
 
 def _names(subject: Subject) -> Iterator[Finding]:
-    named: list[tuple[str, Any, tuple[str, str]]] = []
-    named.append(("job_type", getattr(subject.job_class, "job_type", None), ("class", "")))
+    named = [(getattr(subject.job_class, "job_type", None), "class", "")]
     for number, stage in enumerate(_stages(subject), start=1):
-        named.append((f"the task_type of stage {number}", stage.get("task_type"), ("stage", str(number))))
-    handlers = subject.handlers if isinstance(subject.handlers, dict) else {}
-    named += [("a key of the handlers", name, ("handler", name)) for name in handlers]
+        named.append((stage.get("task_type") if isinstance(stage, dict) else None, "stage", str(number)))
+    named += [(name, "handler", name) for name in subject.known]
     told: set[str] = set()
-    for what, name, place in named:
+    for name, kind, place in named:
         if isinstance(name, str) and name != normalise(name) and name not in told:
             told.add(name)
-            text = f"{what} is {name!r}; geoflow takes it as {normalise(name)!r}."
-            yield finding("GF108", subject.name, text, subject.where(*place))
+            yield subject.found("GF108", f"{name!r} is taken as {normalise(name)!r} by geoflow.", kind, place)
 
 
-def _stages(subject: Subject) -> list[dict[str, Any]]:
+def _stages(subject: Subject) -> Sequence[Any]:
     stages = getattr(subject.job_class, "stages", None)
-    return [stage if isinstance(stage, dict) else {} for stage in stages] if isinstance(stages, list | tuple) else []
-
-
-_CALLS: dict[str, tuple[Any, ...]] = {
-    "validate_job_parameters": ({},),
-    "generate_job_id": ({},),
-    "create_tasks_for_stage": (1, {}, "", None),
-    "finalize_job": (None,),
-}
+    return stages if isinstance(stages, list | tuple) else ()
 
 
 def _signatures(subject: Subject) -> Iterator[Finding]:
-    for method, arguments in _CALLS.items():
+    for method in METHODS:
         found = inspect.getattr_static(subject.job_class, method, None)
         if subject.maker is not None or not isinstance(found, staticmethod | classmethod):
             continue
         signature = inspect.signature(getattr(subject.job_class, method))
         wanted = list(inspect.signature(getattr(JobBase, method)).parameters)
         try:
-            bound = signature.bind(*arguments)
+            bound = signature.bind(*wanted)
         except TypeError:
             text = f"{method} has the signature {signature}, and is called with {', '.join(wanted)}."
-            yield finding("GF105", subject.name, text, subject.where("method", method))
+            yield subject.found("GF103", text, "method", method)
             continue
         names = [name for name in bound.arguments if signature.parameters[name].kind.name != "VAR_POSITIONAL"]
         other = [f"{mine} (for {its})" for mine, its in zip(names, wanted, strict=False) if mine.lstrip("_") != its]
         if other:
             text = f"{method} names its parameters otherwise: {', '.join(other)}."
-            yield finding("GF104", subject.name, text, subject.where("method", method))
+            yield subject.found("GF104", text, "method", method)
 
 
 def _handlers(subject: Subject) -> Iterator[Finding]:
-    if not isinstance(subject.handlers, dict) or subject.maker is not None:
-        return
-    for name, handler in subject.handlers.items():
-        where = subject.where("handler", name)
+    for name, handler in subject.known.items() if subject.maker is None else ():
         if isinstance(handler, functools.partial):
-            yield finding("GF119", subject.name, f"The handler of {name!r} is a functools.partial.", where)
+            yield subject.found("GF119", f"The handler of {name!r} is a functools.partial.", "handler", name)
         if callable(handler) and accepts_context(handler):
             second = list(inspect.signature(handler).parameters.values())[1]
             if second.default is second.empty:
-                text = f"The handler of {name!r} requires {second.name}."
-                yield finding("GF120", subject.name, text, where)
+                yield subject.found("GF120", f"The handler of {name!r} requires {second.name}.", "handler", name)
 
 
 def _total(subject: Subject) -> Iterator[Finding]:
     total, stages = getattr(subject.job_class, "total_stages", None), len(_stages(subject))
     if isinstance(total, int) and total != stages:
-        text = f"total_stages is {total}, and there are {stages} stages."
-        yield finding("GF116", subject.name, text, subject.where("class", ""))
+        yield subject.found("GF116", f"total_stages is {total}, and there are {stages} stages.")

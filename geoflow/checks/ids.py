@@ -4,122 +4,83 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import itertools
 import json
+import re
 from typing import Any
 
-from geoflow.checks.outside import watching
-from geoflow.checks.trying import Stop, Trial, named, short, shown
+from geoflow.checks.trying import IDENTIFY, VALIDATE, Trial, named, short
+from geoflow.flow.crossing import ADDED
 from geoflow.text import shorten
-
-_VALIDATE = "validate_job_parameters"
-ADDED = {"dataset_id": None, "resource_id": None, "version_id": None, "system": False, "use_service_bus": False}
+from geoflow.worker import shown
 
 
 def parameters_of(trial: Trial) -> dict[str, Any]:
+    """What validate makes of the parameters that were given."""
     given = trial.asked["given"]
-    accepted, refused = None, None
-    with watching() as touched:
-        try:
-            accepted = trial.call("method", _VALIDATE, copy.deepcopy(given))
-        except Exception as exc:
-            refused = exc
-    for one in touched:
-        trial.tell_touched("GF310" if one.reads else "GF311", _VALIDATE, one)
+    accepted, refused = trial.watched(VALIDATE, VALIDATE, copy.deepcopy(given))
     if isinstance(refused, ValueError):
-        trial.tell("GF901", f"{_VALIDATE} refuses {shorten(str(given), 80)}: {short(refused)}")
-        raise Stop
+        raise trial.stop("GF901", f"{VALIDATE} refuses {shorten(str(given), 80)}: {short(refused)}")
     if refused is not None:
-        trial.tell("GF312", f"For {shorten(str(given), 80)} it raises {named(refused)}.", refused)
-        raise Stop
+        raise trial.stop("GF312", f"For {shorten(str(given), 80)} it raises {named(refused)}.", refused)
     if not isinstance(accepted, dict):
-        trial.tell("GF312", f"It returns {shown(accepted)}.")
-        raise Stop
-    trial.raw = accepted
+        raise trial.stop("GF312", f"It returns {shown(accepted)}.")
     return trial.as_json(accepted, "parameters")  # type: ignore[no-any-return]
 
 
 def identity_of(trial: Trial, params: dict[str, Any]) -> str:
+    """The job's id."""
     try:
-        job_id = _id_of(trial, params)
+        job_id = trial.call(IDENTIFY, copy.deepcopy(params))
     except Exception as exc:
-        trial.tell("GF301", f"It raises {named(exc)}.", exc)
-        raise Stop from None
-    if not isinstance(job_id, str) or len(job_id) != 64 or set(job_id) - set("0123456789abcdef"):
-        trial.tell("GF301", f"It returns {shorten(shown(job_id), 100)}.")
-        raise Stop
-    trial.let_clocks_go_on("generate_job_id")
-    if _tried(trial, params) not in (job_id, None):
+        raise trial.stop("GF301", f"It raises {named(exc)}.", exc) from None
+    if not isinstance(job_id, str) or not re.fullmatch("[0-9a-f]{64}", job_id):
+        raise trial.stop("GF301", f"It returns {shown(job_id)}.")
+    trial.let_clocks_go_on(IDENTIFY)
+    if _id(trial, params) not in (job_id, None):
         trial.tell("GF302", "Asked twice for the same parameters, it gives two ids.")
         return job_id
-    if not {("GF307", _VALIDATE), ("GF309", _VALIDATE)} & trial.told and _tried(trial, trial.raw) not in (job_id, None):
-        trial.tell("GF302", "It gives one id for the parameters, and another when they have been through JSON.")
-        return job_id
-    orders = {_validated(trial, params), _validated(trial, dict(reversed(params.items())))} - {None}
+    orders = {_id(trial, given, validate=True) for given in (params, dict(reversed(params.items())))} - {None}
     if len(orders) == 2:
         trial.tell("GF302", "It gives another id when the same parameters are given in another order.")
         return job_id
-    known = set(trial.asked["known"]) | set(trial.asked["given"])  # what validate makes of these may be left out
-    ignored = [key for key in params if _tried(trial, {**params, key: _other(params[key])}) == job_id]
-    undeclared = set(ignored) & known - set(getattr(trial.job, "non_identity_parameters", ()))
-    if undeclared:
+    # Where the id counts a value, it does so for one of another type, or cannot: both show.
+    others = {key: not value if isinstance(value, bool) else [value] for key, value in params.items()}
+    ignored = {key for key, other in others.items() if _id(trial, {**params, key: other}) == job_id}
+    known = {*trial.asked["known"], *trial.asked["given"]}  # what validate makes of these may be left out
+    if undeclared := (ignored & known).difference(getattr(trial.job, "non_identity_parameters", ())):
         trial.tell("GF304", f"The id is the same with other values of {', '.join(sorted(undeclared))}.")
-    counted = {key: value for key, value in params.items() if key not in ignored}
-    if any(hashlib.sha256(text.encode()).hexdigest() == job_id for text in _spelt(counted)):
+    if job_id in _hashes({key: value for key, value in params.items() if key not in ignored}):
         trial.tell("GF303", "The id is the SHA-256 of the parameters alone.")
     _added(trial, params, job_id)
     return job_id
 
 
-def _validated(trial: Trial, params: dict[str, Any]) -> str | None:
-    """The id of what validate makes of *params*."""
+def _id(trial: Trial, params: dict[str, Any], validate: bool = False) -> str | None:
+    """The id of *params*, or of what validate makes of them; None where they are refused, as they may be."""
     try:
-        return _id_of(trial, trial.call("method", _VALIDATE, copy.deepcopy(params)))
-    except Exception:  # what it made once it may refuse
+        given = copy.deepcopy(params)
+        return trial.call(IDENTIFY, trial.call(VALIDATE, given) if validate else given)  # type: ignore[no-any-return]
+    except Exception:
         return None
-
-
-def _tried(trial: Trial, params: dict[str, Any]) -> str | None:
-    try:
-        return _id_of(trial, params)
-    except Exception:  # of parameters that validate has not seen
-        return None
-
-
-def _id_of(trial: Trial, params: dict[str, Any]) -> str:
-    return trial.call("method", "generate_job_id", copy.deepcopy(params))  # type: ignore[no-any-return]
 
 
 def _added(trial: Trial, params: dict[str, Any], job_id: str) -> None:
+    added = {key: False if key in ("system", "use_service_bus") else None for key in sorted(ADDED)}
     try:
-        accepted = trial.call("method", _VALIDATE, ADDED | copy.deepcopy(trial.asked["given"]))
+        accepted = trial.call(VALIDATE, added | copy.deepcopy(trial.asked["given"]))
     except Exception as exc:
-        trial.tell("GF306", f"With production's keys it raises {named(exc)}.", exc)
+        trial.tell("GF305", f"With production's keys it raises {named(exc)}.", exc)
         return
-    if isinstance(accepted, dict) and _tried(trial, accepted) not in (job_id, None):
-        trial.at = ["method", _VALIDATE]
-        kept = ", ".join(key for key in ADDED if key in accepted and key not in params)
+    if isinstance(accepted, dict) and _id(trial, accepted) not in (job_id, None):
+        trial.at = ["method", VALIDATE]
+        kept = ", ".join(key for key in added if key in accepted and key not in params)
         trial.tell("GF305", f"validate lets them pass ({kept or 'as other values'}), and the id is another one.")
 
 
-def _other(value: Any) -> Any:
-    """Another value of the same kind."""
-    match value:
-        case bool():
-            return not value
-        case int() | float():
-            return value + 1
-        case str():
-            return f"{value}x"
-        case list():
-            return [*value, "x"]
-        case dict():
-            return {**value, "x": "x"}
-    return "x"
-
-
-def _spelt(params: dict[str, Any]) -> list[str]:
-    """The parameters alone, in the spellings that ids are commonly made of."""
-    separators = ((", ", ": "), (",", ":"))
-    ways = [(sort, pair, ascii) for sort in (True, False) for pair in separators for ascii in (True, False)]
-    texts = [json.dumps(params, sort_keys=sort, separators=pair, ensure_ascii=ascii) for sort, pair, ascii in ways]
-    return [*texts, str(params), str(sorted(params.items()))]
+def _hashes(params: dict[str, Any]) -> set[str]:
+    """The hashes of the parameters alone, in the spellings that ids are commonly made of."""
+    texts = [str(params), str(sorted(params.items()))]
+    for sort, separators, ascii in itertools.product((True, False), ((", ", ": "), (",", ":")), (True, False)):
+        texts.append(json.dumps(params, sort_keys=sort, separators=separators, ensure_ascii=ascii))
+    return {hashlib.sha256(text.encode()).hexdigest() for text in texts}

@@ -3,41 +3,40 @@
 from __future__ import annotations
 
 import copy
-from collections import Counter
+import re
 from typing import Any
 
-from geoflow.checks.crossing import Log, marked, pairs
-from geoflow.checks.outside import watching
-from geoflow.checks.trying import Stop, Trial, missing, named
-from geoflow.contract import normalise
+from geoflow.checks.crossing import asked, lacks, marked, pairs
+from geoflow.checks.trying import PLAN, Stop, Trial, named
 from geoflow.errors import ContractViolationError
 from geoflow.text import shorten
 from geoflow.values import from_json, to_json
-from geoflow.worker import MAX_TASK_ID, checked_plan
+from geoflow.worker import checked_plan
+
+# What the engine says of a plan that it refuses, as a code.
+_REFUSALS = (
+    (r"is there twice|of 1 to \d+ characters", "GF321"),
+    (r"no handler is registered", "GF112"),
+    (r"must return a list|is not a dict|has no '|must be a dict", "GF320"),
+    (r"", "GF308"),
+)
 
 
 def plan_of(trial: Trial, stage: int, params: Any, job_id: str, results: Any) -> list[dict[str, Any]]:
-    log = Log()
-    made, failed = None, None
-    with watching() as touched:
-        try:
-            made = _asked_plan(trial, stage, params, job_id, results, log)
-        except Exception as exc:
-            failed = exc
-    for one in touched:
-        trial.tell_touched("GF311", f"The plan of stage {stage}", one)
+    """The tasks of a stage, told what is wrong with them; ``Stop`` where it cannot be made."""
+    in_vain: list[str] = []
+    who = f"The plan of stage {stage}"
+    given = copy.deepcopy(params), job_id, asked(results, in_vain)
+    made, failed = trial.watched(who, PLAN, stage, *given)
     if failed is not None:
-        if (lacks := log.raised(failed)) is not None:
-            trial.tell("GF328", f"The plan of stage {stage} reads {missing(*lacks)}", failed)
-        else:
-            told = f"The plan of stage {stage} raises {named(failed)}."
-            trial.tell("GF329" if trial.whole else "GF902", told, failed)
-        raise Stop
+        if told := lacks(failed):
+            raise trial.stop("GF328", f"{who} reads {told}", failed)
+        raise trial.stop("GF331" if trial.whole else "GF901", f"{who} raises {named(failed)}.", failed)
     tasks = _checked(trial, stage, made)
+    if not tasks and in_vain and results:
+        raise trial.stop("GF328", f"{who} makes no tasks, and reads {in_vain[0]}")
     if not tasks:
-        if log.in_vain and results:
-            trial.tell("GF328", f"The plan of stage {stage} makes no tasks, and reads {missing(*log.in_vain[0])}")
-        elif trial.whole:
+        if trial.whole:
             trial.tell("GF326", f"Stage {stage} has no tasks with these parameters.")
         raise Stop
     _again(trial, stage, params, job_id, results, tasks)
@@ -45,64 +44,49 @@ def plan_of(trial: Trial, stage: int, params: Any, job_id: str, results: Any) ->
 
 
 def _checked(trial: Trial, stage: int, made: Any) -> list[dict[str, Any]]:
-    known = tuple(trial.handlers)
-    dicts = [task for task in made if isinstance(task, dict)] if isinstance(made, list) else []
-    ids = [task.get("task_id") for task in dicts]
-    for name, times in Counter(name for name in ids if isinstance(name, str)).items():
-        if times > 1 or name in trial.ids:
-            what = f"is there {times} times in stage {stage}" if times > 1 else f"of stage {stage} was in one before"
-            trial.tell("GF321", f"The task_id {shorten(repr(name), 110)} {what}.")
-            raise Stop
-        if len(name) > MAX_TASK_ID:
-            trial.tell("GF322", f"Stage {stage}: the task_id {shorten(repr(name), 60)} has {len(name)} characters.")
-            raise Stop
-        trial.ids.add(name)
-    for task in dicts:
-        kind = task.get("task_type")
-        if isinstance(kind, str) and normalise(kind) not in known:
-            trial.tell("GF112", f"A task of stage {stage} has the task_type {kind!r}; there are {', '.join(known)}.")
-            raise Stop
-        if isinstance(task.get("parameters"), dict):
-            trial.as_json(task["parameters"], "parameters")
     try:
-        texts = checked_plan(made, stage, known)
+        ids, types, texts, _ = checked_plan(made, stage, tuple(trial.handlers))
     except ContractViolationError as exc:
-        trial.tell("GF320", str(exc))
-        raise Stop from None
+        code = next(code for pattern, code in _REFUSALS if re.search(pattern, str(exc)))
+        raise trial.stop(code, str(exc)) from None
+    if twice := trial.ids.intersection(ids):
+        raise trial.stop("GF321", f"The task_id {min(twice)!r} of stage {stage} was in one before.")
+    trial.ids.update(ids)
+    for task in made:
+        trial.as_json(task["parameters"], "parameters")
     return [
-        {"task_id": name, "task_type": kind, "parameters": from_json(given)}
-        for name, kind, given, _ in zip(*texts, strict=True)
+        {"task_id": name, "task_type": kind, "parameters": from_json(text)}
+        for name, kind, text in zip(ids, types, texts, strict=True)
     ]
 
 
 def _again(trial: Trial, stage: int, params: Any, job_id: str, results: Any, tasks: list[dict[str, Any]]) -> None:
     """Ask for the same plan in other ways: twice, for another job, of results in another order, of fewer."""
-
-    def other(results: Any, job_id: str = job_id) -> list[dict[str, Any]] | None:
-        made = _asked_plan(trial, stage, params, job_id, results)
-        return from_json(to_json(made)) if isinstance(made, list) else None
-
-    def read(plan: list[dict[str, Any]] | None) -> list[str]:
-        return [f"{task.get('task_id')} {task.get('parameters')}" for task in plan or ()]
-
-    trial.let_clocks_go_on("create_tasks_for_stage")
+    first = [_shown(task) for task in tasks]
+    trial.let_clocks_go_on(PLAN)
     try:
-        first, then = read(tasks), read(other(results))
+        then = [_shown(task) for task in from_json(to_json(plan(trial, stage, params, job_id, results)))]
         if first != then:
-            one, two = next((pair for pair in zip(first, then, strict=False) if pair[0] != pair[1]), ("", ""))
-            told = f"{shorten(one, 80)}, then {shorten(two, 80)}" if one else f"{len(first)} tasks, then {len(then)}"
+            differ = [f"{one}, then {two}" for one, two in zip(first, then, strict=False) if one != two]
+            told = differ[0] if differ else f"{len(first)} tasks, then {len(then)}"
             trial.tell("GF324", f"Asked twice, the plan of stage {stage} has {told}.")
             return
-        ids = {task["task_id"] for task in tasks}
-        if ids & {task.get("task_id") for task in other(results, "f" * 64) or ()}:
-            trial.tell("GF327", f"Stage {stage}: {shorten(repr(tasks[0]['task_id']), 60)} is so in each job.")
+        ids = {task["task_id"] for task in plan(trial, stage, params, "f" * 64, results)}
+        if same := ids.intersection(task["task_id"] for task in tasks):
+            trial.tell("GF327", f"Stage {stage}: {shorten(min(same), 60)!r} is so in each job.")
     except Exception:  # another job's id, which a plan may refuse
         return
-    if len(results or ()) < 2:
-        return
+    if len(results or ()) > 1:
+        _by_position(trial, stage, params, job_id, results)
 
+
+def _shown(task: dict[str, Any]) -> str:
+    return shorten(f"{task['task_id']} {task['parameters']}", 200)
+
+
+def _by_position(trial: Trial, stage: int, params: Any, job_id: str, results: list[Any]) -> None:
     def put_together(results: list[Any]) -> set[tuple[Any, Any]]:
-        return pairs(_asked_plan(trial, stage, marked(params), job_id, results), results)
+        return pairs(plan(trial, stage, marked(params), job_id, results), results)
 
     how = f"The plan of stage {stage} puts other results to the parameters of the job when"
     try:
@@ -117,6 +101,21 @@ def _again(trial: Trial, stage: int, params: Any, job_id: str, results: Any, tas
         return
 
 
-def _asked_plan(trial: Trial, stage: int, params: Any, job_id: str, results: Any, log: Log | None = None) -> Any:
-    given = log.of(results) if log else copy.deepcopy(results)
-    return trial.call("method", "create_tasks_for_stage", stage, copy.deepcopy(params), job_id, given)
+def plan(trial: Trial, stage: int, params: Any, job_id: str, results: Any) -> Any:
+    """The plan as the job type makes it, of copies."""
+    return trial.call(PLAN, stage, copy.deepcopy(params), job_id, copy.deepcopy(results))
+
+
+def branch_for(trial: Trial, fan_in: int, params: Any, job_id: str, results: Any) -> None:
+    """Tell where a plan makes tasks for a fan_in, which it is never asked for, and none such for an unknown stage."""
+    made = []
+    for stage in (fan_in, len(trial.stages) + 1):
+        try:
+            tasks = plan(trial, stage, params, job_id, results) or []
+            made.append([(task["task_type"], task["parameters"]) for task in tasks])
+        except IndexError:  # it looks into its stages, and makes tasks for all alike
+            return
+        except Exception:  # it refuses, or reads what is not there
+            made.append([])
+    if made[0] and made[0] != made[1]:
+        trial.tell("GF208", f"The plan makes tasks for stage {fan_in}, which is a fan_in.")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
 from geoflow.checks.findings import ORDER, Finding
@@ -15,7 +16,8 @@ from geoflow.text import count, plain
 if TYPE_CHECKING:
     import pandas as pd
 
-_COLUMNS = ("code", "severity", "where", "job_type", "what", "why", "remedy")
+_wrap = functools.partial(textwrap.wrap, break_long_words=False, break_on_hyphens=False)
+_STATES = {"error": "failed", "warning": "interrupted", "note": "queued"}  # whose colours they have in a notebook
 
 
 class Report:
@@ -47,7 +49,7 @@ class Report:
         """One row for each finding, with its fields as columns."""
         import pandas as pd
 
-        return pd.DataFrame([asdict(one) for one in self.findings], columns=list(_COLUMNS))
+        return pd.DataFrame(map(asdict, self.findings), columns=[field.name for field in fields(Finding)])
 
     def document(self) -> dict[str, Any]:
         """For programs: ``ok``, ``job_types``, and ``findings`` as dicts."""
@@ -58,26 +60,19 @@ class Report:
 
     def lines(self, width: int = 80) -> Iterator[str]:
         """For people, in *width* columns where words allow it; the verdict comes last."""
+        width = max(width, 40)
         for one in self.findings:
             yield plain(f"{one.severity} {one.code}  {one.job_type}{f'  {one.where}' if one.where else ''}")
-            for label, text in (
-                ("", one.what),
-                ("In production: " if one.code not in ("GF901", "GF902") else "So: ", one.why),
-                ("To do: ", one.remedy),
-            ):
-                wrapper = textwrap.TextWrapper(
-                    max(width, 40), initial_indent=f"  {label}", subsequent_indent=" " * (4 if label else 2)
-                )
-                wrapper.break_long_words = wrapper.break_on_hyphens = False
-                yield from wrapper.wrap(text)
+            for label, said in _parts(one):
+                yield from _wrap(said, width, initial_indent=f"  {label}", subsequent_indent="    " if label else "  ")
             yield ""
-        yield from textwrap.wrap(self._verdict(), max(width, 40))
+        yield from _wrap(self._verdict(), width)
 
     def _verdict(self) -> str:
         numbers = [count(sum(one.severity == kind for one in self.findings), kind) for kind in ORDER]
-        then = "Mend the errors, then check again." if not self.ok else ""
-        if self.ok:
-            then = "Nothing was found." if not self.findings else "Nothing keeps it from running."
+        then = "Nothing keeps it from running." if self.findings else "Nothing was found."
+        if not self.ok:
+            then = "Mend the errors, then check again."
         return f"{', '.join(self.job_types)}: {', '.join(numbers)}. {then}"
 
     def __repr__(self) -> str:
@@ -87,17 +82,14 @@ class Report:
         from geoflow.notebook.markup import element, line, text
 
         def drawn(one: Finding) -> str:
-            state = {"error": "failed", "warning": "interrupted", "note": "queued"}[one.severity]
-            badge = f'<span class="gf-is gf-{state} gf-badge">{one.severity} {one.code}</span>'
+            badge = f'<span class="gf-is gf-{_STATES[one.severity]} gf-badge">{one.severity} {one.code}</span>'
             where = f" <code>{text(one.where)}</code>" if one.where else ""
-            parts = (
-                ("", one.what),
-                ("In production: " if one.code not in ("GF901", "GF902") else "So: ", one.why),
-                ("To do: ", one.remedy),
-            )
-            told = "".join(line(f'<span class="gf-faint">{label}</span>{text(said)}') for label, said in parts)
-            return f"{line(f'{badge} {text(one.job_type)}{where}')}{told}"
+            told = (line(f'<span class="gf-faint">{label}</span>{text(said)}') for label, said in _parts(one))
+            return f"{line(f'{badge} {text(one.job_type)}{where}')}{''.join(told)}"
 
-        return element(
-            f"Check of {', '.join(self.job_types)}", [*map(drawn, self.findings), line(text(self._verdict()))]
-        )
+        title = f"Check of {', '.join(self.job_types)}"
+        return element(title, [*map(drawn, self.findings), line(text(self._verdict()))])
+
+
+def _parts(one: Finding) -> tuple[tuple[str, str], ...]:
+    return ("", one.what), ("In production: ", one.why), ("To do: ", one.remedy)

@@ -12,12 +12,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from geoflow.checks.findings import Finding, finding
 from geoflow.contract import DefinesJob, Handler
+from geoflow.origin import is_ours
 from geoflow.transport import innermost
 
 Place = tuple[str, int]
-_HERE = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
-_BUILT_IN = os.path.join(_HERE, "builtin", "")
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 
 
@@ -32,48 +32,44 @@ class Subject:
     maker: DefinesJob | None = None
     steps: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def known(self) -> Mapping[str, Handler]:
+        """Its handlers, where they are a dict as they should be."""
+        return self.handlers if isinstance(self.handlers, Mapping) else {}
+
+    def found(self, code: str, what: str, kind: str = "class", name: str = "") -> Finding:
+        """A finding about the ``"method"``, ``"handler"``, ``"stage"`` (by its number) or ``"class"``."""
+        return finding(code, self.name, what, self.where(kind, name))
+
     def function(self, kind: str, name: str) -> Any:
         """The user's own function: the ``"method"`` or the ``"handler"`` called *name*, or None."""
-        step = self.steps.get(name)
-        if step is not None:
-            return step.function
+        if name in self.steps:
+            return self.steps[name].function
         if kind == "handler":
-            return self.handlers.get(name)
+            return self.known.get(name)
         if self.maker is not None:
-            return getattr(self.job_class, "flow_finalize", None) if name == "finalize_job" else None
+            name = {"finalize_job": "flow_finalize"}.get(name, "")
         return getattr(self.job_class, name, None)
 
     def where(self, kind: str, name: str) -> str | None:
         """Where it is written; ``("stage", "2")`` is the second dict of stages."""
-        if kind == "stage":
-            return self._stage(int(name))
-        found = place_of(self.function(kind, name))
+        found = self._stage(int(name)) if kind == "stage" else place_of(self.function(kind, name))
         if found is None or is_ours(found[0]):
-            found = self._class()
+            in_class = class_of(self.job_class)
+            steps = (place_of(step.function) for step in self.steps.values())
+            found = (in_class[0], in_class[1].lineno) if in_class else next(filter(None, steps), None)
         return found and shown(*found)
 
-    def _class(self) -> Place | None:
-        node = class_of(self.job_class)
-        if node is not None:
-            return node[0], node[1].lineno
-        return next((found for step in self.steps.values() if (found := place_of(step.function))), None)
-
-    def _stage(self, number: int) -> str | None:
+    def _stage(self, number: int) -> Place | None:
         if steps := [step for step in self.steps.values() if step.number == number]:
-            return (found := place_of(steps[0].function)) and shown(*found)
-        node = class_of(self.job_class)
-        for part in node[1].body if node else ():
-            target = part.targets[0] if isinstance(part, ast.Assign) else getattr(part, "target", None)
-            value = getattr(part, "value", None)
-            if node and isinstance(target, ast.Name) and target.id == "stages" and value is not None:
-                items = value.elts if isinstance(value, ast.List | ast.Tuple) else []
-                return shown(node[0], items[number - 1].lineno if 0 < number <= len(items) else part.lineno)
-        return self.where("class", "")
-
-
-def is_ours(file: str) -> bool:
-    """Whether *file* is the engine's own; the job types that are built in are the user's as any others."""
-    return file.startswith(_HERE) and not file.startswith(_BUILT_IN)
+            return place_of(steps[0].function)
+        file, node = class_of(self.job_class) or ("", ast.Module([], []))
+        for part in node.body:
+            match part:
+                case ast.Assign([ast.Name("stages")], value) | ast.AnnAssign(ast.Name("stages"), value=value):
+                    dicts = getattr(value, "elts", ())[number - 1 : number]
+                    return file, (dicts[0] if dicts else part).lineno
+        return None
 
 
 def shown(file: str, line: int) -> str:
@@ -89,52 +85,49 @@ def shown(file: str, line: int) -> str:
 def plain_function(target: Any) -> Any:
     """The Python function inside decorators, partials and methods; None where there is none."""
     found = innermost(target)
-    found = getattr(found, "__func__", found)
-    if callable(found):
-        found = inspect.unwrap(found)
-    if not hasattr(found, "__code__") and callable(found):
-        found = type(found).__call__
+    found = inspect.unwrap(getattr(found, "__func__", found))
+    if not hasattr(found, "__code__"):
+        found = getattr(type(found), "__call__", None)  # noqa: B004
     return found if hasattr(found, "__code__") else None
 
 
 def place_of(target: Any) -> Place | None:
-    function = plain_function(target)
+    """The file of a function, and the line of its ``def``."""
+    function, node = plain_function(target), node_of(target)
     if function is None:
         return None
-    node = node_of(function)
     return function.__code__.co_filename, node.lineno if node else function.__code__.co_firstlineno
 
 
-def node_of(target: Any) -> ast.FunctionDef | None:
-    """The syntax of the function *target*, as its file or cell has it."""
+def node_of(target: Any) -> Any:
+    """The ``ast.FunctionDef`` of the function *target*, as its file or cell has it; or None."""
     function = plain_function(target)
     if function is None:
         return None
     code = function.__code__
-    for node in ast.walk(tree_of(code.co_filename)):
-        if isinstance(node, ast.FunctionDef) and node.name == code.co_name:
-            first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-            if code.co_firstlineno in (first, node.lineno):
-                return node
-    return None
+    return _definition(ast.FunctionDef, code.co_filename, code.co_name, code.co_firstlineno)
 
 
 def class_of(job_class: Any) -> tuple[str, ast.ClassDef] | None:
     """The file of a class, or of that of an object, and its syntax there."""
     job_class = job_class if isinstance(job_class, type) else type(job_class)
-    files = [getattr(sys.modules.get(getattr(job_class, "__module__", "")), "__file__", None)]
+    files = [getattr(sys.modules.get(job_class.__module__), "__file__", None)]
     files += [place[0] for member in vars(job_class).values() if (place := place_of(member))]
     for file in filter(None, files):
-        for node in ast.walk(tree_of(file)):
-            if isinstance(node, ast.ClassDef) and node.name == getattr(job_class, "__name__", ""):
-                return file, node
+        if found := _definition(ast.ClassDef, file, job_class.__name__):
+            return file, found
     return None
 
 
-def tree_of(file: str) -> ast.Module:
+def _definition(kind: Any, file: str, name: str, first_line: int | None = None) -> Any:
     if os.path.exists(file):  # what is only in memory must stay there
         linecache.checkcache(file)
-    return _parsed("".join(linecache.getlines(file)))
+    for node in ast.walk(_parsed("".join(linecache.getlines(file)))):
+        if isinstance(node, kind) and node.name == name:
+            lines = (node.lineno, *(decorator.lineno for decorator in node.decorator_list))
+            if first_line is None or first_line in lines:
+                return node
+    return None
 
 
 @functools.lru_cache(32)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import signal
-import time
-from collections.abc import Iterable, Iterator, Mapping
-from multiprocessing import connection
+import tempfile
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from geoflow.checks import probe
@@ -22,112 +20,60 @@ from geoflow.text import human_duration
 from geoflow.transport import pack
 from geoflow.values import to_json
 
-_HANDLER = re.compile(r"The handler of '[^']*' ")
-_TOLD_BY_TEXT = {"GF340": ("GF205", "GF206", "GF207"), "GF341": ("GF205", "GF206"), "GF342": ("GF205", "GF206")}
-
 
 def trial(
     subject: Subject, registered: JobType, given: Mapping[str, Any] | None, run: int, seconds: float
 ) -> Iterator[Finding]:
     """What comes of trying *registered* with the parameters *given*, or else with what its schema tells."""
-    sample = samples(registered.job_class) if given is None else given
+    schema = schema_of(registered.job_class)
+    sample, wanted = (given, "") if given is not None else _sample(schema, registered.job_class)
     if sample is None:
-        wanted = ", ".join(_required(schema_of(registered.job_class) or {}))
-        told = f"There are no defaults or examples for {wanted}." if wanted else "Its parameters are not known."
-        yield finding("GF901", subject.name, told, subject.where("method", "validate_job_parameters"))
+        yield subject.found("GF901", wanted, "method", "validate_job_parameters")
         return
-    stages = [stage.model_dump(include={"number", "task_type", "parallelism"}) for stage in registered.stages]
-    known = list((schema_of(registered.job_class) or {}).get("properties", ()))
-    ask = {"stages": stages, "job_type": registered.name, "given": sample, "known": known, "run": run}
-    for message in _messages(registered, to_json(ask, where="parameters"), seconds):
-        if "ended" in message:
-            kind, name = message["at"]
-            told = f"{message['ended']}, in the {kind} {name}".rstrip()
-            yield finding("GF903", subject.name, f"{told}.", subject.where(kind, name))
-        elif "code" in message:
+    known = list((schema or {}).get("properties", ()))
+    ask = {"stages": registered.stages, "job_type": registered.name, "given": sample, "known": known, "run": run}
+    at, done = ["class", ""], False
+    ended, messages = _told(registered, to_json(ask, where="parameters"), seconds)
+    for message in messages:
+        at, done = message.get("doing", at), "done" in message
+        if "code" in message:
             place = message["place"]
             where = shown(*place) if place else subject.where(*message["at"])
             yield finding(message["code"], subject.name, message["what"], where)
+    if not done:
+        yield subject.found("GF903", f"{ended}, in the {' '.join(at)}".rstrip() + ".", *at)
 
 
-def without_repeats(read: list[Finding], tried: Iterable[Finding]) -> list[Finding]:
-    """What was *read*, and what the trial tells besides."""
-    codes, places = {one.code for one in read}, {(one.code, one.where) for one in read}
-    handlers = {(one.code, found[0]) for one in read if (found := _HANDLER.match(one.what))}
-    kept = list(dict.fromkeys(read))
-    for one in tried:
-        found = _HANDLER.match(one.what)
-        told = (one.code, one.where) in places or (one.code, found and found[0]) in handlers
-        if not told and not codes & set(_TOLD_BY_TEXT.get(one.code, ())):
-            kept.append(one)
-    return kept
-
-
-def samples(job_class: Any) -> dict[str, Any] | None:
-    """The examples that its schema gives, defaults left to validate; None where something required has neither."""
-    schema = schema_of(job_class)
+def _sample(schema: dict[str, Any] | None, job_class: Any) -> tuple[dict[str, Any] | None, str]:
+    """The examples of the schema, defaults left to validate; or None, and what is required and has neither."""
     if schema is None:
         steps = getattr(job_class, "flow_steps", None)
         asks = steps is None or any(role == "params" for step in steps for role, _ in step.takes.values())
-        return None if asks else {}
-    found: dict[str, Any] = {}
-    for name, about in schema["properties"].items():
-        examples = about.get("examples") if isinstance(about, Mapping) else None
-        if isinstance(examples, list) and examples:
-            found[name] = examples[0]
-        elif isinstance(about, Mapping) and "example" in about:
-            found[name] = about["example"]
-    missing = [name for name in _required(schema) if name not in found]
-    return None if missing else found
+        return (None, "Its parameters are not known.") if asks else ({}, "")
+    described = {name: about for name, about in schema["properties"].items() if isinstance(about, Mapping)}
+    found = {name: about["examples"][0] for name, about in described.items() if about.get("examples")}
+    found |= {name: about["example"] for name, about in described.items() if "example" in about}
+    missing = [str(name) for name in schema.get("required") or () if name not in found]
+    return (None, f"There are no defaults or examples for {', '.join(missing)}.") if missing else (found, "")
 
 
-def _required(schema: Mapping[str, Any]) -> list[str]:
-    return [str(name) for name in schema.get("required") or ()]
-
-
-def _messages(registered: JobType, ask: str, seconds: float) -> Iterator[dict[str, Any]]:
-    """What the process says until it is done; last, how it ended, where it does not say that it is."""
-    context = SlotContext()
-    reader, writer = context.Pipe(duplex=False)
+def _told(registered: JobType, ask: str, seconds: float) -> tuple[str, list[dict[str, Any]]]:
+    """How the process ended, and what it told before."""
     codes = {name: pack(handler) for name, handler in registered.handlers.items()}
-    process = context.Process(
-        target=probe.main, args=(writer, pack(registered.job_class), codes, ask, dict(os.environ), seconds)
-    )
-    deadline = time.monotonic() + seconds
-    at, ended = ["class", ""], f"It was stopped after {human_duration(seconds)}"
-    process.start()
-    try:
-        writer.close()
-        while left := max(deadline - time.monotonic(), 0):
-            ready = connection.wait([reader, process.sentinel], left)
-            if reader not in ready or not reader.poll():
-                if ready:
-                    process.join()
-                    ended = f"The process ended with {_exit(process.exitcode)}"
-                    break
-                continue
-            try:
-                message = json.loads(reader.recv_bytes())
-            except (EOFError, OSError, ValueError):  # the last, where user code wrote into the pipe
-                process.join(max(deadline - time.monotonic(), 0))
-                ended = f"The process ended with {_exit(process.exitcode)}"
-                break
-            if "done" in message:
-                return
-            if "broken" in message:
-                ended = f"It failed: {message['broken']}"
-                break
-            at = message.get("doing", at)
-            yield message
-        yield {"ended": ended, "at": at}
-    finally:
-        if process.pid:
+    with tempfile.NamedTemporaryFile() as told:
+        arguments = (told.name, pack(registered.job_class), codes, ask, dict(os.environ), seconds)
+        process = SlotContext().Process(target=probe.main, args=arguments)
+        process.start()
+        try:
+            process.join(seconds)
+            code = process.exitcode
+        finally:
             with contextlib.suppress(OSError):  # with all that it started, if it came so far as to lead a group
                 os.killpg(process.pid, signal.SIGKILL)
-        process.kill()
-        process.join()
-        reader.close()
-
-
-def _exit(code: int | None) -> str:
-    return signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
+            process.kill()
+            process.join()
+        lines = told.read().decode().splitlines(keepends=True)
+    ended = f"It was stopped after {human_duration(seconds)}"
+    if code is not None:
+        ended = f"The process ended with {signal.Signals(-code).name if code < 0 else f'exit code {code}'}"
+    return ended, [json.loads(line) for line in lines if line.endswith("\n")]

@@ -3,162 +3,147 @@
 from __future__ import annotations
 
 import ast
-from collections import Counter
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from geoflow.checks.findings import Finding
-from geoflow.checks.methods import of_methods
-from geoflow.checks.reading import Text, first_argument, is_name
-from geoflow.checks.source import Subject, node_of, own
-from geoflow.checks.unbound import maybe_unbound
+from geoflow.checks.findings import Finding, finding
+from geoflow.checks.source import Subject, node_of, own, plain_function, shown
+from geoflow.flow.crossing import ADDED
+from geoflow.notebook.fields import schema_of
 
-_BROAD = ("Exception", "BaseException")
+_DATABASES = ("sqlite3", "duckdb", "psycopg", "psycopg2", "pyodbc", "oracledb")
+_OPENS = dict.fromkeys((*(f"{module}.connect" for module in _DATABASES), "create_engine"), "a database")
+_OPENS |= {f"{module}.{verb}": "the network" for module in ("requests", "httpx") for verb in ("get", "post", "head")}
+_OPENS |= {"sqlalchemy.create_engine": "a database", "urllib.request.urlopen": "the network", "urlopen": "the network"}
 
 
 def written(subject: Subject) -> Iterator[Finding]:
     """What is found in the source of *subject*; nothing where there is no source."""
-    for name in subject.handlers:
-        if isinstance(name, str) and (node := node_of(function := subject.function("handler", name))) is not None:
-            yield from _of_handler(Text(subject, function), name, node)
-    finalize = subject.function("method", "finalize_job")
-    if finalize is not None and (node := node_of(finalize)) is not None:
-        yield from _of_finalize(Text(subject, finalize), node)
+    for name in subject.known:
+        if isinstance(name, str):
+            yield from _read(subject, "handler", name, _of_handler)
     if subject.maker is None and isinstance(subject.job_class, type):
-        yield from of_methods(subject)
+        for name, reader in _METHODS:
+            yield from _read(subject, "method", name, reader)
 
 
-# Handlers
+_Reader = Callable[[Subject, str, ast.FunctionDef], Iterator[tuple[str, str, Any]]]
 
 
-def _of_handler(text: Text, name: str, function: ast.FunctionDef) -> Iterator[Finding]:
+def _read(subject: Subject, kind: str, name: str, reader: _Reader) -> Iterator[Finding]:
+    function = subject.function(kind, name)
+    if node := node_of(function):
+        file = plain_function(function).__code__.co_filename
+        for code, what, place in reader(subject, name, node):
+            yield finding(code, subject.name, what, shown(file, place.lineno))
+
+
+def _of_handler(subject: Subject, name: str, function: ast.FunctionDef) -> Iterator[tuple[str, str, Any]]:
     swallowed: list[ast.Return] = []
     for attempt in (node for node in own(function) if isinstance(node, ast.Try)):
         for place, clause in enumerate(attempt.handlers):
-            said = [part for part in clause.body if isinstance(part, ast.Return) and _says(part, "success") is False]
-            some_pass = any(map(_raises, attempt.handlers[:place])) or _raises(clause)
-            if _is_broad(clause) and said and not some_pass:
+            said = [part for part in clause.body if isinstance(part, ast.Return) and _fails(_said(part))]
+            some_pass = any(isinstance(node, ast.Raise) for one in attempt.handlers[: place + 1] for node in own(one))
+            if said and not some_pass and _is_broad(clause):
                 swallowed += said
                 what = "every exception" if clause.type is None else ast.unparse(clause.type)
-                yield text.found("GF201", f"The handler of {name!r} catches {what} and returns success: False.", clause)
-    for node in own(function) if not function.decorator_list or text.subject.maker else ():  # they may mend it
-        if isinstance(node, ast.Return) and node not in swallowed:
-            yield from _of_return(text, name, node)
+                yield "GF201", f"The handler of {name!r} catches {what} and returns success: False.", clause
+    if function.decorator_list and subject.maker is None:  # they may mend what it returns
+        return
+    who = f"The handler of {name!r}"
+    for node in own(function):
+        if not isinstance(node, ast.Return) or node in swallowed or (keys := _said(node)) is None:
+            continue
+        if "success" not in keys and subject.maker is None:
+            yield "GF202", f"{who} returns {'a dict without success' if keys else 'nothing'} here.", node
+        if _fails(keys) and "error" not in keys:
+            yield "GF203", f"{who} fails without an error here.", node
+        if _fails(keys) and "retryable" not in keys:
+            yield "GF204", f"{who} fails here without retryable.", node
 
 
-def _of_return(text: Text, name: str, node: ast.Return) -> Iterator[Finding]:
-    given, is_flow = node.value, text.subject.maker is not None
-    if given is None or (isinstance(given, ast.Constant) and given.value is None):
-        if not is_flow:
-            yield text.found("GF202", f"The handler of {name!r} returns nothing here.", node)
-    elif isinstance(given, ast.Dict) and None not in given.keys:
-        success = _says(node, "success")
-        keys = {key.value for key in given.keys if isinstance(key, ast.Constant)}
-        if "success" not in keys:
-            if not is_flow and len(keys) == len(given.keys):
-                yield text.found("GF202", f"The handler of {name!r} returns a dict without success here.", node)
-        elif not isinstance(success, bool) and success is not ...:
-            yield text.found("GF202", f"The handler of {name!r} returns success as {success!r} here.", node)
-        elif success is False:
-            if "error" not in keys:
-                yield text.found("GF203", f"The handler of {name!r} fails without an error here.", node)
-            if "retryable" not in keys:
-                yield text.found("GF204", f"The handler of {name!r} fails here without retryable.", node)
+def _said(node: ast.Return) -> dict[Any, ast.expr] | None:
+    """What a returned dict has under its keys: nothing for ``return None``, None where it is not sure."""
+    if node.value is None or ast.unparse(node.value) == "None":
+        return {}
+    if isinstance(node.value, ast.Dict) and all(isinstance(key, ast.Constant) for key in node.value.keys):
+        return {key.value: value for key, value in zip(node.value.keys, node.value.values, strict=True)}  # type: ignore[union-attr]
+    return None
 
 
-def _says(node: ast.Return, key: str) -> Any:
-    """The constant that a returned dict has under *key*; ``...`` where it is none, or there is none."""
-    if isinstance(node.value, ast.Dict):
-        for name, value in zip(node.value.keys, node.value.values, strict=True):
-            if isinstance(name, ast.Constant) and name.value == key:
-                return value.value if isinstance(value, ast.Constant) else ...
-    return ...
+def _fails(said: dict[Any, ast.expr] | None) -> bool:
+    success = (said or {}).get("success")
+    return isinstance(success, ast.Constant) and success.value is False
 
 
 def _is_broad(clause: ast.ExceptHandler) -> bool:
     kinds = clause.type.elts if isinstance(clause.type, ast.Tuple) else [clause.type]
-    return any(kind is None or (isinstance(kind, ast.Name) and kind.id in _BROAD) for kind in kinds)
+    return any(kind is None or ast.unparse(kind) in ("Exception", "BaseException") for kind in kinds)
 
 
-def _raises(clause: ast.ExceptHandler) -> bool:
-    return any(isinstance(node, ast.Raise) for node in own(clause))
-
-
-# Finalize
-
-
-def _of_finalize(text: Text, function: ast.FunctionDef) -> Iterator[Finding]:
-    context = _context_of(text.subject, function)
-    asked = _asked(function)
-    for node in own(function) if context not in asked else ():
-        if isinstance(node, ast.Attribute) and is_name(node.value, context) and node.attr == "job_parameters":
-            yield text.found("GF205", f"finalize reads {context}.job_parameters.", node)
-        is_get = isinstance(node, ast.Attribute) and node.attr == "get" and is_name(node.value, context)
-        if is_get or (isinstance(node, ast.Subscript) and is_name(node.value, context)):
-            yield text.found("GF205", f"finalize reads {context} as a dict.", node)
-    for node in _dict_uses(function, context, asked) if context else ():
-        yield text.found("GF206", f"finalize takes a task result as a dict: {ast.unparse(node)}.", node)
-    for name, node in maybe_unbound(function):
-        yield text.found("GF207", f"finalize reads {name}, which may have no value then.", node)
-
-
-def _context_of(subject: Subject, function: ast.FunctionDef) -> str | None:
-    ending = getattr(subject.job_class, "flow_ending", None)
-    if ending is not None:
-        return next((name for name, (role, _) in ending.takes.items() if role == "context"), None)
-    return first_argument(subject, "finalize_job", function)
-
-
-def _asked(function: ast.FunctionDef) -> set[str]:
-    """The names that are asked what they are, or have: code that is made for both."""
-    calls = [node for node in own(function) if isinstance(node, ast.Call) and node.args]
-    found = {
-        ast.unparse(call.args[0]) for call in calls if ast.unparse(call.func) in ("isinstance", "hasattr", "getattr")
-    }
-    guarded = any(
-        "AttributeError" in ast.unparse(node) for node in own(function) if isinstance(node, ast.ExceptHandler)
-    )
-    return found | ({node.id for node in own(function) if isinstance(node, ast.Name)} if guarded else set())
-
-
-def _dict_uses(function: ast.FunctionDef, context: str | None, asked: set[str]) -> Iterator[ast.AST]:
-    """Where an item of ``context.task_results`` is read as a dict."""
-    bound = Counter(node.id for node in own(function) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store))
-    loops = [part for part in own(function) if isinstance(part, ast.For | ast.comprehension)]
-    many: set[str] = set()
-    one: set[str] = set()
-
-    def is_many(node: ast.AST | None) -> bool:
-        if isinstance(node, ast.Attribute):
-            return node.attr == "task_results" and is_name(node.value, context)
-        if isinstance(node, ast.Subscript):
-            return isinstance(node.slice, ast.Slice) and is_many(node.value)
-        if isinstance(node, ast.ListComp):
-            [first, *others] = node.generators
-            return not others and is_many(first.iter) and is_name(node.elt, getattr(first.target, "id", None))
-        if isinstance(node, ast.BoolOp):
-            return is_many(node.values[0])
-        return isinstance(node, ast.Name) and node.id in many
-
-    def is_one(node: ast.AST | None) -> bool:
-        if isinstance(node, ast.Subscript):
-            return isinstance(node.slice, ast.Constant | ast.UnaryOp) and is_many(node.value)
-        return isinstance(node, ast.Name) and node.id in one
-
-    for _ in range(3):  # names of names
-        for node in own(function):
-            target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
-            if isinstance(node, ast.Assign) and isinstance(target, ast.Name):
-                many |= {target.id} if is_many(node.value) else set()
-                one |= {target.id} if is_one(node.value) and bound[target.id] == 1 else set()
-            elif isinstance(node, ast.For | ast.comprehension) and isinstance(target, ast.Name) and is_many(node.iter):
-                same = [part for part in loops if is_name(part.target, target.id)]
-                only = bound[target.id] == len(same) and all(is_many(part.iter) for part in same)
-                one |= {target.id} if only else set()
-    one -= asked
+def _opened(subject: Subject, name: str, function: ast.FunctionDef) -> Iterator[tuple[str, str, Any]]:
     for node in own(function):
-        if isinstance(node, ast.Subscript) and is_one(node.value) and isinstance(node.slice, ast.Constant):
-            if isinstance(node.slice.value, str):
-                yield node
-        elif isinstance(node, ast.Attribute) and node.attr in ("get", "keys", "items") and is_one(node.value):
-            yield node
+        if isinstance(node, ast.Call) and (what := _OPENS.get(ast.unparse(node.func))):
+            yield "GF311", f"{name} opens {what}: {ast.unparse(node.func)}(...).", node
+
+
+def _schema(subject: Subject, name: str, function: ast.FunctionDef) -> Iterator[tuple[str, str, Any]]:
+    job_class = subject.job_class
+    schema = schema_of(job_class) if getattr(job_class, "parameters_schema", None) is not None else None
+    is_class_method = isinstance(inspect.getattr_static(job_class, name), classmethod)
+    arguments = [one.arg for one in function.args.posonlyargs + function.args.args][is_class_method:]
+    if schema is None or not arguments:
+        return
+    known, read = set(schema["properties"]), dict[str, ast.AST]()
+    understood: set[ast.AST] = set()
+    for node in own(function):
+        holder, key = _item(node)
+        if _is_name(holder, arguments[0]) and isinstance(key, ast.Constant) and isinstance(key.value, str):
+            read.setdefault(key.value, node)
+            understood.add(holder)
+    for key in sorted(set(read) - known - ADDED):
+        yield "GF209", f"validate reads {key!r}, which parameters_schema does not have.", read[key]
+    if all(node in understood for node in own(function) if _is_name(node, arguments[0])):  # else it may read any key
+        texts = {node.value for node in own(function) if isinstance(node, ast.Constant)}
+        for key in sorted(known - set(read) - texts):
+            yield "GF209", f"parameters_schema has {key!r}, which validate never reads.", function
+
+
+def _item(node: ast.AST) -> tuple[Any, Any]:
+    """The dict and the key of ``d["key"]``, ``d.get("key")``, ``d.pop("key")`` and ``"key" in d``."""
+    match node:
+        case ast.Subscript(holder, key):
+            return holder, key
+        case ast.Call(ast.Attribute(holder, "get" | "pop"), [key, *_]):
+            return holder, key
+        case ast.Compare(key, [ast.In() | ast.NotIn()], [holder]):
+            return holder, key
+    return None, None
+
+
+def _is_name(node: Any, name: str) -> bool:
+    return isinstance(node, ast.Name) and node.id == name
+
+
+def _totals(subject: Subject, name: str, function: ast.FunctionDef) -> Iterator[tuple[str, str, Any]]:
+    stages = getattr(subject.job_class, "stages", None) or ()
+    for node in own(function):
+        said: list[tuple[Any, Any]] = []
+        if isinstance(node, ast.Call):
+            said = [(word.arg, word.value) for word in node.keywords]
+        elif isinstance(node, ast.Dict):
+            keys = [key.value if isinstance(key, ast.Constant) else None for key in node.keys]
+            said = list(zip(keys, node.values, strict=True))
+        for key, value in said:
+            if key == "total_stages" and isinstance(value, ast.Constant) and value.value != len(stages):
+                yield "GF116", f"{name} says {key}={value.value!r}, and there are {len(stages)} stages.", value
+
+
+_METHODS: tuple[tuple[str, _Reader], ...] = (
+    ("validate_job_parameters", _opened),
+    ("validate_job_parameters", _schema),
+    ("create_tasks_for_stage", _opened),
+    ("create_job_record", _totals),
+    ("queue_job", _totals),
+)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import html
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -53,9 +53,6 @@ class Export:
     def __repr__(self) -> str:
         return "\n".join(self.lines())
 
-    def _repr_html_(self) -> str:
-        return "<br>".join(map(html.escape, self.lines()))
-
 
 def export(
     job_type: JobType,
@@ -80,7 +77,7 @@ def export(
     if not isinstance(job_type, JobType):
         raise DefinitionError(f"{job_type!r} is no gf.JobType: a contract class goes to production as it is.")
     name, place = job_type.name, Path(folder)
-    module, test = place / f"{name}.py", place / f"test_{name}.py"
+    module, test, rejected = (place / each for each in (f"{name}.py", f"test_{name}.py", f"{name}.py.rejected"))
     if there := [str(path) for path in (module, test) if path.exists() and not overwrite]:
         raise DefinitionError(f"{' and '.join(there)} would be replaced: say overwrite=True, or another folder.")
     writer = Writer(job_type)
@@ -93,27 +90,26 @@ def export(
     job = job if job is not None or not prove else _latest(name, session)
     if job is not None and (job.job_type, job.status) != (name, JobStatus.COMPLETED):
         raise DefinitionError(f"Job {job.id[:8]} ({job.job_type}, {job.status}) is no completed run of {name}.")
-    run = recorded(job, contract) if job is not None else None
-    if run is None and prove:
+    calls = recorded(job, contract) if job is not None else []
+    if prove and job is None:
         notes.append("it was not proved, as there is no completed run: run it, then export it with job=.")
     place.mkdir(parents=True, exist_ok=True)
     proved: dict[str, int] = {}
-    if run is not None and prove:
+    if job is not None and prove:
         try:
-            proved = proved_on(name, text, run)
+            proved = proved_on(name, text, calls)
         except DefinitionError as exc:
-            rejected = module.with_name(f"{name}.py.rejected")
-            _write(rejected, text)
+            rejected.write_text(text, "utf-8")
             raise DefinitionError(
-                f"{name} was exported, but does not do what job {run['job_id'][:8]} did:\n{exc}\nThe module is left "
+                f"{name} was exported, but does not do what job {job.id[:8]} did:\n{exc}\nThe module is left "
                 f'as {rejected}. Where the code has changed since, run the job again with on_existing="rerun"; what '
                 "differs from run to run (a clock, chance, files) cannot be proved: prove=False leaves it out."
             ) from None
     package = "." if (place / "__init__.py").exists() else ""
-    _write(test, test_text(name, package, contract, run, notes))
-    _write(module, text)
-    module.with_name(f"{name}.py.rejected").unlink(missing_ok=True)
-    return Export(name, module, test, run["job_id"] if run and proved else None, proved, tuple(notes))
+    test.write_text(test_text(name, package, calls, notes), "utf-8")
+    module.write_text(text, "utf-8")
+    rejected.unlink(missing_ok=True)
+    return Export(name, module, test, job.id if job and proved else None, proved, tuple(notes))
 
 
 def _latest(name: str, session: Session | None) -> JobHandle | None:
@@ -130,21 +126,13 @@ def _latest(name: str, session: Session | None) -> JobHandle | None:
 
 def _notes(writer: Writer) -> list[str]:
     files = [f"{module} ({path})" for module, path in writer.gathered.files.items()]
-    notes = list(writer.gathered.notes)
-    notes += [f"these modules of yours go along: {', '.join(files)}."] if files else []
-    before: Any = None
-    for step in writer.steps:
-        if step.kind == "each" and step.key is None and before is not None and before.kind == "each":
-            notes.append(
-                f"{step.name} knows its items by their place, but production sorts earlier results as text (0, 1, 10, "
-                "2): say key=."
-            )
-        before = step
-    return notes
-
-
-def _write(path: Path, text: str) -> None:
-    """All of it, or nothing."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, "utf-8")
-    part.replace(path)
+    return [
+        *writer.gathered.notes,
+        *([f"these modules of yours go along: {', '.join(files)}."] if files else []),
+        *(
+            f"{step.name} knows its items by their place, but production sorts earlier results as text (0, 1, 10, 2): "
+            "say key=."
+            for before, step in pairwise(writer.steps)
+            if before.kind == step.kind == "each" and step.key is None
+        ),
+    ]

@@ -1,10 +1,11 @@
 """What exported modules carry with them: values to JSON and back, keys and ids. It imports nothing of geoflow.
 
-Those that a module needs are written into it as they are here. Each does what its like in `geoflow.flow` and
-`geoflow.values` does. Lines are short and commas trail, so that formatters of any width leave them as they are; names
-that others like to use (`time`, `Callable`) are left to them.
+It is written into each of them as it is here, and does what its like in `geoflow.flow` and `geoflow.values` does. Names
+that others like to use (`time`, `datetime`) are left to them.
 """
 
+import collections
+import contextlib
 import dataclasses
 import datetime as _datetime
 import functools
@@ -16,55 +17,35 @@ import re
 from decimal import Decimal
 from enum import Enum
 from pathlib import PurePath
-from typing import Any
+from typing import Any, get_type_hints
 from uuid import UUID
 
-import pydantic
 from pydantic import AnyUrl, BaseModel, TypeAdapter, ValidationError
 
-
-class ContractViolationError(TypeError):
-    """The code and the engine disagree. Never retried."""
-
-
-class BusinessLogicError(Exception):
-    """The work itself went wrong. Retried."""
-
-
-class TaskExecutionError(BusinessLogicError):
-    """A task could not do its work. Retried."""
-
-
-class ResourceNotFoundError(BusinessLogicError):
-    """Something that the task needs does not exist. Not retried."""
-
-
-class ServiceBusError(BusinessLogicError):
-    """A message could not be sent or received. Retried."""
-
-
-class DatabaseError(BusinessLogicError):
-    """A database could not be reached or refused. Retried."""
+# What production's submit adds to the parameters by itself.
+_ADDED = {"dataset_id", "resource_id", "version_id", "system", "use_service_bus"}
 
 
 def _plain(value: Any) -> Any:
-    """*value* as JSON has it: models become objects, NaN and the infinities null."""
-    if value is None or isinstance(value, bool):
-        return value
+    """*value* as JSON has it: models become objects, sets are sorted, NaN and the infinities null."""
     if isinstance(value, Enum):
         return _plain(value.value)
+    if value is None or isinstance(value, (str, int)):
+        return value
     if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    if isinstance(value, int):
-        return int(value)
-    if isinstance(value, str):
-        return str.__str__(value)
+        return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {_key(key): _plain(item) for key, item in value.items()}
+        return {_text(_plain(key)): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     if isinstance(value, (set, frozenset)):
-        return _in_order([_plain(item) for item in value])
+        items = [_plain(item) for item in value]
+        try:
+            return sorted(items)
+        except TypeError:
+            return sorted(items, key=json.dumps)
+    if isinstance(value, (_datetime.date, _datetime.time)):
+        return None if value.isoformat() == "NaT" else value.isoformat()
     if isinstance(value, _datetime.timedelta):
         return value.total_seconds()
     if isinstance(value, (PurePath, UUID, AnyUrl)):
@@ -74,108 +55,93 @@ def _plain(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return _plain(value.model_dump())
     if dataclasses.is_dataclass(value):
-        names = [field.name for field in dataclasses.fields(value)]
-        return {name: _plain(getattr(value, name)) for name in names}
-    return _foreign(value)
-
-
-def _foreign(value: Any) -> Any:
-    """The same for times, geometries and numpy's scalars."""
-    if isinstance(value, (_datetime.date, _datetime.time)):
-        return None if value.isoformat() == "NaT" else value.isoformat()
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(getattr(value, "__geo_interface__", None), dict):
         return _plain(value.__geo_interface__)
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "dtype"):
+        return _scalar(value)
     if type(value).__name__ == "NAType":
         return None
-    if not hasattr(type(value), "dtype") or getattr(value, "ndim", None) != 0:
-        kind = type(value).__name__
-        told = f"{kind} has no JSON form: write it to a file and return the path."
-        raise TypeError(told)
+    raise TypeError(f"{type(value).__name__} has no JSON form: write it to a file and return the path.")
+
+
+def _scalar(value: Any) -> Any:
+    """The same of a scalar of numpy's, or an array of no dimensions."""
+    kind = getattr(value.dtype, "kind", None)
     if hasattr(type(value), "mask") and value.mask:
         return None
-    if value.dtype.kind in "Mm":
+    if kind in ("M", "m"):
         only = value.__array__()[()]
-        if str(only) == "NaT":
-            return None
-        is_date = value.dtype.kind == "M"
-        return str(only) if is_date else float(only / type(only)(1, "s"))
-    return _plain(float(value) if value.dtype.kind == "f" else value.item())
-
-
-def _in_order(items: list[Any]) -> list[Any]:
-    try:
-        return sorted(items)
-    except TypeError:
-        return sorted(items, key=json.dumps)
+        if kind == "m":
+            return _plain(float(only / type(only)(1, "s")))
+        return None if str(only) == "NaT" else str(only)
+    return _plain(float(value) if kind == "f" else value.item())
 
 
 def _text(value: Any) -> str:
     """A text as it is, anything else as JSON."""
-    if isinstance(value, str):
-        return value
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
-def _key(key: Any) -> str:
-    return _text(_plain(key))
-
-
-@functools.cache
 def _by_name() -> dict[str, Any]:
-    """Models are read by the names of their fields, whatever aliases they have."""
-    is_new = tuple(map(int, pydantic.VERSION.split(".")[:2])) >= (2, 11)
-    return {"by_alias": True, "by_name": True} if is_new else {}
+    """Models are read by the names of their fields, whatever aliases they have; older pydantic cannot say so."""
+    known = TypeAdapter.validate_json.__kwdefaults__ or {}
+    return dict.fromkeys({"by_alias", "by_name"} & known.keys(), True)
 
 
-def _made(adapter: TypeAdapter[Any], value: Any) -> Any:
-    """What a function takes, made of JSON. A null for a number was NaN on its way."""
-    text = json.dumps(value)
+def _made(kind: Any, value: Any) -> Any:
+    """The *kind* of thing that a function takes, made of JSON. A null for a number was NaN on its way."""
+    adapter, text = TypeAdapter(kind), json.dumps(value)
     try:
-        try:
-            return adapter.validate_json(text, **_by_name())
-        except ValidationError as exc:
-            return adapter.validate_json(_with_nan(json.loads(text), exc), **_by_name())
+        return adapter.validate_json(text, **_by_name())
     except ValidationError as exc:
-        raise ContractViolationError(str(exc)) from None
-
-
-def _with_nan(value: Any, exc: ValidationError) -> str:
-    """JSON of *value* with NaN for each such null; *exc* if more is wrong with it."""
-    whole = [value]
-    try:
+        whole: Any = [json.loads(text)]
         for problem in exc.errors(include_url=False, include_context=False):
-            *path, last = 0, *problem["loc"]
-            holder: Any = functools.reduce(operator.getitem, path, whole)
-            if problem["type"] != "float_type" or holder[last] is not None:
-                raise exc
-            holder[last] = math.nan
-    except (LookupError, TypeError):  # the arm of a union, and no place in the value
-        raise exc from None
-    return json.dumps(whole[0])
+            if problem["type"] == "float_type" and problem["input"] is None:
+                *path, last = 0, *problem["loc"]
+                with contextlib.suppress(LookupError, TypeError):  # the arm of a union is no place in the value
+                    functools.reduce(operator.getitem, path, whole)[last] = math.nan
+        return adapter.validate_json(json.dumps(whole[0]), **_by_name())
 
 
-def _validated(adapter: TypeAdapter[Any], params: dict[str, Any], *names: str) -> Any:
+def _hint(function: Any, name: str) -> Any:
+    """What is annotated for what *function* takes as *name*, or for what it returns."""
+    return get_type_hints(function, include_extras=True).get(name, Any)
+
+
+def _called(function: Any, **given: Any) -> Any:
+    """Call *function* with what its annotations say, made of the JSON *given*."""
+    hints = {name: _hint(function, name) for name in given}
+    made = {name: value if hints[name] is Any else _made(hints[name], value) for name, value in given.items()}
+    return function(**made)
+
+
+def _handled(returned: Any) -> dict[str, Any]:
+    """What a function returned, as a handler says it."""
+    found = _plain(returned)
+    said = found.get("success") if isinstance(found, dict) else None
+    is_handled = said is False or (said is True and "result" in found)
+    return found if is_handled else {"success": True, "result": found}
+
+
+def _validated(kind: Any, params: dict[str, Any], *names: str) -> Any:
     """The parameters with their defaults, as JSON has them; ValueError if refused."""
-    added = {"dataset_id", "resource_id", "version_id", "system", "use_service_bus"}
-    if unknown := sorted(params.keys() - {*names} - added):
-        told = f"There is no parameter {', '.join(unknown)}"
-        raise ValueError(f"{told}; there are {', '.join(names)}.")
+    if unknown := sorted(params.keys() - {*names} - _ADDED):
+        raise ValueError(f"There is no parameter {', '.join(unknown)}; there are {', '.join(names)}.")
     known = {name: value for name, value in params.items() if name in names}
-    return _plain(adapter.validate_python(known, **_by_name()))
+    return _plain(TypeAdapter(kind).validate_python(known, **_by_name()))
 
 
 def _job_id(job_type: str, params: dict[str, Any], *outside: str) -> str:
     """SHA-256 over the job type and the parameters, less those named in *outside*."""
-    inside = {name: params[name] for name in params if name not in outside}
+    inside = {name: value for name, value in params.items() if name not in outside}
     text = json.dumps(inside, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(f"{job_type}\n{text}".encode()).hexdigest()
 
 
 def _task_id(job_id: str, stage: str, key: str | None = None) -> str:
     """A name of at most 100 characters, the same whenever it is asked."""
-    parts = [job_id[:8], stage]
-    if key is not None:
-        parts.append(re.sub(r"[^\w.-]+", "-", key))
+    parts = [job_id[:8], stage] if key is None else [job_id[:8], stage, re.sub(r"[^\w.-]+", "-", key)]
     name = "-".join(parts)
     if len(name) <= 100 and key != "" and parts[-1] in (stage, key):
         return name
@@ -183,8 +149,16 @@ def _task_id(job_id: str, stage: str, key: str | None = None) -> str:
     return f"{name[:87].rstrip('-')}-{hashlib.sha256(told).hexdigest()[:12]}"
 
 
+def _keyed(items: list[Any], keys: Any) -> list[tuple[str, Any]]:
+    """Each item with the text that tells it from the others."""
+    texts = [_text(key) for key in keys]
+    if doubles := [text for text, times in collections.Counter(texts).items() if times > 1]:
+        raise TypeError(f"Several items have the same key {doubles[0]!r}.")
+    return list(zip(texts, items, strict=True))
+
+
 def _results(handled: list[dict[str, Any]] | None) -> list[Any]:
-    """What the functions of the stage before returned."""
+    """What the functions of a stage returned."""
     return [one.get("result") for one in handled or []]
 
 
@@ -192,50 +166,9 @@ def _first(results: list[Any]) -> Any:
     return results[0] if results else None
 
 
-def _completed(context: Any, task_type: str) -> list[Any]:
-    """What the functions of the last stage returned."""
-    tasks = [task for task in context.task_results if task.task_type == task_type]
-    return _results([task.result_data for task in tasks if task.success])
-
-
 def _items(found: list[Any]) -> list[Any]:
     """All that is in the lists that were *found*."""
     for one in found:
         if not isinstance(one, list):
-            raise ContractViolationError(f"A {type(one).__name__} is no list of items.")
+            raise TypeError(f"A {type(one).__name__} is no list of items.")
     return [item for one in found for item in one]
-
-
-def _fields(values: list[Any], name: str) -> list[Any]:
-    """The field *name* of each value."""
-    for one in values:
-        if not isinstance(one, dict) or name not in one:
-            kind = type(one).__name__
-            raise ContractViolationError(f"There is no {name!r} in a {kind}.")
-    return [one[name] for one in values]
-
-
-def _picked(function: Any, values: list[Any], adapter: Any = None) -> list[Any]:
-    """What *function* finds in each value, or in what the adapter makes of it."""
-    made = [_made(adapter, one) for one in values] if adapter else values
-    return [_plain(function(one)) for one in made]
-
-
-def _keyed(keys: Any, items: list[Any]) -> list[tuple[str, Any]]:
-    """Each item with the text that tells it from the others."""
-    found: dict[str, Any] = {}
-    for key, item in zip(map(_text, keys), items, strict=True):
-        if key in found:
-            raise ContractViolationError(f"Two items have the same key {key!r}.")
-        found[key] = item
-    return list(found.items())
-
-
-def _handled(returned: Any) -> dict[str, Any]:
-    """What a function returned, as a handler says it."""
-    returned = _plain(returned)
-    said = returned.get("success") if isinstance(returned, dict) else None
-    if said is False or (said is True and "result" in returned):
-        handled: dict[str, Any] = returned
-        return handled
-    return {"success": True, "result": returned}

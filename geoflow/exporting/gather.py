@@ -6,6 +6,7 @@ import ast
 import builtins
 import dataclasses
 import inspect
+import itertools
 import logging
 import re
 import sys
@@ -22,13 +23,15 @@ from pydantic import BaseModel, TypeAdapter
 from geoflow import errors
 from geoflow.exporting import carried
 from geoflow.exporting.layout import is_data, literal
-from geoflow.exporting.source import Scope, assigned, import_of, is_users, names_in, scope_of, source_of
+from geoflow.exporting.source import Scope, assigned, import_of, names_in, quoted_annotations, scope_of, source_of
 from geoflow.flow import JobType, identity
 from geoflow.models import JobExecutionContext, TaskContext
+from geoflow.origin import is_users
 from geoflow.text import mask
 
 LONGEST = 2_000  # characters of a variable that is written into a file
 _STAGES = ("stage", "each", "reduce", "finalize")
+_ERRORS = (errors.ContractViolationError, errors.BusinessLogicError, *errors.BusinessLogicError.__subclasses__())
 # What is made again from its expression: it holds nothing that was opened or counted.
 _MADE_AGAIN = (
     *(re.Pattern, logging.Logger, PurePath, Enum, date, time, timedelta, tzinfo, Decimal, UUID, TypeAdapter, BaseModel),
@@ -40,85 +43,77 @@ class Gathered:
     """The definitions by name: ``imports``, ``values`` and ``code``; ``problems`` keep them from being exported.
 
     Definitions of the modules *own* are written out, those of others imported; ``files`` are the user's among these.
+    ``held`` is what each name means.
     """
 
     def __init__(self, own: set[str]) -> None:
         self.imports: dict[str, list[str]] = {}
         self.values: dict[str, str] = {}
         self.code: dict[str, str] = {}
-        self.problems: list[str] = []
+        self.problems: dict[str, None] = {}
         self.notes: list[str] = []
         self.files: dict[str, str] = {}
         self._own = own | {carried.__name__}
-        self._held: dict[str, Any] = {}
+        self.held: dict[str, Any] = {}
         self._ready: dict[str, str] = {}
-        self._twins: set[str] = set()  # geoflow's errors, which the module defines itself
-        self._refused: set[str] = set()
 
     def problem(self, text: str) -> None:
-        if text not in self.problems:
-            self.problems.append(text)
-
-    def text(self, text: str, scope: Scope, who: str) -> str:
-        """*text*, an expression or code, with all that it names taken along."""
-        text = self._without_geoflow(text, scope, who)
-        for name in sorted(names_in(text)[0] | names_in(text)[1]):
-            self.take(name, scope, who)
-        return text
+        self.problems[text] = None
 
     def take(self, name: str, scope: Scope, who: str) -> None:
         """Have *name* mean in the module what it means in *scope*, for *who*."""
         if name.startswith("__") and name.endswith("__"):
             return  # __name__ and its like, which every module has
         if name not in scope:
-            if not hasattr(builtins, name) and name not in self._twins:
+            if not hasattr(builtins, name) and name not in self.held:
                 self.problem(f"{who} uses {name!r}, which is not defined: run its cell, or import it, first.")
             return
-        value = _twin(scope[name]) or scope[name]
-        held = self._held.setdefault(name, value)
+        value, is_new = scope[name], name not in self.held
+        held = self.held.setdefault(name, value)
         if held is not value and not (is_data(value) and is_data(held) and repr(held) == repr(value)):
             self.problem(f"{name!r} means two things in what is exported, one of them in {who}: rename one of them.")
         elif name in self._ready:
             self.code.setdefault(name, self._ready[name])  # who needs it at once finds it before itself
-        elif not any(name in found for found in (self.imports, self.values, self.code, self._refused)):
+        elif is_new:
             self._define(name, value, scope, who)
 
     def _define(self, name: str, value: Any, scope: Scope, who: str) -> None:
         inner = inspect.unwrap(value) if callable(value) and not isinstance(value, type) else value
         if isinstance(inner, type | types.FunctionType) and inner.__module__ in self._own:
-            return self._write_out(name, inner, scope, who)
-        if _is_geoflow(value):
-            return None  # it is told where it is written
-        if is_data(value):
-            self.values[name] = literal(value, f"{name} = ")
+            self._write_out(name, inner, scope, who)
+        elif _is_geoflow(value):
+            pass  # it is told where it is written
+        elif is_data(value):
+            text = f"{name} = {literal(value)}"
+            self.values[name] = text
             if mask({name: value}) != {name: value}:
                 self.notes.append(f"{name} looks like a secret, and is in the module as it is.")
-            if len(self.values[name]) > LONGEST:
+            if len(text) > LONGEST:
                 self.problem(
-                    f"{who} uses {name!r}, which takes {len(self.values[name]):,} characters to write out: write it "
-                    "to a file, give its path in the parameters, and read it inside the function."
+                    f"{who} uses {name!r}, which takes {len(text):,} characters to write out: write it to a file, "
+                    "give its path in the parameters, and read it inside the function."
                 )
         elif statements := import_of(name, value, scope):
             self._import(name, statements, who)
         elif found := assigned(name, value, scope, calls=_is_made_again(value)):
-            self.code[name] = f"{name} = {self.text(found, scope, name)}\n"
+            self._write(name, f"{name} = {found}\n", scope, value)
         else:
             self.problem(
                 f"{who} uses {name!r}, a {type(value).__name__}, which cannot be written into a file: make it inside "
                 "the function, from plain values in the parameters."
             )
-        return None
 
     def _import(self, name: str, statements: list[str], who: str) -> None:
         self.imports[name] = statements
         for statement in statements:
             module = sys.modules[statement.split()[1]]
-            if not is_users(module):
+            path = getattr(module, "__file__", None)
+            if path is None or not is_users(path):
                 continue
-            self.files[module.__name__] = str(module.__file__)
+            self.files[module.__name__] = path
             if held := next((each for each, value in vars(module).items() if _is_geoflow(value)), None):
                 self.problem(
-                    f"{who} uses {name!r} of {module.__file__}, which would be imported, but has {held!r} of geoflow: "
+                    f"{who} uses {name!r} of {path}, which would be imported, but has {held!r} of geoflow: "
                     "production does not have that. Move what is needed into a module without geoflow."
                 )
 
@@ -130,15 +125,16 @@ class Gathered:
         if found is None and (made := assigned(name, value, scope)):
             found = f"{name} = {made}\n"
         if found is None or value.__name__ != name:
-            self._refused.add(name)
             return self.problem(
                 f"{who} uses {name!r}, whose source cannot be found under that name: run its cell again, or save it "
                 "in a file."
             )
-        text = self._without_geoflow(found, scope, name)
-        at_once, later, changed = names_in(text)
-        for each in sorted(changed):
-            self.problem(f"{name} assigns the global {each!r}, which other processes do not see: return it instead.")
+        return self._write(name, found, scope, value)
+
+    def _write(self, name: str, text: str, scope: Scope, value: Any) -> None:
+        """Put *text*, which defines *name*, after what it needs at once and, but for a class, what it needs later."""
+        text = self._without_geoflow(text, scope, name)
+        at_once, later = names_in(text)
         for each in sorted(at_once - {name}):
             self.take(each, scope, name)
         self._ready[name] = text
@@ -147,14 +143,11 @@ class Gathered:
         for each in sorted(later - {name}):
             self.take(each, scope, name)
         self.code.setdefault(name, text)
-        return None
 
     def _without_geoflow(self, text: str, scope: Scope, who: str) -> str:
         """*text* with geoflow's errors, contexts and marks replaced; what else it has of geoflow is a problem."""
         raw = text.encode()
-        starts = [0]
-        for line in raw.splitlines(keepends=True):
-            starts.append(starts[-1] + len(line))
+        starts = list(itertools.accumulate(map(len, raw.splitlines(keepends=True)), initial=0))
         edits: list[tuple[int, int, str]] = []
 
         def put(node: Any, new: str) -> None:
@@ -167,32 +160,25 @@ class Gathered:
                 names = [getattr(node, "module", None) or "", *(alias.name for alias in node.names)]
                 if any(name.partition(".")[0] == "geoflow" for name in names):
                     self.problem(f"{who} imports geoflow, which production does not have: do without it.")
+            elif isinstance(node, ast.Global):
+                for name in node.names:
+                    self.problem(f"{who} assigns the global {name!r}, which other processes do not see: return it.")
             elif isinstance(node, ast.FunctionDef):
-                for decorator in filter(lambda one: _is_stage(one, scope), node.decorator_list):
-                    skipped.append(decorator)
-                    edits.append((starts[decorator.lineno - 1], starts[decorator.end_lineno or 0], ""))
-            elif isinstance(node, ast.arg) and node.annotation is not None:
-                if any(map(_is_context, (_looked_up(one, scope) for one in _parts(node.annotation)))):
-                    put(node, node.arg)
-                    begin, end, _ = edits.pop()
-                    end += 3 if raw[end : end + 3] == b" = " else 0
-                    return edits.append((begin, end, node.arg + ("=" if raw[end - 3 : end] == b" = " else "")))
-            elif isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Tuple):
-                kept = [one for one in node.slice.elts if not _is_identity(one, scope)]
-                if len(kept) < len(node.slice.elts):
-                    inside = ", ".join(ast.get_source_segment(text, one) or "" for one in kept)
-                    whole = inside if len(kept) == 1 else f"{ast.get_source_segment(text, node.value)}[{inside}]"
-                    return put(node, self._without_geoflow(whole, scope, who))
+                skipped = [one for one in node.decorator_list if _is_stage(one, scope)]
+                edits.extend((starts[one.lineno - 1], starts[one.end_lineno], "") for one in skipped)
+            elif isinstance(node, ast.Call) and _looked_up(node.func, scope) is identity:
+                return put(node, f'"identity({", ".join(map(ast.unparse, node.args))})"')
             elif isinstance(node, ast.Attribute | ast.Name) and _is_geoflow(value := _looked_up(node, scope)):
-                if (twin := _twin(value)) is not None:
-                    self._twins.add(twin.__name__)
-                    self.take(twin.__name__, vars(carried), who)
-                    return put(node, twin.__name__)
+                if (new := self._stand_in(value)) is not None:
+                    return put(node, new)
                 kind = "a gf.JobType, " if isinstance(value, JobType) else ""
                 return self.problem(
                     f"{who} uses {ast.unparse(node)}, {kind}which production does not have: do without it, or pass "
                     "what it gives you as a parameter."
                 )
+            for annotation in quoted_annotations(node):
+                if (new := self._without_geoflow(inside := str(annotation.value), scope, who)) != inside:
+                    put(annotation, repr(new))
             for child in ast.iter_child_nodes(node):
                 if child not in skipped:
                     visit(child)
@@ -203,11 +189,18 @@ class Gathered:
             raw = raw[:begin] + new.encode() + raw[end:]
         return raw.decode()
 
-
-def _parts(annotation: ast.expr) -> list[ast.AST]:
-    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
-        return list(ast.walk(ast.parse(annotation.value)))
-    return list(ast.walk(annotation))
+    def _stand_in(self, value: Any) -> str | None:
+        """The name that stands for one of geoflow's: production has contexts of its own, and knows errors by name."""
+        if value in (TaskContext, JobExecutionContext):
+            self.take("Any", {"Any": Any}, "the exported module")
+            return "Any"
+        if value not in _ERRORS:
+            return None
+        name, base = str(value.__name__), value.__bases__[-1]
+        above = "Exception" if base is errors.GeoflowError else self._stand_in(base) or base.__name__
+        if self.held.setdefault(name, value) is value:
+            self.code[name] = f'class {name}({above}):\n    """{value.__doc__}"""\n'
+        return name
 
 
 def _looked_up(node: ast.AST, scope: Scope) -> Any:
@@ -226,12 +219,6 @@ def _is_geoflow(value: Any) -> bool:
     return of.__module__.partition(".")[0] == "geoflow" and of.__module__ != carried.__name__
 
 
-def _twin(value: Any) -> type | None:
-    """The class that stands for one of geoflow's errors."""
-    name = value.__name__ if isinstance(value, type) else ""
-    return getattr(carried, name) if name and value is getattr(errors, name, None) and hasattr(carried, name) else None
-
-
 def _is_stage(decorator: ast.expr, scope: Scope) -> bool:
     found = decorator.func if isinstance(decorator, ast.Call) else decorator
     if not isinstance(found, ast.Attribute) or found.attr not in _STAGES:
@@ -239,14 +226,6 @@ def _is_stage(decorator: ast.expr, scope: Scope) -> bool:
     # A job type that a function makes is a variable of that function, not one of its stages'.
     is_gone = isinstance(found.value, ast.Name) and found.value.id not in scope
     return is_gone or isinstance(_looked_up(found.value, scope), JobType)
-
-
-def _is_context(value: Any) -> bool:
-    return value in (TaskContext, JobExecutionContext) if isinstance(value, type) else False
-
-
-def _is_identity(node: ast.expr, scope: Scope) -> bool:
-    return isinstance(node, ast.Call) and _looked_up(node.func, scope) is identity
 
 
 def _is_made_again(value: Any) -> bool:

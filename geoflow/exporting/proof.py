@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from geoflow.errors import DefinitionError
 from geoflow.flow.crossing import ADDED
-from geoflow.values import from_json
 
 if TYPE_CHECKING:
     from geoflow.handle import JobHandle
@@ -20,51 +20,71 @@ if TYPE_CHECKING:
 MOST = 20  # tasks of each stage that run again
 SECONDS = 600.0
 _ADDED: dict[str, Any] = {**dict.fromkeys(ADDED), "use_service_bus": False}
+_QUEUED = {"_correlation_id": "export", "_processing_path": "queue"}  # what production adds to a task's parameters
 _CHILD = Path(__file__).with_name("child.py")
 
 
-def recorded(job: JobHandle, contract: Any) -> dict[str, Any]:
-    """What a completed run was given and made: parameters, ids, and the results of its tasks in order, by stage."""
-    row, frame, parameters = job._row(), job.tasks(), job.parameters
-    wanted = ("task_id", "task_type", "status", "result")
-    tasks: list[list[dict[str, Any]]] = [[] for _ in contract.stages]
-    for task in frame.to_dict("records"):
-        tasks[task["stage"] - 1].append({name: task[name] for name in wanted})
-    asked = {**_ADDED, **parameters}
-    try:
+class Call(NamedTuple):
+    """A call that a run made, and what came of it: of a method of the job type, or of the handler of a task type."""
+
+    kind: Literal["parameters", "job id", "task ids", "results", "finalize"]
+    what: str
+    function: str
+    arguments: list[Any]
+    was: Any
+
+
+def recorded(job: JobHandle, contract: Any) -> list[Call]:
+    """The calls that a completed run made, with those of up to 20 tasks of each stage."""
+    frame, given, previous = job.tasks(), job.parameters, None
+    asked = {**_ADDED, **given}
+    calls = [Call("job id", "the job id", "generate_job_id", [given], job.id)]
+    with contextlib.suppress(ValueError):  # what it makes of parameters is nothing that it would take
         validated = contract.validate_job_parameters(asked)
-    except ValueError:  # what it makes of parameters is nothing that it would take
-        validated = None
-    return {
-        "job_id": job.id,
-        "parameters": parameters,
-        "asked": asked,
-        "validated": validated,
-        "stages": [[task for task in found if task["status"] == "completed"] for found in tasks],
-        "task_results": [
-            {
-                "task_id": task["task_id"],
-                "task_type": task["task_type"],
-                "status": str(task["status"]),
-                "result_data": task["result"] or {},
-                "error_details": None,
-                "success": task["status"] == "completed",
-            }
-            for found in tasks
-            for task in found
-        ],
-        "result": None if job.with_errors else from_json(row.result or "null"),
-    }
+        calls.insert(0, Call("parameters", "parameters", "validate_job_parameters", [asked], validated))
+    for step in contract.flow_steps:
+        where = f"stage {step.number}: "
+        tasks = frame[frame["stage"] == step.number].to_dict("records")
+        if step.kind != "reduce":
+            kept = {"item", *dict(step.takes.values())}
+            planned = [
+                {
+                    "task_id": task["task_id"],
+                    "task_type": step.task_type,
+                    "parameters": {name: value for name, value in task["parameters"].items() if name in kept},
+                }
+                for task in tasks
+            ]
+            arguments = [step.number, given, job.id, previous]
+            calls.append(Call("task ids", where + "its tasks", "create_tasks_for_stage", arguments, planned))
+        calls += [
+            Call(
+                "results",
+                f"{where}the result of {task['task_id']}",
+                step.task_type,
+                [{**task["parameters"], **_QUEUED}],
+                task["result"],
+            )
+            for task in tasks[:: max(len(tasks) // MOST, 1)][:MOST]
+        ]
+        previous = [task["result"] for task in tasks] or None
+    if not job.with_errors:
+        names = {"task_id": "task_id", "task_type": "task_type", "status": "status", "result": "result_data"}
+        results = frame[[*names]].rename(columns=names).assign(error_details=None, success=True).to_dict("records")
+        stages = len(contract.stages)
+        context = {"job_id": job.id, "job_type": job.job_type, "current_stage": stages, "total_stages": stages}
+        context |= {"parameters": given, "task_results": results}
+        calls.append(Call("finalize", "the result of finalize", "finalize_job", [context], job.result()))
+    return calls
 
 
-def prove(name: str, text: str, run: dict[str, Any]) -> dict[str, int]:
+def prove(name: str, text: str, calls: list[Call]) -> dict[str, int]:
     """How many of what were the same; ``DefinitionError`` with what was not."""
     with tempfile.TemporaryDirectory(prefix="geoflow-export-") as folder:
-        module, asked, told = (Path(folder, each) for each in (f"{name}.py", "asked", "told"))
-        module.write_text(text, "utf-8")
-        paths = [os.path.abspath(path) for path in sys.path]
-        about = {"name": name, "module": str(module), "sys_path": paths, "run": run, "most": MOST}
-        asked.write_text(json.dumps(about), "utf-8")
+        asked, told = Path(folder, "asked"), Path(folder, "told")
+        Path(folder, f"{name}.py").write_text(text, "utf-8")
+        paths = [folder, *map(os.path.abspath, sys.path)]
+        asked.write_text(json.dumps({"name": name, "sys_path": paths, "calls": calls}), "utf-8")
         try:
             done = subprocess.run(
                 [sys.executable, "-P", str(_CHILD), str(asked), str(told)],
@@ -79,9 +99,8 @@ def prove(name: str, text: str, run: dict[str, Any]) -> dict[str, int]:
             last = (done.stderr.strip().splitlines() or [""])[-1]
             raise DefinitionError(f"its proof ended with exit code {done.returncode}: {last}")
         found = json.loads(told.read_text("utf-8"))
-    if found["different"]:
-        shown = [f"  - {line}" for line in found["different"][:10]]
-        more = len(found["different"]) - len(shown)
-        raise DefinitionError("\n".join([*shown, *([f"  - and {more:,} more"] if more else [])]))
+    if different := found["different"]:
+        more = [f"  - and {len(different) - 10:,} more"] if len(different) > 10 else []
+        raise DefinitionError("\n".join([*(f"  - {line}" for line in different[:10]), *more]))
     same: dict[str, int] = found["same"]
     return same

@@ -2,77 +2,59 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections import Counter
 
-from geoflow.exporting.layout import literal, quoted
+from geoflow.exporting.layout import literal
+from geoflow.exporting.proof import Call
 from geoflow.text import mask
-from geoflow.values import to_json
 
-LONGEST = 8_000  # characters of a stage's results that are written down
+LONGEST = 20_000  # characters of a call that is written down
 TASKS = 3  # of each stage
 
 _TEST = '''"""What {name} made of a run that was recorded: the same ids, the same results."""
 
-{future}from {package}{name} import ALL_HANDLERS, ALL_JOBS
+import pytest
+from {package}{name} import ALL_HANDLERS, ALL_JOBS
 
-JOB = ALL_JOBS[{quoted}]
-'''
-_CONTRACT = """
+JOB = ALL_JOBS["{name}"]
+# fmt: off
+CALLS = [
+{calls}]
+# fmt: on
+
 
 def test_every_stage_has_a_handler():
-    assert {stage["task_type"] for stage in JOB.stages} == ALL_HANDLERS.keys()
-"""
-_ID = """
+    assert {{stage["task_type"] for stage in JOB.stages}} == ALL_HANDLERS.keys()
 
-def test_the_job_has_the_id_that_it_had():
-    assert JOB.generate_job_id(PARAMETERS) == JOB_ID
-"""
-_IDS = """
 
-def test_the_tasks_of_a_stage_have_the_ids_that_they_had():
-    for stage, (previous, ids) in TASK_IDS.items():
-        tasks = JOB.create_tasks_for_stage(stage, PARAMETERS, JOB_ID, previous)
-        assert [task["task_id"] for task in tasks] == ids
-"""
-_RESULTS = """
-
-def test_handlers_return_what_they_did():
-    for task_type, params, result in TASKS:
-        added = {"_correlation_id": "test", "_processing_path": "test"}
-        assert ALL_HANDLERS[task_type]({**params, **added}) == result
+@pytest.mark.parametrize(("function", "arguments", "expected"), CALLS)
+def test_what_was_made_is_made_again(function, arguments, expected):
+    assert function(*arguments) == expected
+'''
+_CALL = """\
+    (
+        {function},
+        {arguments},
+        {was},
+    ),
 """
 
 
-def test_text(name: str, package: str, contract: Any, run: dict[str, Any] | None, notes: list[str]) -> str:
+def test_text(name: str, package: str, calls: list[Call], notes: list[str]) -> str:
     """The test's text. What is too long to be read, or holds a secret, is left out and told in *notes*."""
-    text = _TEST.format(name=name, package=package, quoted=quoted(name), future="")
-    if run is None:
-        return text + _CONTRACT
-    if mask(run) != run:
+    if mask(calls) != calls:
         notes.append("the test has no recorded values, since some look like secrets.")
-        return text + _CONTRACT
-    ids: dict[int, Any] = {}
-    tasks: list[Any] = []
-    previous: list[Any] | None = None
-    for stage, found in zip(contract.stages, run["stages"], strict=True):
-        if len(to_json([previous, found])) > LONGEST:
-            notes.append(f"the test leaves out {stage['name']}: what it was given and made is too long to read.")
-        elif stage["parallelism"] == "fan_in":
-            about = {"stage": stage["number"], "previous_stage": stage["number"] - 1, "pattern": "fan_in"}
-            about["result_count"] = len(previous or [])
-            given = {"previous_results": previous, "job_parameters": run["parameters"], "aggregation_metadata": about}
-            tasks += [(stage["task_type"], given, task["result"]) for task in found]
-        else:
-            ids[stage["number"]] = (previous, [task["task_id"] for task in found])
-            planned = contract.create_tasks_for_stage(stage["number"], run["parameters"], run["job_id"], previous)
-            pairs = list(zip(planned, found, strict=True))[:TASKS]
-            tasks += [(stage["task_type"], task["parameters"], was["result"]) for task, was in pairs]
-        previous = [task["result"] for task in found] or None
-    for head, value in {
-        "PARAMETERS": run["parameters"],
-        "JOB_ID": run["job_id"],
-        "TASK_IDS": ids,
-        "TASKS": tasks,
-    }.items():
-        text += literal(value, f"{head} = ") + "\n"
-    return text + _CONTRACT + _ID + (_IDS if ids else "") + (_RESULTS if tasks else "")
+        calls = []
+    text, times, too_long = "", Counter[str](), set()
+    for call in calls:
+        function = f'ALL_HANDLERS["{call.function}"]' if call.kind == "results" else f"JOB.{call.function}"
+        times[function] += 1
+        if call.kind in ("job id", "task ids") or (call.kind == "results" and times[function] <= TASKS):
+            arguments, was = literal(call.arguments, 8), literal(call.was, 8)
+            if len(arguments + was) > LONGEST:
+                too_long.add(function)
+            else:
+                text += _CALL.format(function=function, arguments=arguments, was=was)
+    if too_long:
+        notes.append(f"the test leaves out calls of {', '.join(sorted(too_long))} that are too long to read.")
+    return _TEST.format(name=name, package=package, calls=text)

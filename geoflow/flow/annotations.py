@@ -99,6 +99,23 @@ def same(one: Any, other: Any) -> bool:
     return one is other or (is_model(one) and is_model(other) and repr(one) == repr(other))
 
 
+def missed(given: Any, wanted: Any) -> list[str]:
+    """What the class of *wanted*, older than that of *given* and of the same name, needs and the newer has not."""
+    given, wanted = core(given), core(wanted)
+    if given is not wanted and same(given, wanted):
+        return [name for name in _needed(wanted) if name not in (fields_of(given) or {})]
+    items = items_of(given), items_of(wanted)
+    return [] if None in items or Any in items else missed(*items)
+
+
+def _needed(kind: Any) -> list[str]:
+    """The names of the fields of a model or dataclass that have no default."""
+    if issubclass(kind, BaseModel):
+        return [name for name, field in kind.model_fields.items() if field.is_required()]
+    fields = dataclasses.fields(kind)
+    return [one.name for one in fields if one.default is one.default_factory is dataclasses.MISSING]
+
+
 def fits(given: Any, wanted: Any) -> bool:
     """False where what is annotated as *given* can never, by way of JSON, become what is annotated as *wanted*."""
     given, wanted = core(given), core(wanted)

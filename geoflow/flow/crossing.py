@@ -152,6 +152,10 @@ def _accepted(params: type, given: Mapping[str, Any]) -> list[str]:
 def as_dict(params: Any) -> Mapping[str, Any] | None:
     """The fields of an object of parameters; a dict stays one."""
     names = getattr(type(params), "model_fields", None) or fields_of(type(params))
+    if names is None and not isinstance(params, Mapping | None):
+        raise ParameterError(
+            f"Parameters are given by name, or as one dict or object of their class: {params!r} is none."
+        )
     return params if names is None else {name: getattr(params, name) for name in names}
 
 

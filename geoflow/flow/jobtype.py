@@ -19,7 +19,7 @@ from geoflow.errors import DefinitionError
 from geoflow.flow.annotations import core, form, is_model, same, show
 from geoflow.flow.crossing import as_dict, problems_of
 from geoflow.flow.lowered import Kind, Pick, Step
-from geoflow.flow.stage import defined, linked, lower
+from geoflow.flow.stage import defined, linked, lower, outdated
 from geoflow.models import OnFailure
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class JobType:
 
     def __init__(self, name: str, *, params: type | None = None, description: str = "") -> None:
         if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", normalise(name)):
-            raise DefinitionError(f"A job type cannot be called {name!r}: use letters, digits and '_'.")
+            raise DefinitionError(f"A job type cannot be called {name!r}: use a letter, then letters, digits and '_'.")
         self.name = normalise(name)
         self.description = description
         self.params = params
@@ -184,7 +184,7 @@ class JobType:
         try:
             said = TypeAdapter(Options).validate_python(options).items()
         except ValidationError as exc:
-            known = ", ".join(Options.__annotations__)
+            known = ", ".join([*how, *Options.__annotations__])
             raise DefinitionError(f"{self.name}: {kind} has the options {known}, but:\n{problems_of(exc)}") from None
         kept: dict[str, Any] = {_ENGINES.get(name, name): value for name, value in said if value is not None}
         kept["parallelism"] = _PARALLELISM.get(kind)
@@ -246,6 +246,7 @@ class JobType:
             elif old.previous == name:
                 try:
                     linked(old, new)
+                    remarks += [f"{why} Run the cell of {old.name} again." for why in [outdated(old, new)] if why]
                 except DefinitionError as exc:
                     remarks.append(f"{exc} Run the cell of {old.name} again, made to fit; until then no job can run.")
         kept[name] = new

@@ -13,7 +13,18 @@ from typing import Any, get_args
 
 from geoflow.contract import Handler, normalise, unfit_function
 from geoflow.errors import DefinitionError
-from geoflow.flow.annotations import annotations_of, core, fields_of, fits, form, is_model, items_of, same, show
+from geoflow.flow.annotations import (
+    annotations_of,
+    core,
+    fields_of,
+    fits,
+    form,
+    is_model,
+    items_of,
+    missed,
+    same,
+    show,
+)
 from geoflow.flow.crossing import FromJson, non_identity, schema
 from geoflow.flow.lowered import Kind, Lowered, Pick, Role, Shape, Step, Takes, handler
 from geoflow.models import JobExecutionContext, TaskContext
@@ -100,6 +111,18 @@ def linked(step: Step, previous: Step | None, number: int = 1) -> Step:
         )
     key = step.key and _checked(who, step.key, given if core(wanted) is Any else wanted)
     return replace(step, number=number, previous=previous.name, shape=shape, over=over, key=key)
+
+
+def outdated(step: Step, previous: Step) -> str:
+    """Why *step* cannot take what *previous* returns since the cell of its class ran again; empty where it can."""
+    _, given = _handed_on(step.job, step, previous)
+    for name, (role, made) in step.takes.items():
+        if role == _MAIN[step.kind] and (fields := missed(given, made.annotation)):
+            return (
+                f"{step.job}: {step.name} takes {name}: {show(made.annotation)} as it was before its cell ran again, "
+                f"and {previous.name} does not return {', '.join(fields)} any more."
+            )
+    return ""
 
 
 def _handed_on(who: str, step: Step, previous: Step) -> tuple[Shape, Any]:

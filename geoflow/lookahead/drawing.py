@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 from geoflow.notebook import markup
 from geoflow.notebook.words import columns, fit, pad
 from geoflow.text import mask, plain, shorten
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Table = list[tuple[str, ...]]
 
@@ -24,8 +27,10 @@ class Drawn:
         """It in lines of at most *width* columns."""
         found: list[str] = []
         for part in self.parts():
-            is_line = isinstance(part, str)
-            found += textwrap.wrap(plain(str(part)), width, subsequent_indent="  ") if is_line else aligned(part, width)
+            if isinstance(part, str):
+                found += textwrap.wrap(plain(part), width, subsequent_indent="  ")
+            else:
+                found += [f"  {line}" for line in aligned(part, width - 2)]
         return found
 
     def __repr__(self) -> str:
@@ -51,17 +56,22 @@ class Drawn:
         return mask(held, vars(self)["secrets"])
 
 
-def aligned(rows: Any, width: int) -> list[str]:
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows, with None for what is missing."""
+    return cast(list[dict[str, Any]], frame.astype(object).where(frame.notna(), None).to_dict("records"))
+
+
+def aligned(rows: Iterable[Sequence[str]], width: int) -> list[str]:
     """A table in lines of at most *width* columns; the widest of its columns give way."""
-    cells = [[shorten(cell, 60) for cell in row] for row in rows]
+    cells = [[shorten(cell, 200) for cell in row] for row in rows]
     widths = [max(map(columns, column)) for column in zip(*cells, strict=True)]
     while len(widths) * 2 + sum(widths) > width and max(widths) > 8:
         widths[widths.index(max(widths))] -= 1
-    return [fit("  " + "  ".join(map(pad, row, widths)).rstrip(), width) for row in cells]
+    return [fit("  ".join(map(pad, row, widths)).rstrip(), width) for row in cells]
 
 
-def table(rows: Any, **shown: Callable[[Any], str]) -> Table:
+def table(rows: pd.DataFrame, **shown: Callable[[Any], str]) -> Table:
     """The rows of a frame as a table of some of its columns, each cell as its column is *shown*, or empty."""
-    records: list[Mapping[str, Any]] = rows.astype(object).where(rows.notna(), None).to_dict("records")
-    cells = [["" if row[name] is None else show(row[name]) for name, show in shown.items()] for row in records]
-    return [tuple(name.replace("_", " ") for name in shown), *map(tuple, cells)]
+    head = tuple(name.replace("_", " ") for name in shown)
+    cells = ([(row[name], show) for name, show in shown.items()] for row in records(rows))
+    return [head, *(tuple("" if value is None else show(value) for value, show in row) for row in cells)]

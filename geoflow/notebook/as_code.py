@@ -25,22 +25,19 @@ def cell_of(task: TaskHandle, names: Mapping[str, Any]) -> str:
     secrets = session.settings.secrets
     error = task.error
     state = f"which failed: {mask_text(error, secrets)}" if error else f"which is {task.status}"
-    lines = [shorten(f"# T{str(task)[1:]}, stage {task.stage}, {state}", 110)]
-    call = _callable(task.handler, names)
+    imported, call = _callable(task.handler, names)
     parameters = task.parameters
     written = _literal(parameters)
     if mask(parameters, secrets) != parameters or len(written) > LONGEST:
         written = "task.parameters"
     takes_context = accepts_context(task.handler)
-    if takes_context or call is None or written == "task.parameters":
+    lines = [shorten(f"# T{str(task)[1:]}, stage {task.stage}, {state}", 110), *imported]
+    if takes_context or call == "task.handler" or written == "task.parameters":
         holder = _variable(session, names)
         if holder is None:
             lines.append("from geoflow.default import latest_session")
         lines.append(f"task = {holder or 'latest_session()'}.job({task.job.id[:16]!r}).task({task.id!r})")
-    if call is not None and call.startswith("from "):
-        line, call = call.split("\n")
-        lines.insert(1, line)
-    lines += [f"params = {written}", f"{call or 'task.handler'}(params{', task.context()' if takes_context else ''})"]
+    lines += [f"params = {written}", f"{call}(params{', task.context()' if takes_context else ''})"]
     return "\n".join(lines)
 
 
@@ -51,14 +48,13 @@ def _literal(parameters: Mapping[str, Any]) -> str:
     return "{\n    " + "\n".join(items).replace("\n", "\n    ") + "\n}"
 
 
-def _callable(handler: Handler, names: Mapping[str, Any]) -> str | None:
-    """An expression for *handler*, after a line that imports it where that is needed; None when it has no name."""
+def _callable(handler: Handler, names: Mapping[str, Any]) -> tuple[list[str], str]:
+    """What is to be imported for *handler*, and an expression for it."""
     name = _variable(handler, names)
-    reference = pack(handler).reference if name is None else None
-    if reference is None:
-        return name
-    module, _, path = reference.partition(":")
-    return f"from {module} import {path.partition('.')[0]}\n{path}"
+    if name is not None:
+        return [], name
+    module, _, path = (pack(handler).reference or "").partition(":")
+    return ([f"from {module} import {path.partition('.')[0]}"], path) if path else ([], "task.handler")
 
 
 def _variable(value: Any, names: Mapping[str, Any]) -> str | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import glob
-import importlib
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,16 +23,13 @@ from geoflow.flow import JobType
 from geoflow.loading import BUILT_IN
 from geoflow.notebook.fields import schema_of
 from geoflow.notebook.line import Word, words
+from geoflow.notebook.replay import BEGINS, rows
 from geoflow.session import Session
 from geoflow.values import from_json
 
 MOST = 100
 _MAGIC = re.compile(r"\s*(?:[^%]*=\s*)?%%?geoflow\s(.*)", re.DOTALL)
 _PATHS = ("store", "load", "params", "source", "target")
-_TASKS = (
-    "SELECT task_id FROM task WHERE task_key >= ? AND task_key < ? AND substr(task_id, 1, ?) = ?"
-    " ORDER BY status <> 'failed', task_key LIMIT ?"
-)
 
 
 def install(shell: Any) -> None:
@@ -88,15 +84,12 @@ def _at(typed: Sequence[Word], fragment: str, variables: Mapping[str, Any]) -> I
     said = list(_by_place(typed, options))[1:]
     places = grammar.positionals(top, verb)
     here = places[min(len(said), len(places) - 1)] if places else None
-    if here is None or (len(said) >= len(places) and here.nargs not in ("*", "+")):
+    if here is None or here.dest not in _OFFERS or (len(said) >= len(places) and here.nargs not in ("*", "+")):
         return ()
-    if here.dest in _PATHS:
-        return ((text, here.dest) for text in _files(fragment))
     # The default session is not made for this: that would start processes.
     session = next(iter(default.opened()), None) or Session()
-    offer = _OFFERS.get(here.dest)
     with contextlib.suppress(GeoflowError, OSError):  # a store that cannot be read offers nothing
-        return [(text, here.dest) for text in offer(_Place(session, fragment, said, variables))] if offer else ()
+        return [(text, here.dest) for text in _OFFERS[here.dest](_Place(session, fragment, said, variables))]
     return ()
 
 
@@ -136,18 +129,15 @@ def _parameters(place: _Place) -> list[str]:
 
 
 def _names(session: Session, job_type: str, variables: Mapping[str, Any]) -> list[str]:
-    name = normalise(job_type)
+    name, made = normalise(job_type), variables.get(job_type)
     schema = None
-    if isinstance(made := variables.get(job_type), JobType):
+    if isinstance(made, JobType):
         schema = schema_of(made.contract())
-    elif name in session.registry:
-        schema = schema_of(session.registry.get(name).job_class)
-    elif name in BUILT_IN:
-        schema = schema_of(importlib.import_module(BUILT_IN[name]).ALL_JOBS[name])
+    elif name in session.registry or name in BUILT_IN:
+        schema = schema_of(session._registered(name).job_class)
     if schema is not None:
         return list(schema["properties"])
-    jobs = [row for row in _jobs(session) if row.job_type == name]
-    return list(from_json(jobs[0].parameters)) if jobs else []
+    return next((list(from_json(row.parameters)) for row in _jobs(session) if row.job_type == name), [])
 
 
 def _jobs(session: Session) -> list[Any]:
@@ -167,12 +157,11 @@ def _task_ids(place: _Place) -> list[str]:
     job_id, slash, begun = place.fragment.partition("/")
     of_job = [row for row in jobs if slash and row.job_id.startswith(job_id)]
     before, prefix = (f"{job_id}/", begun) if of_job else ("", place.fragment)
-    found: list[str] = []
-    for plan in session.store.stages((of_job or jobs)[0].job_key) if jobs else ():
-        with session.store.reading() as connection:
-            values = (plan.first_key, plan.end_key, len(prefix), prefix, MOST)
-            found += [before + task_id for (task_id,) in connection.execute(_TASKS, values).fetchall()]
-    return found
+    if not jobs:
+        return []
+    values, order = (len(prefix), prefix), "status <> 'failed', task_key"
+    found = rows(session.store, (of_job or jobs)[0].job_key, BEGINS, values, order, MOST)
+    return [before + task_id for _, task_id, *_ in found]
 
 
 _OFFERS: dict[str, Callable[[_Place], list[str]]] = {
@@ -180,5 +169,6 @@ _OFFERS: dict[str, Callable[[_Place], list[str]]] = {
     "words": _parameters,
     "job": _job_ids,
     "task": _task_ids,
+    **dict.fromkeys(_PATHS, lambda place: _files(place.fragment)),
     "query": lambda _: ["jobs", "stages", "tasks", "attempts", "logs"],
 }

@@ -1,4 +1,4 @@
-"""Draw jobs as HTML and as text. Pure: the same view gives the same drawing, and nothing in it is a script.
+"""Draw jobs and tasks as HTML, and jobs as text. Pure: the same view gives the same drawing, and it has no scripts.
 
 Everything that came from users is escaped by `markup.text` on its way to HTML, and cut by `fit` for a terminal. HTML
 stays legible where a notebook strips styles and drawings: what they show is there in words too.
@@ -9,10 +9,10 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
-from itertools import groupby
+from itertools import groupby, starmap
 
-from geoflow.notebook.markup import block, details, element, line, state, table, text
-from geoflow.notebook.views import JobView, StageView, worst
+from geoflow.notebook.markup import block, element, faint, head, line, state, table, text, title
+from geoflow.notebook.views import JobView, StageView, TaskView, worst
 from geoflow.notebook.words import (
     SYMBOLS,
     WHOLE,
@@ -48,15 +48,29 @@ def job_line(view: JobView, note: str) -> str:
     return element(_label(view), [_head(view, [note])])
 
 
+def task_html(view: TaskView) -> str:
+    """The task, without the style: its error first, then what it was given and what it gave."""
+    badge = state(view.state, badge="gf-badge")
+    parts = (
+        head(view.task_id, faint(" · ".join(view.facts)), badge=badge, level=4),
+        line(text(view.error or "")),
+        line(text(view.why or ""), "gf-faint"),
+        *starmap(block, view.details),
+    )
+    return element(f"Task {view.task_id}: {view.state}", parts, "")
+
+
 def _label(view: JobView) -> str:
     return f"Job {shorten(view.job_type, 60)} {view.job_id[:8]}: {view.state}"
 
 
 def _head(view: JobView, said: Iterable[str]) -> str:
-    name = f'<span class="gf-name" role="heading" aria-level="3">{text(view.job_type, 60)}</span>'
-    job = f'<code title="{text(view.job_id)}">{text(view.job_id[:8])}</code>'
     badge = state(view.state, badge="gf-badge")
-    return f'<div class="gf-head">{badge}{name}{job}<span class="gf-faint">{text(" · ".join(said))}</span></div>'
+    return head(shorten(view.job_type, 60), _id(view) + faint(" · ".join(said)), badge=badge)
+
+
+def _id(view: JobView) -> str:
+    return f'<code title="{text(view.job_id)}">{text(view.job_id[:8])}</code>'
 
 
 def _above(view: JobView) -> Iterator[str]:
@@ -148,36 +162,29 @@ def _strip(stage: StageView) -> str:
 
 def _errors(view: JobView) -> Iterator[str]:
     if view.errors:  # not h4: a notebook would take it into its table of contents
-        yield f'<div class="gf-title" role="heading" aria-level="4">{errors_title(view)}</div>'
+        yield title(errors_title(view), 4)
     for group in view.errors:
         yield f"<details{' open' if group is view.errors[0] else ''}><summary>{state('failed', group.count)}"
         yield f"<b>{text(group.error_type, 60)}</b> {text(group.message, 200)}"
-        yield f'<span class="gf-faint">({text(group.fate)})</span></summary><div class="gf-body">'
+        yield f'{faint(f"({group.fate})")}</summary><div class="gf-body">'
         yield line(text(group.why))
         yield line(group.where and f"Raised by {text(group.where, 200)}", "gf-faint")
-        yield from details(group.details)
+        yield from starmap(block, group.details)
         yield "</div></details>"
 
 
-def jobs_html(views: Iterable[JobView], title: str = "Jobs", note: str = "") -> str:
-    """Jobs as a table, one in a row, under *title*; *note* stands below, or alone where there are none."""
-    rows = [_job_cells(view) for view in views]
-    heads = ("State", "Job", "Job type", "Tasks completed", "Stage", "Time", "Submitted")
-    head = f'<div class="gf-title" role="heading" aria-level="3">{text(title)}</div>'
-    parts = (head, rows and f'<div class="gf-wide">{table(heads, rows)}</div>', line(text(note), "gf-faint"))
-    return element(title, map(str, filter(None, parts)))
+def jobs_html(views: Iterable[JobView], name: str = "Jobs", note: str = "") -> str:
+    """Jobs as a table, one in a row, under the title *name*; *note* stands below, or alone where there are none."""
+    rows = [(state(view.state), _id(view), *map(text, _outline(view)), when(view.created_at)) for view in views]
+    heads = ("State", "Job", "Job type", "Time", "Stage", "Tasks completed", "Submitted")
+    found = f'<div class="gf-wide">{table(heads, rows)}</div>' if rows else ""
+    return element(name, (title(name, 3), found, line(text(note), "gf-faint")))
 
 
-def _job_cells(view: JobView) -> tuple[str, ...]:
-    return (
-        state(view.state),
-        f'<code title="{text(view.job_id)}">{text(view.job_id[:8])}</code>',
-        text(view.job_type, 60),
-        _done(*view.stages),
-        _at(view),
-        took(view.elapsed),
-        when(view.created_at),
-    )
+def _outline(view: JobView) -> tuple[str, ...]:
+    """What a table of jobs says of one: its type, its time, the stage that it is at, and its tasks."""
+    at = max(1, sum(stage.planned for stage in view.stages))
+    return shorten(view.job_type, 60), took(view.elapsed), f"{at}/{len(view.stages)}", _done(*view.stages)
 
 
 def job_text(view: JobView, width: int = 80) -> str:
@@ -199,34 +206,20 @@ def _parts(view: JobView, width: int) -> Iterator[str]:
         yield f"  ({group.fate}) {shorten(group.where or '', 200)}"
         if group is view.errors[0]:
             yield from _wrapped(group.why, width)
-            for title, said in group.details:
-                if title != WHOLE:
-                    yield f"  {title}\n{_indented(said)}" if "\n" in said else f"  {title}: {said}"
+            for name, said in group.details:
+                if name != WHOLE:
+                    yield f"  {name}\n{_indented(said)}" if "\n" in said else f"  {name}: {said}"
     yield f"Result\n{_indented(view.result_preview)}" if view.result_preview else ""
     yield f"Next: {view.hint}" if view.hint else ""
 
 
 def jobs_text(views: Iterable[JobView], width: int = 80) -> str:
     """Jobs, one in a line of at most *width* columns."""
-    rows = [
-        (
-            f"{SYMBOLS[view.state]} {view.state}",
-            view.job_id[:8],
-            shorten(view.job_type, 60),
-            took(view.elapsed),
-            _at(view),
-            _done(*view.stages),
-        )
-        for view in views
-    ]
+    rows = [(f"{SYMBOLS[view.state]} {view.state}", view.job_id[:8], *_outline(view)) for view in views]
     widths = [max(map(columns, column)) for column in zip(*rows, strict=True)]
     if rows:  # names give way
         widths[2] = max(8, min(widths[2], width - sum(widths) + widths[2] - 2 * len(widths) + 2))
     return "\n".join(fit("  ".join(map(pad, row, widths)).rstrip(), width) for row in rows)
-
-
-def _at(view: JobView) -> str:
-    return f"{max(1, sum(stage.planned for stage in view.stages))}/{len(view.stages)}"
 
 
 def _done(*stages: StageView) -> str:

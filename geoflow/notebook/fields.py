@@ -18,7 +18,7 @@ class Field:
     """One parameter. *kind* is that of its control: integer, number, boolean, choice, text, or json for all else.
 
     *limits* says in words what *help* need not: bounds, and whether it may be left out. *low* and *high* are allowed
-    themselves, where that can be said. *text_too*: text that is not JSON stands for itself.
+    themselves if they are whole numbers'. *text_too*: text that is not JSON stands for itself.
     """
 
     name: str
@@ -29,8 +29,8 @@ class Field:
     required: bool = False
     nullable: bool = False
     default: Any = LEFT_OUT
-    low: float | None = None
-    high: float | None = None
+    low: float = -math.inf
+    high: float = math.inf
     step: float | None = None
     choices: tuple[Any, ...] = ()
     text_too: bool = False
@@ -47,18 +47,10 @@ class Field:
         meant = self.default is None or self.default is LEFT_OUT
         return None if self.nullable and (self.required or not meant) else LEFT_OUT
 
-    def as_json(self) -> Field:
-        """The same, for a value that its own control could not show."""
-        return replace(self, kind="json")
-
     def place(self, value: Any) -> int:
         """Where *value* is among the choices, or -1. True is not 1 there, as it is not in JSON."""
         alike = (at for at, choice in enumerate(self.choices) if choice == value and type(choice) is type(value))
         return next(alike, -1)
-
-    def neutral(self) -> float:
-        """The number within the bounds that is nearest to 0."""
-        return max(self.low or 0, 0) if self.high is None or self.high >= 0 else self.high
 
 
 def fits(field: Field, value: Any) -> bool:
@@ -66,10 +58,8 @@ def fits(field: Field, value: Any) -> bool:
     if value is LEFT_OUT or (value is None and field.optional):
         return True
     if field.kind in ("integer", "number"):
-        types = int if field.kind == "integer" else int | float
-        low, high = (-math.inf if field.low is None else field.low), (math.inf if field.high is None else field.high)
-        number = isinstance(value, types) and not isinstance(value, bool) and abs(value) < 2**53
-        return bool(number and low <= value <= high)
+        is_of_kind = isinstance(value, int) or field.kind == "number"
+        return is_of_kind and _number(value, math.nan) == value and field.low <= value <= field.high
     if field.kind == "text":
         return isinstance(value, str) and bool(value or not field.optional)
     if field.kind == "choice":
@@ -147,8 +137,13 @@ def _field(name: str, told: Any, schema: Mapping[str, Any], required: bool) -> F
     if "const" in about or isinstance(about.get("enum"), list):
         field = replace(field, kind="choice", choices=tuple([about["const"]] if "const" in about else about["enum"]))
     elif of_type in ("integer", "number"):
-        low, high = _bounds(about, whole=of_type == "integer")
-        field = replace(field, kind=of_type, low=low, high=high, step=_positive(about.get("multipleOf")))
+        apart = 1 if of_type == "integer" else 0  # of a whole number from one that is not allowed itself
+        low = max(_number(about.get("minimum"), -math.inf), _number(about.get("exclusiveMinimum"), -math.inf) + apart)
+        high = min(_number(about.get("maximum"), math.inf), _number(about.get("exclusiveMaximum"), math.inf) - apart)
+        step = _number(about.get("multipleOf"), 0)
+        field = replace(field, low=low, high=high, step=step if step > 0 else None)
+        # One that may be left out is typed as text: no number stands for none.
+        field = replace(field, text_too=True) if field.optional else replace(field, kind=of_type)
     elif of_type == "boolean":
         # A box that may be left alone has three states.
         unsure = field.optional or (required and field.default is LEFT_OUT)
@@ -166,16 +161,16 @@ def _resolved(told: Any, schema: Mapping[str, Any]) -> tuple[dict[str, Any], boo
     """What is said of one parameter where it is said, and whether it may be null."""
     about, nullable = dict(told) if isinstance(told, Mapping) else {}, False
     for _ in range(20):  # a reference may lead to itself
-        parts = [part for part in about.get("anyOf") or about.get("oneOf") or () if isinstance(part, Mapping)]
-        others = [part for part in parts if part.get("type") != "null"]
+        several = next((key for key in ("allOf", "anyOf", "oneOf") if isinstance(about.get(key), list)), None)
+        inner: Any = None
         if "$ref" in about:
-            inner: Any = _looked_up(str(about.pop("$ref")), schema)
-        elif isinstance(about.get("allOf"), list) and len(about["allOf"]) == 1:
-            inner = about.pop("allOf")[0]
-        elif len(parts) == 2 and len(others) == 1:
-            nullable = True
-            about = {key: value for key, value in about.items() if key not in ("anyOf", "oneOf")}
-            inner = others[0]
+            inner = _looked_up(str(about.pop("$ref")), schema)
+        elif several is not None:
+            parts = [part for part in about[several] if part != {"type": "null"}]
+            if len(parts) != 1:
+                break
+            nullable = nullable or len(about.pop(several)) > 1
+            inner = parts[0]
         else:
             break
         about = {**(inner if isinstance(inner, Mapping) else {}), **about}
@@ -193,30 +188,23 @@ def _looked_up(reference: str, schema: Mapping[str, Any]) -> Any:
     return found
 
 
-def _bounds(about: Mapping[str, Any], *, whole: bool) -> tuple[float | None, float | None]:
-    low, high = _number(about.get("minimum")), _number(about.get("maximum"))
-    above, below = _number(about.get("exclusiveMinimum")), _number(about.get("exclusiveMaximum"))
-    if whole:
-        lows = [math.ceil(low)] if low is not None else []
-        lows += [math.floor(above) + 1] if above is not None else []
-        highs = [math.floor(high)] if high is not None else []
-        highs += [math.ceil(below) - 1] if below is not None else []
-        return max(lows, default=None), min(highs, default=None)
-    return (above if low is None else low), (below if high is None else high)
+def _number(value: Any, otherwise: float) -> float:
+    """*value*, if it is a number that a browser does not round."""
+    is_one = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**53
+    return value if is_one else otherwise
 
 
-def _number(value: Any) -> float | None:
-    fit = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**53
-    return value if fit else None
-
-
-def _positive(value: Any) -> float | None:
-    return number if (number := _number(value)) and number > 0 else None
+_BOUNDS = {
+    "minimum": "at least",
+    "exclusiveMinimum": "more than",
+    "maximum": "at most",
+    "exclusiveMaximum": "less than",
+}
 
 
 def _limits(about: Mapping[str, Any], field: Field) -> Iterator[str]:
-    if field.kind in ("integer", "number"):
-        yield from _range(about)
+    told = {word: _number(about.get(key), math.nan) for key, word in _BOUNDS.items()}
+    yield from (f"{word} {bound:,}" for word, bound in told.items() if not math.isnan(bound))
     if field.kind == "json" and field.example:
         yield f"JSON, as in {field.example}"
     if field.kind == "text" and isinstance(about.get("format"), str):
@@ -227,18 +215,3 @@ def _limits(about: Mapping[str, Any], field: Field) -> Iterator[str]:
         yield f"matching {about['pattern']}"
     if field.optional:
         yield "may be null" if field.required else "may be left out"
-
-
-def _range(about: Mapping[str, Any]) -> Iterator[str]:
-    low, high = _number(about.get("minimum")), _number(about.get("maximum"))
-    if low is not None and high is not None:
-        yield f"{_short(low)} to {_short(high)}"
-        return
-    words = {"minimum": "at least", "exclusiveMinimum": "more than", "maximum": "at most"}
-    for key, word in {**words, "exclusiveMaximum": "less than"}.items():
-        if (value := _number(about.get(key))) is not None:
-            yield f"{word} {_short(value)}"
-
-
-def _short(number: float) -> str:
-    return f"{int(number) if number == int(number) else number:,}"

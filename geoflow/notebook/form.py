@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import importlib
 import re
-import threading
-import uuid
 from collections.abc import Mapping
 from contextvars import Context, ContextVar, copy_context
 from typing import TYPE_CHECKING, Any
@@ -19,8 +17,8 @@ from pydantic import ValidationError
 from geoflow.contract import DefinesJob, JobType
 from geoflow.errors import ParameterError
 from geoflow.notebook.fields import LEFT_OUT, Field, fields_of, schema_of
-from geoflow.notebook.inputs import Input, problem_html
-from geoflow.notebook.markup import element
+from geoflow.notebook.inputs import Input, problem_html, widgets
+from geoflow.notebook.markup import element, head
 from geoflow.notebook.markup import text as safe
 from geoflow.notebook.outputs import detached
 from geoflow.submission import validated
@@ -31,9 +29,6 @@ if TYPE_CHECKING:
     from geoflow.handle import JobHandle
     from geoflow.session import Session
 
-_widgets: Any = importlib.import_module("ipywidgets")  # it has no types
-
-SECONDS_BETWEEN = 0.25
 # For a job type that says nothing of its parameters.
 WHOLE = Field("parameters", "json", "parameters", "all of them, as one JSON object", default={})
 
@@ -49,41 +44,36 @@ class Form:
         self._session = session
         self._job_type = session._registered(job_type).name
         schema = schema_of(self._registered().job_class)
+        fields = [WHOLE] if schema is None else fields_of(schema)
         self._is_whole = schema is None
-        fields = [] if schema is None else fields_of(schema)
         given = from_json(to_json(dict(values), where="the form's values"))
-        unknown = sorted(given.keys() - {field.name for field in fields})
-        if unknown and not self._is_whole:
+        if self._is_whole:
+            given = {WHOLE.name: given}
+        if unknown := sorted(given.keys() - {field.name for field in fields}):
             names = ", ".join(field.name for field in fields) or "no parameters"
             raise ParameterError(f"{self._job_type} has no {', '.join(map(repr, unknown))}. It has {names}.")
-        if self._is_whole:
-            fields, given = [WHOLE], {WHOLE.name: given}
         self._secrets = session.settings.secrets
         self.parameters: dict[str, Any] = {}
         self.problems: dict[str, str] = {}
         self.job: JobHandle | None = None
         self._cell: Context | None = None
-        self._place: str | None = None
         # All widgets are written from nowhere, so that what they send comes in one thread, in its order: a click on
         # Submit must not pass what was typed before it, which it would while a cell runs.
         detached().run(self._make, fields, given)
 
     def _make(self, fields: list[Field], given: Mapping[str, Any]) -> None:
         self._inputs = {
-            field.name: Input(
-                field, given.get(field.name, LEFT_OUT), secret=looks_secret(field.name, tuple(self._secrets))
-            )
-            for field in fields
+            one.name: Input(one, given.get(one.name, LEFT_OUT), secret=looks_secret(one.name, tuple(self._secrets)))
+            for one in fields
         }
         self.inputs = {name: shown.control for name, shown in self._inputs.items()}
-        self.button = _widgets.Button(description="Submit", button_style="primary")
+        self.button = widgets.Button(description="Submit", button_style="primary")
         self.button.on_click(self._clicked)
-        self._note = _widgets.HTML(layout={"margin": "2px 8px"})
-        foot = _widgets.HBox([self.button, self._note], layout={"flex_flow": "row wrap", "align_items": "center"})
-        rows = (shown.row for shown in self._inputs.values())
-        self.widget = _widgets.VBox([*rows, foot])
+        self._note = widgets.HTML(layout={"margin": "2px 8px"})
+        foot = widgets.HBox([self.button, self._note], layout={"flex_flow": "row wrap", "align_items": "center"})
+        self.widget = widgets.VBox([*(shown.row for shown in self._inputs.values()), foot])
         for shown in self._inputs.values():
-            shown.observe(self._check)
+            shown.control.observe(self._check, "value")
         self._read()
 
     def __repr__(self) -> str:
@@ -113,12 +103,10 @@ class Form:
         unread: dict[str, str] = {}
         for name, shown in self._inputs.items():
             try:
-                value = shown.read()
+                said[name] = shown.read()
             except ValueError as exc:
                 unread[name] = str(exc)
-                continue
-            if value is not LEFT_OUT:
-                said[name] = value
+        said = {name: value for name, value in said.items() if value is not LEFT_OUT}
         if self._is_whole:
             said = said.get(WHOLE.name, {})
             if not isinstance(said, dict):
@@ -161,8 +149,7 @@ class Form:
 
     def _head(self) -> str:
         description = str(getattr(self._registered().job_class, "description", None) or "")
-        name = f'<span class="gf-name" role="heading" aria-level="3">{safe(self._job_type, 60)}</span>'
-        return element(f"Form of {self._job_type}", [f'<div class="gf-head">{name}{safe(description)}</div>'])
+        return element(f"Form of {self._job_type}", [head(self._job_type, safe(description))])
 
     def _say(self, problem: str = "", note: str = "") -> None:
         """Beside the button."""
@@ -176,12 +163,9 @@ class Form:
             # An output of its own: in a notebook that is opened again it is all that can be seen of the form.
             ipython.display.display(ipython.display.HTML(self._head()))
         ipython.display.display({**self.widget._repr_mimebundle_(), "text/plain": repr(self)}, raw=True)
-        # A button has no output of its own: the job is shown in that of this cell.
+        # A button has no output of its own: the job is shown in that of this cell, where the kernel lets it be chosen.
         if isinstance(getattr(kernel, "_shell_parent", None), ContextVar):
             self._cell = copy_context()
-        elif kernel is not None:  # ipykernel before 7 does not let it be chosen: a place is kept free
-            self._place = self._place or uuid.uuid4().hex
-            ipython.display.display(ipython.display.HTML(""), display_id=self._place)
 
     def _clicked(self, button: object) -> None:
         self.button.disabled = True  # for as long as it takes to store the job
@@ -191,27 +175,12 @@ class Form:
             if not self.problems:
                 self._say(problem=str(exc))
         else:
-            self._say(note=_told(job))
-            self._show(job)
+            shows = self._cell is not None and self._session.settings.display != "none"
+            self._say(note=f"{_told(job)}{'' if shows else ' form.job.watch() shows it.'}")
+            if self._cell is not None and shows:
+                self._cell.copy().run(job.watch)
         finally:
             self.button.disabled = bool(self.problems)
-
-    def _show(self, job: JobHandle) -> None:
-        if self._session.settings.display == "none":
-            return
-        if self._cell is not None:
-            self._cell.copy().run(job.watch)
-        elif self._place is not None:
-            threading.Thread(target=self._draw, args=(job, self._place), name="geoflow-form", daemon=True).start()
-
-    def _draw(self, job: JobHandle, place: str) -> None:
-        """Draw the job there until nobody drives it, or until another one takes its place."""
-        display: Any = importlib.import_module("IPython.display")
-        pause, ended = threading.Event(), False
-        while self.job is job and not ended:
-            ended = job.ended or job.interrupted
-            display.update_display(display.HTML(job._repr_html_()), display_id=place)
-            pause.wait(0 if ended else SECONDS_BETWEEN)
 
 
 def _by_parameter(refusal: ValidationError) -> dict[str, str]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 import json
 import math
-from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from geoflow.notebook.fields import LEFT_OUT, Field, fits
 from geoflow.notebook.markup import text as safe
+from geoflow.notebook.words import laid_out
 
-_widgets: Any = importlib.import_module("ipywidgets")  # it has no types
+widgets: Any = importlib.import_module("ipywidgets")  # it has no types
 
 LONGEST_SLIDER = 10_000  # whole numbers: of more than that, a slider hits none
 LARGEST = 2**53 - 1  # a whole number that a browser does not round
@@ -23,41 +24,20 @@ class Input:
 
     def __init__(self, field: Field, given: Any, *, secret: bool = False) -> None:
         start = field.default if given is LEFT_OUT else given
-        self._field = field if fits(field, start) else field.as_json()
+        self._field = field if fits(field, start) else replace(field, kind="json")
         self.control = _control(self._field, start, secret)
         self.control.description = field.title
         self.control.style.description_width = LABEL
         self.control.layout.width = CONTROL
-        parts = [self.control]
-        self._absent: Any = None
-        if self._field.optional and self._field.kind in ("integer", "number"):
-            self._absent = _widgets.Checkbox(_is_nothing(start), description="not given", indent=False)
-            self._absent.layout.width = "90px"
-            self._absent.tooltip = f"{field.title}: not given"
-            parts.append(self._absent)
         beside = {"flex": "1 1 220px", "margin": "2px 8px"}
         line = {"flex_flow": "row wrap", "align_items": "center"}
-        self._problem = _widgets.HTML(layout={"display": "none", "margin": f"0 0 4px {LABEL}"})
-        self.row = _widgets.VBox(
-            [_widgets.HBox([*parts, _widgets.HTML(_help(field), layout=beside)], layout=line), self._problem]
-        )
-
-    def observe(self, callback: Callable[[object], None]) -> None:
-        """Call *callback* whenever the parameter is another."""
-        self.control.observe(callback, "value")
-        if self._absent is not None:
-            self._able()
-            self._absent.observe(self._able, "value")
-            self._absent.observe(callback, "value")
-
-    def _able(self, change: object = None) -> None:
-        self.control.disabled = self._absent.value
+        self._problem = widgets.HTML(layout={"display": "none", "margin": f"0 0 4px {LABEL}"})
+        told = widgets.HTML(_help(field), layout=beside)
+        self.row = widgets.VBox([widgets.HBox([self.control, told], layout=line), self._problem])
 
     def read(self) -> Any:
         """The parameter, or `LEFT_OUT`; ``ValueError`` in words for what cannot be read."""
         field, value = self._field, self.control.value
-        if self._absent is not None and self._absent.value:
-            return field.absent
         if field.kind == "choice":
             return field.absent if value < 0 else field.choices[value]
         if field.kind == "text":
@@ -90,16 +70,18 @@ def _control(field: Field, start: Any, secret: bool) -> Any:
     if field.kind == "choice":
         return _dropdown(field, start)
     if field.kind == "boolean":
-        return _widgets.Checkbox(start)
+        return widgets.Checkbox(start)
     if field.kind in ("integer", "number"):
-        return _number(field, field.neutral() if _is_nothing(start) else start)
+        nearest_to_0 = min(max(field.low, 0), field.high)
+        return _number(field, nearest_to_0 if _is_nothing(start) else start)
     if field.kind == "text":
         text = "" if _is_nothing(start) else start
         if "\n" in text:
-            return _widgets.Textarea(text, rows=3)
-        return _widgets.Password(value=text) if secret else _widgets.Text(text)
-    text = "" if start is LEFT_OUT or (start is None and field.optional) else _json(start)
-    return _widgets.Textarea(text, rows=min(8, max(2, text.count("\n") + 1)), placeholder=field.example)
+            return widgets.Textarea(text, rows=3)
+        return widgets.Password(value=text) if secret else widgets.Text(text)
+    text = "" if start is LEFT_OUT or (start is None and field.optional) else laid_out(start, 50)
+    rows = min(8, max(2 if field.example else 1, text.count("\n") + 1))
+    return widgets.Textarea(text, rows=rows, placeholder=field.example)
 
 
 def _dropdown(field: Field, start: Any) -> Any:
@@ -109,32 +91,25 @@ def _dropdown(field: Field, start: Any) -> Any:
         options.insert(0, ("(not given)", -1))
     elif start is LEFT_OUT:
         options.insert(0, ("(choose one)", -1))
-    return _widgets.Dropdown(options=options, value=field.place(start))
+    return widgets.Dropdown(options=options, value=field.place(start))
 
 
 def _number(field: Field, start: float) -> Any:
-    low, high, whole = field.low, field.high, field.kind == "integer"
-    step = field.step or (1 if whole else None)
-    if low is not None and high is not None and not (whole and high - low > LONGEST_SLIDER):
-        if whole:
-            return _widgets.IntSlider(start, min=low, max=high, step=step)
-        step = step or (high - low) / 100 or 1
+    step = field.step or (1 if field.kind == "integer" else None)
+    if field.kind == "integer" and field.high - field.low <= LONGEST_SLIDER:
+        return widgets.IntSlider(start, min=field.low, max=field.high, step=step)
+    if field.kind == "number" and math.isfinite(field.high - field.low):
+        step = step or (field.high - field.low) / 100 or 1
         digits = max(0, 1 - math.floor(math.log10(step)))  # one more than a step changes: a value can also be typed
-        return _widgets.FloatSlider(start, min=low, max=high, step=step, readout_format=f".{min(digits, 12)}f")
-    if low is None and high is None:
-        return _widgets.IntText(start, step=step) if whole else _widgets.FloatText(start, step=step)
-    kind, most = (_widgets.BoundedIntText, LARGEST) if whole else (_widgets.BoundedFloatText, 1e300)
-    return kind(start, min=-most if low is None else low, max=most if high is None else high, step=step)
-
-
-def _json(value: Any) -> str:
-    line = json.dumps(value, ensure_ascii=False)
-    return line if len(line) <= 50 else json.dumps(value, ensure_ascii=False, indent=2)
+        shown = f".{min(digits, 12)}f"
+        return widgets.FloatSlider(start, min=field.low, max=field.high, step=step, readout_format=shown)
+    kind, most = {"integer": (widgets.BoundedIntText, LARGEST), "number": (widgets.BoundedFloatText, 1e300)}[field.kind]
+    return kind(start, min=max(field.low, -most), max=min(field.high, most), step=step)
 
 
 def _parsed(text: str, field: Field) -> Any:
     if not text.strip():
-        return LEFT_OUT
+        return field.absent
     try:
         return json.loads(text, parse_constant=_refuse)
     except ValueError as exc:

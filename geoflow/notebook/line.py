@@ -31,17 +31,11 @@ def words(line: str) -> Iterator[Word]:
     Quotes are taken away, except that a quoted value (``name="3"``) becomes a JSON text, and so stays a text. A value
     in brackets reaches to the closing one, as it stands. A word that begins with ``#`` is a comment, to the end.
     """
-    place = _after_space(line, 0)
-    while place < len(line) and line[place] != "#":
-        text, end = _word(line, place)
-        yield Word(text, place, end)
-        place = _after_space(line, end)
-
-
-def _after_space(line: str, place: int) -> int:
-    while place < len(line) and line[place].isspace():
-        place += 1
-    return place
+    end = 0
+    while (rest := line[end:].lstrip()) and rest[0] != "#":
+        start = len(line) - len(rest)
+        text, end = _word(line, start)
+        yield Word(text, start, end)
 
 
 def _word(line: str, start: int) -> tuple[str, int]:
@@ -75,9 +69,7 @@ def _closing(line: str, start: int) -> int:
 
 
 def _unquoted(quoted: str) -> str:
-    """The text in quotes. Backslashes mean what they do in JSON or in Python, or themselves where that is nothing."""
-    with contextlib.suppress(ValueError):
-        return str(json.loads(quoted))
+    """The text in quotes. Backslashes mean what they do in Python, or themselves where that is nothing."""
     with contextlib.suppress(ValueError, SyntaxError), warnings.catch_warnings():
         warnings.simplefilter("error")
         return str(ast.literal_eval(quoted))

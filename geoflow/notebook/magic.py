@@ -189,24 +189,20 @@ def _look_up(args: argparse.Namespace, name: str) -> JobHandle | None:
 
 
 def _is_meant(session: Session, args: argparse.Namespace) -> bool:
-    if args.store is not None:
-        meant, store = (
-            Path(path).absolute() for path in (load_settings(store=args.store).store, session.settings.store)
-        )
-        if meant != store:
-            return False
-    return args.workers is None or args.workers == session.settings.workers
+    own = session.settings
+    store = own.store if args.store is None else load_settings(store=args.store).store
+    return Path(store).absolute() == Path(own.store).absolute() and args.workers in (None, own.workers)
 
 
 def _opened_as(session: Session, args: argparse.Namespace) -> Session:
     """A session as *session*, with what is said otherwise."""
-    if args.store is None and session.settings.store == ":memory:":
-        raise UsageError("The store is in memory, and its session's own: --workers would open another, empty one.")
-    if args.store is None:
-        settings = session.settings.model_dump(exclude={"store", "workers"})
-        opened = Session(session.settings.store, workers=args.workers, retry=session._engine.retry, **settings)
-    else:
+    if args.store is not None:
         opened = Session(args.store, workers=args.workers)
+    elif session.settings.store == ":memory:":
+        raise UsageError("The store is in memory, and its session's own: --workers would open another, empty one.")
+    else:
+        settings = session.settings.model_dump(exclude={"workers"})
+        opened = Session(workers=args.workers, retry=session._engine.retry, **settings)
     opened.registry = session.registry
     return opened
 

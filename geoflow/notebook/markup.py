@@ -23,27 +23,32 @@ def element(label: str, parts: Iterable[str], style: str = STYLE) -> str:
     return f'<div class="geoflow" role="region" aria-label="{text(label)}">{style}{body}</div>' if body else ""
 
 
+def head(name: str, said: str = "", *, badge: str = "", level: int = 3) -> str:
+    """The line that begins a drawing: *badge* and *said*, which are HTML, and between them a heading."""
+    heading = f'<span class="gf-name" role="heading" aria-level="{level}">{text(name, 120)}</span>'
+    return f'<div class="gf-head">{badge}{heading}{said}</div>'
+
+
+def title(words: str, level: int) -> str:
+    return f'<div class="gf-title" role="heading" aria-level="{level}">{text(words)}</div>'
+
+
+def faint(words: str) -> str:
+    return f'<span class="gf-faint">{text(words)}</span>'
+
+
 def line(html: str | None, kind: str = "") -> str:
     return f'<div class="gf-line {kind}">{html}</div>' if html else ""
 
 
-def block(title: str, given: str | None) -> str:
+def block(name: str, given: str | None) -> str:
     """Text that may be long. It scrolls, and must be within reach of the keyboard for that."""
-    return f'<div class="gf-faint">{title}</div>{_scrolling(title, given)}' if given else ""
-
-
-def folded(title: str, given: str | None) -> str:
-    """The same, out of sight until it is asked for."""
-    return f'<details class="gf-more"><summary>{title}</summary>{_scrolling(title, given)}</details>' if given else ""
-
-
-def _scrolling(title: str, given: str) -> str:
-    return f'<pre tabindex="0" role="group" aria-label="{title}">{text(given)}</pre>'
-
-
-def details(given: Iterable[tuple[str, str]]) -> Iterable[str]:
-    """Titles and texts, as failures and tasks have them."""
-    return (folded(title, said) if title == WHOLE else block(title, said) for title, said in given)
+    if not given:
+        return ""
+    scrolling = f'<pre tabindex="0" role="group" aria-label="{name}">{text(given)}</pre>'
+    if name == WHOLE:
+        return f'<details class="gf-more"><summary>{name}</summary>{scrolling}</details>'
+    return f'<div class="gf-faint">{name}</div>{scrolling}'
 
 
 def state(name: str, number: int | None = None, badge: str = "") -> str:

@@ -11,41 +11,31 @@ fault in drawing is logged, leaves less to see (first no widgets, then nothing n
 
 from __future__ import annotations
 
-import importlib
-import logging
-import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable
-from contextvars import copy_context
+from contextvars import Context
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeGuard
 
-from geoflow.notebook.outputs import Outputs, cell, detached, static
+from geoflow.notebook.outputs import Outputs, detached, static
 from geoflow.notebook.snapshot import snapshot
 from geoflow.notebook.tasks import listed, task
 from geoflow.notebook.views import JobView
-from geoflow.text import mask_text, shorten
+from geoflow.progress import SECONDS_BETWEEN, logger, safely
+from geoflow.text import mask_text
 
 if TYPE_CHECKING:
     from geoflow.handle import JobHandle
     from geoflow.notebook.widget import Panel
     from geoflow.session import Session
+    from geoflow.stores.base import Store
 
-SECONDS_BETWEEN = 0.25  # a person sees no more
 SECONDS_BETWEEN_LISTS = 2.0
 SHARE = 10  # one part in so many of the time may go into drawing
 PATIENCE = 20  # looks at a store that cannot be read
 KEPT = 8  # panels of jobs that have stopped
-logger = logging.getLogger("geoflow.progress")
-
-_VERBS: dict[str, Callable[[JobHandle], object]] = {
-    "cancel": lambda job: job.cancel(),
-    "retry_failed": lambda job: job.retry_failed(),
-    "resume": lambda job: job.resume(),
-    "refinalize": lambda job: job._refinalize(here=False),
-}
 
 
 class Monitor:
@@ -54,13 +44,13 @@ class Monitor:
     Of a job that has stopped, only the views that were last live have buttons: those before them are history.
     """
 
-    def __init__(self, job: JobHandle, *, widgets: bool) -> None:
+    def __init__(self, job: JobHandle) -> None:
         self._session = weakref.ref(job._session)
         self._job_id = job.id
-        self._widgets = widgets
+        self._widgets = job._session.settings.display != "html"
         self.panel: Panel | None = None
         self._views: list[Outputs] = []
-        self._context = copy_context()
+        self._context = Context()
         self._lock = threading.RLock()
         self._poke = threading.Event()
         self._following = False
@@ -79,7 +69,7 @@ class Monitor:
         view = self._last = job._session._snapshot(job.id)
         with self._lock:
             self._context = detached()
-            here = [shown for shown in self._views if shown.cell is not None and shown.cell == cell()]
+            here = [shown for shown in self._views if shown.is_here()]
             if not self._following:
                 for old in self._views:
                     if old not in here:
@@ -93,7 +83,7 @@ class Monitor:
 
     def shown_here(self) -> bool:
         """Whether this very cell has shown the job as it is at rest."""
-        return any(shown.cell is not None and shown.cell == cell() and not shown.live for shown in self._views)
+        return any(shown.is_here() and not shown.live for shown in self._views)
 
     def follow(self, job: JobHandle, after: float = 0) -> None:
         """Look at the job, at first *after* so many seconds or at its end, and for as long as somebody drives it."""
@@ -129,8 +119,9 @@ class Monitor:
             began = time.monotonic()
             view = self._look(job)
             failures = 0 if view else failures + 1
-            if view is not None and self._wants_widgets(view) and not self._has_widgets():
-                continue
+            if view is not None and self._wants_panel(view):
+                self._make_panel()
+                continue  # the first import takes a while, and what was seen grows old
             with self._lock:
                 if looks == self._looks and (failures > PATIENCE or self._is_over(view)):
                     self._following = False
@@ -153,40 +144,34 @@ class Monitor:
 
     def _look(self, job: JobHandle) -> JobView | None:
         """The job as it is now; None when that cannot be seen. A session that is closed is not opened for it."""
-        engine = job._session._engine
-        store = engine.__dict__.get("store")
+        session = job._session
+        store = _store_of(session)
         if store is None:  # to close it is to interrupt its jobs
             return None if self._last is None else replace(self._last, driver=None, remaining=None)
         try:
-            secrets = job._session.settings.secrets
-            self._last = snapshot(store, job.id, job._session._clock.now(), secrets)
+            self._last = snapshot(store, job.id, session._clock.now(), session.settings.secrets)
         except Exception:
             logger.exception("the job could not be looked at", extra={"job_id": job.id})
             return None
         finally:
-            if engine.__dict__.get("store") is not store:
+            if _store_of(session) is not store:
                 store.shut()  # the session was closed meanwhile, and looking has opened it again
         return self._last
 
     def _safely(self, show: Callable[[JobView], None], view: JobView) -> None:
-        try:
-            show(view)
-        except Exception:
-            logger.exception("the job could not be drawn", extra={"job_id": self._job_id})
-            if self._widgets:
-                self._widgets, self.panel = False, None
-                self._safely(show, view)
+        if not safely(lambda: show(view)) and self._widgets:
+            self._widgets, self.panel = False, None
+            safely(lambda: show(view))
 
     def _draw(self, view: JobView) -> None:
-        panel = self._made_panel()
-        if panel is None:
+        if self.panel is None:
             self._draw_static(view)
             return
-        panel.draw(view)
+        self.panel.draw(view)
         for shown in self._views:
-            shown.go_live(panel.root, view)
-        if panel.browsing and time.monotonic() - self._listed > SECONDS_BETWEEN_LISTS:
-            self._list(panel)
+            shown.go_live(self.panel.root, view)
+        if time.monotonic() - self._listed > SECONDS_BETWEEN_LISTS:
+            self._list(self.panel)
 
     def _draw_static(self, view: JobView, again: bool = False) -> None:
         bundle = static(view)
@@ -195,41 +180,29 @@ class Monitor:
 
     def _freeze(self, view: JobView) -> None:
         """Nobody drives the job: static HTML, and below it what is left to do."""
-        panel = self.panel
-        if self._wants_widgets(view):
-            panel = self._made_panel()
         self._draw_static(view)
-        if panel is None:
+        if self.panel is None:
             return
         # After a reload of the page the widgets stay where they are, since no display is known by its id any more.
-        self._context.copy().run(panel.draw, view)
+        self._context.copy().run(self.panel.draw, view)
         for shown in self._views:
-            shown.equip(panel.tools if view.actions or shown.asked_for else None)
-        if panel.browsing:
-            self._list(panel)
+            shown.equip(self.panel.tools if view.actions or shown.asked_for else None)
+        self._list(self.panel)
         for old in _kept_but(self):
             self._soon(old.retire)
 
-    def _wants_widgets(self, view: JobView) -> bool:
-        return bool(view.actions) or any(shown.asked_for for shown in self._views)
+    def _wants_panel(self, view: JobView) -> bool:
+        has_use = bool(view.actions) or any(shown.asked_for for shown in self._views)
+        return has_use and self._widgets and self.panel is None
 
-    def _has_widgets(self) -> bool:
-        """Whether there is no need to wait for them: the first import takes a while, and what was seen grows old."""
-        if not self._widgets or "ipywidgets" in sys.modules:
-            return True
+    def _make_panel(self) -> None:
         try:
-            importlib.import_module("ipywidgets")
-        except ImportError as exc:
-            logger.info("no widgets: %s", exc)
-            self._widgets = False
-        return False
-
-    def _made_panel(self) -> Panel | None:
-        if self.panel is None and self._widgets:
             from geoflow.notebook.widget import Panel
 
             self.panel = self._context.copy().run(Panel, self._act, self._browse)
-        return self.panel
+        except Exception:
+            logger.warning("no widgets", exc_info=True)
+            self._widgets = False
 
     def retire(self) -> None:
         """Let the widgets go: what is shown stays as it is, without them."""
@@ -255,10 +228,10 @@ class Monitor:
                 panel.say("The session of this view is gone: open one on the same store, and use session.job(...).")
             else:
                 job = session.job(self._job_id)
-                _VERBS[name](job)
+                _do(name, job)
         except Exception as exc:
             secrets = session.settings.secrets if session is not None else ()
-            panel.say(shorten(mask_text(f"{type(exc).__name__}: {exc}", secrets), 300))
+            panel.say(mask_text(f"{type(exc).__name__}: {exc}", secrets))
         finally:
             self._acting.release()
             panel.disable(False)
@@ -273,7 +246,7 @@ class Monitor:
         if not panel.browsing:
             return
         session = self._session()
-        store = session._engine.__dict__.get("store") if session is not None else None
+        store = _store_of(session) if session is not None else None
         if session is None or store is None:
             panel.say("The session of this view is closed: its tasks cannot be looked at.")
             return
@@ -292,31 +265,35 @@ class Monitor:
         threading.Thread(target=self._context.copy().run, args=(act, *given), name="geoflow-click", daemon=True).start()
 
 
+def _do(name: str, job: JobHandle) -> None:
+    """What the button *name* is for, without waiting for its end."""
+    if name == "refinalize":
+        job._refinalize(here=False)
+    else:
+        getattr(job, name)()
+
+
+def _store_of(session: Session) -> Store | None:
+    """The store, if the session is open; to ask the session for it would open it."""
+    return session._engine.__dict__.get("store")
+
+
 _monitors: weakref.WeakKeyDictionary[Session, dict[str, Monitor]] = weakref.WeakKeyDictionary()
 _keeping = threading.Lock()
-_kept: dict[Monitor, None] = {}
+_kept: list[Monitor] = []
 
 
-def monitor_of(job: JobHandle, *, widgets: bool = True) -> Monitor:
+def monitor_of(job: JobHandle) -> Monitor:
     """The one monitor of the job in its session."""
     of_session = _monitors.setdefault(job._session, {})
     if job.id not in of_session:
-        of_session[job.id] = Monitor(job, widgets=widgets)
+        of_session[job.id] = Monitor(job)
     return of_session[job.id]
-
-
-def shown_here(job: JobHandle) -> bool:
-    """Whether this very cell has shown the job to its end."""
-    monitor = _monitors.get(job._session, {}).get(job.id)
-    return monitor is not None and monitor.shown_here()
 
 
 def _kept_but(monitor: Monitor) -> list[Monitor]:
     """Remember that *monitor* has a panel; those that have had one for the longest, of jobs that stopped long ago."""
     with _keeping:
-        _kept.pop(monitor, None)
-        _kept[monitor] = None
-        old = list(_kept)[:-KEPT]
-        for each in old:
-            del _kept[each]
-    return old
+        kept = [*(each for each in _kept if each is not monitor), monitor]
+        _kept[:] = kept[-KEPT:]
+        return kept[:-KEPT]

@@ -10,7 +10,8 @@ from typing import Any
 from geoflow.notebook.display import job_html, job_text
 from geoflow.notebook.views import JobView
 
-NOTHING = {"text/plain": "", "text/html": ""}
+WIDGET = "application/vnd.jupyter.widget-view+json"
+NOTHING: dict[str, Any] = {"text/plain": "", "text/html": ""}
 
 
 def shell() -> Any:
@@ -50,40 +51,45 @@ def static(view: JobView) -> dict[str, Any]:
 
 
 def _widget(widget: Any) -> dict[str, Any]:
-    about = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
-    return {"application/vnd.jupyter.widget-view+json": about}
+    return NOTHING | {WIDGET: {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}}
 
 
 class Outputs:
     """One view of a job: an output with its drawing, and one with tools below it, which is empty at first.
 
-    ``live`` is whether the drawing is a widget, ``asked_for`` whether the tools are wanted even of a job that is done.
+    ``asked_for`` is whether the tools are wanted even of a job that is done.
     """
 
     def __init__(self, view: JobView, asked_for: bool) -> None:
-        self.cell = cell()
         self.asked_for = asked_for
-        self.live = False
-        bundle = static(view)
-        self._html = bundle["text/html"]
-        self._tools: Any = None
-        self._drawing, self._below = display(bundle), display(NOTHING)
+        self._cell = cell()
+        self._drawn, self._tools = static(view), NOTHING
+        self._drawing, self._below = display(self._drawn), display(self._tools)
+
+    @property
+    def live(self) -> bool:
+        """Whether the drawing is a widget."""
+        return WIDGET in self._drawn
+
+    def is_here(self) -> bool:
+        """Whether it is in the cell that runs now."""
+        return self._cell is not None and self._cell == cell()
 
     def draw(self, bundle: dict[str, Any], again: bool = False) -> None:
-        """Have the drawing be this `static` one, if it is not yet, or once more."""
-        if again or self.live or self._html != bundle["text/html"]:
+        """Have the drawing be this one, if it is not yet, or once more."""
+        if again or bundle != self._drawn:
             self._drawing.update(bundle, raw=True)
-            self.live, self._html = False, bundle["text/html"]
+            self._drawn = bundle
 
     def go_live(self, widget: Any, view: JobView) -> None:
         """Have the drawing be *widget*, which says the same as *view*."""
         if not self.live:
-            self._drawing.update(static(view) | _widget(widget), raw=True)
-            self.live = True
+            self.draw(_widget(widget) | static(view))
             self.equip(None)
 
     def equip(self, tools: Any) -> None:
         """Have these *tools* below, a widget, or none. Where it cannot be shown, nothing is."""
-        if self._tools is not tools:
-            self._tools = tools
-            self._below.update(NOTHING if tools is None else NOTHING | _widget(tools), raw=True)
+        bundle = NOTHING if tools is None else _widget(tools)
+        if bundle != self._tools:
+            self._below.update(bundle, raw=True)
+            self._tools = bundle

@@ -16,12 +16,13 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from geoflow.contract import Handler, accepts_context
 from geoflow.errors import ContractViolationError, DefinitionError, GeoflowError, JobNotFound, UnstorableValue
 from geoflow.models import TaskContext, TaskStatus
 from geoflow.notebook.tracebacks import LIBRARY
+from geoflow.origin import is_ours
 from geoflow.text import mask_text, plain, shorten
 from geoflow.values import from_json
 from geoflow.worker import outcome
@@ -31,11 +32,14 @@ if TYPE_CHECKING:
 
     from geoflow.handle import JobHandle
     from geoflow.session import Session
+    from geoflow.stores.base import Store
 
 _SHOWN = 5
-_HOME = os.path.dirname(os.path.dirname(__file__)) + os.sep
-_FIND = "SELECT task_key, task_id, task_type FROM task WHERE task_key >= ? AND task_key < ?"
-_ORDER = f"ORDER BY task_key LIMIT {_SHOWN + 1}"
+_FIND = (
+    "SELECT task_key, task_id, task_type, stage, task_key - first_key FROM stage"
+    " JOIN task ON task_key >= first_key AND task_key < first_key + task_count"
+    " WHERE job_key = ? AND superseded = 0 {} ORDER BY {} LIMIT ?"
+)
 _ROW = (
     "SELECT t.status, t.attempt, t.parameters, a.result, a.error_type, a.error, a.output"
     " FROM task t LEFT JOIN attempt a ON a.attempt_key = (t.task_key << 12) + t.attempt WHERE t.task_key = ?"
@@ -149,7 +153,7 @@ class TaskHandle:
         Where nobody can type, the traceback is printed.
         """
         row = self._row()
-        if row.error_type == "WorkerDied" and _kernel() is not None:
+        if row.error_type == "WorkerDied" and hasattr(_shell(), "kernel"):
             raise GeoflowError(
                 f"The last attempt of {self} ended its process: {row.error}. Here it would end this kernel, with all "
                 f"that is in it. To try it all the same: job.task({self.id!r}).run()."
@@ -159,13 +163,12 @@ class TaskHandle:
         try:
             returned = self.run()
         except (Exception, SystemExit) as exc:
-            debugger = _debugger()
+            debugger, frames = _debugger(), _users(exc.__traceback__)
             if debugger is None:
-                frames = _users(exc.__traceback__)
                 _say("".join(traceback.format_exception(type(exc), exc.with_traceback(frames), frames)).rstrip(), self)
-                return None
-            _say(f"It raised {type(exc).__name__}: {exc}\n(q leaves the debugger)", self)
-            post_mortem(exc, debugger)
+            else:
+                _say(f"It raised {type(exc).__name__}: {exc}\n(q leaves the debugger)", self)
+                post_mortem(frames, debugger)
             return None
         _say(verdict(returned, self.task_type), self)
         return returned
@@ -187,7 +190,9 @@ class TaskHandle:
         there is nothing to expect, and ``FileExistsError`` without *overwrite*.
         """
         # By name: what tests job types stands above what runs them.
-        return cast(Path, importlib.import_module("geoflow.testing.regression").write(self, path, expect, overwrite))
+        regression: Any = importlib.import_module("geoflow.testing.regression")
+        written: Path = regression.write(self, path, expect, overwrite)
+        return written
 
 
 def _say(text: str, task: TaskHandle) -> None:
@@ -225,36 +230,33 @@ def find(session: Session, name: str | None = None) -> TaskHandle:
 
 def task_of(job: JobHandle, task_id: str | None = None) -> TaskHandle:
     """The task of *job* whose id is, or begins with, *task_id*; without one, the first that failed."""
-    where, words = ("AND status = 'failed'", ()) if task_id is None else ("AND task_id = ?", (task_id,))
-    found = _tasks(job, where, words)
-    if task_id is None and found:
-        return found[0]
-    if not found and task_id:
-        found = _tasks(job, "AND substr(task_id, 1, ?) = ?", (len(task_id), task_id))
-    if len(found) == 1:
-        return found[0]
+    failed = _tasks(job, "AND status = 'failed'")
     name = f"job {job.id[:8]} ({job.job_type})"
     if task_id is None:
+        if failed:
+            return failed[0]
         raise TaskNotFound(f"No task of {name} failed. Name one: {_names(_tasks(job))}.")
+    found = _tasks(job, "AND task_id = ?", task_id) or _tasks(job, BEGINS, len(task_id), task_id)
+    if len(found) == 1:
+        return found[0]
     if found:
         raise TaskNotFound(f"Several tasks of {name} have ids that begin with {task_id!r}: {_names(found)}.")
-    failed = _tasks(job, "AND status = 'failed'")
-    others = f"It has {_names(_tasks(job))}." if not failed else f"Those that failed are {_names(failed)}."
+    others = f"Those that failed are {_names(failed)}." if failed else f"It has {_names(_tasks(job))}."
     raise TaskNotFound(f"No task of {name} has an id that begins with {task_id!r}. {others} For another job: JOB/TASK.")
 
 
-def _tasks(job: JobHandle, where: str = "", values: Sequence[Any] = ()) -> list[TaskHandle]:
-    """The first few tasks of the job's current plans."""
-    store = job._session.store
-    found: list[TaskHandle] = []
-    for plan in store.stages(job._row().job_key):
-        with store.reading() as connection:
-            rows = connection.execute(f"{_FIND} {where} {_ORDER}", (plan.first_key, plan.end_key, *values)).fetchall()
-        found += [
-            TaskHandle(job, key, task_id, task_type, plan.stage, key - plan.first_key)
-            for key, task_id, task_type in rows
-        ]
-    return found
+BEGINS = "AND substr(task_id, 1, ?) = ?"
+
+
+def rows(store: Store, job_key: int, where: str, values: Sequence[Any], order: str, limit: int) -> list[Any]:
+    """(key, id, type, stage, index) of the first tasks of the job's current plans *where* something holds."""
+    with store.reading() as connection:
+        return list(connection.execute(_FIND.format(where, order), (job_key, *values, limit)).fetchall())
+
+
+def _tasks(job: JobHandle, where: str = "", *values: Any) -> list[TaskHandle]:
+    found = rows(job._session.store, job._row().job_key, where, values, "task_key", _SHOWN + 1)
+    return [TaskHandle(job, *row) for row in found]
 
 
 def _names(found: Sequence[TaskHandle]) -> str:
@@ -265,36 +267,27 @@ def _names(found: Sequence[TaskHandle]) -> str:
 # The debugger
 
 
-def post_mortem(exc: BaseException, debugger: type[pdb.Pdb]) -> None:
-    """Open *debugger* in the last frame of *exc* that is the user's own, below which libraries may have more."""
+def post_mortem(frames: TracebackType | None, debugger: type[pdb.Pdb]) -> None:
+    """Open *debugger* in the last of *frames* that is the user's own, below which libraries may have more."""
     at_users_frame = type("AtUsersFrame", (_AtUsersFrame, debugger), {})()
     at_users_frame.reset()
-    at_users_frame.interaction(None, _users(exc.__traceback__))
+    at_users_frame.interaction(None, frames)
 
 
 class _AtUsersFrame(pdb.Pdb):
     def get_stack(self, f: Any, t: TracebackType | None) -> tuple[list[Any], int]:
         stack, last = super().get_stack(f, t)
         paths = [frame.f_code.co_filename for frame, _ in stack]
-        own = [place for place, path in enumerate(paths) if not _is_ours(path) and LIBRARY.search(path) is None]
+        own = [place for place, path in enumerate(paths) if not is_ours(path) and LIBRARY.search(path) is None]
         return stack, own[-1] if own else last
-
-
-def _is_ours(path: str) -> bool:
-    return path.startswith(_HOME) and not path.startswith(os.path.join(_HOME, "builtin"))
 
 
 def _users(found: TracebackType | None) -> TracebackType | None:
     """The traceback from the first frame that is not the engine's own on; all of it, where there is none."""
     frames = found
-    while frames is not None and _is_ours(frames.tb_frame.f_code.co_filename):
+    while frames is not None and is_ours(frames.tb_frame.f_code.co_filename):
         frames = frames.tb_next
     return frames or found
-
-
-def _kernel() -> Any:
-    shell = _shell()
-    return getattr(shell, "kernel", None)
 
 
 def _shell() -> Any:
@@ -304,10 +297,13 @@ def _shell() -> Any:
 
 def _debugger() -> type[pdb.Pdb] | None:
     """What someone can type to here; None where nobody can, as when a program runs the notebook."""
-    shell, kernel = _shell(), _kernel()
-    if kernel is not None:
-        return shell.debugger_cls if kernel._allow_stdin else None
-    with contextlib.suppress(AttributeError, ValueError):  # a standard input that is missing, or closed
-        if sys.stdin.isatty():
-            return shell.debugger_cls if shell is not None else pdb.Pdb
-    return None
+    shell = _shell()
+    can_type = False
+    if hasattr(shell, "kernel"):
+        can_type = shell.kernel._allow_stdin
+    else:
+        with contextlib.suppress(AttributeError, ValueError):  # a standard input that is missing, or closed
+            can_type = sys.stdin.isatty()
+    if not can_type:
+        return None
+    return pdb.Pdb if shell is None else shell.debugger_cls

@@ -9,22 +9,28 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from geoflow.errors import JobNotFound
 from geoflow.models import JobStatus
 from geoflow.notebook.failures import groups
-from geoflow.notebook.timing import remaining, sampled, since, timed
 from geoflow.notebook.tracebacks import fold
 from geoflow.notebook.views import STATES, JobView, StageView, worst
-from geoflow.notebook.words import READ, readable
+from geoflow.notebook.words import ACTIONS, READ, readable
 from geoflow.stores.base import JobRow, StageRow, Store
-from geoflow.text import DEFAULT_SECRETS, count, cut, human_bytes, mask, mask_text, shorten
+from geoflow.text import DEFAULT_SECRETS, cut, human_bytes, mask, mask_text, shorten
 from geoflow.values import from_json
 
 __all__ = ["JobView", "listing", "snapshot"]
 
 CELLS, LISTED = 200, 50
+SAMPLE = 200  # tasks of a stage whose times are looked at, however many it has
+_SAMPLED = (
+    "SELECT avg(a.ended_at - a.started_at), avg(a.started_at - coalesce(a.queued_at, $planned)),"
+    " avg(CASE WHEN a.ended_at >= $since THEN 1.0 ELSE 0.0 END) FROM task t"
+    " JOIN attempt a ON a.attempt_key = (t.task_key << 12) + t.attempt WHERE t.task_key IN ({})"
+)
 # The completed are what is left over: grouping them too takes six times as long. And "/" is not the same everywhere.
 _OTHERS = (
     "SELECT (task_key - $first) - (task_key - $first) % $width, status, count(*) FROM task"
@@ -69,13 +75,36 @@ def listing(store: Store, now: float, limit: int = LISTED) -> tuple[JobView, ...
 
 def _with_times(connection: Any, view: JobView, row: JobRow, plans: Sequence[StageRow], now: float) -> JobView:
     """With how long its tasks take, and will take yet."""
-    began, left, stages = since(row), None, list(view.stages)
-    for place, plan in enumerate(plans[: len(stages)]):
-        sample = sampled(connection, plan, began)
+    began, left, stages = _since(row), None, list(view.stages)
+    for place, plan in enumerate(plans):
+        ran, waited, share = _sampled(connection, plan, began) if plan.task_count else (None, None, None)
+        stages[place] = replace(stages[place], ran=ran, waited=waited)
         if plan is plans[-1] and view.driver and view.status == JobStatus.PROCESSING:
-            left = remaining(stages[place], plan, sample, began, now)
-        stages[place] = timed(stages[place], sample)
+            left = _remaining(stages[place], now - max(began, plan.planned_at), share)
     return replace(view, stages=tuple(stages), remaining=left)
+
+
+def _since(row: JobRow) -> float:
+    """When the job was last taken up, as far as its owner says: to the second."""
+    try:
+        return datetime.fromisoformat(json.loads(row.owner or "{}")["since"]).timestamp()
+    except (KeyError, TypeError, ValueError):
+        return row.created_at
+
+
+def _sampled(connection: Any, plan: StageRow, began: float) -> list[float | None]:
+    """What tasks at even distances tell: how long they ran and waited, and what part of them ended since *began*."""
+    keys = range(plan.first_key, plan.end_key, -(-plan.task_count // SAMPLE))
+    query = _SAMPLED.format(", ".join(map(str, keys)))
+    found = connection.execute(query, {"since": began, "planned": plan.planned_at}).fetchone()
+    return [mean and max(mean, 0.0) for mean in found]  # machines' clocks differ, and none of them ran backwards
+
+
+def _remaining(stage: StageView, seconds: float, share: float | None) -> float | None:
+    """Seconds until its tasks will have ended, at the pace of the *share* that did in this run; None if unknown."""
+    ended = sum(stage.counts.get(state, 0) for state in ("completed", "failed"))
+    left, lately = stage.tasks - ended, ended * (1.0 if share is None else share)
+    return seconds * left / lately if left > 0 and lately > 0 and seconds > 0 else None
 
 
 def _outline(connection: Any, row: JobRow, plans: Sequence[StageRow], driver: str | None, now: float) -> JobView:
@@ -121,16 +150,9 @@ def _fallback(result: str | None) -> Mapping[str, Any]:
     return found if isinstance(found, dict) and found.get("fallback") is True else {}
 
 
-_NEXT = {
-    "refinalize": "finalize alone again; all task results are kept",
-    "retry_failed": "runs {} again, then goes on from there",
-    "resume": "goes on with what has not completed",
-}
-
-
 def _hint(view: JobView) -> str | None:
     verb = next(iter(view.actions), None)
-    return verb and f"job.{verb}()  # {_NEXT[verb].format(count(view.failed, 'failed task'))}"
+    return verb and f"job.{verb}()  # {ACTIONS[verb][1]}"
 
 
 def _parameters(text: str, secrets: Sequence[str]) -> tuple[tuple[str, str], ...]:

@@ -12,7 +12,7 @@ import orjson
 
 from geoflow.notebook.failures import ATTEMPTS_OF, told, why
 from geoflow.notebook.views import STATES, TaskLine, TaskView
-from geoflow.notebook.words import READ, readable, took, when
+from geoflow.notebook.words import READ, SYMBOLS, readable, took, when
 from geoflow.stores.base import Store
 from geoflow.text import cut, mask_text, shorten
 
@@ -47,18 +47,17 @@ def listed(store: Store, job_id: str, part: str = "", limit: int = LISTED) -> tu
 
 def _line(task: Any, stage: int) -> TaskLine:
     key, task_id, state, retries, error_type = task
-    again = f"after {_retries(retries)}" if retries else ""
-    said = " ".join(filter(None, (error_type if state != "completed" else "", again)))
-    return TaskLine(key, task_id, stage, state, said)
+    error = error_type if state != "completed" else ""
+    said = " ".join(filter(None, (error, retries and f"after {_retries(retries)}")))
+    words = (f"{SYMBOLS[state]} {state}", shorten(task_id, 60), f"stage {stage}", said)
+    return TaskLine(key, task_id, shorten(" · ".join(filter(None, words)), 140))
 
 
 def _retries(number: int) -> str:
     return "1 retry" if number == 1 else f"{number} retries"
 
 
-def task(
-    store: Store, job_id: str, key: int, secrets: Sequence[str], log: str | os.PathLike[str] | None = None
-) -> TaskView | None:
+def task(store: Store, job_id: str, key: int, secrets: Sequence[str], log: Path | None = None) -> TaskView | None:
     """The task *key* of the job, with what looks like *secrets* masked and its lines of *log*; None if it is gone."""
     with store.reading() as connection:
         row = connection.execute(_TASK, {"read": READ, "key": key, "job": job_id}).fetchone()
@@ -91,21 +90,14 @@ def task(
     )
 
 
-def _logged(log: str | os.PathLike[str], job_id: str, task_id: str, secrets: Sequence[str]) -> Iterator[str]:
+def _logged(log: Path, job_id: str, task_id: str, secrets: Sequence[str]) -> Iterator[str]:
     """The last lines about the task, of the end of the log: all of it may be tens of megabytes."""
-    lines = [line for line in _end(Path(log)) if orjson.dumps(task_id) in line and job_id.encode() in line]
-    for line in lines[-LOGGED:]:
-        with suppress(orjson.JSONDecodeError):
-            record = orjson.loads(line)
-            if isinstance(record, dict) and (record.get("job_id"), record.get("task_id")) == (job_id, task_id):
-                words = (str(record.get(name, "")) for name in ("time", "level", "logger", "message"))
-                yield f"{shorten(mask_text(' '.join(words), secrets), 500)} (attempt {record.get('attempt', '?')})"
-
-
-def _end(log: Path) -> list[bytes]:
-    try:
-        with log.open("rb") as file:
-            file.seek(max(file.seek(0, os.SEEK_END) - LOG_BYTES, 0))
-            return file.read().splitlines()
-    except OSError:
-        return []
+    with suppress(OSError), log.open("rb") as file:
+        file.seek(max(file.seek(0, os.SEEK_END) - LOG_BYTES, 0))
+        lines = [line for line in file if orjson.dumps(task_id) in line and job_id.encode() in line]
+        for line in lines[-LOGGED:]:
+            with suppress(orjson.JSONDecodeError):
+                record = orjson.loads(line)
+                if isinstance(record, dict) and (record.get("job_id"), record.get("task_id")) == (job_id, task_id):
+                    words = (str(record.get(name, "")) for name in ("time", "level", "logger", "message"))
+                    yield f"{shorten(mask_text(' '.join(words), secrets), 500)} (attempt {record.get('attempt', '?')})"

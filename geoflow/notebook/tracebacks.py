@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from itertools import groupby
 from pathlib import PurePath
 
 from geoflow.text import count
 
-_FRAME = re.compile(r'^ +File "([^"\n]+)", line (\d+)(?:, in (.+))?$')
+_FRAME = re.compile(r'^ +File "([^"\n]+)", line (\d+)(?:, in (.+))?$', re.MULTILINE)
+# A frame with the lines that belong to it, or any other line.
+_PART = re.compile(rf'{_FRAME.pattern}(?:\n    (?! *File ").*)*|^.*$', re.MULTILINE)
 LIBRARY = re.compile(r"^<frozen |[/\\](?:site-packages|dist-packages|lib[/\\]python3[^/\\]*)[/\\]")
 _CELL = re.compile(r"[/\\]ipykernel_\d+[/\\]\d+\.py$|^<ipython-input-")
 _LINKS = {
@@ -20,25 +21,34 @@ _LINKS = {
 
 def place(traceback: str) -> str | None:
     """The last frame of the user's own in *traceback*, in words; of a library, when there is none of the user's."""
-    frames = [found.groups() for line in traceback.splitlines() if (found := _FRAME.match(line))]
+    frames = _FRAME.findall(traceback)
     own = [frame for frame in frames if not LIBRARY.search(frame[0])] or frames
     if not own:
         return None
     file, line, function = own[-1]
-    name = "a cell" if _CELL.search(file) else PurePath(file).name
-    return f"{function and f'{function} in '}{name}, line {line}"
+    return _where("a cell" if _CELL.search(file) else PurePath(file).name, line, function)
 
 
 def fold(traceback: str) -> str:
     """*traceback* with a line in place of each run of frames that are libraries'; all of it if none is the user's."""
-    parts = list(_parts(traceback))
-    if all(library for library, _ in parts if library is not None):
+    parts = list(_PART.finditer(traceback))
+    if all(LIBRARY.search(part[1]) for part in parts if part[1]):
         return traceback
     lines: list[str] = []
-    for library, run in groupby(parts, key=lambda part: part[0]):
-        frames = [frame for _, frame in run]
-        lines.extend([_folded(frames)] if library else [line for frame in frames for line in frame])
-    return "\n".join(lines) + "\n" * traceback.endswith("\n")
+    for is_library, run in groupby(parts, key=lambda part: bool(part[1] and LIBRARY.search(part[1]))):
+        found = list(run)
+        lines += [_folded(found)] if is_library else [part[0] for part in found]
+    return "\n".join(lines)
+
+
+def _folded(frames: list[re.Match[str]]) -> str:
+    file, line, function = frames[-1].groups("")
+    where = _where("/".join(PurePath(file).parts[-2:]), line, function)
+    return f"  [{count(len(frames), 'library frame')}, to {where}]"
+
+
+def _where(name: str, line: str, function: str) -> str:
+    return f"{function and f'{function} in '}{name}, line {line}"
 
 
 def causes(traceback: str) -> str | None:
@@ -54,28 +64,3 @@ def causes(traceback: str) -> str | None:
             ends.append(f"{before}: {line}" if before else line)
             before = ""
     return "\n".join(ends) if len(ends) > 1 else None
-
-
-def _parts(traceback: str) -> Iterator[tuple[bool | None, list[str]]]:
-    """Frames with the lines that belong to them, and whether they are a library's; other lines, with None."""
-    frame: list[str] = []
-    library: bool | None = None
-    for line in traceback.splitlines():
-        found = _FRAME.match(line)
-        if not found and frame and line.startswith("    "):
-            frame.append(line)
-            continue
-        if frame:
-            yield library, frame
-        library, frame = (bool(LIBRARY.search(found[1])), [line]) if found else (None, [])
-        if not found:
-            yield None, [line]
-    if frame:
-        yield library, frame
-
-
-def _folded(frames: list[list[str]]) -> str:
-    found = _FRAME.match(frames[-1][0])
-    file, line, function = found.groups() if found else ("", "", "")
-    where = f"{function and f'{function} in '}{'/'.join(PurePath(file).parts[-2:])}, line {line}"
-    return f"  [{count(len(frames), 'library frame')}, to {where}]"

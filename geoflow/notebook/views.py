@@ -115,13 +115,11 @@ class JobView:
 
 @dataclass(frozen=True, slots=True)
 class TaskLine:
-    """One task in a list; ``said`` is one line about it, its error's type for one."""
+    """One task in a list; ``label`` is what the list says of it, in one line."""
 
     key: int
     task_id: str
-    stage: int
-    state: str
-    said: str
+    label: str
 
 
 @dataclass(frozen=True, slots=True)

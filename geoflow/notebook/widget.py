@@ -10,18 +10,13 @@ import importlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from geoflow.notebook.display import job_parts
+from geoflow.notebook.display import job_parts, task_html
 from geoflow.notebook.markup import STYLE, text
-from geoflow.notebook.task_card import label, task_html
 from geoflow.notebook.tasks import LISTED
 from geoflow.notebook.views import JobView, TaskLine, TaskView
+from geoflow.notebook.words import ACTIONS
 
-ACTIONS = {
-    "retry_failed": ("Retry failed", "Run the failed tasks again, with the code of now, and go on from there."),
-    "resume": ("Resume", "Go on with what has not completed, with the code of now."),
-    "refinalize": ("Finalize again", "Run finalize again, with the code of now, over the results that are there."),
-    "cancel": ("Cancel", "End the job. While a cell waits for it, interrupting the kernel (■) works everywhere."),
-}
+_HIDDEN = {"display": "none"}
 
 
 class Panel:
@@ -38,7 +33,7 @@ class Panel:
 
         self._top, self._more = html(), html()
         self.buttons = {
-            name: widgets.Button(description=words, tooltip=tip, layout=_hidden(widgets))
+            name: widgets.Button(description=words, tooltip=tip, layout=_HIDDEN)
             for name, (words, tip) in ACTIONS.items()
         }
         for name, button in self.buttons.items():
@@ -53,14 +48,14 @@ class Panel:
         )
         self.tasks = widgets.Select(description="Tasks:", options=(), rows=8, layout={"width": "auto"})
         self.card, self._said, self._note = html(), html(), html()
-        self._browser = widgets.VBox([self.part, self.tasks, self._note, self.card], layout=_hidden(widgets))
+        self._browser = widgets.VBox([self.part, self.tasks, self._note, self.card], layout=_HIDDEN)
         row = widgets.HBox([*self.buttons.values(), self.opener], layout={"flex_flow": "row wrap"})
         self.tools = widgets.VBox([row, self._said, self._browser], layout={"padding": "0 0 0 6px"})
         self.root = widgets.VBox([html(STYLE), self._top, self._more, self.tools])
         self._filling = False
         self._browse = browse
-        for widget, trait in ((self.opener, "value"), (self.part, "value"), (self.tasks, "value")):
-            widget.observe(self._changed, trait)
+        for widget in (self.opener, self.part, self.tasks):
+            widget.observe(self._changed, "value")
 
     def close(self) -> None:
         """Take all of it off the page, and out of the kernel's memory."""
@@ -111,7 +106,7 @@ class Panel:
         """Offer *tasks*, and keep the one that is selected; of those that were looked for, select the first."""
         if not self.part.value:
             self.part.options = tuple(task.task_id for task in tasks)
-        options = tuple((label(task), task.key) for task in tasks)
+        options = tuple((task.label, task.key) for task in tasks)
         if options != self.tasks.options:
             chosen = self.chosen
             keys = [task.key for task in tasks]
@@ -128,13 +123,9 @@ class Panel:
         self._note.value = f'<div class="geoflow gf-faint">{note}</div>' if note else ""
 
     def show_task(self, task: TaskView | None) -> None:
-        html = task_html(task, style="") if task else ""
+        html = task_html(task) if task else ""
         if html != self.card.value:
             self.card.value = html
-
-
-def _hidden(widgets: Any) -> Any:
-    return widgets.Layout(display="none")
 
 
 def _show(widget: Any, shown: bool) -> None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import accumulate
+from typing import Any
 from unicodedata import combining, east_asian_width
 
 from geoflow.notebook.views import JobView, StageView
@@ -21,6 +22,13 @@ SYMBOLS = {
     "interrupted": "‖",
     "completed with errors": "!",
     "not planned": "·",
+}
+# What can be done with a job, by the name of its handle's method: what its button is called, and what it does.
+ACTIONS = {
+    "retry_failed": ("Retry failed", "Run the failed tasks again, with the code of now."),
+    "resume": ("Resume", "Go on with what has not completed, with the code of now."),
+    "refinalize": ("Finalize again", "Run finalize alone again, with the code of now."),
+    "cancel": ("Cancel", "End the job. While a cell waits for it, interrupting the kernel (■) works everywhere."),
 }
 # The title of what is folded where it can be, and left out where it cannot.
 WHOLE = "Whole traceback"
@@ -79,9 +87,13 @@ def readable(text: str, limit: int, secrets: Sequence[str]) -> str:
     """JSON *text* masked and made readable, in about *limit* characters."""
     if len(text) >= READ:
         return shorten(mask_text(text[:READ], secrets), limit)
-    masked = mask(from_json(text), secrets)
-    line = json.dumps(masked, ensure_ascii=False)
-    return cut(line if len(line) <= 100 else json.dumps(masked, ensure_ascii=False, indent=2), limit)
+    return cut(laid_out(mask(from_json(text), secrets), 100), limit)
+
+
+def laid_out(value: Any, width: int) -> str:
+    """*value* as JSON, on one line if that has at most *width* characters."""
+    line = json.dumps(value, ensure_ascii=False)
+    return line if len(line) <= width else json.dumps(value, ensure_ascii=False, indent=2)
 
 
 def columns(text: str) -> int:

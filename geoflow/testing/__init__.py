@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from geoflow.testing.faults import Fault, die, fail, fail_some, hang, returns, slow
-    from geoflow.testing.regression import as_stored
+    from geoflow.testing.outcomes import as_stored, failure_of
 
-__all__ = ["Fault", "as_stored", "die", "fail", "fail_some", "hang", "returns", "slow"]
+__all__ = ["Fault", "as_stored", "die", "fail", "fail_some", "failure_of", "hang", "returns", "slow"]
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'geoflow.testing' has no attribute {name!r}")
-    home = "geoflow.testing.regression" if name == "as_stored" else "geoflow.testing.faults"
-    return getattr(importlib.import_module(home), name)
+    return getattr(
+        importlib.import_module(f"geoflow.testing.{'outcomes' if name in ('as_stored', 'failure_of') else 'faults'}"),
+        name,
+    )
 
 
 def __dir__() -> list[str]:

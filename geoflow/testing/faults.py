@@ -6,7 +6,6 @@ the same in worker processes, in any pool, and in this process, and the same eve
 
 from __future__ import annotations
 
-import hashlib
 import os
 import signal as signals
 import socket
@@ -14,7 +13,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from random import Random
+from typing import TYPE_CHECKING, Any
 
 from geoflow.contract import Handler, accepts_context, normalise
 from geoflow.errors import ParameterError
@@ -31,16 +31,6 @@ Task = str | tuple[str, int]
 Act = Callable[[TaskContext], tuple[Any] | None]
 
 
-class _One(NamedTuple):
-    """A task, as far as it matters whether a fault is meant for it."""
-
-    task_id: str
-    task_type: str
-    place: int
-    stage: int
-    handler: str
-
-
 @dataclass(frozen=True)
 class Rule:
     """What is to happen to which tasks (all, for None) at which attempts (all, for None). It travels to the workers."""
@@ -52,18 +42,15 @@ class Rule:
     share: float = 1.0
     seed: int = 0
 
-    def concerns(self, one: _One) -> bool:
+    def concerns(self, task_id: str, names: tuple[str, str], stage: int, place: int) -> bool:
+        """Whether it is meant for a task of these *names*, its type and its handler's, at this *place* in its stage."""
+        kinds = [normalise(name) for name in names]
         if isinstance(self.task, str):
-            named = normalise(self.task) in (one.task_type, normalise(one.handler)) or _begins(one.task_id, self.task)
+            named = normalise(self.task) in kinds or _begins(task_id, self.task)
         else:
-            kind, place = self.task or (one.task_type, one.place)
-            named = normalise(kind) in (one.task_type, normalise(one.handler)) and place == one.place
-        return named and (self.share >= 1 or self._drawn(one) < self.share)
-
-    def _drawn(self, one: _One) -> float:
-        """A number from 0 to 1. It hangs on the task's place, not its id, which changes with a temporary folder."""
-        digest = hashlib.sha256(f"{self.seed}|{one.stage}|{one.task_type}|{one.place}".encode()).digest()
-        return int.from_bytes(digest[:8]) / 2**64
+            named = self.task is None or (normalise(self.task[0]) in kinds and self.task[1] == place)
+        # Drawn by the task's place, not its id, which changes with a temporary folder.
+        return named and Random(f"{self.seed}|{stage}|{names[0]}|{place}").random() < self.share
 
 
 def _begins(task_id: str, text: str) -> bool:
@@ -88,9 +75,9 @@ class Faulty:
         return [self.handler]
 
     def __call__(self, params: dict[str, Any], context: TaskContext) -> Any:
-        one = _One(context.task_id, context.task_type, context.task_index, context.stage, self.__name__)
+        about = context.task_id, (context.task_type, self.__name__), context.stage, context.task_index
         for rule in self.rules:
-            if (rule.attempts is None or context.attempt in rule.attempts) and rule.concerns(one):
+            if (rule.attempts is None or context.attempt in rule.attempts) and rule.concerns(*about):
                 returned = rule.act(context)
                 if returned is not None:
                     return returned[0]
@@ -265,6 +252,8 @@ class Fault:
     def _check(self) -> None:
         """A test whose fault meets nothing tests nothing: tell of it, as far as that is known by now."""
         __tracebackhide__ = True
+        from geoflow import frames
+
         jobs, tasks = 0, list[str]()
         for session, before in self._before.items():
             if "store" not in session._engine.__dict__:
@@ -275,15 +264,11 @@ class Fault:
                 if not run.done.is_set():
                     return
                 jobs += 1
-                names = {kind: _name(handler) for kind, handler in run.job_type.handlers.items()}
-                for plan in session.store.stages(run.row.job_key):
-                    with session.store.reading() as connection:
-                        found = connection.execute(_TASKS, (plan.first_key, plan.end_key)).fetchall()
-                    for key, task_id, kind in found:
-                        place = key - plan.first_key
-                        if self.rule.concerns(_One(task_id, kind, place, plan.stage, names.get(kind, kind))):
-                            return
-                        tasks.append(f"{shorten(task_id, 40)} ({kind}, {place})")
+                found = frames.tasks(session.store, run.job_id)[["task_id", "task_type", "stage", "task_index"]]
+                for task_id, kind, stage, place in found.to_numpy():
+                    if self.rule.concerns(task_id, (kind, _name(run.job_type.handlers[kind])), stage, place):
+                        return
+                    tasks.append(f"{shorten(task_id, 40)} ({kind}, {place})")
         if not jobs:
             raise AssertionError(
                 f"{self} held for no job: none was submitted or taken up in its block. One that exists already runs "
@@ -291,9 +276,6 @@ class Fault:
             )
         shown = f": {', '.join(tasks[:3])}{' and so on' if len(tasks) > 3 else ''}" if tasks else ""
         raise AssertionError(f"{self} was meant for none of the {count(len(tasks), 'task')} in its block{shown}.")
-
-
-_TASKS = "SELECT task_key, task_id, task_type FROM task WHERE task_key >= ? AND task_key < ?"
 
 
 def _faulty(session: Session, handlers: Mapping[str, Handler]) -> Mapping[str, Handler]:

@@ -2,46 +2,32 @@
 
 from __future__ import annotations
 
-import builtins
 import os
 import re
 import sys
 import sysconfig
 import textwrap
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from geoflow import errors
 from geoflow.contract import JobType, accepts_context
 from geoflow.errors import DefinitionError, ParameterError
+from geoflow.exporting.layout import literal
 from geoflow.models import TaskStatus
-from geoflow.testing.literals import WIDTH, columns, literal, quoted
 from geoflow.text import MASKED, count, mask, mask_text, plain
 from geoflow.transport import innermost, pack
-from geoflow.values import from_json, to_json
-from geoflow.worker import outcome
 
 if TYPE_CHECKING:
     from geoflow.notebook.replay import TaskHandle
 
 Expect = Literal["success", "failure"]
 LONGEST = 100_000  # characters of parameters or result, in a file that people are to read
+_WIDTH = 88
+_KNOWN_BY = 60  # characters of an error
 _INSTALLED = tuple(sysconfig.get_path(name) + os.sep for name in ("stdlib", "purelib", "platlib"))
 # What is called of each module that the test may have to import.
-_CALLS = {"json": "json.loads(", "logging": "logging.getLogger(", "os": "os.environ[", "re": "re.escape("}
-_WHY = "SELECT error_type, error, traceback FROM attempt WHERE attempt_key = (? << 12) + ?"
-_NO_ERROR = "the handler returned success: False and no error"  # what the engine says of it then
-
-
-def as_stored(returned: Any, task_type: str = "this task") -> dict[str, Any]:
-    """What a handler *returned*, as the store keeps it: JSON, in which dates have become text and tuples lists.
-
-    Raises ``ContractViolationError`` for what is no dict with a ``success`` of True or False, and ``UnstorableValue``
-    for what has no JSON form: both fail the task.
-    """
-    outcome(returned, task_type)
-    found: dict[str, Any] = from_json(to_json(returned))
-    return found
+_CALLS = {"json": "json.loads(", "logging": "logging.getLogger(", "os": "os.environ["}
 
 
 def write(task: TaskHandle, path: str | os.PathLike[str], expect: Expect | None, overwrite: bool) -> Path:
@@ -68,7 +54,8 @@ class _Found(NamedTuple):
     expression: str
 
 
-class _Secret(NamedTuple):
+@dataclass(frozen=True, repr=False)
+class _Secret:
     """What stands in the code for a value that is not written there."""
 
     variable: str
@@ -80,46 +67,49 @@ class _Secret(NamedTuple):
 
 
 def _file(task: TaskHandle, folder: Path, expect: Expect | None) -> str:
-    session, status = task.job._session, task.status
-    secrets, failed = session.settings.secrets, status == TaskStatus.FAILED
-    error_type, error, traceback = _why(task) if failed else ("", "", None)
-    _check(task, status, expect, f"{error_type}: {mask_text(error, secrets)}")
+    session, row = task.job._session, task._row()
+    status, secrets = task.status, session.settings.secrets
+    error = row.error or ""
+    _check(task, status, expect, f"{row.error_type}: {mask_text(error, secrets)}")
     registered = session._registered_as(task.job._row())
     found = _handler(task, registered)
 
     hidden: dict[str, _Secret] = {}
-    body = [f"    params = {_written('parameters', task.parameters, secrets, hidden)}"]
+    body = [_written("params", task.parameters, secrets, hidden)]
     arguments = "params"
     if _takes_context(task, registered):
         body.append(_context(task))
         arguments = "params, context"
-    name = found.expression
-    if "[" in name:
-        body.append(f"    handler = {name}")
-        name = "handler"
-    call, names = f"{name}({arguments})", list[str]()
+    handler = found.expression
+    if "[" in handler:
+        body.append(f"    handler = {handler}")
+        handler = "handler"
 
     seen = mask_text(error, secrets)
     for one in hidden.values():
         seen = seen.replace(one.value, MASKED) if isinstance(one.value, str) else seen
-    if failed and expect == "failure":
-        told, names = _raises(call, error_type, error if seen == error else "", traceback is not None, found.module)
-        body += told
-    elif failed or expect == "success":
-        told = ["    outcome = gf.testing.as_stored(returned)", '    assert outcome["success"] is True, outcome']
-        body += ["", f"    returned = {call}", "", *told]
+    returned = ["", f"    returned = {handler}({arguments})", ""]
+    if status == TaskStatus.FAILED and expect == "failure":
+        body += ["", f"    failure = gf.testing.failure_of({handler}, {arguments})", ""]
+        body.append(f"    assert failure.error_type == {row.error_type!r}")
+        # What geoflow itself says of a result names the task type, which the test does not know.
+        if seen == error and row.error_type not in ("ContractViolationError", "UnstorableValue"):
+            body.append(f"    assert failure.error.startswith({error.partition(chr(10))[0][:_KNOWN_BY]!r})")
+    elif status == TaskStatus.FAILED or expect == "success":
+        body += [*returned, "    outcome = gf.testing.as_stored(returned)"]
+        body.append('    assert outcome["success"] is True, outcome')
     else:
-        body.append(f"    expected = {_written('result', task.result, secrets, hidden)}")
-        body += ["", f"    returned = {call}", "", "    assert gf.testing.as_stored(returned) == expected"]
+        body.append(_written("expected", task.result, secrets, hidden))
+        body += [*returned, "    assert gf.testing.as_stored(returned) == expected"]
 
     about = f"{task} ({task.job.job_type}), stage {task.stage}, {status}"
-    notes = [f"T{about[1:]}{f' with {error_type}: {seen}' if failed else ''}"]
+    notes = [f"T{about[1:]}{f' with {row.error_type}: {seen}' if status == TaskStatus.FAILED else ''}"]
     if hidden:
         notes.append(f"Not written here, since they look secret: set {' and '.join(hidden)}.")
-    lines = [line for note in notes for line in textwrap.wrap(plain(note), WIDTH - 6, max_lines=4, placeholder=" …")]
+    lines = [line for note in notes for line in textwrap.wrap(plain(note), _WIDTH - 6, max_lines=4, placeholder=" …")]
     title = re.sub(r"\W+", "_", f"test_{task.task_type}_{task.id}").strip("_").lower()
     comments = [f"    # {line}" for line in lines]
-    return "\n".join([*_head(found, names, body, folder), "", "", f"def {title}() -> None:", *comments, *body, ""])
+    return "\n".join([*_head(found, body, folder), "", "", f"def {title}() -> None:", *comments, *body, ""])
 
 
 def _check(task: TaskHandle, status: TaskStatus, expect: Expect | None, error: str) -> None:
@@ -136,12 +126,6 @@ def _check(task: TaskHandle, status: TaskStatus, expect: Expect | None, error: s
         )
 
 
-def _why(task: TaskHandle) -> tuple[str, str, str | None]:
-    with task.job._session.store.reading() as connection:
-        error_type, error, traceback = connection.execute(_WHY, (task._key, task._row().attempts)).fetchone()
-    return str(error_type), str(error), traceback
-
-
 # Its handler
 
 
@@ -154,7 +138,7 @@ def _handler(task: TaskHandle, registered: JobType) -> _Found:
         if name.startswith("test"):  # which pytest would take for a test
             return _Found(module, f"{name} as handle_{name}", f"handle_{name}{dot}{rest}")
         return _Found(module, name, path)
-    module, kind = str(registered.job_class.__module__), quoted(task.task_type)
+    module, kind = str(registered.job_class.__module__), repr(task.task_type)
     loaded = sys.modules.get(module)
     if module != "__main__" and getattr(loaded, "__spec__", None) is not None:
         for name, value in vars(loaded).items():
@@ -179,36 +163,27 @@ def _takes_context(task: TaskHandle, registered: JobType) -> bool:
 
 def _context(task: TaskHandle) -> str:
     given = task.context()._asdict()
-    del given["logger"]
-    lines = [f"        {name}={quoted(value) if isinstance(value, str) else value}," for name, value in given.items()]
-    logger = f"        logger=logging.getLogger({quoted(f'geoflow.task.{task.task_type}')}),"
-    return "\n".join(["    context = gf.TaskContext(", *lines, logger, "    )"])
+    logger = given.pop("logger").name
+    lines = [f"        {name}={value!r}," for name, value in given.items()]
+    return "\n".join(
+        ["    context = gf.TaskContext(", *lines, f"        logger=logging.getLogger({logger!r}),", "    )"]
+    )
 
 
 # The code
 
 
-def _head(found: _Found, names: list[str], body: list[str], folder: Path) -> list[str]:
+def _head(found: _Found, body: list[str], folder: Path) -> list[str]:
     """The imports, of what the *body* uses and of the handler."""
     root, code = _root(found.module), "\n".join(body)
-    used = [name for name, call in _CALLS.items() if call in code]
-    lines = ['"""A task that geoflow ran, as a test."""', "", *(f"import {name}" for name in used)]
-    lines += ["import sys", "from pathlib import Path"] if root else []
-    lines += [""] * (lines[-1] != "")
-    lines += ["import geoflow as gf"] * bool(re.search(r"\bgf\.(testing|errors|TaskContext)\b", code))
-    lines += ["import pytest"] * ("pytest.raises(" in code)
-    if root:
-        where = os.path.relpath(root, os.path.realpath(folder)).replace("{", "{{").replace("}", "}}")
-        added = "f" + quoted("{Path(__file__).parent}/" + where)
-        insertion = f"sys.path.insert(0, {added})"
-        if len(insertion) > WIDTH:
-            insertion = f"sys.path.insert(\n    0,\n    {added},\n)"
-        lines += [""] * (lines[-1] != "") + ["# Where its module is found.", insertion]
-    names = sorted({found.name, *names})
-    imported = f"from {found.module} import {', '.join(names)}"
-    if len(imported) > WIDTH:
-        imported = "\n    ".join([f"from {found.module} import (", *(f"{name}," for name in names)]) + "\n)"
-    return [*lines, "", imported]
+    imports = [f"import {name}" for name, call in _CALLS.items() if call in code]
+    inserted = []
+    if root is not None:
+        imports += ["import sys", "from pathlib import Path"]
+        place = os.path.relpath(root, os.path.realpath(folder))
+        inserted = ["", "# Where its module is found.", f"sys.path.insert(0, str(Path(__file__).parent / {place!r}))"]
+    first = ['"""A task that geoflow ran, as a test."""', "", *imports, *[""] * bool(imports), "import geoflow as gf"]
+    return [*first, *inserted, "", f"from {found.module} import {found.name}"]
 
 
 def _root(module: str) -> str | None:
@@ -220,41 +195,13 @@ def _root(module: str) -> str | None:
     return os.path.dirname(os.path.dirname(path) if hasattr(top, "__path__") else path)
 
 
-def _raises(call: str, error_type: str, error: str, raised: bool, module: str) -> tuple[list[str], list[str]]:
-    """Lines that expect this error of *call*, and what to import from *module* for them."""
-    if not raised and error_type in ("ContractViolationError", "UnstorableValue"):
-        return ["", f"    with pytest.raises(gf.errors.{error_type}):", f"        gf.testing.as_stored({call})"], []
-    if not raised:
-        lines = ["", f"    returned = {call}", "", '    assert returned["success"] is False']
-        first = _beginning(error, '    assert returned["error"].startswith()') if error != _NO_ERROR else ""
-        return [*lines, f'    assert returned["error"].startswith({first})'] if first else lines, []
-    # What has no text, and sys.exit(3), is told in other words than the exception's own.
-    first = _beginning(error, "    message = ") if error[:1] != "<" and error != error_type != "SystemExit" else ""
-    lines, match = ([f"    message = {first}"], ", match=re.escape(message)") if first else ([], "")
-    homes = {"": builtins, "gf.errors.": errors, None: sys.modules[module]}
-    home = next((home for home, held in homes.items() if isinstance(vars(held).get(error_type), type)), "?")
-    if home != "?":
-        lines += ["", f"    with pytest.raises({home or ''}{error_type}{match}):", f"        {call}"]
-        return lines, [error_type] if home is None else []
-    lines += ["", f"    with pytest.raises(Exception{match}) as caught:", f"        {call}", ""]
-    return [*lines, f"    assert type(caught.value).__name__ == {quoted(error_type)}"], []
-
-
-def _beginning(text: str, around: str) -> str:
-    """As much of the first line of *text* as fits on a line with *around*, as code."""
-    first = text.partition("\n")[0]
-    while first and len(around) + columns(quoted(first)) > WIDTH:
-        first = first[:-1]
-    return quoted(first) if first.strip() else ""
-
-
-def _written(what: str, value: Any, secrets: tuple[str, ...], hidden: dict[str, _Secret]) -> str:
-    """A task's *value* as code; what looks secret in it is added to *hidden*."""
-    shown = _without(value, mask(value, secrets), what, hidden)
-    code = literal(shown, 4, len("    expected = "))
+def _written(name: str, value: Any, secrets: tuple[str, ...], hidden: dict[str, _Secret]) -> str:
+    """Code that gives the variable *name* a task's *value*; what looks secret in it is added to *hidden*."""
+    start = f"    {name} = "
+    code = start + literal(_without(value, mask(value, secrets), name, hidden), len(start))
     if len(code) > LONGEST:
         raise ParameterError(
-            f"Its {what} would take {count(len(code), 'character')} in the test, more than the {LONGEST:,} that people "
+            f"Its {name} would take {count(len(code), 'character')} in the test, more than the {LONGEST:,} that people "
             "can read. Give the handler a path to a file, and make a small one for the test."
         )
     return code

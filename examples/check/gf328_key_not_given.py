@@ -2,7 +2,7 @@
 
 from elevation import HANDLERS, Elevation
 
-EXPECTED = ("GF332",)
+EXPECTED = ("GF328",)
 
 
 def measure_a_band(params):

@@ -2,7 +2,7 @@
 
 from elevation import HANDLERS, Elevation
 
-EXPECTED = ("GF107",)
+EXPECTED = ("GF106",)
 
 
 class BandStack(Elevation):

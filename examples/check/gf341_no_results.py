@@ -2,7 +2,7 @@
 
 from elevation import HANDLERS, Elevation
 
-EXPECTED = ("GF342",)
+EXPECTED = ("GF341",)
 
 
 class Summits(Elevation):

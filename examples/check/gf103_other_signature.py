@@ -2,7 +2,7 @@
 
 from elevation import HANDLERS, Elevation
 
-EXPECTED = ("GF105",)
+EXPECTED = ("GF103",)
 
 
 class Mosaic(Elevation):

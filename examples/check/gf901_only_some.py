@@ -2,7 +2,7 @@
 
 from elevation import HANDLERS, Elevation
 
-EXPECTED = ("GF902",)
+EXPECTED = ("GF901",)
 
 
 class Pyramids(Elevation):

@@ -2,7 +2,7 @@
 
 from elevation import HANDLERS, Elevation
 
-EXPECTED = ("GF111",)
+EXPECTED = ("GF110",)
 
 
 class StacItems(Elevation):

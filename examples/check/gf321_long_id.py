@@ -2,7 +2,7 @@
 
 from elevation import HANDLERS, Elevation
 
-EXPECTED = ("GF322",)
+EXPECTED = ("GF321",)
 
 
 class CogMirror(Elevation):

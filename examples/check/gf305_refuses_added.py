@@ -2,7 +2,7 @@
 
 from elevation import HANDLERS, Elevation
 
-EXPECTED = ("GF306",)
+EXPECTED = ("GF305",)
 
 
 class UrbanHeat(Elevation):

@@ -2,7 +2,7 @@
 
 from elevation import HANDLERS, Elevation
 
-EXPECTED = ("GF206",)
+EXPECTED = ("GF205",)
 
 
 class SnowCover(Elevation):

@@ -2,7 +2,7 @@
 
 from elevation import HANDLERS, Elevation
 
-EXPECTED = ("GF329",)
+EXPECTED = ("GF331",)
 
 
 class Batches(Elevation):

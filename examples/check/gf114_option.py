@@ -2,7 +2,7 @@
 
 from elevation import HANDLERS, Elevation
 
-EXPECTED = ("GF115",)
+EXPECTED = ("GF114",)
 
 
 class TileDownload(Elevation):

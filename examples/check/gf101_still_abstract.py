@@ -4,7 +4,7 @@ from elevation import HANDLERS, Elevation
 
 import geoflow as gf
 
-EXPECTED = ("GF102",)
+EXPECTED = ("GF101",)
 
 
 class Contours(Elevation):
