@@ -7,6 +7,8 @@ Python itself, count by name alone. Functions of a file count as the file has th
 from __future__ import annotations
 
 import ast
+import copy
+import dis
 import functools
 import hashlib
 import inspect
@@ -22,6 +24,7 @@ from typing import Any, get_args
 from geoflow.origin import PACKAGE, is_users
 
 _PLAIN = (str, int, float, complex, bytes, bool, type(None), type(Ellipsis))
+_LOOKS_UP = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
 _Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda
 
 
@@ -91,7 +94,7 @@ class _Reader:
         node = _definition(code.co_filename, code.co_qualname, code.co_name, code.co_firstlineno)
         if node is None:  # it was made without a source: by exec, or by a library
             self._bytecode(code)
-            names = {name: set(code.co_names) for name in _names_in(code)}
+            names = {name: set(code.co_names) for name in _loaded(code).union(code.co_freevars)}
             self.read_all([function.__defaults__, function.__kwdefaults__])
         else:
             self.parts.append(_meaning(node))
@@ -178,11 +181,6 @@ def _contents(cells: Iterable[types.CellType]) -> Iterable[Any]:
             continue
 
 
-def _names_in(code: types.CodeType) -> set[str]:
-    inner = [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
-    return set(code.co_names).union(code.co_freevars, *map(_names_in, inner))
-
-
 @functools.lru_cache(256)
 def _parsed(text: str) -> ast.Module:
     """The tree of *text*, without docstrings; an empty one when it is not Python, such as a cell with magics."""
@@ -241,11 +239,24 @@ def _assignments(tree: ast.Module) -> dict[str, list[ast.stmt]]:
     return found
 
 
-def _names(node: ast.AST) -> dict[str, set[str]]:
-    """The names that *node* uses, each with all attributes that are asked of anything in it."""
-    used = list(ast.walk(node))
-    attributes = {one.attr for one in used if isinstance(one, ast.Attribute)}
-    return {one.id: attributes for one in used if isinstance(one, ast.Name)}
+def _names(node: ast.stmt | ast.Lambda) -> dict[str, set[str]]:
+    """The names from outside that *node* uses, each with all attributes that are asked of anything in it."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        node = copy.copy(node)
+        node.decorator_list = []
+    attributes = {one.attr for one in ast.walk(node) if isinstance(one, ast.Attribute)}
+    alone = ast.Module([ast.Expr(node) if isinstance(node, ast.Lambda) else node], [])
+    try:
+        found = _loaded(compile(ast.fix_missing_locations(alone), "<alone>", "exec", dont_inherit=True))
+    except SyntaxError:  # a nonlocal name, which there is none of when it stands alone
+        found = {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
+    return {name: attributes for name in found if not name.startswith("__")}
+
+
+def _loaded(code: types.CodeType) -> set[str]:
+    """The names that are looked up outside of *code*: parameters and what it gives a value itself are not."""
+    found = {one.argval for one in dis.get_instructions(code) if one.opname in _LOOKS_UP}
+    return found.union(*(_loaded(inner) for inner in code.co_consts if isinstance(inner, types.CodeType)))
 
 
 def _meaning(node: ast.AST) -> str:

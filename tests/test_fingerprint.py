@@ -49,6 +49,13 @@ def test_comments_docstrings_and_layout_do_not_count(same: str) -> None:
     assert of(same) == of(HANDLER)
 
 
+def test_names_of_its_own_are_not_taken_for_those_of_the_notebook() -> None:
+    source = "def handler(tile):\n    size = tile.size\n    return [item for item in range(size)]"
+    alone = of(source)
+    for cell_before in ("size = 5", "tile = 5", "item = 5"):
+        assert of(f"{cell_before}\n{source}") == alone
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [
@@ -103,6 +110,13 @@ def test_a_class_of_a_script_is_the_same_when_ipython_goes_on_after_it(monkeypat
     before = fingerprint(handler)
     monkeypatch.setattr(sys.modules["__main__"], "__file__", __file__, raising=False)
     assert fingerprint(handler) == before
+
+
+def test_a_function_that_counts_in_one_around_it_is_told_apart_too() -> None:
+    source = "def made():\n    n = 0\n    def handler(p):\n        nonlocal n\n        n += 1\n        return n\n"
+    handler = f"{source}    return handler\nhandler = made()"
+    assert of(handler) == of(handler)
+    assert of(handler) != of(handler.replace("n += 1", "n += 2"))
 
 
 def test_functions_that_call_each_other_end() -> None:

@@ -231,22 +231,24 @@ def test_a_saved_notebook_has_the_end_state_as_html(tmp_path: Path) -> None:
         "session.run('acts', tasks=[nap] * 6);",
         "later = session.submit('acts', tasks=[nap] * 6, number=2); later.watch()",
         "later.wait();",
-        "session.run('acts', tasks=[nap, {'do': 'raise', 'value': 'ValueError'}]);",
+        "job = session.run('acts', tasks=[nap, {'do': 'raise', 'value': 'ValueError', 'until_attempt': 2}]);",
+        "job.retry_failed().wait();",
         "session",
     ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     nbclient.NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
     nbformat.validate(notebook)
     drawings = [cell.outputs[0]["data"] for cell in notebook.cells[1:]]
-    assert [text_of(data["text/html"]).split(" acts")[0] for data in drawings[:4]] == [
+    assert [text_of(data["text/html"]).split(" acts")[0] for data in drawings[:5]] == [
         "✓ completed",
         "✓ completed",  # its cell had returned long before
         "✓ completed",
-        "✗ failed",
+        "✗ failed",  # and so it stays, though the job did not
+        "✓ completed",
     ]
     assert not any(WIDGET in data for data in drawings)
-    assert "Jobs in" in drawings[4]["text/html"]
-    assert text_of(drawings[4]["text/html"]).count("acts") == 3
+    assert "Jobs in" in drawings[5]["text/html"]
+    assert text_of(drawings[5]["text/html"]).count("acts") == 3
 
 
 # In a terminal

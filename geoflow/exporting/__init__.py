@@ -75,7 +75,8 @@ def export(
     as ``<name>.py.rejected``. Files that are there are kept, and refused, unless *overwrite*.
     """
     if not isinstance(job_type, JobType):
-        raise DefinitionError(f"{job_type!r} is no gf.JobType: a contract class goes to production as it is.")
+        named = getattr(job_type, "__name__", None) or repr(job_type)
+        raise DefinitionError(f"{named} is no gf.JobType: a contract class goes to production as it is.")
     name, place = job_type.name, Path(folder)
     module, test, rejected = (place / each for each in (f"{name}.py", f"test_{name}.py", f"{name}.py.rejected"))
     if there := [str(path) for path in (module, test) if path.exists() and not overwrite]:

@@ -70,11 +70,10 @@ class Monitor:
         with self._lock:
             self._context = detached()
             here = [shown for shown in self._views if shown.is_here()]
-            if not self._following:
-                for old in self._views:
-                    if old not in here:
-                        old.equip(None)
-                self._views = here
+            history = [old for old in self._views if old not in here and (old.settled or not self._following)]
+            for old in history:
+                old.equip(None)
+            self._views = [shown for shown in self._views if shown not in history]
             if not here:
                 self._views.append(Outputs(view, asked_for))
             elif asked_for:
@@ -106,6 +105,8 @@ class Monitor:
             self._looks += 1
             if self._is_over(view):
                 self._draw_static(view, again=True)
+                for shown in self._views:
+                    shown.settled = True
 
     # Following, in a thread of its own
 
@@ -222,6 +223,9 @@ class Monitor:
     def _acted(self, name: str, panel: Panel) -> None:
         panel.disable(True)
         panel.say()
+        with self._lock:
+            for shown in self._views:
+                shown.settled = False
         session, job = self._session(), None
         try:
             if session is None:

@@ -57,11 +57,12 @@ def _widget(widget: Any) -> dict[str, Any]:
 class Outputs:
     """One view of a job: an output with its drawing, and one with tools below it, which is empty at first.
 
-    ``asked_for`` is whether the tools are wanted even of a job that is done.
+    ``asked_for`` is whether the tools are wanted even of a job that is done, ``settled`` whether it shows how the job
+    had stopped when its cell had waited for that: what becomes of the job in later cells is not for it to show.
     """
 
     def __init__(self, view: JobView, asked_for: bool) -> None:
-        self.asked_for = asked_for
+        self.asked_for, self.settled = asked_for, False
         self._cell = cell()
         self._drawn, self._tools = static(view), NOTHING
         self._drawing, self._below = display(self._drawn), display(self._tools)
@@ -77,13 +78,13 @@ class Outputs:
 
     def draw(self, bundle: dict[str, Any], again: bool = False) -> None:
         """Have the drawing be this one, if it is not yet, or once more."""
-        if again or bundle != self._drawn:
+        if again or (bundle != self._drawn and not self.settled):
             self._drawing.update(bundle, raw=True)
             self._drawn = bundle
 
     def go_live(self, widget: Any, view: JobView) -> None:
         """Have the drawing be *widget*, which says the same as *view*."""
-        if not self.live:
+        if not self.live and not self.settled:
             self.draw(_widget(widget) | static(view))
             self.equip(None)
 
