@@ -193,7 +193,7 @@ def _parsed(text: str) -> ast.Module:
             isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
             and ast.get_docstring(node) is not None
         ):
-            del node.body[0]
+            node.body[:1] = [] if node.body[1:] else [ast.Pass()]
     return tree
 
 

@@ -148,7 +148,9 @@ class JobHandle:
             return found
         name = f"Job {self.id[:8]} ({row.job_type})"
         if row.status == JobStatus.FAILED:
-            raise JobFailed(f"{name} failed: {row.error} Look at job.errors().", job_id=self.id, status="failed")
+            space = "\n" if "\n" in str(row.error) else " "
+            told = f"{name} failed: {row.error}{space}Look at job.errors()."
+            raise JobFailed(told, job_id=self.id, status="failed")
         if row.status == JobStatus.CANCELLED:
             raise JobFailed(f"{name} was cancelled; job.resume() goes on with it.", job_id=self.id, status="cancelled")
         raise JobFailed(

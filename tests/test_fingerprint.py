@@ -119,6 +119,11 @@ def test_a_function_that_counts_in_one_around_it_is_told_apart_too() -> None:
     assert of(handler) != of(handler.replace("n += 1", "n += 2"))
 
 
+def test_what_has_a_docstring_alone_is_as_good_as_empty() -> None:
+    source = "def helper():\n    '''Nothing.'''\ndef handler(p): return helper()"
+    assert of(source) == of(source.replace("'''Nothing.'''", "pass"))
+
+
 def test_functions_that_call_each_other_end() -> None:
     source = "def even(p): return p == 0 or odd(p - 1)\ndef odd(p): return p > 0 and even(p - 1)\nhandler = even"
     assert of(source) == of(source)

@@ -340,7 +340,7 @@ class World:
         started = self.clock.now()
         self.clock.advance((0.0001, 0.5)[self.schedule.below(2)])
         times = started, self.clock.now(), 0.0
-        version = chunk.code.version
+        version = chunk.code.fingerprint
         if step == "ok":
             result = to_json({"success": True, "result": call.task_id})
             return Attempt(call.key, chunk.batch.attempt, Outcome.COMPLETED, *times, result=result, code=version)
@@ -354,7 +354,7 @@ class World:
         completed = None
         if quiet:
             columns = zip(*((one.key, one.started_at, one.ended_at, one.cpu, one.result) for one in quiet), strict=True)
-            completed = Completed(chunk.batch.attempt, 0, 1, chunk.code.version, 0, *columns)
+            completed = Completed(chunk.batch.attempt, 0, 1, chunk.code.fingerprint, 0, *columns)
             assert [one._replace(slot=0, pid=1, peak_memory=0) for one in quiet] == completed.attempts()
         seconds = (attempts[-1].ended_at or 0.0) - (attempts[0].started_at or 0.0)
         unstarted = chunk.batch.keys[len(attempts) :]

@@ -75,7 +75,7 @@ def _added(trial: Trial, params: dict[str, Any], job_id: str) -> None:
     if isinstance(accepted, dict) and _id(trial, accepted) not in (job_id, None):
         trial.at = ["method", VALIDATE]
         kept = ", ".join(key for key in added if key in accepted and key not in params)
-        trial.tell("GF305", f"validate lets them pass ({kept or 'as other values'}), and the id is another one.")
+        trial.tell("GF305", f"With production's keys ({kept or 'which change others'}) the id is another one.")
 
 
 def _hashes(params: dict[str, Any]) -> set[str]:

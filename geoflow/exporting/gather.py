@@ -146,6 +146,8 @@ class Gathered:
 
     def _without_geoflow(self, text: str, scope: Scope, who: str) -> str:
         """*text* with geoflow's errors, contexts and marks replaced; what else it has of geoflow is a problem."""
+        used = set().union(*names_in(text))  # a parameter may be called as something else in the notebook is
+        known = {name: scope[name] for name in used if name in scope}
         raw = text.encode()
         starts = list(itertools.accumulate(map(len, raw.splitlines(keepends=True)), initial=0))
         edits: list[tuple[int, int, str]] = []
@@ -164,11 +166,11 @@ class Gathered:
                 for name in node.names:
                     self.problem(f"{who} assigns the global {name!r}, which other processes do not see: return it.")
             elif isinstance(node, ast.FunctionDef):
-                skipped = [one for one in node.decorator_list if _is_stage(one, scope)]
+                skipped = [one for one in node.decorator_list if _is_stage(one, known)]
                 edits.extend((starts[one.lineno - 1], starts[one.end_lineno], "") for one in skipped)
-            elif isinstance(node, ast.Call) and _looked_up(node.func, scope) is identity:
+            elif isinstance(node, ast.Call) and _looked_up(node.func, known) is identity:
                 return put(node, f'"identity({", ".join(map(ast.unparse, node.args))})"')
-            elif isinstance(node, ast.Attribute | ast.Name) and _is_geoflow(value := _looked_up(node, scope)):
+            elif isinstance(node, ast.Attribute | ast.Name) and _is_geoflow(value := _looked_up(node, known)):
                 if (new := self._stand_in(value)) is not None:
                     return put(node, new)
                 kind = "a gf.JobType, " if isinstance(value, JobType) else ""

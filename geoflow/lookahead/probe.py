@@ -154,8 +154,8 @@ def _read(job: JobHandle, registered: JobType) -> tuple[list[dict[str, Any]], li
             known.append(one._replace(largest_first=stage.order == "largest"))
             if failed:
                 error = mask_text(str(tried.loc[tried["outcome"] == "failed", "error"].iloc[0]))
-                expect = f"expect {_counted(failing)} of {_counted(expected)} to"
-                notes.append(f"{about}: {failed} of {len(ran)} failed, so {expect}, and one fails the job: {error}")
+                expect = f"expect {_counted(failing)} of {_counted(expected)} to fail; one is enough to fail the job"
+                notes.append(f"{about}: {failed} of {len(ran)} failed: {error}. In the whole, {expect}.")
             if one.start > 0.05:
                 notes.append(f"{about}: the first task in each worker takes {human_duration(one.start)} longer.")
         before, results = expected, len(ran) - failed

@@ -181,7 +181,8 @@ def _head(found: _Found, body: list[str], folder: Path) -> list[str]:
     if root is not None:
         imports += ["import sys", "from pathlib import Path"]
         place = os.path.relpath(root, os.path.realpath(folder))
-        inserted = ["", "# Where its module is found.", f"sys.path.insert(0, str(Path(__file__).parent / {place!r}))"]
+        beside = "Path(__file__).parent" + ("" if place == "." else f" / {place!r}")
+        inserted = ["", "# Where its module is found.", f"sys.path.insert(0, str({beside}))"]
     first = ['"""A task that geoflow ran, as a test."""', "", *imports, *[""] * bool(imports), "import geoflow as gf"]
     return [*first, *inserted, "", f"from {found.module} import {found.name}"]
 

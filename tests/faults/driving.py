@@ -26,6 +26,8 @@ import jobs
 import geoflow as gf
 from conftest import wait_until
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # where the tests run in the background, it is ignored
+
 def say(*words):
     print(*words, flush=True)
 

@@ -98,7 +98,7 @@ class Paper(World):
         return self.next_steps.pop(0) if self.next_steps else "ok"
 
     def attempt(self, chunk: Chunk, call: Call, step: str) -> Attempt:
-        now, number, version = self.clock.now(), chunk.batch.attempt, chunk.code.version
+        now, number, version = self.clock.now(), chunk.batch.attempt, chunk.code.fingerprint
         if step == "ok":
             result = to_json({"success": True, "result": call.task_id})
             return Attempt(call.key, number, Outcome.COMPLETED, now, now, 0.0, result=result, code=version)
