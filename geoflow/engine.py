@@ -188,8 +188,12 @@ class Engine:
 
     def _in_background(self) -> None:
         # Should two be started at once, the second waits for the first, and finds nothing left to drive.
-        linger = 0.0 if self._is_inline else LINGER_SECONDS
-        threading.Thread(target=self.machine.drive, kwargs={"linger": linger}, name="geoflow-machine").start()
+        threading.Thread(target=self._drive, name="geoflow-machine").start()
+
+    def _drive(self) -> None:
+        # A method of the engine's, which keeps it: one that nobody holds any more still drives its jobs to their end, and
+        # the interpreter finds it at exit.
+        self.machine.drive(linger=0.0 if self._is_inline else LINGER_SECONDS)
 
     def wait_for(
         self, run: JobRun, deadline: Callable[[], bool] | None = None, refresh: Callable[[], None] | None = None

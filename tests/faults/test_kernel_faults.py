@@ -441,6 +441,32 @@ def test_F112_a_cancel_that_races_with_the_last_completion_gives_one_end(faulty:
     assert ends <= {"completed", "cancelled"}
 
 
+@pytest.mark.parametrize("do", ["hang", "sleep"])
+def test_F016_a_session_that_nobody_holds_drives_its_job_and_keeps_no_interpreter_from_its_end(
+    start: Start, open_session: OpenSession, tmp_path: Path, do: str
+) -> None:
+    code = """
+import gc
+pids = sys.argv[2]
+task = {"do": "pid then hang" if sys.argv[3] == "hang" else "sleep", "value": pids if sys.argv[3] == "hang" else 0.3}
+job_id = session.submit("acts", tasks=[task]).id
+store = session.store
+if sys.argv[3] == "hang":
+    wait_until(lambda: lines(pids))
+del session
+gc.collect()
+if sys.argv[3] == "sleep":
+    wait_until(lambda: store.job(job_id).status == "completed")
+say("over")
+"""
+    kernel = start(code, tmp_path / "pids", do)
+    assert kernel.hears() == "over"
+    kernel.ends()
+    wait_until_gone(told(tmp_path / "pids"))
+    (row,) = rows(open_session(), "SELECT status FROM jobs")
+    assert row == ("queued" if do == "hang" else "completed",)
+
+
 # Callbacks
 
 
