@@ -191,8 +191,8 @@ class Engine:
         threading.Thread(target=self._drive, name="geoflow-machine").start()
 
     def _drive(self) -> None:
-        # A method of the engine's, which keeps it: one that nobody holds any more still drives its jobs to their end, and
-        # the interpreter finds it at exit.
+        # A method of the engine's, which keeps it: one that nobody else holds still drives its jobs, and is found when
+        # the interpreter exits.
         self.machine.drive(linger=0.0 if self._is_inline else LINGER_SECONDS)
 
     def wait_for(
