@@ -27,7 +27,7 @@ def is_running(pid: int) -> bool:
     """Whether the process is there and not merely waiting to be buried."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the latter if it goes while it is looked at
         return False
     return state not in ("Z", "X")
 

@@ -47,5 +47,7 @@ def _lives(pid: object) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (ProcessLookupError, OverflowError):
         return False
+    except FileNotFoundError:  # it went while it was looked at, or there is no /proc here
+        return not os.path.exists("/proc/self")
     except OSError:  # another user's, or no /proc
         return True
