@@ -385,9 +385,9 @@ def test_S38_another_process_can_cancel_a_job(open_session: OpenSession, drive: 
 
 
 def test_the_reaper_ends_the_groups_it_was_told_of_and_none_that_it_was_told_to_forget(tmp_path: Path) -> None:
-    from geoflow.executors.processes import _Lifeline
+    from geoflow.executors.lifeline import Lifeline
 
-    line = _Lifeline(tmp_path)
+    line = Lifeline(tmp_path)
     kept, forgotten = (subprocess.Popen(["sleep", "60"], start_new_session=True) for _ in range(2))
     try:
         for group in (kept, forgotten):

@@ -10,12 +10,9 @@ import contextlib
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -24,8 +21,8 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
-from geoflow.executors import reaper
 from geoflow.executors.base import Chunk, Report
+from geoflow.executors.lifeline import Lifeline
 from geoflow.executors.mark import MarkFile
 from geoflow.executors.remains import PREFIX
 from geoflow.executors.reports import report
@@ -71,7 +68,7 @@ class ProcessExecutor:
         self._slots: list[_Slot] = []
         self._inbox: SimpleQueue[Any] = SimpleQueue()
         self._folder: Path | None = None
-        self._lifeline: _Lifeline | None = None
+        self._lifeline: Lifeline | None = None
         self._opening = threading.Lock()
 
     def start(self, inbox: SimpleQueue[Any]) -> None:
@@ -83,7 +80,7 @@ class ProcessExecutor:
                 return
             try:
                 self._folder = Path(tempfile.mkdtemp(prefix=PREFIX))
-                self._lifeline = _Lifeline(self._folder)
+                self._lifeline = Lifeline(self._folder)
                 forget = self._lifeline.forget
                 self._slots = [_Slot(number, self._folder, self._setup, forget) for number in range(self.slots)]
             except BaseException:  # an interrupt, mostly: the next call begins anew
@@ -400,55 +397,6 @@ class _Slot:
             if pid:
                 self._kill_group(pid)  # also what its tasks left running
                 closing.join(1.0)
-
-
-class _Lifeline:
-    """The reaper, and the pipe whose end tells it that this process is gone."""
-
-    def __init__(self, folder: Path) -> None:
-        self.registry = str(folder / "workers")
-        os.mkfifo(self.registry, 0o600)
-        # Held open, so that workers never wait.
-        self._registry = os.open(self.registry, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
-        self._reaper = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(reaper.__file__), self.registry],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        _lifelines.add(self)
-
-    def let_go(self) -> None:
-        """In a fork of this process, which is not to keep the pipe open when this process has gone."""
-        assert self._reaper.stdin is not None
-        os.close(self._reaper.stdin.fileno())
-        os.close(self._registry)
-
-    def forget(self, pid: int) -> None:
-        """Tell the reaper that the group *pid* is gone."""
-        with contextlib.suppress(BlockingIOError):  # a reaper that was killed reads no more
-            os.write(self._registry, f"-{pid}\n".encode())
-
-    def close(self) -> None:
-        assert self._reaper.stdin is not None
-        self._reaper.stdin.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._reaper.wait(2.0)
-        os.close(self._registry)
-        _lifelines.discard(self)
-
-
-_lifelines: weakref.WeakSet[_Lifeline] = weakref.WeakSet()
-
-
-def _let_go_of_lifelines() -> None:
-    for lifeline in list(_lifelines):
-        lifeline.let_go()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_let_go_of_lifelines)
 
 
 def _is_alive(pid: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import json
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
@@ -17,11 +18,11 @@ if TYPE_CHECKING:
 Table = list[tuple[str, ...]]
 
 
-class Drawn:
+class Drawn(abc.ABC):
     """Draws itself from its `parts`: a title, then lines, and tables whose first row has the heads."""
 
-    def parts(self) -> Sequence[str | Table]:
-        raise NotImplementedError
+    @abc.abstractmethod
+    def parts(self) -> Sequence[str | Table]: ...
 
     def lines(self, width: int = 80) -> list[str]:
         """It in lines of at most *width* columns."""
