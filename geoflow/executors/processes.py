@@ -365,6 +365,7 @@ class _Slot:
             self._kill_group(pid)
         elif self._context is not None and self._pool is not None:
             self._context.kill()
+        _cut_off(self._pool)
 
     def _kill_group(self, pid: int) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -396,7 +397,19 @@ class _Slot:
             closing.join(0.5)
             if pid:
                 self._kill_group(pid)  # also what its tasks left running
+                _cut_off(pool)
                 closing.join(1.0)
+
+
+def _cut_off(pool: ProcessPoolExecutor | None) -> None:
+    """Close this side's end of the pipe that a killed worker answered by.
+
+    It may have died in the middle of an answer. The pool's thread would wait for the rest of it for ever, and the
+    interpreter for that thread, since nobody else had closed the pipe.
+    """
+    writer = getattr(getattr(pool, "_result_queue", None), "_writer", None)
+    if writer is not None and not writer.closed:
+        writer.close()
 
 
 def _is_alive(pid: int) -> bool:

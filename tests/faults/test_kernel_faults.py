@@ -6,8 +6,10 @@ import gc
 import os
 import random
 import signal
+import struct
 import subprocess
 import threading
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from test_processes import is_running
 import geoflow as gf
 from faults.conftest import Start
 from faults.driving import SECONDS, check_aftermath, check_store, told, wait_until_gone, workers_of
+from geoflow.executors.processes import _cut_off
 
 # A task that notes its worker, and hangs there in its first attempt alone; and a job that is begun when it does.
 BUSY = """
@@ -421,6 +424,26 @@ def test_F112_a_cancel_while_the_worker_starts_ends_it_and_so_does_a_close(fault
         end()
     session.close()
     wait_until(lambda: set(threading.enumerate()) <= pools)
+
+
+def test_F112_a_worker_that_is_ended_in_the_middle_of_its_answer_holds_up_nobody() -> None:
+    """The thread of its pool has the beginning of an answer, whose rest nobody will send."""
+    pool = ProcessPoolExecutor(1)
+    queue: Any = vars(pool)["_result_queue"]
+    ended: list[type[BaseException]] = []
+
+    def receive() -> None:
+        with pytest.raises(OSError, match="end of file during message") as caught:
+            queue._reader.recv()
+        ended.append(caught.type)
+
+    thread = threading.Thread(target=receive, daemon=True)
+    thread.start()
+    os.write(queue._writer.fileno(), struct.pack("!i", 1000) + b"the beginning")
+    _cut_off(pool)
+    thread.join(SECONDS)
+    assert ended == [OSError]
+    pool.shutdown()
 
 
 def test_F112_a_cancel_that_races_with_the_last_completion_gives_one_end(faulty: OpenSession) -> None:
