@@ -845,10 +845,8 @@ def finalizing(**parameters: Any) -> Chunk:
         "task_results": [
             ["t-0", "t-1"],
             ["scan", "scan"],
-            ["completed", "failed"],
-            [{"success": True, "result": 1}, None],
-            [None, "no scene"],
-            [1_700_000_000.5, None],
+            [{"success": True, "result": 1}, {"success": True}],
+            [1_700_000_000_500_000, 1_700_000_000_000_001],
         ],
     }
     return chunk_of(Tiles, given, kind="finalize")
@@ -863,11 +861,12 @@ def test_S33_finalize_is_given_the_job_and_all_results_as_objects() -> None:
     assert (found.completed, found.planned) == (None, None)
     (context,) = seen
     assert (context.job_id, context.job_type, context.current_stage, context.total_stages) == (JOB_ID, "tiles", 2, 2)
-    good, bad = context.task_results
-    assert (good.task_id, good.task_type, good.status, good.success) == ("t-0", "scan", "completed", True)
-    assert good.result_data == {"success": True, "result": 1}
-    assert good.timestamp == datetime(2023, 11, 14, 22, 13, 20, 500_000, UTC)
-    assert (bad.success, bad.result_data, bad.error_details, bad.timestamp) == (False, {}, "no scene", None)
+    one, other = context.task_results
+    assert (one.task_id, one.task_type, one.status, one.success) == ("t-0", "scan", "completed", True)
+    assert (one.result_data, one.error_details) == ({"success": True, "result": 1}, None)
+    assert one.timestamp == datetime(2023, 11, 14, 22, 13, 20, 500_000, UTC)
+    assert (other.task_id, other.success, other.result_data) == ("t-1", True, {"success": True})
+    assert other.timestamp == datetime(2023, 11, 14, 22, 13, 20, 1, UTC)
 
 
 @pytest.mark.parametrize("made", [None, [], "done"])

@@ -223,7 +223,10 @@ class Store(Protocol):
         """The results (JSON text) of the stage's completed tasks, in task order."""
 
     def finalize_rows(self, job_key: int) -> str:
-        """The tasks of all current stages in order, for finalize: a JSON array of the columns of `TaskResult`s."""
+        """The completed tasks of all current stages in order, for finalize, as a JSON array of four columns.
+
+        They are the ids, the task types, the results, and when the tasks ended, in microseconds since the epoch.
+        """
 
     def failed(self, stage: StageRow) -> list[FailedRow]:
         """The stage's failed tasks, in task order."""

@@ -139,7 +139,7 @@ class DuckDbStore(TableStore):
     """The store in the DuckDB file *path*. Nothing is opened before it is needed; `StoreBusy` if a process has it."""
 
     _refused = duckdb.ConstraintException
-    _TEXTS = "CAST(to_json(list({} ORDER BY task_key)) AS VARCHAR)"
+    _TEXTS = "coalesce(CAST(to_json(list({} ORDER BY task_key)) AS VARCHAR), '[]')"
     _JSONS = "'[' || coalesce(string_agg(CAST({} AS VARCHAR), ',' ORDER BY task_key), '') || ']'"
 
     def __init__(self, path: str | os.PathLike[str]) -> None:

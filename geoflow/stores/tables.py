@@ -315,18 +315,19 @@ class TableStore(TableReader):
         if head is None:
             raise nothing_queued(stage, size)
         first, *told = head
-        count, last, others, names, parameters = connection.execute(
-            "SELECT count(*), max(task_key), sum(task_type <> $task_type OR attempt <> $attempt"
-            f" OR retries <> $retries OR losses <> $losses), {self._TEXTS.format('task_id')},"
-            f" {self._JSONS.format('parameters')} FROM (SELECT task_key, task_id, {history}, parameters {chosen})",
-            {**asked, **dict(zip(history.split(", "), told, strict=True))},
-        ).fetchone()
-        keys: Sequence[int] = range(first, last + 1)
-        if others or len(keys) != count:
+        alike = dict(zip(history.split(", "), told, strict=True))
+        # By a range, not by `chosen`: to sort and to count takes twice the time of all else.
+        texts = (
+            f"SELECT count(*), {self._TEXTS.format('task_id')}, {self._JSONS.format('parameters')} FROM task"
+            f" WHERE task_key BETWEEN $first AND $last{which} AND status = 'queued' AND "
+            + " AND ".join(f"{name} = ${name}" for name in alike)
+        )
+        keys: Sequence[int] = range(first, min(first + size, before))
+        count, names, parameters = connection.execute(texts, {"first": first, "last": keys[-1], **alike}).fetchone()
+        if count < len(keys):  # some of them are of another kind, or ran before
             rows = connection.execute(look, asked).fetchall()
-            keys = consecutive([row[0] for row in takewhile(lambda row: row[1:] == head[1:], rows)])
-            if len(keys) < len(rows):
-                return self._start_batch(connection, stage, which, after, before, len(keys))
+            keys = consecutive([key for key, *others in takewhile(lambda row: row[1:] == head[1:], rows)])
+            count, names, parameters = connection.execute(texts, {"first": first, "last": keys[-1], **alike}).fetchone()
         self._move(connection, [Move("start", keys)])
         task_type, attempt, retries, losses = told
         return Batch(task_type, attempt + 1, retries, losses, stage.first_key, keys, names, parameters)

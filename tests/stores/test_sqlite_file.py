@@ -313,7 +313,7 @@ def test_S42_a_store_with_a_relative_path_stays_where_it_was_when_the_process_go
     filled(store)
     monkeypatch.chdir(tmp_path / "there")
     assert select(store, "SELECT completed FROM jobs") == [(5,)]
-    assert store.finalize_rows(1).count("completed") == 5
+    assert store.finalize_rows(1).count("success") == 5
     store.shut()
     assert len(store.jobs()) == 1
     assert list((tmp_path / "there").iterdir()) == []
