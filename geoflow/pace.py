@@ -8,11 +8,13 @@ import math
 CHUNK_SECONDS = 0.05
 # A chunk goes back with what is done when it has taken so many times that, so that one slow task delays few others.
 PATIENCE = 5
-# What is less than this is not divided further: another slot would not have it done any sooner.
+# What is less than the first is divided among the slots and no further, what is less than the second not at all: to
+# write what came back and what goes out takes as long as another slot would spare.
+SHARE_SECONDS = 0.01
 LEAST_SECONDS = 0.002
-MAX_CHUNK = 2_000
+MAX_CHUNK = 4_000
 # The first chunks tell how long tasks take; a chunk is at most this many times larger than the last.
-GROWTH = 16
+GROWTH = 64
 # Behind a chunk that is shorter than this, another may wait in the slot; behind a longer one it would be stuck.
 SHORT_SECONDS = 0.1
 
@@ -36,7 +38,11 @@ class Pace:
         if self._seconds is None:
             return 1
         seconds = max(self._seconds, 1e-9)
-        share = max(math.ceil(left / (4 * slots)), min(int(LEAST_SECONDS / seconds), left))
+        share = max(
+            math.ceil(left / (4 * slots)),
+            min(int(SHARE_SECONDS / seconds), math.ceil(left / slots)),
+            min(int(LEAST_SECONDS / seconds), left),
+        )
         return max(1, min(int(min(target / seconds, MAX_CHUNK)), GROWTH * self._largest, share))
 
     def is_short(self) -> bool:

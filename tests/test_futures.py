@@ -188,6 +188,7 @@ def test_S30_calls_lost_together_are_suspects_and_only_the_one_lost_alone_is_cha
     ]
     lost = dict(rows(session, "SELECT task_id, count(*) FROM attempts WHERE outcome = 'lost' GROUP BY 1"))
     assert len(lost) > 1
+    lost.pop("s1-t200")  # which may be lost again when it is retried, beside others
     assert set(lost.values()) == {1}
 
 

@@ -386,7 +386,7 @@ class World:
         if not self.by_id[chunk.job_id].finalized:
             why = Failure("no result", "Scripted", Category.UNKNOWN, True)
             return Report(chunk, (Attempt(0, 1, Outcome.FAILED, None, None, failure=why),))
-        result = to_json({"finalized": [list(pair) for pair in zip(*given["task_results"][0:3:2], strict=True)]})
+        result = to_json({"finalized": given["task_results"][0]})
         return Report(chunk, (Attempt(0, 1, Outcome.COMPLETED, None, None, result=result),))
 
     def check_sent(self, chunk: Chunk, out: list[Chunk]) -> None:
@@ -516,7 +516,7 @@ class World:
             assert result is None
         elif script.finalized:
             names = [
-                [name_of(job_id, script, stage, index), "completed"]
+                name_of(job_id, script, stage, index)
                 for stage, tasks in enumerate((stage.tasks for stage in script.stages), start=1)
                 for index in range(len(tasks))
             ]

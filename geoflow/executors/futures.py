@@ -1,8 +1,8 @@
 """Chunks in any `concurrent.futures.Executor` that the user gives: threads, processes, Dask's on other machines.
 
 Such a pool says little and ends nothing. Where a slot would be ended, the chunk is only given up here: what a worker
-then still does goes on, and its late answer is dropped. When a worker is lost, a call that travelled alone is to
-blame; calls that travelled together are suspects, and travel alone from then on.
+then still does goes on, and its late answer is dropped. Who is to blame for a lost worker only shows when nothing else
+is out: until then all calls that it held are suspects, and from then on each of them goes by itself.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import logging
 import pickle
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from dataclasses import dataclass
@@ -91,6 +92,7 @@ class FuturesExecutor:
             secrets,
         )
         self._inbox: SimpleQueue[Any] = SimpleQueue()
+        self._waiting: deque[Chunk] = deque()  # in the order in which they are to be sent
         self._out: dict[int, _Out] = {}  # in the order in which they were sent
         self._held: set[int] = set()  # given up, but a worker still has them
         self._stuck: float | None = None
@@ -105,9 +107,22 @@ class FuturesExecutor:
     def capacity(self, job_id: str, *, reserve: bool) -> int:
         if self._is_stuck():
             return 1  # which is refused, with the reason
+        if self._waiting:
+            return 0
         return max((self.slots - len(self._held)) * (1 + reserve) - len(self._out), 0)
 
     def submit(self, chunk: Chunk) -> None:
+        self._waiting.append(chunk)
+        self._send()
+
+    def _send(self) -> None:
+        """Send what waits, but nothing together with a suspect."""
+        while self._waiting and not (
+            self._out and (_suspect(self._waiting[0]) or any(_suspect(out.chunk) for out in self._out.values()))
+        ):
+            self._send_one(self._waiting.popleft())
+
+    def _send_one(self, chunk: Chunk) -> None:
         number, inbox, future = chunk.number, self._inbox, Future[Any]()
         try:
             if self._is_stuck():
@@ -143,10 +158,14 @@ class FuturesExecutor:
         # By the pool's owner, or with the cluster: nobody's fault, but not to go on for ever.
         if isinstance(error, CancelledError) or _status(self._pool) != "running":
             return [Report(out.chunk, lost=out.keys, suspects=True)]
+        # Dask counts a death against all that the worker held.
+        if self._out and out.chunk.kind == "tasks" and not _suspect(out.chunk):
+            return [Report(out.chunk, lost=out.keys, suspects=True)]
         what = f"the pool lost it: {type(error).__name__}: {error}"
         return [self._blamed(out, Failure(what, "WorkerDied", Category.LOST, True))]
 
     def check(self) -> list[Report]:
+        self._send()
         now = time.monotonic()
         if now < self._next_check:
             return []
@@ -184,12 +203,12 @@ class FuturesExecutor:
 
     def stop(self, job_id: str) -> list[Report]:
         """Give up the job's chunks. Those that no worker has begun are cancelled; the others run to their end."""
-        return self._stop(lambda out: out.chunk.job_id == job_id)
+        return self._stop(lambda chunk: chunk.job_id == job_id)
 
-    def _stop(self, wanted: Callable[[_Out], bool]) -> list[Report]:
+    def _stop(self, wanted: Callable[[Chunk], bool]) -> list[Report]:
         reports = []
         for position, out in enumerate(list(self._out.values())):
-            if not wanted(out):
+            if not wanted(out.chunk):
                 continue
             # Dask says yes to any cancel, also of what runs; so the first ones in line count as begun.
             cancelled = out.future.cancel() and (_dask_client(self._pool) is None or position >= self.slots)
@@ -198,16 +217,22 @@ class FuturesExecutor:
             self._give_up(out)
             keys = out.keys
             reports.append(Report(out.chunk, unstarted=keys) if cancelled else Report(out.chunk, lost=keys))
-        return reports
+        return [*reports, *self._unsent(wanted)]
+
+    def _unsent(self, wanted: Callable[[Chunk], bool]) -> list[Report]:
+        """Reports on what waits and is *wanted*; it is then not sent any more."""
+        found = [chunk for chunk in self._waiting if wanted(chunk)]
+        self._waiting = deque(chunk for chunk in self._waiting if not wanted(chunk))
+        return [Report(chunk, unstarted=chunk.batch.keys) for chunk in found]
 
     def busy(self) -> bool:
-        return bool(self._out)
+        return bool(self._out or self._waiting)
 
     def where(self) -> str | None:
         return None
 
     def close(self) -> None:
-        self._stop(lambda out: True)
+        self._stop(lambda chunk: True)
 
     # What became of them
 
@@ -231,7 +256,7 @@ class FuturesExecutor:
                 reports.append(Report(out.chunk, unstarted=out.keys))
             else:
                 reports.append(Report(out.chunk, lost=out.keys, suspects=suspects))
-        return reports
+        return [*reports, *self._unsent(lambda chunk: True)]
 
     def _broken(self, why: object) -> str:
         return (
@@ -244,6 +269,10 @@ class FuturesExecutor:
         if what not in self._said:
             self._said.add(what)
             logger.log(level, "%s: %s", _name(self._pool), what)
+
+
+def _suspect(chunk: Chunk) -> bool:
+    return chunk.batch.losses > 0
 
 
 def _last_broken(reports: list[Report], text: str) -> list[Report]:
