@@ -27,6 +27,7 @@ METHODS = ("validate_job_parameters", "generate_job_id", "create_tasks_for_stage
 PARALLELISM = ("single", "fan_out", "fan_in")
 MAX_STAGES = 1000
 MAX_RETRIES, MAX_WORKERS = 1000, 10_000
+PROBE_OF = "probe_of_"  # so begin the names of job types that `Session.probe` makes
 
 
 def task_id(job_id: str, stage: int, unit: str) -> str:
@@ -153,15 +154,8 @@ class Registry:
         """
         targets: list[tuple[Any, Any]] = [(name, target)]
         if isinstance(target, ModuleType):
-            own = [made for made in vars(target).values() if getattr(made, "__module__", "") == target.__name__]
-            jobs = getattr(target, "ALL_JOBS", None) or {made.name: made for made in own if defines_job(made)}
-            handlers = {**(getattr(target, "ALL_HANDLERS", None) or {}), **(handlers or {})}
-            if not isinstance(jobs, Mapping) or not jobs:
-                raise DefinitionError(
-                    f"Module {target.__name__!r} has no ALL_JOBS dict of job types by name. Add "
-                    "ALL_JOBS = {...} and ALL_HANDLERS = {...}, or a gf.JobType; or register its classes one by one."
-                )
-            targets = list(jobs.items())
+            jobs, known = jobs_of(target)
+            targets, handlers = list(jobs.items()), {**known, **(handlers or {})}
         types: dict[str, JobType] = {}
         problems: list[str] = []
         for key, given in targets:  # in a plain loop: the warnings count the frames up to here
@@ -177,6 +171,21 @@ class Registry:
             raise DefinitionError(listed if len(problems) > 1 else problems[0])
         self._types |= types
         return list(types)
+
+
+def jobs_of(module: ModuleType) -> tuple[Mapping[Any, Any], Mapping[str, Handler]]:
+    """The job types of *module* by name, and their handlers by task type; ``DefinitionError`` when it has no job types.
+
+    They are its ``ALL_JOBS``, or else each `gf.JobType` that was made in it; the handlers are its ``ALL_HANDLERS``.
+    """
+    made = [value for value in vars(module).values() if getattr(value, "__module__", "") == module.__name__]
+    jobs = getattr(module, "ALL_JOBS", None) or {job.name: job for job in made if defines_job(job)}
+    if not isinstance(jobs, Mapping) or not jobs:
+        raise DefinitionError(
+            f"Module {module.__name__!r} has no ALL_JOBS dict of job types by name. Add ALL_JOBS = {{...}} and "
+            "ALL_HANDLERS = {...}, or a gf.JobType; or name its classes one by one."
+        )
+    return jobs, getattr(module, "ALL_HANDLERS", None) or {}
 
 
 def _check(job_class: Any, handlers: Mapping[str, Handler], key: str | None) -> JobType | list[str]:

@@ -12,20 +12,27 @@ import dis
 import functools
 import hashlib
 import inspect
-import linecache
 import os
 import pickle
 import re
 import sys
 import types
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import Any, get_args
 
 from geoflow.origin import PACKAGE, is_users
+from geoflow.sources import closure_of, definition, names, own, parsed, syntax_of, text_in
 
 _PLAIN = (str, int, float, complex, bytes, bool, type(None), type(Ellipsis))
 _LOOKS_UP = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
-_Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda
+_Function = ast.FunctionDef | ast.AsyncFunctionDef
+# What is around functions, and where it has them.
+_AROUND: tuple[tuple[Any, tuple[str, ...]], ...] = (
+    (functools.partial, ("func", "args", "keywords")),
+    (types.MethodType, ("__self__", "__func__")),
+    (staticmethod | classmethod, ("__func__",)),
+    (property, ("fget", "fset")),
+)
 
 
 def fingerprint(target: Any) -> str:
@@ -38,7 +45,7 @@ def fingerprint(target: Any) -> str:
 class _Reader:
     def __init__(self) -> None:
         self.parts: list[str] = []
-        self._seen: dict[int, Any] = {}  # the values too, lest their ids be given to others
+        self._seen: dict[Any, Any] = {}  # the values too, lest their ids be given to others
 
     def read(self, value: Any) -> None:
         """Add what *value* is, and what it depends on, unless that was done."""
@@ -50,16 +57,10 @@ class _Reader:
         self._seen[id(value)] = value
         if hasattr(value, "__fingerprint__"):
             self.read_all(value.__fingerprint__())
-        elif isinstance(value, functools.partial):
-            self.read_all([value.func, value.args, value.keywords])
-        elif isinstance(value, types.MethodType):
-            self.read_all([value.__self__, value.__func__])
+        elif parts := next((parts for kind, parts in _AROUND if isinstance(value, kind)), None):
+            self.read_all(getattr(value, part) for part in parts)
         elif isinstance(value, types.FunctionType):
             self._function(value)
-        elif isinstance(value, staticmethod | classmethod):
-            self.read(value.__func__)
-        elif isinstance(value, property):
-            self.read_all([value.fget, value.fset])
         elif isinstance(value, type):
             self._class(value)
         elif isinstance(value, list | tuple):
@@ -86,70 +87,69 @@ class _Reader:
 
     def _function(self, function: types.FunctionType) -> None:
         code = function.__code__
-        cells = dict(zip(code.co_freevars, function.__closure__ or (), strict=True))
+        held = [value for name, value in closure_of(function).items() if name != "__class__"]
         if not is_users(code.co_filename):  # it may be around one of the user's
             self.parts.append(f"{function.__module__}.{code.co_qualname}")
-            self.read_all([getattr(function, "__wrapped__", None), *_contents(cells.values())])
+            self.read_all([getattr(function, "__wrapped__", None), *held])
             return
-        node = _definition(code.co_filename, code.co_qualname, code.co_name, code.co_firstlineno)
-        if node is None:  # it was made without a source: by exec, or by a library
-            self._bytecode(code)
-            names = {name: set(code.co_names) for name in _loaded(code).union(code.co_freevars)}
+        self.read_all(held)
+        if found := syntax_of(function):
+            self._syntax(found[1], function.__globals__, code.co_filename, {*code.co_freevars})
+        else:  # it was made without a source: by exec, or by a library
+            used = self._bytecode(code).difference(code.co_freevars)
+            self._names(used, set(code.co_names), function.__globals__, code.co_filename)
             self.read_all([function.__defaults__, function.__kwdefaults__])
-        else:
-            self.parts.append(_meaning(node))
-            names = _names(node)
-        for name, attributes in sorted(names.items()):
-            if name in cells:
-                self.read_all(_contents([cells[name]]))
-            else:
-                self._name(name, attributes, function.__globals__, code.co_filename)
 
-    def _bytecode(self, code: types.CodeType) -> None:
+    def _bytecode(self, code: types.CodeType) -> set[str]:
+        """Add what *code* does; the names that it looks up outside of itself."""
         self.parts.append(f"{code.co_name} {code.co_code.hex()} {code.co_names} {code.co_varnames}")
+        found = {one.argval for one in dis.get_instructions(code) if one.opname in _LOOKS_UP}
         for constant in code.co_consts:
             if isinstance(constant, types.CodeType):
-                self._bytecode(constant)
+                found |= self._bytecode(constant)
             else:
                 self.read(constant)
+        return found
 
     def _class(self, cls: type) -> None:
         path = _file_of(cls)
         self.parts.append(f"{cls.__module__}.{cls.__qualname__}")
         if path is not None and not is_users(path):
             return
-        node = _definition(path, cls.__qualname__) if path else None
-        if node is None:
-            self._made_class(cls)
-        else:
-            self.parts.append(_meaning(node))
-            for name, attributes in sorted(_names(node).items()):
-                self._name(name, attributes, vars(sys.modules[cls.__module__]), str(path))
+        if path and "<" not in cls.__qualname__ and (node := definition(path, cls.__qualname__)):
+            self._syntax(node, vars(sys.modules[cls.__module__]), path)
+        else:  # it is of a notebook, or of a function: what it holds
+            held = {name: member for name, member in vars(cls).items() if not name.startswith(("__", "_abc", "model_"))}
+            fields = getattr(cls, "model_fields", None)
+            self.read_all([inspect.get_annotations(cls), fields, dict(sorted(held.items()))])
         self.read_all(cls.__bases__)
 
-    def _made_class(self, cls: type) -> None:
-        """A class of a notebook, whose source nobody can find: what it holds."""
-        fields = getattr(cls, "model_fields", None)
-        held = {name: member for name, member in vars(cls).items() if not name.startswith(("__", "_abc", "model_"))}
-        self.read_all([inspect.get_annotations(cls), fields, dict(sorted(held.items()))])
+    def _syntax(
+        self, node: ast.stmt | ast.Lambda, space: dict[str, Any], path: str, known: Set[str] = frozenset()
+    ) -> None:
+        """Add what *node* means, and what the names in it do there, less those that are *known*."""
+        meaning, used, attributes = _meaning(node)
+        self.parts.append(meaning)
+        self._names(used - known, attributes, space, path)
 
-    def _name(self, name: str, attributes: set[str], space: dict[str, Any], path: str) -> None:
-        """What a name stands for there: as the file has it now, if it is one's, else as it is."""
-        statements = _assigned(path).get(name, [])
-        for statement in statements:
-            if id(statement) not in self._seen:
-                self._seen[id(statement)] = statement
-                self.parts.append(_meaning(statement))
-                for other, others in sorted(_names(statement).items()):
-                    self._name(other, others, space, path)
-        value = space.get(name)
-        if statements or name not in space:
-            return
-        if isinstance(value, types.ModuleType) and is_users(str(getattr(value, "__file__", None) or PACKAGE)):
-            for attribute in sorted(attributes & set(vars(value))):
-                self._name(attribute, attributes, vars(value), str(value.__file__))
-        else:
-            self.read(value)
+    def _names(self, used: Set[str], attributes: Set[str], space: dict[str, Any], path: str) -> None:
+        """Add what names stand for there: as the file has it now, if it is one's, else as it is."""
+        assigned = _assigned(path)
+        for name in sorted(used):
+            key = id(space), name, frozenset(attributes)  # modules may import each other
+            if key in self._seen:
+                continue
+            self._seen[key] = value = space.get(name)
+            for statement in assigned.get(name, ()):
+                if id(statement) not in self._seen:
+                    self._seen[id(statement)] = statement
+                    self._syntax(statement, space, path)
+            if name in assigned or name not in space:
+                continue
+            if isinstance(value, types.ModuleType) and is_users(str(getattr(value, "__file__", None) or PACKAGE)):
+                self._names(attributes & vars(value).keys(), attributes, vars(value), str(value.__file__))
+            else:
+                self.read(value)
 
     def _object(self, value: Any) -> None:
         kind = type(value)
@@ -173,59 +173,9 @@ def _file_of(cls: type) -> str | None:
     return getattr(module, "__file__", None) or (PACKAGE if module else None)
 
 
-def _contents(cells: Iterable[types.CellType]) -> Iterable[Any]:
-    for cell in cells:
-        try:
-            yield cell.cell_contents
-        except ValueError:  # it has no value yet
-            continue
-
-
-@functools.lru_cache(256)
-def _parsed(text: str) -> ast.Module:
-    """The tree of *text*, without docstrings; an empty one when it is not Python, such as a cell with magics."""
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError):
-        return ast.Module([], [])
-    for node in ast.walk(tree):
-        if (
-            isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
-            and ast.get_docstring(node) is not None
-        ):
-            node.body[:1] = [] if node.body[1:] else [ast.Pass()]
-    return tree
-
-
-def _tree(path: str) -> ast.Module:
-    linecache.checkcache(path)
-    return _parsed("".join(linecache.getlines(path)))
-
-
-def _definition(path: str, qualname: str, name: str = "", line: int = 0) -> _Definition | None:
-    """Where the file has it: by its name in a file of today, by its line in a cell, of which there may be many."""
-    tree = _tree(path)
-    if os.path.exists(path) and "<" not in qualname:
-        body: list[ast.stmt] = tree.body
-        found = None
-        for part in qualname.split("."):
-            named = [node for node in body if isinstance(node, _Definition) and getattr(node, "name", None) == part]
-            found = named[-1] if named else None
-            body = found.body if found is not None else []
-        return found
-    here = [
-        node
-        for node in ast.walk(tree)
-        if isinstance(node, _Definition)
-        and getattr(node, "name", "<lambda>") == name
-        and line == min(one.lineno for one in [node, *getattr(node, "decorator_list", [])])
-    ]
-    return here[0] if len(here) == 1 else None
-
-
 def _assigned(path: str) -> dict[str, list[ast.stmt]]:
     """The statements of a file that give its constants their values, by name. A cell's are looked up as values."""
-    return _assignments(_tree(path)) if os.path.exists(path) else {}
+    return _assignments(parsed(text_in(path))) if os.path.exists(path) else {}
 
 
 @functools.lru_cache(256)
@@ -239,39 +189,35 @@ def _assignments(tree: ast.Module) -> dict[str, list[ast.stmt]]:
     return found
 
 
-def _names(node: ast.stmt | ast.Lambda) -> dict[str, set[str]]:
-    """The names from outside that *node* uses, each with all attributes that are asked of anything in it."""
-    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-        node = copy.copy(node)
-        node.decorator_list = []
-    attributes = {one.attr for one in ast.walk(node) if isinstance(one, ast.Attribute)}
-    alone = ast.Module([ast.Expr(node) if isinstance(node, ast.Lambda) else node], [])
-    try:
-        found = _loaded(compile(ast.fix_missing_locations(alone), "<alone>", "exec", dont_inherit=True))
-    except SyntaxError:  # a nonlocal name, which there is none of when it stands alone
-        found = {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
-    return {name: attributes for name in found if not name.startswith("__")}
-
-
-def _loaded(code: types.CodeType) -> set[str]:
-    """The names that are looked up outside of *code*: parameters and what it gives a value itself are not."""
-    found = {one.argval for one in dis.get_instructions(code) if one.opname in _LOOKS_UP}
-    return found.union(*(_loaded(inner) for inner in code.co_consts if isinstance(inner, types.CodeType)))
-
-
-def _meaning(node: ast.AST) -> str:
-    """*node* as text, without places, and without the decorators of a function, which are around it as functions."""
-    skipped = "decorator_list" if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) else ""
-    return _shape([(name, value) for name, value in ast.iter_fields(node) if name != skipped])
+@functools.lru_cache(1000)
+def _meaning(node: ast.stmt | ast.Lambda) -> tuple[str, set[str], set[str]]:
+    """*node* as text, the names from outside that it uses, and all attributes that it asks of anything."""
+    node = copy.deepcopy(node)
+    if isinstance(node, _Function):
+        node.decorator_list = []  # they are around it as functions
+    meaning = _shape(node)
+    for part in ast.walk(node):
+        match part:
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                for variable in (one for one in own(part) if isinstance(one, ast.AnnAssign)):
+                    variable.annotation = ast.Constant(None)  # which Python never looks up
+            case ast.AugAssign(target, _, value):
+                part.value = ast.Tuple([target, value])  # what is added to is looked up as well
+            case ast.Constant(str() | bytes() as value):
+                part.value = value[:0]  # quoted types do not count, and some f-strings could not be written again
+    used = {name for name in set().union(*names(ast.unparse(node))) if not name.startswith("__")}
+    return meaning, used, {one.attr for one in ast.walk(node) if isinstance(one, ast.Attribute)}
 
 
 def _shape(value: Any) -> str:
+    """Syntax as text, without places and docstrings."""
     # Fields that are empty are left out: newer versions of Python have more of them.
-    if isinstance(value, ast.AST):
-        return f"{type(value).__name__}{_shape(list(ast.iter_fields(value)))}"
     if isinstance(value, list):
         return f"({' '.join(_shape(part) for part in value if part not in (None, []))})"
-    if isinstance(value, tuple):
-        name, held = value
-        return "" if held is None or held == [] else f"{name}={_shape(held)}"
-    return repr(value)
+    if not isinstance(value, ast.AST):
+        return repr(value)
+    fields = dict(ast.iter_fields(value))
+    if isinstance(value, _Function | ast.ClassDef) and ast.get_docstring(value, clean=False) is not None:
+        fields["body"] = value.body[1:] or [ast.Pass()]
+    held = " ".join(f"{name}={_shape(part)}" for name, part in fields.items() if part not in (None, []))
+    return f"{type(value).__name__}({held})"

@@ -26,7 +26,8 @@ from geoflow.jobrun import JobRun
 from geoflow.logs import operation
 from geoflow.models import Attempt, Failure, JobStatus, Outcome
 from geoflow.pace import PATIENCE
-from geoflow.stores.base import JobRow, Move, StageRow, Store
+from geoflow.stores.base import Move, Store
+from geoflow.takeup import put_in_order, take_up
 from geoflow.telling import tell, tell_end, tell_failure
 from geoflow.transitions import Close, Ended, Fail, Finalize, Plan, Start, Work, failure_message, next_step
 from geoflow.values import to_json
@@ -213,44 +214,9 @@ class CoreMachine:
     # Taking a job up, and letting it go
 
     def _take_up(self, run: JobRun) -> None:
-        """Account for what a dead engine left, then stand where the store and the caller's intent say."""
-        planned = self._planned(run.row)
-        if planned is not None:
-            left = self._store.in_state(planned, "processing")
-            if left:
-                run.recover(left, self._ran_at_death(run.row.owner or "{}"))
-                self._flush(run)
-        if run.intent == "resume" and run.row.status in (JobStatus.FAILED, JobStatus.CANCELLED):
-            moves = [] if planned is None else self._resets(planned)
-            self._store.change_job(run.lease, "resume", now=self._clock.now(), moves=moves)
-        elif run.intent == "rerun":
-            moves = self._out_of_date(run) if run.again.keep else []
-            self._store.change_job(run.lease, "rerun", now=self._clock.now(), moves=moves, again=run.again)
-        row = self._store.job(run.job_id)
-        assert row is not None, "a claimed job is in the store"
-        run.row = row
-        planned = self._planned(row)
-        run.stand_at(row, planned, self._store.counts(planned) if planned else {})
-        if planned is not None:
-            self._put_in_order(run, planned)
-            run.returned_before(self._store.returned(planned))
-            run.failures = self._store.failed(planned) if run.counts["failed"] else []
+        take_up(run, self._store, self._clock.now(), self._ran_at_death)
         if run.closed and not run.refinalizing:  # it ended between being looked at and being claimed
             self._let_go(run)
-
-    def _resets(self, planned: StageRow) -> list[Move]:
-        ended = (self._store.in_state(planned, state) for state in ("failed", "cancelled"))
-        return [Move("reset", [key for key, _, _ in found]) for found in ended]
-
-    def _out_of_date(self, run: JobRun) -> list[Move]:
-        """What puts the tasks of the stage to do over back: all that did not complete with the code of now."""
-        planned = next(row for row in self._store.stages(run.row.job_key) if row.stage == run.again.stage)
-        codes = {name: code.fingerprint for name, code in run.codes.items()}
-        return [*self._resets(planned), Move("redo", self._store.ran_otherwise(planned, codes))]
-
-    def _planned(self, row: JobRow) -> StageRow | None:
-        """The plan of the stage that the job is at, where there is one."""
-        return next((stage for stage in self._store.stages(row.job_key) if stage.stage == row.stage), None)
 
     def _let_go(self, run: JobRun) -> None:
         self._runs.pop(run.job_id, None)
@@ -291,12 +257,8 @@ class CoreMachine:
             self._fail(run, str(exc))
             return
         run.planned_at(planned, {"queued": planned.task_count})
-        self._put_in_order(run, planned)
+        put_in_order(run, self._store, planned)
         tell(run, "planned", tasks=planned.task_count)
-
-    def _put_in_order(self, run: JobRun, planned: StageRow) -> None:
-        if run.stage.order == "largest":
-            run.start_first(self._store.largest_first(planned))
 
     def _ask(
         self, run: JobRun, kind: Literal["plan", "finalize"], stage: int, argument: str, timeout: float | None

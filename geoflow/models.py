@@ -158,10 +158,10 @@ class Failure(NamedTuple):
 class Attempt(NamedTuple):
     """One execution of one task, told by itself: it failed, printed, was lost, or had been tried before.
 
-    Times are seconds since the epoch, ``cpu`` seconds of this task, ``peak_memory`` bytes of the whole worker
-    process up to the end of the attempt's chunk. ``result`` is JSON text. ``code`` is the version of the handler's
-    code. ``queued_at`` and ``backoff`` (the seconds that the policy had it wait) are kept for retries only: a first
-    attempt was queued when its stage was planned.
+    Times are seconds since the epoch, ``cpu`` seconds of this task (its duration, if that is below 0.1 ms),
+    ``peak_memory`` bytes of the whole worker process up to the end of the attempt's chunk. ``result`` is JSON text.
+    ``code`` is the version of the handler's code. ``queued_at`` and ``backoff`` (the seconds that the policy had it
+    wait) are kept for retries only: a first attempt was queued when its stage was planned.
     """
 
     key: int

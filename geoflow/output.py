@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from geoflow import verbs
-from geoflow.text import count, human_duration, mask, plain
+from geoflow.text import aligned, count, human_duration, mask, plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -123,8 +123,10 @@ def _job_text(job: JobHandle, args: argparse.Namespace, width: int) -> Iterator[
 
 
 def _next(job: JobHandle, view: JobView, args: argparse.Namespace) -> Iterator[str]:
-    """What to type next."""
-    if view.driver is not None or view.state == "completed":
+    """What to type next. The type of a probe's job is known only where it was made: nothing goes on with it here."""
+    from geoflow.contract import PROBE_OF
+
+    if view.driver is not None or view.state == "completed" or view.job_type.startswith(PROBE_OF):
         return
     verb, why = "resume", "go on with what has not completed"
     if view.with_errors:
@@ -166,8 +168,6 @@ def tracebacks(view: JobView, rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _table(names: Sequence[str], rows: Sequence[dict[str, Any]], width: int) -> list[str]:
-    from geoflow.lookahead.drawing import aligned
-
     return aligned([names, *([_cell(row[name]) for name in names] for row in rows)], width)
 
 

@@ -23,7 +23,8 @@ import duckdb
 from geoflow.errors import ParameterError
 from geoflow.logs import FIELDS, read
 from geoflow.stores.base import Store
-from geoflow.stores.duckdb import CONFIG, DuckDbStore, insert
+from geoflow.stores.duckdb import DuckDbStore, insert
+from geoflow.stores.duckdb_file import CONFIG
 from geoflow.stores.tables import TableStore
 from geoflow.values import to_json
 

@@ -238,7 +238,7 @@ class Session:
         if created:
             try:
                 receipt = Receipt(job_id=job_id, job_type=registered.name, status="created")
-                return self._drive(row, registered, "go on", here=here, receipt=receipt)
+                return self._drive(row, registered, "go on", codes=codes, here=here, receipt=receipt)
             except KeyboardInterrupt:
                 self._engine.put_back(row)
                 raise
@@ -263,7 +263,7 @@ class Session:
                 )
             return JobHandle(self, job_id, receipt)
         again = Again(parameters=text) if on_existing == "rerun" else None
-        return self._drive(row, registered, on_existing, here=here, receipt=receipt, again=again)
+        return self._drive(row, registered, on_existing, codes=codes, here=here, receipt=receipt, again=again)
 
     def _registered_as(self, row: JobRow) -> JobType:
         """The type of a stored job, from what is registered or built in: its name is never taken for a file's (S43)."""
@@ -289,18 +289,19 @@ class Session:
         registered: JobType,
         intent: Intent,
         *,
+        codes: Mapping[str, Code] | None = None,
         here: bool = False,
         receipt: Receipt | None = None,
         again: Again | None = None,
     ) -> JobHandle:
-        """Have this session's machine drive the job, with the code of now."""
+        """Have this session's machine drive the job, with *codes*, or else the code of now."""
         running = self._engine.runs.get(row.job_id)
         if running is not None and not running.done.is_set():
             if intent in ("go on", "resume"):
                 return JobHandle(self, row.job_id, receipt)
             raise StoreBusy(f"Job {row.job_id[:8]} is running in this session: wait for it or cancel it first.")
         try:
-            run = self._engine.take_up(row, registered, self._packed(registered), intent, again)
+            run = self._engine.take_up(row, registered, codes or self._packed(registered), intent, again)
             self._engine.start(run, awaited=here)
         except KeyboardInterrupt:
             self._engine.put_back(row)

@@ -1,4 +1,4 @@
-"""Text from users made safe to show: secrets masked, control characters gone, lengths and numbers readable.
+"""Text from users made safe to show: secrets masked, control characters gone, lengths, tables, numbers readable.
 
 All of these are pure functions. What is masked is masked for the eye; the store keeps what the user gave.
 """
@@ -6,9 +6,11 @@ All of these are pure functions. What is masked is masked for the eye; the store
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from itertools import accumulate
 from typing import Any
+from unicodedata import combining, east_asian_width
 
 DEFAULT_SECRETS: tuple[str, ...] = ("password", "token", "secret", "sas", "key", "connection_string")
 MASKED = "***"
@@ -156,6 +158,42 @@ def shorten(text: str, width: int) -> str:
     """*text* on one line, `plain`, in at most *width* characters; ``…`` stands for what was cut off its end."""
     line = " ".join(plain(text).split())
     return line if len(line) <= width else line[: max(width - 1, 0)].rstrip() + "…"
+
+
+def columns(text: str) -> int:
+    """How many columns of a terminal *text* takes."""
+    return sum(0 if combining(char) else 2 if east_asian_width(char) in "WF" else 1 for char in text)
+
+
+def fit(line: str, width: int) -> str:
+    """*line* in at most *width* `columns`."""
+    if columns(line) <= width:
+        return line
+    kept = (char for char, used in zip(line, accumulate(map(columns, line)), strict=True) if used < width)
+    return "".join(kept).rstrip() + "…"
+
+
+def pad(text: str, width: int) -> str:
+    """*text* in exactly *width* `columns`."""
+    return (fitted := fit(text, width)) + " " * (width - columns(fitted))
+
+
+def aligned(rows: Iterable[Sequence[str]], width: int, gives_way: int | None = None) -> list[str]:
+    """*rows* of cells as lines of at most *width* `columns`.
+
+    Where there are more, with a margin of two, the widest column gives way, or that at *gives_way*, which has at least
+    8; then the lines are cut.
+    """
+    cells = [[shorten(cell, 200) for cell in row] for row in rows]
+    widths = [max(map(columns, column)) for column in zip(*cells, strict=True)]
+    if gives_way is not None and cells:
+        widths[gives_way] = max(widths[gives_way], 8)
+    while sum(widths) + 2 * len(widths) > width:
+        place = widths.index(max(widths)) if gives_way is None else gives_way
+        if widths[place] <= 8:
+            break
+        widths[place] -= 1
+    return [fit("  ".join(map(pad, row, widths)).rstrip(), width) for row in cells]
 
 
 def count(number: int, noun: str) -> str:

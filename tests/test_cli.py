@@ -21,8 +21,8 @@ import pytest
 from conftest import OpenSession
 
 from geoflow.cli import main
-from geoflow.notebook.words import columns
 from geoflow.stores.base import NewJob
+from geoflow.text import columns
 
 JOBS = Path(__file__).with_name("jobs.py")
 
@@ -189,6 +189,14 @@ def test_the_exit_code_tells_a_failed_job_and_one_that_completed_with_errors(geo
     assert "completed with errors" in with_errors.out
     assert "Next: geoflow refinalize" in with_errors.out
     assert geoflow("status").code == 0
+
+
+def test_a_probe_that_failed_is_shown_without_a_next_step_that_a_terminal_cannot_take(geoflow: Type) -> None:
+    failed = geoflow("probe", *acts({"do": "raise", "value": "ValueError"})[1:])
+    assert failed.code == 1
+    status = geoflow("status")
+    assert "failed  probe_of_acts" in status.out
+    assert "Next:" not in status.out
 
 
 def test_S9_S10_a_job_that_exists_is_shown_and_said_to_exist_or_run_again(geoflow: Type) -> None:

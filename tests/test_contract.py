@@ -22,6 +22,7 @@ from geoflow.contract import (
     accepts_context,
     handler_problem,
     job_id_for,
+    jobs_of,
     normalise,
     task_id,
 )
@@ -184,6 +185,16 @@ def test_S5_handlers_given_with_a_module_go_before_its_own() -> None:
     registry = Registry()
     registry.register(module, {"find_tiles": other})
     assert registry.get("made").handlers["find_tiles"] is other
+
+
+def test_a_modules_job_types_are_those_it_names_or_else_those_made_in_it() -> None:
+    module, elsewhere = types.ModuleType("tiles"), types.ModuleType("elsewhere")
+    for name, place in (("made", module), ("imported", elsewhere)):
+        exec(f"import geoflow as gf\n{name} = gf.JobType({name!r})", vars(place))
+    vars(module)["imported"] = vars(elsewhere)["imported"]
+    assert jobs_of(module) == ({"made": vars(module)["made"]}, {})
+    module.ALL_JOBS, module.ALL_HANDLERS = {"process_tiles": ProcessTiles}, HANDLERS  # type: ignore[attr-defined]
+    assert jobs_of(module) == ({"process_tiles": ProcessTiles}, HANDLERS)
 
 
 @pytest.mark.parametrize("jobs", [None, {}, [ProcessTiles]])

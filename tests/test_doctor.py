@@ -33,8 +33,8 @@ from geoflow.doctor.places import file_system, folder, locks, log, write_ahead
 from geoflow.doctor.processes import leftovers, open_files, shared_memory, workers
 from geoflow.doctor.store import jobs, store_file
 from geoflow.notebook.magic import Magic
-from geoflow.notebook.words import columns
 from geoflow.stores.sqlite import SCHEMA_VERSION
+from geoflow.text import columns
 
 NOWHERE = Path("/proc")  # a folder in which nobody may make files, root included
 needs_proc = pytest.mark.skipif(not NOWHERE.is_dir(), reason="needs Linux")

@@ -534,6 +534,23 @@ def test_names_of_geoflow_are_replaced_in_quoted_annotations_too(notebook: Noteb
     assert 'COLOURS = {"blue", "green", "red"}' in text
 
 
+def test_annotations_that_are_no_code_and_comments_at_the_end_stay_as_they_are(notebook: Notebook) -> None:
+    notebook.run("""
+        q = gf.JobType("noted")
+
+        def wide(width: "in metres") -> float:
+            return width
+            # as it was measured
+
+        @q.stage
+        def scan(p) -> float:
+            return wide(p["width"])
+    """)
+    job = notebook.names["q"].run(width=2.5, session=notebook.names["session"])
+    text = gf.export(notebook.names["q"], "jobs", job=job).module.read_text()
+    assert 'def wide(width: "in metres") -> float:\n    return width\n    # as it was measured\n' in text
+
+
 def test_the_verb_exports_a_file_and_proves_it_on_the_latest_run(module_file: Path) -> None:
     def geoflow(*words: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "geoflow", *words]

@@ -124,6 +124,33 @@ def test_what_has_a_docstring_alone_is_as_good_as_empty() -> None:
     assert of(source) == of(source.replace("'''Nothing.'''", "pass"))
 
 
+def test_the_type_of_a_variable_inside_does_not_count_and_that_of_a_parameter_does() -> None:
+    inside, parameter = "def handler(p):\n    tile: Tile = p\n    return tile", "def handler(tile: Tile): return tile"
+    for source, counts in ((inside, False), (parameter, True)):
+        one, other = (of(f"class Tile:\n    n = {n}\n{source}") for n in (1, 2))
+        assert (one != other) == counts
+
+
+@pytest.mark.parametrize("how", ["COUNT += 1", "p[COUNT] += 1", "return [COUNT for _ in p]", "return lambda: COUNT"])
+def test_a_global_counts_wherever_it_is_used(how: str) -> None:
+    source = f"def handler(p):\n    global COUNT\n    {how}"
+    assert of(f"COUNT = 1\n{source}") == of(f"COUNT = 1\n{source}")
+    assert of(f"COUNT = 1\n{source}") != of(f"COUNT = 2\n{source}")
+
+
+def test_lambdas_of_one_cell_are_told_apart() -> None:
+    for layout in ("handler, other = lambda p: {0}, lambda p: {1}", "other = lambda p: {1}\nhandler = lambda p: {0}"):
+        assert of(layout.format(1, 2)) == of(layout.format(1, 2))
+        assert of(layout.format(1, 2)) != of(layout.format(3, 2))
+    assert of("other = lambda p: 2\nhandler = lambda p: 1") == of("handler = lambda p: 1")
+
+
+def test_texts_of_any_characters_inside_others_can_be_read() -> None:
+    source = "K = 1\ndef handler(p): return f'''{p['a\N{NO-BREAK SPACE}b']}''' * K"
+    assert of(source) == of(source)
+    assert len({of(source), of(source.replace("K = 1", "K = 2")), of(source.replace("['a", "['c"))}) == 3
+
+
 def test_functions_that_call_each_other_end() -> None:
     source = "def even(p): return p == 0 or odd(p - 1)\ndef odd(p): return p > 0 and even(p - 1)\nhandler = even"
     assert of(source) == of(source)
@@ -159,6 +186,29 @@ def test_of_a_file_only_the_functions_that_use_what_changed_are_other_ones(modul
     more = path.with_name(f"{path.stem}_more.py")
     more.write_text("def far(): return 2 * 1\n")
     assert (fingerprint(module.first), fingerprint(module.second) != after[1]) == (after[0], True)
+
+
+def test_a_function_in_a_branch_of_a_file_stays_the_same_when_its_lines_move(module: Any) -> None:
+    path = Path(module.__file__)
+    path.write_text(path.read_text() + "if os.sep:\n    def third(params): return LIMIT\n")
+    third = importlib.reload(module).third
+    before = fingerprint(third)
+    path.write_text("# new\n" + path.read_text())
+    assert fingerprint(third) == before
+    path.write_text(path.read_text().replace("LIMIT\n", "LIMIT + 1\n"))
+    assert fingerprint(third) != before
+
+
+def test_modules_that_import_each_other_end(module: Any) -> None:
+    path = Path(module.__file__)
+    more = path.with_name(f"{path.stem}_more.py")
+    more.write_text(f"import {path.stem}\ndef far(): return 1\n")
+    path.write_text(f"import {more.stem}\ndef first(p): return {more.stem}.{path.stem}.{more.stem}.far()\n")
+    importlib.reload(module)
+    importlib.reload(sys.modules[more.stem])
+    before = fingerprint(module.first)
+    more.write_text(more.read_text().replace("return 1", "return 20"))
+    assert fingerprint(module.first) != before
 
 
 def test_another_process_finds_the_same(module: Any) -> None:

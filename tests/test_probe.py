@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -248,6 +249,16 @@ def test_a_probe_is_gone_on_with_as_a_probe_or_not_at_all(open_session: OpenSess
     elsewhere = open_session()
     with pytest.raises(DefinitionError, match="probe_of_two_acts"):
         elsewhere.job(probe.job.id).resume()
+
+
+def test_what_a_failed_probe_says_to_type_next_goes_on_with_it(open_session: OpenSession, tmp_path: Path) -> None:
+    session = open_session(max_retries=0)
+    probe = session.probe("acts", tasks=[{"do": "raise", "value": "ValueError"}] * 5)
+    (hint,) = re.findall(r"^Next: (probe\.job\.retry_failed\(\)) ", repr(probe.job), re.MULTILINE)
+    assert f"Next: <code>{hint}" in probe.job._repr_html_()
+    assert eval(hint, {"probe": probe}).wait().status == "failed"
+    assert len(probe.job.attempts()) == 6, "the three that were run, twice"
+    assert "Next: job.retry_failed()" in repr(session.run("acts", tasks=[{"do": "raise", "value": "ValueError"}]))
 
 
 def test_an_interrupted_probe_is_cancelled(open_session: OpenSession) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -263,6 +264,24 @@ def test_the_tests_own_failure_is_not_hidden_by_a_fault_that_was_not_met() -> No
 def test_what_makes_no_fault_is_refused(wrong: Any) -> None:
     with pytest.raises(ParameterError):
         wrong()
+
+
+@pytest.mark.parametrize("fault", [fail, die, hang, partial(slow, seconds=0), partial(returns, value={}), fail_some])
+def test_times_and_attempts_that_contradict_each_other_are_refused_by_every_fault(fault: Any) -> None:
+    with pytest.raises(ParameterError, match=r"times=2 and attempts=\[2, 3\] both say .*: give one of them"):
+        fault(task="act", times=2, attempts=[2, 3])
+
+
+@pytest.mark.parametrize("attempts", [[], [0], [True], "12", 3, [1, "2"]])
+def test_attempts_at_which_nothing_could_ever_happen_are_refused(attempts: Any) -> None:
+    with pytest.raises(ParameterError, match=r"attempts are the numbers of some attempts, from 1 on"):
+        fail("act", attempts=attempts)
+
+
+@pytest.mark.parametrize("fault", [partial(fail, "act"), fail_some])
+def test_an_exception_that_is_made_already_is_refused_since_its_text_is_the_message(fault: Any) -> None:
+    with pytest.raises(ParameterError, match=r"not ValueError\('one'\): give its text as message"):
+        fault(with_=ValueError("one"), message="another")
 
 
 # A task as a test

@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geoflow.text import (
+    aligned,
+    columns,
     count,
     cut,
     exact,
@@ -253,6 +255,28 @@ def test_cut_says_exactly_how_much_it_left_out(length, limit):
     else:
         left_out = int(text.split("[... ")[1].split(" ")[0].replace(",", ""))
         assert text.count("x") + left_out == length
+
+
+CELL = st.text(st.sampled_from("ab \n日é\u0301"), max_size=40)
+
+
+@given(
+    rows=st.integers(1, 5).flatmap(lambda size: st.lists(st.lists(CELL, min_size=size, max_size=size), max_size=4)),
+    width=st.integers(1, 100),
+    gives_way=st.none() | st.just(0),
+)
+def test_S45_a_table_has_a_line_for_each_row_within_its_width(rows, width, gives_way):
+    lines = aligned(rows, width, gives_way)
+    assert len(lines) == len(rows)
+    assert all(columns(line) <= width and "\n" not in line for line in lines)
+
+
+def test_a_tables_columns_begin_in_line_and_its_widest_gives_way_or_the_one_that_is_named():
+    rows = [("id", "日本 " * 6, "x" * 20), ("longer id", "b", "c")]
+    assert aligned(rows, 80) == [f"id         {'日本 ' * 5}日本  {'x' * 20}", f"longer id  b{' ' * 28}  c"]
+    assert aligned(rows, 50) == [f"id         日本 日本 日本…    {'x' * 17}…", f"longer id  b{' ' * 16}  c"]
+    assert aligned(rows, 50, gives_way=2) == [f"id         {'日本 ' * 5}日本  xxxxxxx…", f"longer id  b{' ' * 28}  c"]
+    assert aligned([], 80, gives_way=2) == []
 
 
 def test_shorten_gives_one_plain_line_of_at_most_the_width():

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from geoflow import loading
 from geoflow.checks.findings import RULES, Finding, finding
 from geoflow.checks.report import Report
-from geoflow.contract import Registry, defines_job, normalise
+from geoflow.contract import Registry, defines_job, jobs_of, normalise
 from geoflow.errors import DefinitionError, ParameterError
 
 if TYPE_CHECKING:
-    from geoflow.checks.source import Subject
+    from geoflow.checks.subject import Subject
     from geoflow.contract import DefinesJob, Handler
 
 __all__ = ["RULES", "Finding", "Report", "check"]
@@ -100,13 +100,8 @@ def _subjects(
             handlers = handlers or (None if found.maker else found.handlers)
     jobs: Mapping[Any, Any] = {None: target}
     if isinstance(target, ModuleType):
-        own = [made for made in vars(target).values() if getattr(made, "__module__", "") == target.__name__]
-        jobs = getattr(target, "ALL_JOBS", None) or {made.name: made for made in own if defines_job(made)}
-        handlers = handlers or getattr(target, "ALL_HANDLERS", None)
-        if not isinstance(jobs, Mapping) or not jobs:
-            raise DefinitionError(
-                f"Module {target.__name__!r} has no ALL_JOBS dict of job types by name, and no gf.JobType."
-            )
+        jobs, own = jobs_of(target)
+        handlers = handlers or own or None
     picked = {key: job for key, job in jobs.items() if not only or normalise(str(key)) == normalise(only)}
     if not picked:
         raise DefinitionError(f"There is no job type {only!r} in it; there is {', '.join(map(str, jobs))}.")
@@ -117,7 +112,7 @@ def _subjects(
 def _subject(
     key: Any, job: Any, handlers: Mapping[str, Handler] | None, registry: Registry
 ) -> tuple[str, Subject | DefinitionError]:
-    from geoflow.checks.source import Subject
+    from geoflow.checks.subject import Subject
 
     if defines_job(job):
         try:

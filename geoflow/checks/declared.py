@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from geoflow.checks.findings import Finding
-from geoflow.checks.source import Subject
+from geoflow.checks.subject import Subject
 from geoflow.contract import METHODS, JobBase, JobType, _check, accepts_context, normalise
 
 # What registration says, as a code; a group's name and text are what it is about.

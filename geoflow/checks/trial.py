@@ -12,7 +12,7 @@ from typing import Any
 
 from geoflow.checks import probe
 from geoflow.checks.findings import Finding, finding
-from geoflow.checks.source import Subject, shown
+from geoflow.checks.subject import Subject, shown
 from geoflow.contract import JobType
 from geoflow.executors.spawning import SlotContext
 from geoflow.notebook.fields import schema_of

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from geoflow.checks.findings import Finding, finding
-from geoflow.checks.source import Subject, node_of, own, plain_function, shown
+from geoflow.checks.subject import Subject, plain_function, shown
 from geoflow.flow.crossing import ADDED
 from geoflow.notebook.fields import schema_of
+from geoflow.sources import own, syntax_of
 
 _DATABASES = ("sqlite3", "duckdb", "psycopg", "psycopg2", "pyodbc", "oracledb")
 _OPENS = dict.fromkeys((*(f"{module}.connect" for module in _DATABASES), "create_engine"), "a database")
@@ -32,9 +33,9 @@ _Reader = Callable[[Subject, str, ast.FunctionDef], Iterator[tuple[str, str, Any
 
 
 def _read(subject: Subject, kind: str, name: str, reader: _Reader) -> Iterator[Finding]:
-    function = subject.function(kind, name)
-    if node := node_of(function):
-        file = plain_function(function).__code__.co_filename
+    function = plain_function(subject.function(kind, name))
+    file, node = (function and syntax_of(function)) or ("", None)
+    if isinstance(node, ast.FunctionDef):
         for code, what, place in reader(subject, name, node):
             yield finding(code, subject.name, what, shown(file, place.lineno))
 

@@ -22,11 +22,12 @@ from pydantic import BaseModel, TypeAdapter
 
 from geoflow import errors
 from geoflow.exporting import carried
+from geoflow.exporting.bindings import Scope, assigned, import_of, scope_of
 from geoflow.exporting.layout import is_data, literal
-from geoflow.exporting.source import Scope, assigned, import_of, names_in, quoted_annotations, scope_of, source_of
 from geoflow.flow import JobType, identity
 from geoflow.models import JobExecutionContext, TaskContext
 from geoflow.origin import is_users
+from geoflow.sources import names, quoted_annotations, source_of
 from geoflow.text import mask
 
 LONGEST = 2_000  # characters of a variable that is written into a file
@@ -121,7 +122,7 @@ class Gathered:
         if value.__name__ == "<lambda>":
             return self.problem(f"{who} uses {name!r}, a lambda: write it as a def.")
         scope = scope_of(value, scope)
-        found = source_of(value, scope)
+        found = source_of(value)
         if found is None and (made := assigned(name, value, scope)):
             found = f"{name} = {made}\n"
         if found is None or value.__name__ != name:
@@ -134,7 +135,7 @@ class Gathered:
     def _write(self, name: str, text: str, scope: Scope, value: Any) -> None:
         """Put *text*, which defines *name*, after what it needs at once and, but for a class, what it needs later."""
         text = self._without_geoflow(text, scope, name)
-        at_once, later = names_in(text)
+        at_once, later = names(text)
         for each in sorted(at_once - {name}):
             self.take(each, scope, name)
         self._ready[name] = text
@@ -146,7 +147,7 @@ class Gathered:
 
     def _without_geoflow(self, text: str, scope: Scope, who: str) -> str:
         """*text* with geoflow's errors, contexts and marks replaced; what else it has of geoflow is a problem."""
-        used = set().union(*names_in(text))  # a parameter may be called as something else in the notebook is
+        used = set().union(*names(text))  # a parameter may be called as something else in the notebook is
         known = {name: scope[name] for name in used if name in scope}
         raw = text.encode()
         starts = list(itertools.accumulate(map(len, raw.splitlines(keepends=True)), initial=0))
@@ -159,8 +160,8 @@ class Gathered:
         def visit(node: ast.AST) -> None:
             skipped: list[Any] = []
             if isinstance(node, ast.Import | ast.ImportFrom):
-                names = [getattr(node, "module", None) or "", *(alias.name for alias in node.names)]
-                if any(name.partition(".")[0] == "geoflow" for name in names):
+                modules = [getattr(node, "module", None) or "", *(alias.name for alias in node.names)]
+                if any(name.partition(".")[0] == "geoflow" for name in modules):
                     self.problem(f"{who} imports geoflow, which production does not have: do without it.")
             elif isinstance(node, ast.Global):
                 for name in node.names:
@@ -179,7 +180,7 @@ class Gathered:
                     "what it gives you as a parameter."
                 )
             for annotation in quoted_annotations(node):
-                if (new := self._without_geoflow(inside := str(annotation.value), scope, who)) != inside:
+                if (new := self._without_geoflow(inside := annotation.value, scope, who)) != inside:
                     put(annotation, repr(new))
             for child in ast.iter_child_nodes(node):
                 if child not in skipped:

@@ -69,11 +69,12 @@ def recorded(job: JobHandle, contract: Any) -> list[Call]:
         ]
         previous = [task["result"] for task in tasks] or None
     if not job.with_errors:
-        names = {"task_id": "task_id", "task_type": "task_type", "status": "status", "result": "result_data"}
-        results = frame[[*names]].rename(columns=names).assign(error_details=None, success=True).to_dict("records")
+        results = frame[["task_id", "task_type", "status"]].assign(
+            result_data=frame["result"], error_details=None, success=True
+        )
         stages = len(contract.stages)
         context = {"job_id": job.id, "job_type": job.job_type, "current_stage": stages, "total_stages": stages}
-        context |= {"parameters": given, "task_results": results}
+        context |= {"parameters": given, "task_results": results.to_dict("records")}
         calls.append(Call("finalize", "the result of finalize", "finalize_job", [context], job.result()))
     return calls
 

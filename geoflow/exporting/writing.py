@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from geoflow.exporting import carried
+from geoflow.exporting.bindings import Scope, scope_of
 from geoflow.exporting.gather import Gathered
 from geoflow.exporting.layout import literal
-from geoflow.exporting.source import Scope, scope_of
 from geoflow.flow import JobType
 from geoflow.flow.crossing import ADDED, _accepted
 from geoflow.flow.jobtype import _ordered

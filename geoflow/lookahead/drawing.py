@@ -5,12 +5,11 @@ from __future__ import annotations
 import abc
 import json
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from geoflow.notebook import markup
-from geoflow.notebook.words import columns, fit, pad
-from geoflow.text import mask, plain, shorten
+from geoflow.text import aligned, mask, plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,7 +38,7 @@ class Drawn(abc.ABC):
 
     def _repr_html_(self) -> str:
         title, *parts = self.parts()
-        drawn = [f'<div class="gf-title" role="heading" aria-level="3">{markup.text(str(title))}</div>']
+        drawn = [markup.title(str(title), 3)]
         for part in parts:
             if isinstance(part, str):
                 drawn.append(markup.line(markup.text(part, 1000)))
@@ -60,15 +59,6 @@ class Drawn(abc.ABC):
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows, with None for what is missing."""
     return cast(list[dict[str, Any]], frame.astype(object).where(frame.notna(), None).to_dict("records"))
-
-
-def aligned(rows: Iterable[Sequence[str]], width: int) -> list[str]:
-    """A table in lines of at most *width* columns; the widest of its columns give way."""
-    cells = [[shorten(cell, 200) for cell in row] for row in rows]
-    widths = [max(map(columns, column)) for column in zip(*cells, strict=True)]
-    while len(widths) * 2 + sum(widths) > width and max(widths) > 8:
-        widths[widths.index(max(widths))] -= 1
-    return [fit("  ".join(map(pad, row, widths)).rstrip(), width) for row in cells]
 
 
 def table(rows: pd.DataFrame, **shown: Callable[[Any], str]) -> Table:

@@ -11,7 +11,7 @@ from random import Random
 from statistics import fmean
 from typing import Any, ClassVar
 
-from geoflow.contract import PARALLELISM, Handler, JobType, Registry
+from geoflow.contract import PARALLELISM, PROBE_OF, Handler, JobType, Registry
 from geoflow.worker import checked_plan
 
 MARK = "geoflow_probe"  # where the metadata of its tasks say what the whole would have been
@@ -80,7 +80,7 @@ class SampledType:
     """
 
     def __init__(self, registry: Registry, of: str, items: int, seed: int) -> None:
-        self.name = f"probe_of_{of}"
+        self.name = PROBE_OF + of
         self._registry, self._of, self._items, self._seed = registry, of, items, seed
         self._made: tuple[JobType, type] | None = None
 

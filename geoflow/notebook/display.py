@@ -13,20 +13,8 @@ from itertools import groupby, starmap
 
 from geoflow.notebook.markup import block, element, faint, head, line, state, table, text, title
 from geoflow.notebook.views import JobView, StageView, TaskView, worst
-from geoflow.notebook.words import (
-    SYMBOLS,
-    WHOLE,
-    about,
-    columns,
-    errors_title,
-    fit,
-    pad,
-    parallelism,
-    times,
-    took,
-    when,
-)
-from geoflow.text import plain, shorten
+from geoflow.notebook.words import SYMBOLS, WHOLE, about, errors_title, parallelism, times, took, when
+from geoflow.text import aligned, columns, fit, pad, plain, shorten
 
 _NODE, _GAP, _TOP, _HIGH = 150, 74, 16, 42
 # Where a cell's bar has its middle, and how high it is, of ten: the strip can be read without its colours.
@@ -216,10 +204,7 @@ def _parts(view: JobView, width: int) -> Iterator[str]:
 def jobs_text(views: Iterable[JobView], width: int = 80) -> str:
     """Jobs, one in a line of at most *width* columns."""
     rows = [(f"{SYMBOLS[view.state]} {view.state}", view.job_id[:8], *_outline(view)) for view in views]
-    widths = [max(map(columns, column)) for column in zip(*rows, strict=True)]
-    if rows:  # names give way
-        widths[2] = max(8, min(widths[2], width - sum(widths) + widths[2] - 2 * len(widths) + 2))
-    return "\n".join(fit("  ".join(map(pad, row, widths)).rstrip(), width) for row in rows)
+    return "\n".join(fit(each, width) for each in aligned(rows, width + 2, gives_way=2))  # without their margin
 
 
 def _done(*stages: StageView) -> str:

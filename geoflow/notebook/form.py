@@ -20,7 +20,7 @@ from geoflow.notebook.fields import LEFT_OUT, Field, fields_of, schema_of
 from geoflow.notebook.inputs import Input, problem_html, widgets
 from geoflow.notebook.markup import element, head
 from geoflow.notebook.markup import text as safe
-from geoflow.notebook.outputs import detached
+from geoflow.notebook.outputs import detached, shell
 from geoflow.submission import validated
 from geoflow.text import looks_secret, mask, mask_text
 from geoflow.values import from_json, to_json
@@ -158,7 +158,7 @@ class Form:
 
     def _ipython_display_(self) -> None:
         ipython: Any = importlib.import_module("IPython")
-        kernel = getattr(ipython.get_ipython(), "kernel", None)
+        kernel = getattr(shell(), "kernel", None)
         if kernel is not None:
             # An output of its own: in a notebook that is opened again it is all that can be seen of the form.
             ipython.display.display(ipython.display.HTML(self._head()))

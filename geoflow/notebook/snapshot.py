@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from geoflow.contract import PROBE_OF
 from geoflow.errors import JobNotFound
 from geoflow.models import JobStatus
 from geoflow.notebook.failures import groups
@@ -152,7 +153,8 @@ def _fallback(result: str | None) -> Mapping[str, Any]:
 
 def _hint(view: JobView) -> str | None:
     verb = next(iter(view.actions), None)
-    return verb and f"job.{verb}()  # {ACTIONS[verb][1]}"
+    held = "probe.job" if view.job_type.startswith(PROBE_OF) else "job"  # what they are likely to have it as
+    return verb and f"{held}.{verb}()  # {ACTIONS[verb][1]}"
 
 
 def _parameters(text: str, secrets: Sequence[str]) -> tuple[tuple[str, str], ...]:

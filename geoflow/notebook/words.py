@@ -1,13 +1,11 @@
-"""What HTML and text say of a job in the same words, and how wide a text is in a terminal. Pure."""
+"""What HTML and text say of a job in the same words. Pure."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from itertools import accumulate
 from typing import Any
-from unicodedata import combining, east_asian_width
 
 from geoflow.notebook.views import JobView, StageView
 from geoflow.text import count, cut, human_duration, mask, mask_text, shorten
@@ -94,20 +92,3 @@ def laid_out(value: Any, width: int) -> str:
     """*value* as JSON, on one line if that has at most *width* characters."""
     line = json.dumps(value, ensure_ascii=False)
     return line if len(line) <= width else json.dumps(value, ensure_ascii=False, indent=2)
-
-
-def columns(text: str) -> int:
-    """How many columns of a terminal *text* takes."""
-    return sum(0 if combining(char) else 2 if east_asian_width(char) in "WF" else 1 for char in text)
-
-
-def fit(line: str, width: int) -> str:
-    """*line* in at most *width* `columns`."""
-    if columns(line) <= width:
-        return line
-    kept = (char for char, used in zip(line, accumulate(map(columns, line)), strict=True) if used < width)
-    return "".join(kept).rstrip() + "…"
-
-
-def pad(text: str, width: int) -> str:
-    return (fitted := fit(text, width)) + " " * (width - columns(fitted))

@@ -22,6 +22,7 @@ from geoflow.errors import SchemaTooNew, StoreBusy, StoreError
 from geoflow.models import Attempt
 from geoflow.stores.base import Lease
 from geoflow.stores.ownership import Ownership
+from geoflow.stores.place import check_place, check_same, file_at
 from geoflow.stores.tables import ATTEMPTS_PER_TASK, TableStore
 
 APPLICATION_ID = 0x67666C77  # "gflw", so that another program's database is not taken for ours
@@ -82,22 +83,10 @@ class SqliteStore(TableStore):
                 connection.close()
                 raise
             self._connection = connection
-            self._file = self._file_there()
-        elif self._file != self._file_there():  # SQLite would go on writing to one that nobody finds again
-            raise StoreError(
-                f"{self.name} was deleted, moved or replaced while this session had it open. Nothing was written: put "
-                "the file back, or close the session to begin with the one that is there."
-            )
+            self._file = file_at(self._path)
+        else:
+            check_same(self._file, self._path, self.name)
         return self._connection
-
-    def _file_there(self) -> tuple[int, int] | None:
-        if self._path is None:
-            return None
-        try:
-            found = os.stat(self._path)
-        except OSError:
-            return None
-        return found.st_dev, found.st_ino
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
@@ -231,10 +220,7 @@ def _check_file(path: Path) -> None:
     An existing file is looked at through SQLite only: opening and closing it by other means would drop the locks
     that this process's connections hold on it.
     """
-    if path.is_dir():
-        raise StoreError(f"{path} is a folder: the store is a file, such as {path / 'geoflow.db'}.")
-    if not path.absolute().parent.is_dir():
-        raise StoreError(f"{path} cannot be opened: the folder {path.absolute().parent} does not exist. Make it first.")
+    check_place(path, "geoflow.db")
     try:
         with contextlib.suppress(FileExistsError):
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))

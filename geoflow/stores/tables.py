@@ -1,4 +1,4 @@
-"""What a store of tables does in the same SQL, whichever database keeps them.
+"""What a store of tables writes of jobs, plans, tasks and attempts, in the same SQL whichever database keeps them.
 
 Statements here are read by SQLite and by DuckDB alike. How a database is opened, how rows go in by the thousand and
 what its errors mean is in the module of each.
@@ -7,39 +7,24 @@ what its errors mean is in the module of each.
 from __future__ import annotations
 
 import abc
-import json
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
+from functools import cache
 from itertools import takewhile
 from typing import Any, ClassVar
 
 from geoflow.batch import Batch, Completed, NewTasks
-from geoflow.errors import DefinitionError, IllegalTransition, LeaseLost, StoreBusy, StoreError
-from geoflow.models import Attempt, JobStatus, TaskStatus
-from geoflow.stores.base import Again, JobRow, Lease, Move, NewJob, StageRow, Take
-from geoflow.stores.ownership import Ownership
-from geoflow.stores.reading import JOB_COLUMNS, TableReader, job_row
-from geoflow.transitions import job_after, task_after
+from geoflow.errors import DefinitionError, IllegalTransition, StoreError
+from geoflow.models import Attempt, JobStatus
+from geoflow.stores.base import Again, Lease, Move, StageRow, Take
+from geoflow.stores.claims import JobClaims
+from geoflow.transitions import TASK_TRANSITIONS, job_after, task_after
 
 # An attempt's key is its task's, times this, plus its number; see `schema.sql`.
 ATTEMPTS_PER_TASK = 4096
 _IDS_AT_ONCE = 10_000
-_TASK_STATES_AFTER = {
-    event: (source, task_after(source, event))
-    for event, source in {
-        "start": TaskStatus.QUEUED,
-        "complete": TaskStatus.PROCESSING,
-        "fail": TaskStatus.PROCESSING,
-        "retry": TaskStatus.PROCESSING,
-        "lose": TaskStatus.PROCESSING,
-        "requeue": TaskStatus.PROCESSING,
-        "release": TaskStatus.PROCESSING,
-        "redo": TaskStatus.COMPLETED,
-    }.items()
-}
-# What else changes with the state. A loss counts only while nothing else comes between.
-_ALSO = {
+# What changes with a task's state. A loss counts only while nothing else comes between.
+_TASK_CHANGES = {
     "start": ", attempt = attempt + 1, not_before = NULL",
     "complete": ", losses = 0",
     "fail": "",
@@ -66,17 +51,22 @@ _JOB_CHANGES = {
 }
 
 
-class TableStore(TableReader):
+@cache
+def _task_change(event: str) -> str:
+    before = [state for state, leaving in TASK_TRANSITIONS if leaving == event]
+    after = task_after(before[0], event)
+    states = ", ".join(f"'{state}'" for state in before)
+    return (
+        f"UPDATE task SET status = '{after}'{_TASK_CHANGES[event]}"
+        f" WHERE task_key BETWEEN $first AND $last AND status IN ({states})"
+    )
+
+
+class TableStore(JobClaims):
     """A `geoflow.stores.base.Store` over the tables job, stage, task and attempt."""
 
     # What the database raises for a row that the schema refuses.
     _refused: ClassVar[type[Exception]]
-
-    def __init__(self, name: str, ownership: Ownership) -> None:
-        self.name = name
-        self._lock = threading.RLock()
-        self._ownership = ownership
-        self._epochs: dict[int, int] = {}
 
     # What each database does in its own way
 
@@ -88,14 +78,6 @@ class TableStore(TableReader):
 
     @abc.abstractmethod
     def reading(self) -> AbstractContextManager[Any]: ...
-
-    @abc.abstractmethod
-    def _transaction(self, lease: Lease | None = None) -> AbstractContextManager[Any]:
-        """One transaction, refused when *lease* is no longer the job's."""
-
-    @abc.abstractmethod
-    def _changed(self, connection: Any, sql: str, values: dict[str, Any]) -> int:
-        """Run *sql*, which may leave out some of *values*; how many rows it changed."""
 
     @abc.abstractmethod
     def insert_rows(self, connection: Any, table: str, names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -110,91 +92,7 @@ class TableStore(TableReader):
     @abc.abstractmethod
     def _insert_completed(self, connection: Any, completed: Sequence[Completed]) -> None: ...
 
-    # Submitting and taking over
-
-    def create(self, job: NewJob, *, hold: bool = False) -> tuple[JobRow, bool]:
-        held: int | None = None
-        try:
-            with self._transaction() as connection:
-                created = self._changed(
-                    connection,
-                    "INSERT INTO job (job_key, job_id, job_type, status, stages, parameters, created_at, source)"
-                    " VALUES ((SELECT coalesce(max(job_key), 0) + 1 FROM job), $job_id, $job_type, 'queued', $stages,"
-                    " $parameters, $created_at, $source) ON CONFLICT (job_id) DO NOTHING",
-                    job._asdict(),
-                )
-                row = job_row(
-                    connection.execute(f"SELECT {JOB_COLUMNS} FROM job WHERE job_id = ?", (job.job_id,)).fetchone()
-                )
-                # Before anyone can see it: else it looks interrupted until it is claimed, and a resume may take it.
-                if created and hold and self._ownership.acquire(row.job_key):
-                    held = row.job_key
-        except BaseException:
-            if held is not None:
-                self._ownership.release(held)
-            raise
-        return row, created == 1
-
-    def claim(self, job_key: int, owner: str) -> Lease:
-        with self._lock:
-            found = self._rows("SELECT job_id FROM job WHERE job_key = ?", job_key)
-            if not found:
-                raise StoreError(f"{self.name} has no job with the key {job_key}.")
-            job_id = str(found[0][0])
-            if not self._ownership.acquire(job_key):
-                raise StoreBusy(
-                    f"Job {job_id[:8]} is driven by {self.driver(job_key) or 'another process'}. "
-                    "Look at it from here, or cancel it or end that process first."
-                )
-            try:
-                with self._transaction() as connection:
-                    (epoch,) = connection.execute(
-                        "UPDATE job SET epoch = epoch + 1, owner = ? WHERE job_key = ? RETURNING epoch",
-                        (owner, job_key),
-                    ).fetchone()
-            except BaseException:
-                if job_key not in self._epochs:
-                    self._ownership.release(job_key)
-                raise
-            self._epochs[job_key] = epoch
-        return Lease(job_key, job_id, epoch)
-
-    def release(self, lease: Lease) -> None:
-        with self._lock:
-            if self._epochs.get(lease.job_key) == lease.epoch:
-                del self._epochs[lease.job_key]
-                self._ownership.release(lease.job_key)
-
-    def abandon(self, job_key: int) -> None:
-        with self._lock:
-            self._epochs.pop(job_key, None)
-            self._ownership.release(job_key)
-
-    def driver(self, job_key: int) -> str | None:
-        with self._lock:
-            if self._ownership.is_free(job_key):
-                return None
-            found = self._rows("SELECT owner FROM job WHERE job_key = ?", job_key)
-            owner = json.loads(found[0][0]) if found and found[0][0] else {}
-            since = f", since {owner['since']}" if "since" in owner else ""
-            return f"process {owner.get('pid', '?')}{since}"
-
-    def request_cancel(self, job_key: int) -> None:
-        with self._transaction() as connection:
-            connection.execute("UPDATE job SET cancel_requested = 1 WHERE job_key = ?", (job_key,))
-
-    def cancel_requested(self, job_key: int) -> bool:
-        return bool(self._rows("SELECT cancel_requested FROM job WHERE job_key = ?", job_key)[0][0])
-
     # Driving
-
-    def _verify(self, connection: Any, lease: Lease) -> None:
-        row = connection.execute("SELECT epoch FROM job WHERE job_key = ?", (lease.job_key,)).fetchone()
-        if row is None or row[0] != lease.epoch:
-            raise LeaseLost(
-                f"Job {lease.job_id[:8]} was taken over by another session; this one has stopped driving it. "
-                "Nothing was written: look at it with session.job(...)."
-            )
 
     def change_job(
         self,
@@ -352,27 +250,16 @@ class TableStore(TableReader):
             except self._refused as exc:
                 raise IllegalTransition(f"An attempt was reported twice; the second was not written ({exc}).") from exc
         for move in _merged(moves):
-            changed = sum(self._move_range(connection, move, first, last) for first, last in _ranges(move.keys))
+            sql = _task_change(move.event)
+            changed = sum(
+                self._changed(connection, sql, {"first": first, "last": last, "not_before": move.not_before})
+                for first, last in _ranges(move.keys)
+            )
             if changed != len(move.keys):
                 raise IllegalTransition(
                     f"{len(move.keys) - changed} of {len(move.keys)} tasks were not in the state that "
                     f"{move.event!r} leaves; nothing of this change was written."
                 )
-
-    def _move_range(self, connection: Any, move: Move, first: int, last: int) -> int:
-        if move.event == "cancel":
-            condition, after = "status IN ('queued', 'processing')", TaskStatus.CANCELLED
-        elif move.event == "reset":
-            condition, after = "status IN ('failed', 'cancelled')", TaskStatus.QUEUED
-        else:
-            before, after = _TASK_STATES_AFTER[move.event]
-            condition = f"status = '{before}'"
-        return self._changed(
-            connection,
-            f"UPDATE task SET status = $after{_ALSO[move.event]}"
-            f" WHERE task_key BETWEEN $first AND $last AND {condition}",
-            {"after": after, "first": first, "last": last, "not_before": move.not_before},
-        )
 
 
 def nothing_queued(stage: StageRow, wanted: int) -> IllegalTransition:

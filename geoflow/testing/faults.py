@@ -106,7 +106,7 @@ def fail(
     that are submitted, or taken up again, in the ``with`` block; several faults go together, the first first.
     At its end an ``AssertionError`` tells of a fault that was meant for none of their tasks.
     """
-    return Fault("fail", task, times, attempts, partial(_raise, "fail", with_, message))
+    return Fault("fail", task, times, attempts, _raising("fail", with_, message))
 
 
 def fail_some(
@@ -125,7 +125,7 @@ def fail_some(
     """
     if not 0 <= share <= 1:
         raise ParameterError(f"share is a part of the tasks, from 0 to 1, not {share!r}.")
-    return Fault("fail_some", task, times, attempts, partial(_raise, "fail_some", with_, message), share, seed)
+    return Fault("fail_some", task, times, attempts, _raising("fail_some", with_, message), share, seed)
 
 
 def hang(task: Task, *, seconds: float = 60.0, times: int | None = 1, attempts: Iterable[int] | None = None) -> Fault:
@@ -158,6 +158,12 @@ def returns(task: Task, value: Any, *, times: int | None = None, attempts: Itera
     A handler returns ``{"success": True, "result": ...}``; anything may be given, to see what becomes of it.
     """
     return Fault("returns", task, times, attempts, partial(_return, value))
+
+
+def _raising(name: str, with_: Callable[[str], BaseException], message: str | None) -> Act:
+    if not callable(with_):  # an exception that is made already has a message of its own
+        raise ParameterError(f"with_ is a class, such as ValueError, not {with_!r}: give its text as message.")
+    return partial(_raise, name, with_, message)
 
 
 def _raise(name: str, with_: Callable[[str], BaseException], message: str | None, context: TaskContext) -> None:
@@ -210,10 +216,7 @@ class Fault:
     ) -> None:
         if not (task is None or isinstance(task, str) or (isinstance(task, tuple) and len(task) == 2)):
             raise ParameterError(f"A task is named by its id, its type, or (task_type, index), not {task!r}.")
-        if times is not None and (type(times) is not int or times < 1):
-            raise ParameterError(f"times is how many attempts, from 1 on, or None for all of them, not {times!r}.")
-        chosen = attempts if attempts is not None else None if times is None else range(1, times + 1)
-        self.rule = Rule(name, task, None if chosen is None else frozenset(chosen), act, share, seed)
+        self.rule = Rule(name, task, _chosen(times, attempts), act, share, seed)
         self.needs_processes = processes
         self._before: dict[Session, frozenset[JobRun]] = {}
 
@@ -276,6 +279,20 @@ class Fault:
             )
         shown = f": {', '.join(tasks[:3])}{' and so on' if len(tasks) > 3 else ''}" if tasks else ""
         raise AssertionError(f"{self} was meant for none of the {count(len(tasks), 'task')} in its block{shown}.")
+
+
+def _chosen(times: int | None, attempts: Iterable[int] | None) -> frozenset[int] | None:
+    """The attempts that are meant, or None for all."""
+    if times is not None and (type(times) is not int or times < 1):
+        raise ParameterError(f"times is how many attempts, from 1 on, or None for all of them, not {times!r}.")
+    if attempts is None:
+        return None if times is None else frozenset(range(1, times + 1))
+    chosen = list(attempts) if isinstance(attempts, Iterable) else []
+    if not chosen or any(type(number) is not int or number < 1 for number in chosen):
+        raise ParameterError(f"attempts are the numbers of some attempts, from 1 on, as in [1, 3], not {attempts!r}.")
+    if times not in (None, 1):  # which is what it is when nobody says it
+        raise ParameterError(f"times={times} and attempts={chosen} both say which attempts: give one of them.")
+    return frozenset(chosen)
 
 
 def _faulty(session: Session, handlers: Mapping[str, Handler]) -> Mapping[str, Handler]:

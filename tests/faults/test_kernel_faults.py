@@ -20,7 +20,7 @@ from test_processes import is_running
 import geoflow as gf
 from faults.conftest import Start
 from faults.driving import SECONDS, check_aftermath, check_store, told, wait_until_gone, workers_of
-from geoflow.executors.processes import _cut_off
+from geoflow.executors.worker_process import _cut_off
 
 # A task that notes its worker, and hangs there in its first attempt alone; and a job that is begun when it does.
 BUSY = """

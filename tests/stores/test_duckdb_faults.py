@@ -15,7 +15,8 @@ from stores.test_store import OWNER, complete, created, planned
 
 from geoflow.errors import StoreBusy, StoreError
 from geoflow.stores.convert import convert
-from geoflow.stores.duckdb import DuckDbStore, _explained
+from geoflow.stores.duckdb import DuckDbStore
+from geoflow.stores.duckdb_file import _explained
 
 HEADERS = 3 * 4096  # without which it would not be taken for a DuckDB file
 OPENER = """

@@ -1,24 +1,22 @@
-"""Where things are written: the syntax of a function, and the file and line to show for it."""
+"""A job type that is checked, and the files and lines that are shown for its parts."""
 
 from __future__ import annotations
 
 import ast
-import functools
 import inspect
-import linecache
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from geoflow.checks.findings import Finding, finding
 from geoflow.contract import DefinesJob, Handler
 from geoflow.origin import is_ours
+from geoflow.sources import syntax_of
 from geoflow.transport import innermost
 
 Place = tuple[str, int]
-_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 
 
 @dataclass(frozen=True)
@@ -55,21 +53,24 @@ class Subject:
         """Where it is written; ``("stage", "2")`` is the second dict of stages."""
         found = self._stage(int(name)) if kind == "stage" else place_of(self.function(kind, name))
         if found is None or is_ours(found[0]):
-            in_class = class_of(self.job_class)
-            steps = (place_of(step.function) for step in self.steps.values())
-            found = (in_class[0], in_class[1].lineno) if in_class else next(filter(None, steps), None)
+            others = (self._class, *(step.function for step in self.steps.values()))
+            found = next(filter(None, map(place_of, others)), None)
         return found and shown(*found)
 
     def _stage(self, number: int) -> Place | None:
         if steps := [step for step in self.steps.values() if step.number == number]:
             return place_of(steps[0].function)
-        file, node = class_of(self.job_class) or ("", ast.Module([], []))
-        for part in node.body:
+        file, node = syntax_of(self._class) or ("", None)
+        for part in getattr(node, "body", ()):
             match part:
                 case ast.Assign([ast.Name("stages")], value) | ast.AnnAssign(ast.Name("stages"), value=value):
                     dicts = getattr(value, "elts", ())[number - 1 : number]
                     return file, (dicts[0] if dicts else part).lineno
         return None
+
+    @property
+    def _class(self) -> type:
+        return self.job_class if isinstance(self.job_class, type) else type(self.job_class)
 
 
 def shown(file: str, line: int) -> str:
@@ -92,55 +93,9 @@ def plain_function(target: Any) -> Any:
 
 
 def place_of(target: Any) -> Place | None:
-    """The file of a function, and the line of its ``def``."""
-    function, node = plain_function(target), node_of(target)
-    if function is None:
-        return None
-    return function.__code__.co_filename, node.lineno if node else function.__code__.co_firstlineno
-
-
-def node_of(target: Any) -> Any:
-    """The ``ast.FunctionDef`` of the function *target*, as its file or cell has it; or None."""
-    function = plain_function(target)
-    if function is None:
-        return None
-    code = function.__code__
-    return _definition(ast.FunctionDef, code.co_filename, code.co_name, code.co_firstlineno)
-
-
-def class_of(job_class: Any) -> tuple[str, ast.ClassDef] | None:
-    """The file of a class, or of that of an object, and its syntax there."""
-    job_class = job_class if isinstance(job_class, type) else type(job_class)
-    files = [getattr(sys.modules.get(job_class.__module__), "__file__", None)]
-    files += [place[0] for member in vars(job_class).values() if (place := place_of(member))]
-    for file in filter(None, files):
-        if found := _definition(ast.ClassDef, file, job_class.__name__):
-            return file, found
-    return None
-
-
-def _definition(kind: Any, file: str, name: str, first_line: int | None = None) -> Any:
-    if os.path.exists(file):  # what is only in memory must stay there
-        linecache.checkcache(file)
-    for node in ast.walk(_parsed("".join(linecache.getlines(file)))):
-        if isinstance(node, kind) and node.name == name:
-            lines = (node.lineno, *(decorator.lineno for decorator in node.decorator_list))
-            if first_line is None or first_line in lines:
-                return node
-    return None
-
-
-@functools.lru_cache(32)
-def _parsed(text: str) -> ast.Module:
-    try:
-        return ast.parse(text)
-    except (SyntaxError, ValueError):  # the file was changed since it was imported
-        return ast.Module([], [])
-
-
-def own(node: ast.AST) -> Iterator[ast.AST]:
-    """What is in a function, less what is in the functions and classes inside it; in the order it is written."""
-    for child in ast.iter_child_nodes(node):
-        if not isinstance(child, _SCOPES):
-            yield child
-            yield from own(child)
+    """The file of a function or class, and the line of its ``def`` or ``class``."""
+    inner = target if isinstance(target, type) else plain_function(target)
+    if inner is not None and (found := syntax_of(inner)):
+        return found[0], found[1].lineno
+    code = getattr(inner, "__code__", None)
+    return code and (code.co_filename, code.co_firstlineno)

@@ -1,0 +1,222 @@
+"""A slot as its driver sees it: the chunks it was sent, and who is to blame. `slot` is what runs in its process."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, NamedTuple
+
+from geoflow.executors.base import Chunk, Report
+from geoflow.executors.mark import Mark
+from geoflow.executors.reports import report
+from geoflow.executors.slot import Setup
+from geoflow.executors.worker_process import WorkerProcess
+from geoflow.models import Attempt, Category, Failure, Outcome
+from geoflow.text import cut
+from geoflow.worker import Answer
+
+MAX_START_FAILURES = 3
+# A chunk that waits behind a call which has run this long is given to an idle slot instead.
+RECALL_SECONDS = 0.1
+_FAULT_HEADS = ("Fatal Python error:", "Stack (most recent call first):", "Current thread 0x")
+
+
+class Message(NamedTuple):
+    """A chunk's future is done, in the process *generation* of the slot."""
+
+    slot: int
+    generation: int
+    chunk: int
+    future: Future[Any]
+
+
+class Slot:
+    """One process at a time, replaced when it dies, and the chunks that it was sent."""
+
+    def __init__(
+        self, number: int, folder: Path, setup: Callable[[Path, Path], Setup], forget: Callable[[int], None]
+    ) -> None:
+        self.number = number
+        self.generation = 0
+        self.chunks: deque[Chunk] = deque()
+        self._folder = folder
+        self._setup = setup
+        self._forget = forget
+        self._recalled: set[int] = set()
+        self._start_failures = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        # Other files for each process: the last one may still write while it dies.
+        stem = self._folder / f"slot-{self.number}-{self.generation}"
+        self._process = WorkerProcess(stem, self._setup, self._forget)
+        self._mark = self._process.mark
+
+    def _replace(self) -> None:
+        """Forget the process; the next chunk starts another."""
+        self._process.leave()
+        self.generation += 1
+        self.chunks.clear()
+        self._recalled.clear()
+        self._begin()
+
+    @property
+    def started(self) -> bool:
+        return self._process.started
+
+    def send(self, chunk: Chunk, inbox: SimpleQueue[Any]) -> None:
+        if not self.chunks and self._process.is_outdated(chunk.code):
+            self._replace()
+        self.chunks.append(chunk)
+        generation = self.generation
+        future = self._process.submit(chunk)
+        future.add_done_callback(lambda done: inbox.put(Message(self.number, generation, chunk.number, done)))
+
+    def answered(self, number: int, answer: Answer) -> list[Report]:
+        if number in self._recalled:
+            self._recalled.remove(number)
+            return []
+        chunk = self.chunks.popleft()
+        assert chunk.number == number, "a slot answers in the order in which it was asked"
+        self._start_failures = 0
+        return [report(chunk, answer, self.number)]
+
+    def recall_waiting(self) -> Report | None:
+        """Take back the chunk that waits behind one that turned out long, while another slot has nothing to do."""
+        mark = self._mark.read()
+        if len(self.chunks) < 2 or not _runs_long(mark):
+            return None
+        waiting = self.chunks[-1]
+        self._mark.recall(waiting.number, rest=False)
+        if self._mark.read().chunk != self.chunks[0].number:
+            return None  # it begins just now, and answers for itself
+        self.chunks.pop()
+        self._recalled.add(waiting.number)
+        return Report(waiting, unstarted=waiting.batch.keys)
+
+    def recall_rest(self) -> Report | None:
+        """Take back what has not begun of the chunk that runs, behind a call in it that turned out long."""
+        mark = self._mark.read()
+        if len(self.chunks) != 1 or not _runs_long(mark):
+            return None
+        (chunk,) = self.chunks
+        keys = chunk.batch.keys
+        if mark.chunk != chunk.number or mark.position >= len(keys):
+            return None
+        self._mark.recall(chunk.number, rest=True)
+        mark = self._mark.read()
+        if mark.position <= 0 or mark.position >= len(keys):
+            return None  # it got to its end, and answers for itself
+        # Should the call that the mark names now have seen the recall, its chunk's answer says that it did not begin.
+        self.chunks[0] = chunk._replace(batch=chunk.batch._replace(keys=keys[: mark.position]))
+        return Report(chunk, unstarted=keys[mark.position :])
+
+    def check(self) -> list[Report]:
+        """Whether the running call is past its time, or the process gone without its pool's noticing."""
+        if not self.chunks or not self.started:
+            return []
+        mark = self._mark.read()
+        if not mark.pid:
+            return []
+        chunk = self.chunks[0]
+        spent = time.monotonic() - mark.since
+        if chunk.timeout is not None and mark.chunk == chunk.number and mark.position > 0 and spent > chunk.timeout:
+            self._process.dump_stack()
+            failure = Failure(
+                f"timed out: it ran longer than {chunk.timeout:g} s, and its process was ended",
+                "TaskTimeout",
+                Category.TIMEOUT,
+                True,
+            )
+            return self._end(failure)
+        # A child of the worker may hold the pipe that would tell of its death (found with os.fork in a handler).
+        return [] if self._process.is_alive() else self.died(None)
+
+    def stop(self) -> list[Report]:
+        """End the process for the job's sake: nobody is to blame."""
+        return self._end(None)
+
+    def died(self, error: BaseException | None) -> list[Report]:
+        """The process ended by itself, or could not answer: the running call is to blame."""
+        pid = self._mark.read().pid
+        if error is not None:
+            what = f"the worker's answer could not be read: {type(error).__name__}: {error}"
+        else:
+            what = f"worker process {pid} {self._process.how_it_ended()} while it ran this task"
+        return self._end(Failure(what, "WorkerDied", Category.LOST, True))
+
+    def _end(self, failure: Failure | None) -> list[Report]:
+        """End the process, and account for all that it was sent. *failure* is for the call that ran."""
+        mark, chunks = self._mark.read(), list(self.chunks)
+        self._process.kill()
+        printed = self._process.printed()
+        why = printed or self._process.trouble
+        self._replace()
+        if not chunks:
+            return []
+        first, *rest = chunks
+        position = mark.position if mark.chunk == first.number else 0
+        if position == 0:
+            reports = [self._unstarted(first, why, counted=failure is not None)]
+        elif position > 0:
+            reports = [self._blamed(first, position - 1, mark.since, failure, printed, mark.pid)]
+        elif len(first.batch.keys) == 1 and failure is not None:
+            reports = [self._blamed(first, 0, mark.since, failure, printed, mark.pid)]
+        else:
+            keys = first.batch.keys
+            reports = [Report(first, lost=keys[:-position], unstarted=keys[-position:], suspects=failure is not None)]
+        return reports + [Report(chunk, unstarted=chunk.batch.keys) for chunk in rest]
+
+    def _unstarted(self, chunk: Chunk, why: str, *, counted: bool) -> Report:
+        self._start_failures += counted
+        broken = None
+        if self._start_failures >= MAX_START_FAILURES:
+            what = f"Worker processes cannot start: {self._start_failures} in a row ended before any work."
+            broken = f"{what} {cut(why, 4_000)}"
+        return Report(chunk, unstarted=chunk.batch.keys, broken=broken)
+
+    def _blamed(
+        self, chunk: Chunk, index: int, since: float, failure: Failure | None, printed: str | None, pid: int
+    ) -> Report:
+        self._start_failures = 0
+        keys = chunk.batch.keys
+        if failure is None:
+            return Report(chunk, lost=keys[: index + 1], unstarted=keys[index + 1 :])
+        printed, stack = _parted(printed)
+        ended = time.time()
+        blamed = Attempt(
+            keys[index],
+            chunk.batch.attempt,
+            Outcome.FAILED,
+            ended - max(time.monotonic() - since, 0.0),
+            ended,
+            failure=failure._replace(traceback=stack),
+            output=printed,
+            slot=self.number,
+            pid=pid,
+            code=chunk.code.fingerprint,
+        )
+        return Report(chunk, (blamed,), lost=keys[:index], unstarted=keys[index + 1 :])
+
+    def close(self) -> None:
+        if self.chunks:
+            self._process.kill()
+        self._process.close()
+
+
+def _runs_long(mark: Mark) -> bool:
+    return mark.position > 0 and time.monotonic() - mark.since >= RECALL_SECONDS
+
+
+def _parted(printed: str | None) -> tuple[str | None, str | None]:
+    """What the task printed, and the stack that the process wrote as it ended."""
+    if printed is None:
+        return None, None
+    found = [place for head in _FAULT_HEADS if (place := printed.find(head)) >= 0]
+    if not found:
+        return printed, None
+    return printed[: min(found)] or None, printed[min(found) :]

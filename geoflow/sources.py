@@ -1,0 +1,146 @@
+"""The source of user code: a function's or class's own text, its syntax tree, and the names that it uses."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+import linecache
+import os
+import re
+import symtable
+import sys
+import textwrap
+import types
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda
+
+
+def files_of(space: Mapping[str, Any]) -> Iterator[str]:
+    """Where the names of a module are written: its file; of a notebook all cells as well, the newest first."""
+    if file := space.get("__file__"):
+        yield file
+    if space.get("__name__") == "__main__":
+        in_memory = [path for path, entry in linecache.cache.items() if len(entry) == 4 and entry[1] is None]
+        yield from reversed(in_memory)
+
+
+def closure_of(function: types.FunctionType) -> dict[str, Any]:
+    """What the variables of functions around it, which *function* uses, hold by now."""
+    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+    return {name: cell.cell_contents for name, cell in cells if cell != types.CellType()}
+
+
+def text_in(path: str) -> str:
+    """What the file has now, or had the cell."""
+    linecache.checkcache(path)
+    return "".join(linecache.getlines(path))
+
+
+@functools.lru_cache(1000)
+def parsed(text: str) -> ast.Module:
+    """The tree of *text*; an empty one when it is not Python, such as a cell with magics."""
+    try:
+        return ast.parse(text)
+    except (SyntaxError, ValueError):
+        return ast.Module([], [])
+
+
+def own(node: ast.AST) -> Iterator[ast.AST]:
+    """What is in *node* but not in the functions and classes inside it, in the order it is written."""
+    for child in ast.iter_child_nodes(node):
+        yield child
+        if not isinstance(child, Definition):
+            yield from own(child)
+
+
+def definition(path: str, qualname: str, line: int = 0) -> Definition | None:
+    """What is so called in a file or cell.
+
+    With the *line* where it began when it ran: of a file what is called so today, if it has moved; in a cell, and
+    inside a function, what begins there, as there may be many.
+    """
+    tree = parsed(text_in(path))
+    if line and ("<" in qualname or not os.path.exists(path)):
+        named = _named(ast.walk(tree), qualname.rpartition(".")[2])
+        here = [node for node in named if _first_line(node) == line]
+        return here[0] if len(here) == 1 else None
+    found: list[Any] = [tree]
+    for name in qualname.replace("<locals>.", "").split("."):
+        found = [node for outer in found for node in _named(own(outer), name)]
+    here = [node for node in found if _first_line(node) == line]
+    return (here or found or [None])[-1]
+
+
+def _named(nodes: Iterator[ast.AST], name: str) -> list[Definition]:
+    return [node for node in nodes if isinstance(node, Definition) and getattr(node, "name", "<lambda>") == name]
+
+
+def _first_line(node: Definition) -> int:
+    decorators: list[ast.expr] = getattr(node, "decorator_list", [])
+    return min(one.lineno for one in [node, *decorators])
+
+
+def syntax_of(value: types.FunctionType | type) -> tuple[str, Definition] | None:
+    """The file or cell of a function or class, and its syntax there; None where it cannot be found."""
+    if not isinstance(value, type):
+        code = value.__code__
+        found = definition(code.co_filename, code.co_qualname, code.co_firstlineno)
+        return (code.co_filename, found) if found else None
+    space = vars(sys.modules.get(value.__module__, types.ModuleType("")))
+    for path in [*_files_of_methods(value), *files_of(space)]:
+        found = definition(path, value.__qualname__)
+        if isinstance(found, ast.ClassDef) and (os.path.exists(path) or _has_fields_of(value, found)):
+            return path, found
+    return None
+
+
+def _files_of_methods(cls: type) -> Iterator[str]:
+    for member in vars(cls).values():
+        code = getattr(inspect.unwrap(getattr(member, "__func__", member)), "__code__", None)
+        if code is not None and code.co_qualname.startswith(f"{cls.__qualname__}."):
+            yield code.co_filename
+
+
+def _has_fields_of(cls: type, node: ast.ClassDef) -> bool:
+    """Its cell may have been changed, and have failed when it was run."""
+    fields = {ast.unparse(one.target) for one in node.body if isinstance(one, ast.AnnAssign)}
+    return fields == inspect.get_annotations(cls).keys()
+
+
+def source_of(value: types.FunctionType | type) -> str | None:
+    """The text of a function or class, decorators included; None where it cannot be found under its name."""
+    if (found := syntax_of(value)) is None or getattr(found[1], "name", None) != value.__name__:
+        return None
+    block = inspect.getblock(linecache.getlines(found[0])[_first_line(found[1]) - 1 :])
+    text = textwrap.dedent("".join(block)).rstrip() + "\n"
+    return text if parsed(text).body else None  # a text in it may keep it from standing alone
+
+
+def names(text: str) -> tuple[set[str], set[str]]:
+    """The names of others that *text* uses when it is run, and when what it defines is called or read."""
+    at_once: set[str] = set()
+    later: set[str] = set()
+
+    def look(table: symtable.SymbolTable, into: set[str], *, top: bool = False) -> None:
+        into |= {one.get_name() for one in table.get_symbols() if one.is_referenced() and (top or one.is_global())}
+        for child in table.get_children():
+            look(child, into if child.get_type() == "class" else later)
+
+    try:
+        table = symtable.symtable(text, "<alone>", "exec")
+    except SyntaxError:  # a nonlocal name is like a global one where what it is of is missing
+        table = symtable.symtable(re.sub(r"\bnonlocal\b", "global", text), "<alone>", "exec")
+    look(table, at_once, top=True)
+    for annotation in (one for node in ast.walk(parsed(text)) for one in quoted_annotations(node)):
+        later |= names(annotation.value)[0]
+    return at_once, later
+
+
+def quoted_annotations(node: ast.AST) -> list[Any]:
+    """The annotations of *node* itself that are text with code in it."""
+    found = (getattr(node, "annotation", None), getattr(node, "returns", None))
+    texts = [one for one in found if isinstance(one, ast.Constant) and isinstance(one.value, str)]
+    return [one for one in texts if parsed(one.value).body]
