@@ -28,7 +28,7 @@ exit codes:
   2    nothing was done: a bad command, job type, parameter, job id or store
   3    the job completed, but its finalize failed (see geoflow refinalize)
   130  interrupted; the job was put back, and geoflow resume goes on with it
-       (143 for SIGTERM)
+       (143 for SIGTERM), with --load FILE where its type is in a file
 """
 
 
@@ -97,14 +97,16 @@ def _terminate(number: int, frame: object) -> NoReturn:
 
 
 def _warned(message: Warning | str, *_: object, **__: object) -> None:
-    verbs.tell(f"warning: {message}")
+    verbs.tell(f"warning: {getattr(message, 'in_terminal', '') or message}")
 
 
 def _complain(exc: Exception, debug: bool) -> None:
     if debug:
         print(plain(mask_text("".join(traceback.format_exception(exc)))), file=sys.stderr)
     message = str(exc)
-    if not isinstance(exc, GeoflowError):
+    if isinstance(exc, GeoflowError):
+        message = exc.in_terminal or message
+    else:
         from geoflow.notebook.failures import place
 
         where = place("".join(traceback.format_tb(exc.__traceback__)))

@@ -70,7 +70,7 @@ class JobBase(ABC):
     def create_tasks_for_stage(
         stage: int, job_params: dict[str, Any], job_id: str, previous_results: list[dict[str, Any]] | None = None
     ) -> list[dict[str, Any]]:
-        """The tasks of *stage*: dicts with ``task_id``, ``task_type`` and ``parameters``."""
+        """The tasks of the stage of that number (1, 2, …): dicts with ``task_id``, ``task_type`` and ``parameters``."""
 
     @staticmethod
     @abstractmethod
@@ -130,8 +130,9 @@ class Registry:
         if found is None:
             raise DefinitionError(
                 f"Unknown job type {name!r}.{_near(normalise(name), self._types)} Registered here: "
-                f"{', '.join(self) or 'none'}. Register it with session.register(JobClass, handlers={{...}}) or name "
-                "its file or module."
+                f"{', '.join(self) or 'none'}.",
+                python="Register it with session.register(JobClass, handlers={...}) or name its file or module.",
+                typed="Name its file, such as path/to/jobs.py, or its module.",
             )
         if found.maker is not None and (newest := found.maker.newest()).contract() is not found.job_class:
             self.register(newest)

@@ -3,8 +3,30 @@
 from __future__ import annotations
 
 
-class GeoflowError(Exception):
+class _Told(Exception):
+    """What happened, and then what to do: *python* ends its text, *typed* says the same for a terminal."""
+
+    what = in_terminal = ""
+
+    def __init__(self, *args: object, python: str = "", typed: str = "") -> None:
+        if python or typed:
+            self.what = str(args[0])
+            self.in_terminal = f"{self.what} {typed}"
+            args = (f"{self.what} {python}",)
+        super().__init__(*args)
+
+    def as_warning(self) -> GeoflowWarning:
+        warning = GeoflowWarning(*self.args)
+        warning.what, warning.in_terminal = self.what, self.in_terminal
+        return warning
+
+
+class GeoflowError(_Told):
     """The root of all of geoflow's exceptions."""
+
+
+class GeoflowWarning(_Told, UserWarning):
+    """What geoflow warns of."""
 
 
 # What handlers raise. The names are production's; `geoflow.retry` decides by name what each one means.

@@ -57,7 +57,7 @@ def parser(prog: str = "geoflow", epilog: str = "", *, notebook: bool = False) -
     common = Parser(add_help=False, argument_default=argparse.SUPPRESS)
     stays = "from now on; " if notebook else ""
     if not notebook:
-        common.add_argument("--json", action="store_true", help="print one JSON document, and nothing else")
+        common.add_argument("--json", action="store_true", help="print one JSON document, or nothing after an error")
     common.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
     common.add_argument("--store", metavar="PATH", help=f"{stays}default: GEOFLOW_STORE, or geoflow.db")
     common.add_argument("--workers", metavar="N", type=int, help=f"{stays}worker processes; 0 runs all in this one")
@@ -82,7 +82,8 @@ def parser(prog: str = "geoflow", epilog: str = "", *, notebook: bool = False) -
         nargs="?",
         help="the beginning of its id, in the latest job, or JOB/TASK; without it, the first that failed",
     )
-    code = part("--load", metavar="FILE", action="append", default=[], help="the file or module with its job type")
+    brought = "the file or module with its job type; none is loaded by itself"
+    code = part("--load", metavar="FILE", action="append", default=[], help=brought)
     first = part("--limit", metavar="N", type=_number, help="only the first N")
     last = part("--limit", metavar="N", type=_number, help="only the last N")
     work = part("job_type", metavar="JOB_TYPE", help="what to run; see below")
@@ -113,7 +114,7 @@ def parser(prog: str = "geoflow", epilog: str = "", *, notebook: bool = False) -
     verb("debug", "Run one task again, here, and open a debugger where it raises.", task, code)
     if notebook:
         verb("load", "Put a task's parameters, and a call of its handler, into the next cell.", task, code)
-    verb("resume", "Go on with a job that is not at its end: what has not completed runs.", stopped, code)
+    verb("resume", "Go on with a job that is not at its end: what has not completed runs. See --load.", stopped, code)
     verb("retry", "Run a job's failed tasks again, and go on from there.", latest, code)
     again = verb("rerun", "Run a job, or a part of it, over again with the code of now.", latest, code)
     part_of_it = again.add_mutually_exclusive_group()

@@ -11,6 +11,7 @@ from geoflow.errors import DefinitionError, JobFailed, ParameterError, StoreBusy
 from geoflow.models import JobStatus, Receipt
 from geoflow.staleness import Stale, again_from, stale_tasks
 from geoflow.stores.base import Again, JobRow
+from geoflow.submission import found_again
 from geoflow.values import from_json
 
 if TYPE_CHECKING:
@@ -88,6 +89,13 @@ class JobHandle:
         """Who drives it, in words."""
         return self._session.store.driver(self._row().job_key)
 
+    def _found_again(self, spelt: str) -> str:
+        """What to say when the submission found it; nothing where older code is all there is, which was warned of."""
+        if self.receipt is None or self.receipt.status == "created":
+            return ""
+        view = self._session._snapshot(self.id)
+        return "" if self.receipt.stale and view.status == JobStatus.COMPLETED else found_again(view, spelt)
+
     # Waiting
 
     def wait(self, timeout: float | None = None, *, _refresh: Callable[[], None] | None = None) -> JobHandle:
@@ -148,8 +156,9 @@ class JobHandle:
             return found
         name = f"Job {self.id[:8]} ({row.job_type})"
         if row.status == JobStatus.FAILED:
-            space = "\n" if "\n" in str(row.error) else " "
-            told = f"{name} failed: {row.error}{space}Look at job.errors()."
+            error = str(row.error)
+            space = "\n" if "\n" in error else " " if error.endswith((".", "!", "?")) else ". "
+            told = f"{name} failed: {error}{space}Look at job.errors()."
             raise JobFailed(told, job_id=self.id, status="failed")
         if row.status == JobStatus.CANCELLED:
             raise JobFailed(f"{name} was cancelled; job.resume() goes on with it.", job_id=self.id, status="cancelled")

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from geoflow import verbs
-from geoflow.text import aligned, count, human_duration, mask, plain
+from geoflow.text import aligned, count, first_lines, human_duration, mask, plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,10 +115,9 @@ def _job_text(job: JobHandle, args: argparse.Namespace, width: int) -> Iterator[
     yield from job_text(replace(view, hint=None, result_preview=None), width).splitlines()
     if row.result and view.state == "completed":
         result = mask(from_json(row.result), job._session.settings.secrets)
-        shown = plain(json.dumps(result, indent=2, ensure_ascii=False)).splitlines()
-        yield from ("Result", *(f"  {line}" for line in shown[:_RESULT_LINES]))
-        if len(shown) > _RESULT_LINES:
-            yield f"  … {count(len(shown) - _RESULT_LINES, 'more line')}; --json prints all."
+        whole = plain(json.dumps(result, indent=2, ensure_ascii=False))
+        shown = first_lines(whole, _RESULT_LINES, rest="; --json prints all.")
+        yield from ("Result", *(f"  {line}" for line in shown.splitlines()))
     yield from _next(job, view, args)
 
 
@@ -126,6 +125,8 @@ def _next(job: JobHandle, view: JobView, args: argparse.Namespace) -> Iterator[s
     """What to type next. The type of a probe's job is known only where it was made: nothing goes on with it here."""
     from geoflow.contract import PROBE_OF
 
+    if view.driver is None and view.state == "completed" and job.receipt is not None and job.receipt.stale:
+        yield f"Next: {verbs.command(args, 'rerun', job._row())} --stale   # what ran with older code, and what follows"
     if view.driver is not None or view.state == "completed" or view.job_type.startswith(PROBE_OF):
         return
     verb, why = "resume", "go on with what has not completed"
@@ -156,7 +157,10 @@ def _error_lines(rows: Sequence[dict[str, Any]], job: JobHandle, with_tracebacks
     view = job._session._snapshot(job.id)
     if view.error:
         yield plain(view.error)
-    yield from _table(("task_id", "attempt", "error_category", "error_type", "error"), rows, width)
+    if rows:
+        yield from _table(("task_id", "attempt", "error_category", "error_type", "error"), rows, width)
+    else:
+        yield "No attempt failed."
     if with_tracebacks:
         yield from tracebacks(view, rows)
 
@@ -168,7 +172,8 @@ def tracebacks(view: JobView, rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _table(names: Sequence[str], rows: Sequence[dict[str, Any]], width: int) -> list[str]:
-    return aligned([names, *([_cell(row[name]) for name in names] for row in rows)], width)
+    ids = [place for place, name in enumerate(names) if name == "task_id"]
+    return aligned([names, *([_cell(row[name]) for name in names] for row in rows)], width, ends_differ=ids)
 
 
 def _cell(value: Any) -> str:

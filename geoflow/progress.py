@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from geoflow.text import plain, shorten
+from geoflow.text import columns, mask_text, pad, plain, shorten
 
 if TYPE_CHECKING:
     from geoflow.handle import JobHandle
@@ -17,19 +17,51 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("geoflow.progress")
 SECONDS_BETWEEN = 0.25  # a person sees no more
+LABEL = 20  # characters of a stage's number and name, so that a note has its place in 80 columns
 
 
 @contextmanager
 def watching(job: JobHandle, how: str) -> Iterator[Callable[[], None]]:
-    """Show *job* in the way that the setting ``display`` says; the function that is yielded brings it up to date."""
+    """Show *job* in the way that the setting ``display`` says; the function that is yielded brings it up to date.
+
+    Outside of a notebook an interrupt that put the job back says so, and how to go on.
+    """
     if _is_live(how):
         with _live(job):
             yield lambda: None
-    elif how == "none" or (how == "auto" and not sys.stderr.isatty()):
+    elif how == "none":
         yield lambda: None
     else:
-        with _in_terminal(job) as refresh:
-            yield refresh
+        is_seen = how != "auto" or sys.stderr.isatty()
+        try:
+            with _in_terminal(job) if is_seen else nullcontext(lambda: None) as refresh:
+                yield refresh
+        except KeyboardInterrupt as interrupt:
+            stopped = interrupt
+            safely(lambda: _say_how_to_go_on(job, stopped))
+            raise
+
+
+def _say_how_to_go_on(job: JobHandle, interrupt: KeyboardInterrupt) -> None:
+    """Have the traceback of *interrupt* end with what became of *job*: whoever called has no handle of it."""
+    from geoflow.contract import PROBE_OF
+
+    view = job._session._snapshot(job.id)
+    if view.state == "interrupted" and view.hint and not view.job_type.startswith(PROBE_OF):  # these are cancelled
+        interrupt.add_note(f"Job {job.id[:8]} was put back. Next: {view.hint.partition('  #')[0]}")
+
+
+def remark(said: Callable[[], str], how: str) -> None:
+    """One line, in the caller's thread, where `watching` would show something. Asked for only there."""
+    in_notebook = how in ("auto", "html", "text") and _in_notebook()
+    is_shown = in_notebook or how in ("html", "text") or (how == "auto" and sys.stderr.isatty())
+
+    def tell() -> None:
+        if text := said():
+            print(plain(mask_text(text)), file=sys.stdout if in_notebook else sys.stderr)
+
+    if is_shown:
+        safely(tell)
 
 
 @contextmanager
@@ -96,19 +128,30 @@ def _in_terminal(job: JobHandle) -> Iterator[Callable[[], None]]:
     """One line for each stage that has been planned, on the standard error."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.table import Column
+
+    from geoflow.notebook.words import waits
 
     lines: dict[int, Any] = {}
     drawn = time.monotonic()
 
     def draw() -> None:
-        for stage in job._session._snapshot(job.id).stages:
-            if stage.planned and stage.number not in lines:
-                label = shorten(plain(f"{stage.number} {stage.name}"), 28).ljust(28)
-                lines[stage.number] = progress.add_task(label, note="")
-            if stage.planned:
-                failed = stage.counts.get("failed", 0)
-                completed, note = stage.counts.get("completed", 0) + failed, f"{failed} failed" if failed else ""
-                progress.update(lines[stage.number], total=stage.tasks, completed=completed, note=note)
+        stages = job._session._snapshot(job.id).stages
+        labels = [shorten(f"{stage.number} {stage.name}", LABEL) for stage in stages]
+        wide = max(map(columns, labels), default=0)
+        for stage, label in zip(stages, labels, strict=True):
+            if not stage.planned:
+                continue
+            failed = stage.counts.get("failed", 0)
+            said: dict[str, Any] = {
+                "total": stage.tasks,
+                "completed": stage.counts.get("completed", 0) + failed,
+                "note": ", ".join(filter(None, (f"{failed:,} failed" if failed else "", waits(stage)))),
+            }
+            if stage.number in lines:
+                progress.update(lines[stage.number], **said)
+            else:  # it is drawn at once
+                lines[stage.number] = progress.add_task(pad(label, wide), **said)
         progress.refresh()
 
     def refresh() -> None:
@@ -117,14 +160,15 @@ def _in_terminal(job: JobHandle) -> Iterator[Callable[[], None]]:
             safely(draw)
             drawn = time.monotonic()
 
-    columns = (
+    parts = (
         TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
+        BarColumn(bar_width=16),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
         TimeElapsedColumn(),
+        # The note has what is left of the width, and gives way alone.
+        TextColumn("{task.fields[note]}", markup=False, table_column=Column(ratio=1, no_wrap=True)),
     )
-    with Progress(*columns, console=Console(stderr=True), auto_refresh=False) as progress:
+    with Progress(*parts, console=Console(stderr=True), auto_refresh=False, expand=True) as progress:
         try:
             yield refresh
         finally:

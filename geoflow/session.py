@@ -21,9 +21,9 @@ from geoflow.jobrun import CLASS, Intent
 from geoflow.models import JobStatus, Receipt
 from geoflow.origin import is_ours
 from geoflow.retry import RetryPolicy
-from geoflow.staleness import fingerprints, stale_tasks, told
+from geoflow.staleness import fingerprints, ran_with_older, stale_tasks
 from geoflow.stores.base import Again, JobRow, NewJob, Store
-from geoflow.submission import check_same_job, job_id_of, validated
+from geoflow.submission import check_same_job, job_id_of, keeps_its_own, validated
 from geoflow.transport import Code, pack
 from geoflow.values import to_json
 
@@ -145,7 +145,9 @@ class Session:
         stopped), ``"rerun"`` (all over again, the old attempts kept) or ``"raise"`` (``JobExists``). Raises
         ``ParameterError`` for parameters that the job type refuses; nothing is stored then.
         """
-        return self._submit(job_type, {**(params or {}), **parameters}, on_existing, here=False)
+        job = self._submit(job_type, {**(params or {}), **parameters}, on_existing, here=False)
+        self._remark(job, on_existing)
+        return job
 
     def run(
         self,
@@ -161,6 +163,7 @@ class Session:
         ``job.result()`` does, and the job draws itself with its errors.
         """
         job = self._submit(job_type, {**(params or {}), **parameters}, on_existing, here=True)
+        self._remark(job, on_existing)
         self.follow(job)
         return job
 
@@ -252,26 +255,34 @@ class Session:
             idempotent=True,
         )
         if on_existing == "raise":
-            raise JobExists(f"Job {job_id[:8]} ({registered.name}) exists and is {row.status}; see session.job(…).")
+            what = f"Job {job_id[:8]} ({registered.name}) exists and is {row.status};"
+            raise JobExists(what, python="see session.job(…).", typed=f"see geoflow status {job_id[:8]}.")
+        kept = keeps_its_own(row, registered, given, text, self.settings.secrets)
+        if kept is not None and on_existing != "rerun":
+            warnings.warn(kept, stacklevel=_stacklevel())
         if on_existing == "return":
             if outdated := stale_tasks(self.store, row, fingerprints(codes)):
                 receipt = receipt.model_copy(update={"stale": sum(one.tasks for one in outdated)})
-                warnings.warn(
-                    f"Job {job_id[:8]} ({registered.name}) is {row.status}, and {told(outdated)} ran with older code: "
-                    "job.rerun(stale=True) runs them again, and all that follows; on_existing='rerun' the whole job.",
-                    stacklevel=_stacklevel(),
-                )
+                warnings.warn(ran_with_older(row, outdated), stacklevel=_stacklevel())
             return JobHandle(self, job_id, receipt)
         again = Again(parameters=text) if on_existing == "rerun" else None
         return self._drive(row, registered, on_existing, codes=codes, here=here, receipt=receipt, again=again)
+
+    def _remark(self, job: JobHandle, on_existing: OnExisting) -> None:
+        """Say in one line, where progress would be shown, that the job was there and was left as it is."""
+        from geoflow.progress import remark
+
+        if on_existing == "return":
+            remark(lambda: job._found_again("on_existing={!r}"), self.settings.display)
 
     def _registered_as(self, row: JobRow) -> JobType:
         """The type of a stored job, from what is registered or built in: its name is never taken for a file's (S43)."""
         if row.job_type not in self.registry and row.job_type not in loading.BUILT_IN:
             where = f" Its code came from {row.source}." if row.source else ""
             raise DefinitionError(
-                f"Job {row.job_id[:8]} is of type {row.job_type!r}, which is not registered in this session.{where} "
-                "Register it with session.register(...), then go on."
+                f"Job {row.job_id[:8]} is of type {row.job_type!r}, which is not registered in this session.{where}",
+                python="Register it with session.register(...), then go on.",
+                typed="No file is loaded by itself: name it with --load.",
             )
         return self._registered(row.job_type)
 
@@ -330,7 +341,8 @@ class Session:
     def _row(self, job_id: str) -> JobRow:
         found = self.store.find(job_id.strip().lower()) if job_id.strip() else []
         if not found:
-            raise JobNotFound(f"No job in {self.settings.store} has an id that begins with {job_id!r}; see jobs().")
+            what = f"No job in {self.settings.store} has an id that begins with {job_id!r};"
+            raise JobNotFound(what, python="see jobs().", typed="see geoflow jobs.")
         if len(found) > 1:
             several = ", ".join(f"{row.job_id[:12]} ({row.job_type})" for row in found[:5])
             raise JobNotFound(f"{len(found)} jobs have ids that begin with {job_id!r}: {several}. Give more of the id.")
@@ -369,7 +381,7 @@ class Session:
             except StoreBusy:
                 continue  # somebody else was a moment faster
             except DefinitionError as exc:
-                warnings.warn(str(exc), stacklevel=2)
+                warnings.warn(exc.as_warning(), stacklevel=2)
         return resumed
 
 

@@ -87,7 +87,8 @@ def syntax_of(value: types.FunctionType | type) -> tuple[str, Definition] | None
     """The file or cell of a function or class, and its syntax there; None where it cannot be found."""
     if not isinstance(value, type):
         code = value.__code__
-        found = definition(code.co_filename, code.co_qualname, code.co_firstlineno)
+        where = code.co_filename, code.co_qualname, code.co_firstlineno
+        found = definition(*where) or _in_a_document(*where)
         return (code.co_filename, found) if found else None
     space = vars(sys.modules.get(value.__module__, types.ModuleType("")))
     for path in [*_files_of_methods(value), *files_of(space)]:
@@ -95,6 +96,15 @@ def syntax_of(value: types.FunctionType | type) -> tuple[str, Definition] | None
         if isinstance(found, ast.ClassDef) and (os.path.exists(path) or _has_fields_of(value, found)):
             return path, found
     return None
+
+
+def _in_a_document(path: str, qualname: str, line: int) -> Definition | None:
+    """A function in a file that is not Python as a whole: one with blocks of code in it."""
+    if parsed(text_in(path)).body or not (lines := linecache.getlines(path)[line - 1 :]):
+        return None
+    block = textwrap.dedent("".join(inspect.getblock(lines)))
+    found = _named(ast.walk(parsed("\n" * (line - 1) + block)), qualname.rpartition(".")[2])
+    return found[0] if len(found) == 1 else None
 
 
 def _files_of_methods(cls: type) -> Iterator[str]:

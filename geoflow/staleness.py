@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from geoflow.errors import ParameterError
+from geoflow.errors import GeoflowWarning, ParameterError
 from geoflow.stores.base import Again, JobRow, StageRow, Store
 from geoflow.text import count
 from geoflow.transport import Code
@@ -33,9 +33,15 @@ def stale_tasks(store: Store, row: JobRow, codes: Mapping[str, str]) -> list[Sta
     return [Stale(stage, task_type, tasks) for (stage, task_type), tasks in found.items()]
 
 
-def told(found: Sequence[Stale]) -> str:
-    """What is stale, in words: ``1,000 tasks of 'stat'``."""
-    return " and ".join(f"{count(one.tasks, 'task')} of {one.task_type!r}" for one in found)
+def ran_with_older(row: JobRow, found: Sequence[Stale]) -> GeoflowWarning:
+    """What to say of the job when it is submitted again, and what to do about it."""
+    tasks = " and ".join(f"{count(one.tasks, 'task')} of {one.task_type!r}" for one in found)
+    both = "{} runs them again, and all that follows; {} the whole job."
+    return GeoflowWarning(
+        f"Job {row.job_id[:8]} ({row.job_type}) is {row.status}, and {tasks} ran with older code:",
+        python=both.format("job.rerun(stale=True)", "on_existing='rerun'"),
+        typed=both.format(f"geoflow rerun {row.job_id[:8]} --stale", "--on-existing rerun"),
+    )
 
 
 def again_from(stage: int | str, names: Sequence[str], planned: Sequence[StageRow], short_id: str) -> Again:
@@ -45,5 +51,6 @@ def again_from(stage: int | str, names: Sequence[str], planned: Sequence[StageRo
     if not isinstance(number, int) or not 1 <= number <= len(names):
         raise ParameterError(f"Job {short_id} has no stage {stage!r}. Its stages are {listed}.")
     if number > 1 and number not in [row.stage for row in planned]:
-        raise ParameterError(f"Job {short_id} has not come to stage {number} yet: job.resume() goes on with it.")
+        what, then = f"Job {short_id} has not come to stage {number} yet:", "goes on with it."
+        raise ParameterError(what, python=f"job.resume() {then}", typed=f"geoflow resume {short_id} {then}")
     return Again(number)

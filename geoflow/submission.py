@@ -1,17 +1,21 @@
-"""What is checked before a job is stored: its parameters, its id, and whether the job of that id is the same."""
+"""What is checked before a job is stored: its parameters, its id, and what a job of that id has that is the same."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from geoflow.contract import JobType
-from geoflow.errors import ContractViolationError, JobIdCollision, ParameterError, UnstorableValue
+from geoflow.errors import ContractViolationError, GeoflowWarning, JobIdCollision, ParameterError, UnstorableValue
 from geoflow.models import Stage
 from geoflow.stores.base import JobRow
 from geoflow.text import looks_secret, mask, shorten
 from geoflow.values import from_json, to_json
+
+if TYPE_CHECKING:
+    from geoflow.notebook.views import JobView
 
 
 def validated(registered: JobType, given: dict[str, Any]) -> str:
@@ -21,7 +25,9 @@ def validated(registered: JobType, given: dict[str, Any]) -> str:
         accepted = registered.job_class.validate_job_parameters(dict(given))  # type: ignore[attr-defined]
     except ValidationError as exc:
         problems = [
-            f"  - {'.'.join(map(str, error['loc'])) or 'parameters'}: {error['msg']}" + _what_was_given(error)
+            f"  - {'.'.join(map(str, error['loc'])) or 'parameters'}: {error['msg']}"
+            + _what_there_is(error, registered)
+            + _what_was_given(error)
             for error in exc.errors(include_url=False)
         ]
         raise ParameterError(f"{name} refuses these parameters:\n" + "\n".join(problems)) from None
@@ -35,6 +41,16 @@ def validated(registered: JobType, given: dict[str, Any]) -> str:
         return to_json(accepted, where="parameters")
     except UnstorableValue as exc:
         raise ParameterError(f"{name}: {exc}") from None
+
+
+def _what_there_is(error: Any, registered: JobType) -> str:
+    """The parameters that there are, for a name that is none of them; nothing where the job type does not tell."""
+    if error["type"] != "extra_forbidden" or len(error["loc"]) != 1:
+        return ""
+    from geoflow.notebook.fields import schema_of
+
+    known = (schema_of(registered.job_class) or {}).get("properties")
+    return f"; there are {', '.join(known)}" if known else ""
 
 
 def _what_was_given(error: Any) -> str:
@@ -71,6 +87,32 @@ def check_same_job(row: JobRow, registered: JobType, parameters: str, secrets: t
             f"{shown(row.parameters)}, here {shown(parameters)}. Put what differs into generate_job_id, "
             "or name it in non_identity_parameters."
         )
+
+
+def keeps_its_own(
+    row: JobRow, registered: JobType, given: Mapping[str, Any], parameters: str, secrets: tuple[str, ...]
+) -> GeoflowWarning | None:
+    """What to say where the job that is there has another value of what was *given*; that is no part of its id."""
+    stored, here = (mask(from_json(text), secrets) for text in (row.parameters, parameters))
+    other = from_json(row.parameters), from_json(parameters)
+    names = [name for name in given if name in registered.non_identity and other[0].get(name) != other[1].get(name)]
+    if not names:
+        return None
+    both = [" and ".join(f"{name}={shorten(repr(of.get(name)), 60)}" for name in names) for of in (stored, here)]
+    if both[0] == both[1]:  # secrets, or long ones
+        both = [" and ".join(names), "what is given"]
+    what, then = f"Job {row.job_id[:8]} ({row.job_type}) exists, and keeps its own {both[0]}:", f"takes {both[1]}."
+    return GeoflowWarning(what, python=f"on_existing='rerun' {then}", typed=f"--on-existing rerun {then}")
+
+
+def found_again(view: JobView, spelt: str) -> str:
+    """What to say of a job that was there, and was left as it is. *spelt* is how ``on_existing`` is given."""
+    before = f"Job {view.job_id[:8]} was submitted before, and"
+    if view.driver is not None:
+        return f"{before} is driven by {view.driver.partition(', since')[0]}."
+    state = "has failed" if view.state == "failed" else f"is {view.state}"
+    resume = "" if view.status == "completed" else f"{spelt.format('resume')} goes on with what has not completed, "
+    return f"{before} {state}: nothing was run. {resume}{spelt.format('rerun')} does all of it again."
 
 
 def stored_type(row: JobRow) -> JobType:

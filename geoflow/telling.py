@@ -8,16 +8,21 @@ from collections.abc import Callable
 from typing import Any
 
 from geoflow.jobrun import JobRun
-from geoflow.models import Attempt
+from geoflow.models import Attempt, JobStatus
 from geoflow.stores.base import Store
+from geoflow.text import count, shorten
 from geoflow.values import from_json
 
 logger = logging.getLogger("geoflow.machine")
 
 
 def tell(run: JobRun, what: str, level: int = logging.INFO, **fields: Any) -> None:
-    """One line about the job."""
+    """One line about the job, with what it planned, or why it failed."""
     about = {"job_id": run.job_id, "job_type": run.job_type.name, "stage": run.stage_number}
+    if "tasks" in fields:
+        what = f"{what} stage {run.stage_number}: {count(fields['tasks'], 'task')}"
+    if reason := fields.get("error_message"):
+        what = f"{what}: {shorten(reason, 300)}"
     logger.log(level, "job %s %s", run.job_id[:8], what, extra={**about, **fields})
 
 
@@ -31,7 +36,7 @@ def tell_failure(run: JobRun, attempt: Attempt) -> None:
 
 def tell_end(run: JobRun, store: Store, callback: Callable[..., object] | None) -> None:
     """The job has ended, and its row says so: call *callback*, in a thread of its own, then let go who waits."""
-    tell(run, str(run.status))
+    tell(run, "failed, and nothing of it runs any more" if run.status == JobStatus.FAILED else str(run.status))
     if callback is None or run.refinalizing:
         run.done.set()
     else:

@@ -150,6 +150,38 @@ def cut(text: str, limit: int) -> str:
     return f"{text[:half]}\n[... {end - half:,} characters left out ...]\n{text[end:]}"
 
 
+_LEFT_OUT = re.compile(r"\[\.\.\. [\d,]+ characters left out \.\.\.\]")
+_MORE = re.compile(r"… ([\d,]+) more lines?")
+
+
+def first_lines(text: str, lines: int | None = None, characters: int | None = None, rest: str = "") -> str:
+    """The first *lines* of *text*, or those that have about so many *characters*; then how many more there are.
+
+    *rest* follows that number. Where *characters* are too few, lines that take more than a quarter of them are cut. A
+    text that is already such a beginning is cut further, and counts on.
+    """
+    found = text.splitlines()
+    before = _MORE.fullmatch(found[-1]) if found else None
+    if before:
+        found.pop()
+    kept = found
+    if characters is not None and len(text) > characters:
+        short = [line if len(line) <= characters // 4 else f"{line[: characters // 4]}…" for line in found]
+        used = accumulate(len(line) + 1 for line in short)
+        kept = [line for line, end in zip(short, used, strict=True) if end <= characters]
+    kept = kept[:lines]
+    left = len(found) - len(kept) + (int(before[1].replace(",", "")) if before else 0)
+    return "\n".join([*kept, f"… {count(left, 'more line')}{rest}"] if left else kept)
+
+
+def last_lines(text: str, lines: int) -> str:
+    """The last *lines* of *text*, and before them how many there were; of one that was `cut`, how many at least."""
+    found = text.splitlines()
+    left, kept = found[:-lines], found[-lines:]
+    least = "more than " * any(map(_LEFT_OUT.fullmatch, left))
+    return "\n".join([f"… {least}{count(len(left), 'line')} before", *kept] if left else kept)
+
+
 def _encodable(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
 
@@ -173,16 +205,26 @@ def fit(line: str, width: int) -> str:
     return "".join(kept).rstrip() + "…"
 
 
+def fit_middle(line: str, width: int) -> str:
+    """*line* in at most *width* `columns`, with its end: what stands for the rest is in the middle."""
+    if columns(line) <= width:
+        return line
+    end = fit(line[::-1], width // 2 + 1)[::-1]
+    return fit(line, width - columns(end) + 1)[:-1] + end
+
+
 def pad(text: str, width: int) -> str:
     """*text* in exactly *width* `columns`."""
     return (fitted := fit(text, width)) + " " * (width - columns(fitted))
 
 
-def aligned(rows: Iterable[Sequence[str]], width: int, gives_way: int | None = None) -> list[str]:
+def aligned(
+    rows: Iterable[Sequence[str]], width: int, gives_way: int | None = None, ends_differ: Sequence[int] = ()
+) -> list[str]:
     """*rows* of cells as lines of at most *width* `columns`.
 
     Where there are more, with a margin of two, the widest column gives way, or that at *gives_way*, which has at least
-    8; then the lines are cut.
+    8; then the lines are cut. The columns *ends_differ* are cut in the middle.
     """
     cells = [[shorten(cell, 200) for cell in row] for row in rows]
     widths = [max(map(columns, column)) for column in zip(*cells, strict=True)]
@@ -193,6 +235,9 @@ def aligned(rows: Iterable[Sequence[str]], width: int, gives_way: int | None = N
         if widths[place] <= 8:
             break
         widths[place] -= 1
+    for row in cells:
+        for place in ends_differ:
+            row[place] = fit_middle(row[place], widths[place])
     return [fit("  ".join(map(pad, row, widths)).rstrip(), width) for row in cells]
 
 

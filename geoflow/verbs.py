@@ -40,8 +40,8 @@ def run(session: Session, args: argparse.Namespace) -> JobHandle:
 
 def submit(session: Session, args: argparse.Namespace, here: bool = False) -> JobHandle:
     job = session._submit(args.job_type, _given(args), args.on_existing, here=here)
-    if job.receipt and job.receipt.status == "already_exists" and args.on_existing == "return":
-        tell(f"Job {job.id[:8]} was submitted before, and is {job.status}. --on-existing rerun does all of it again.")
+    if args.on_existing == "return" and (said := job._found_again("--on-existing {}")):
+        tell(said)
     return job
 
 
@@ -147,7 +147,10 @@ def refinalize(session: Session, args: argparse.Namespace) -> JobHandle:
 
 
 def cancel(session: Session, args: argparse.Namespace) -> JobHandle:
-    return session.job(args.job).cancel()
+    job = session.job(args.job)
+    if job.ended:
+        tell(f"There is nothing to cancel: job {job.id[:8]} has ended, as {job.status}.")
+    return job.cancel()
 
 
 def sql(session: Session, args: argparse.Namespace) -> pd.DataFrame:
@@ -164,7 +167,11 @@ def convert(session: Session, args: argparse.Namespace) -> pd.DataFrame:
 
     from geoflow.stores.convert import convert as copy
 
-    return pd.DataFrame(list(copy(args.source, args.target).items()), columns=["table", "rows"])
+    copied = copy(args.source, args.target)
+    log, new = (session.settings.model_copy(update={"store": store}).log_path for store in (args.source, args.target))
+    if log is not None and log != new and log.exists():
+        tell(f"The log stays with {args.source}, in {log}: cp {shlex.join((str(log), str(new)))} takes it along.")
+    return pd.DataFrame(list(copied.items()), columns=["table", "rows"])
 
 
 def export(session: Session, args: argparse.Namespace) -> Export:
@@ -242,7 +249,7 @@ def _check_code(session: Session, args: argparse.Namespace, row: JobRow, what: s
     try:
         session._registered_as(row)
     except DefinitionError as exc:
-        raise DefinitionError(f"{exc} Type: {command(args, args.verb, row, what)}") from None
+        raise DefinitionError(f"{exc.what or exc} Type: {command(args, args.verb, row, what)}") from None
 
 
 def _load(session: Session, args: argparse.Namespace) -> None:

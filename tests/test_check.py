@@ -144,6 +144,177 @@ def test_code_of_a_script_travels_by_value_and_keeps_its_lines(tmp_path: Path) -
     assert (found["code"], found["where"]) == ("GF328", f"script.py:{line}")
 
 
+def kinds(report: Report) -> dict[str, str]:
+    return {found.code: found.severity for found in report.findings}
+
+
+def verdict(report: Report) -> str:
+    return " ".join(repr(report).split()).rpartition(" note. " if " 1 note. " in repr(report) else " notes. ")[2]
+
+
+@pytest.mark.parametrize(("is_given", "code", "severity"), [(True, "GF332", "error"), (False, "GF331", "warning")])
+def test_a_first_plan_that_raises_is_an_error_with_given_parameters_and_a_warning_with_a_sample(
+    is_given: bool, code: str, severity: str
+) -> None:
+    class Planned(jobs.Acts):
+        job_type = "planned"
+        parameters_schema = {"tasks": {"type": "list", "default": []}}
+
+        @staticmethod
+        def validate_job_parameters(params: dict[str, Any]) -> dict[str, Any]:
+            return {"tasks": list(params.get("tasks", []))}
+
+        @classmethod
+        def create_tasks_for_stage(cls, stage: int, job_params: Any, job_id: str, previous_results: Any = None) -> Any:
+            return [stage["number"]]  # type: ignore[index]
+
+    report = gf.check(Planned, jobs.ALL_HANDLERS, params={"tasks": []} if is_given else None)
+    assert kinds(report)[code] == severity
+    assert report.ok is not is_given
+    assert "stops it" not in verdict(report)
+
+
+NO_FILE = "<root><open></root>"
+MISTAKES: dict[str, tuple[str, bool]] = {
+    "a name that nothing defines": ("return measured", True),
+    "a module's function that is not there": ("import json\nreturn json.dumped(params)", True),
+    "a function of a module that looks it up itself": ("import numpy\nreturn numpy.meen([1])", True),
+    "a module that is not there": ("import rasterioo", True),
+    "a name that its module lacks": ("from json import dumped", True),
+    "a module that is no Python": ("import no_python_at_all", True),
+    "a variable without a value yet": ("for one in []:\n    last = one\nreturn last", False),
+    "a name of an expression that is data": ("return eval('b1 + b2')", False),
+    "a function that data name": ("import json\nreturn getattr(json, params['_name'])", False),
+    "data with another syntax": ("import ast\nreturn ast.literal_eval('1 +')", False),
+    "XML with another syntax": (f"import xml.etree.ElementTree as et\nreturn et.fromstring({NO_FILE!r})", False),
+    "a value that data lack": ("return None.width", False),
+    "data that are wrong": ("raise ValueError('no tile')", False),
+    "a file that is not there": ("open('no such file')", False),
+}
+
+
+@pytest.mark.parametrize("how", MISTAKES)
+def test_a_mistake_that_no_data_would_mend_is_an_error_and_what_the_sample_may_cause_a_warning(
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body, is_mistake = MISTAKES[how]
+    (tmp_path / "no_python_at_all.py").write_text("def broken(:\n")
+    (tmp_path / "handlers_of_mine.py").write_text(
+        "def act(params):\n    params = {**params, '_name': 'dumped'}\n    " + body.replace("\n", "\n    ")
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "handlers_of_mine", raising=False)
+    made = importlib.import_module("handlers_of_mine")
+    report = gf.check(jobs.Acts, {"act": made.act}, tasks=[{}])
+    assert kinds(report)["GF333" if is_mistake else "GF331"] == ("error" if is_mistake else "warning")
+    assert codes(report) & {"GF333", "GF331"} == {"GF333" if is_mistake else "GF331"}
+    assert report.ok is not is_mistake
+    if not is_mistake:
+        assert verdict(report) == "It did not come through the trial: mend it, or give other parameters."
+
+
+@pytest.mark.parametrize("tasks", [3, 12])
+def test_a_mistake_in_finalize_is_an_error_also_where_only_some_tasks_were_tried(tasks: int) -> None:
+    class Ending(jobs.Acts):
+        job_type = "ending"
+
+        @staticmethod
+        def finalize_job(context: Any = None) -> dict[str, Any]:
+            return {"width": widths_of(context)}  # type: ignore[name-defined] # noqa: F821
+
+    report = gf.check(Ending, jobs.ALL_HANDLERS, tasks=[{}] * tasks)
+    [found] = [one for one in report.findings if "finalize" in one.what]
+    assert (found.code, found.severity) == ("GF333", "error")
+
+
+def test_what_failed_with_some_of_the_results_is_told_as_tried() -> None:
+    class Counting(jobs.Acts):
+        job_type = "counting"
+
+        @staticmethod
+        def finalize_job(context: Any = None) -> dict[str, Any]:
+            return {"last": context.task_results[11].task_id}
+
+    report = gf.check(Counting, jobs.ALL_HANDLERS, tasks=[{}] * 12)
+    [found] = [one for one in report.findings if one.code == "GF902"]
+    assert "finalize raises IndexError" in found.what
+    assert "finalize was read" not in found.why
+    assert "it was tried with the results of the first tasks alone" in found.why
+    assert verdict(report) == "No error was found, but not all of it was tried."
+    assert codes(gf.check(Counting, jobs.ALL_HANDLERS, tasks=[{}] * 12, run=12)) & {"GF902", "GF340"} == set()
+
+
+# Job types that ask for no parameters
+
+
+class AsksForNone(jobs.Acts):
+    """What it takes is what its methods read of the class."""
+
+    job_type = "asks_for_none"
+    stages = [{"number": 1, "name": "act", "task_type": "act"}]
+    tasks: list[dict[str, Any]] = [{}]
+
+    @staticmethod
+    def validate_job_parameters(params: dict[str, Any]) -> dict[str, Any]:
+        return {}
+
+    @classmethod
+    def create_tasks_for_stage(cls, stage: int, job_params: Any, job_id: str, previous_results: Any = None) -> Any:
+        return jobs.Acts.create_tasks_for_stage(stage, {"tasks": cls.tasks}, job_id, previous_results)
+
+
+def test_a_job_type_that_takes_no_parameters_is_tried_whole_without_any(tmp_path: Path) -> None:
+    class Making(AsksForNone):
+        tasks = [{"do": "make", "value": str(tmp_path / "made")}]
+
+    assert "GF901" not in codes(gf.check(Making, jobs.ALL_HANDLERS, run=False))
+    assert not (tmp_path / "made").exists()
+    report = gf.check(Making, jobs.ALL_HANDLERS)
+    assert serious(report) == []
+    assert "GF901" not in codes(report)
+    assert (tmp_path / "made").exists()
+
+
+def test_typed_functions_that_take_a_dict_and_read_nothing_of_it_are_tried_whole() -> None:
+    made = gf.JobType("reads_nothing")
+
+    @made.stage
+    def scan(p: dict) -> list[int]:
+        return [1, 2]
+
+    @made.each(scan)
+    def broken(number: int) -> dict[str, Any]:
+        return {"at": metres(number)}  # type: ignore[name-defined] # noqa: F821
+
+    report = gf.check(made)
+    assert "GF901" not in codes(report)
+    assert kinds(report)["GF333"] == "error"
+
+
+def test_what_hands_its_parameters_on_and_lacks_one_has_a_note_that_they_are_not_known(tmp_path: Path) -> None:
+    made = gf.JobType("reads_one")
+
+    @made.stage
+    def scan(p: dict) -> list[str]:
+        return p["text"].split()
+
+    report = gf.check(made)
+    assert serious(report) == []
+    [found] = [one for one in report.findings if one.code == "GF901"]
+    assert "Its parameters are not known. With none: " in found.what
+    assert "'text'" in found.what
+
+    class HasDefaults(AsksForNone):
+        tasks = [{"do": "make", "value": str(tmp_path / "made")}]
+
+        @staticmethod
+        def validate_job_parameters(params: dict[str, Any]) -> dict[str, Any]:
+            return {"folder": params.get("folder", "/data")}
+
+    assert codes(gf.check(HasDefaults, jobs.ALL_HANDLERS)) == {"GF901"}
+    assert not (tmp_path / "made").exists(), "defaults that only its code has are not tried unasked"
+
+
 # What is not found
 
 

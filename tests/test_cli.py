@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import psutil  # type: ignore[import-untyped]
 import pytest
-from conftest import OpenSession
+from conftest import OpenSession, wait_until
 
 from geoflow.cli import main
 from geoflow.stores.base import NewJob
@@ -203,12 +203,74 @@ def test_S9_S10_a_job_that_exists_is_shown_and_said_to_exist_or_run_again(geoflo
     first = geoflow("run", "hello_world", "n=1", "--json").document
     found = geoflow("run", "hello_world", "n=1", "--json")
     assert (found.document["receipt"]["status"], found.document["ended_at"]) == ("already_exists", first["ended_at"])
-    assert "was submitted before, and is completed. --on-existing rerun" in found.err
+    assert "was submitted before, and is completed: nothing was run. --on-existing rerun" in found.err
     refused = geoflow("run", "hello_world", "n=1", "--on-existing", "raise")
     assert refused.code == 2
-    assert "exists and is completed" in refused.err
+    assert f"exists and is completed; see geoflow status {first['job_id'][:8]}.\n" in refused.err
     again = geoflow("run", "hello_world", "n=1", "--on-existing", "rerun", "--json").document
     assert again["started_at"] > first["ended_at"]
+
+
+def test_S10_a_job_that_stopped_is_said_to_go_on_first_and_to_be_done_over_second(
+    geoflow: Type, open_session: OpenSession
+) -> None:
+    ways = "nothing was run. --on-existing resume goes on with what has not completed, --on-existing rerun does all"
+    failing = acts({"do": "raise", "value": "ValueError"})
+    assert geoflow(*failing).code == 1
+    assert f"was submitted before, and has failed: {ways} of it again.\n" in geoflow(*failing).err
+    sleeping = {"do": "sleep", "value": 60, "trace": str(Path("began").absolute())}
+    with open_session("geoflow.db", workers=1) as session:
+        session.submit("acts", tasks=[sleeping])
+        wait_until(Path("began").exists)
+        session.close()
+    found = geoflow(*acts(sleeping))
+    assert f"was submitted before, and is interrupted: {ways} of it again.\n" in found.err
+    assert "interrupted" in found.out
+    assert geoflow(*acts(sleeping), "--on-existing", "raise").code == 2
+
+
+def test_a_parameter_that_is_no_part_of_the_identity_is_not_dropped_in_silence(geoflow: Type) -> None:
+    geoflow("run", "hello_world", "n=1")
+    found = geoflow("run", "hello_world", "n=1", "failure_rate=0.5")
+    assert "keeps its own failure_rate=0.0: --on-existing rerun takes failure_rate=0.5.\n" in found.err
+    assert "keeps its own" in geoflow("run", "hello_world", "n=1", "failure_rate=0.6", "--on-existing", "resume").err
+    assert "keeps its own" not in geoflow("run", "hello_world", "n=1", "failure_rate=0.0").err
+    again = geoflow("run", "hello_world", "n=1", "failure_rate=0.5", "--on-existing", "rerun", "--json")
+    assert (again.document["parameters"]["failure_rate"], again.err) == (0.5, "")
+
+
+def test_older_code_is_told_once_in_words_that_can_be_typed(geoflow: Type) -> None:
+    file = job_file("ran_with_older.py")
+    geoflow("run", file)
+    sys.modules.pop(Path(file).stem)
+    job_file(file, handler="def work(params):\n    return {'success': True, 'result': {'more': 1}}")
+    found = geoflow("run", file)
+    job_id = geoflow("status", "--json").document["job_id"][:8]
+    (told,) = found.err.splitlines()
+    assert told.endswith(
+        f"1 task of 'work' ran with older code: geoflow rerun {job_id} --stale runs them again, and all that follows; "
+        "--on-existing rerun the whole job."
+    )
+    assert f"Next: geoflow rerun {job_id} --load {Path(file).absolute()} --stale " in found.out
+
+
+def test_what_to_do_is_said_in_words_of_the_terminal_and_once(geoflow: Type, open_session: OpenSession) -> None:
+    stages = '[{"number": 1, "name": "work", "task_type": "work"}, {"number": 2, "name": "on", "task_type": "work"}]'
+    file = job_file("in_words.py")
+    with open_session("geoflow.db", workers=0) as session:
+        session.store.create(NewJob("a" * 64, "named", stages, "{}", 0.0, str(Path(file).absolute())))
+        where = f"which is not registered in this session. Its code came from {Path(file).absolute()}."
+    for words, said in (
+        (("status", "ffff"), "begins with 'ffff'; see geoflow jobs.\n"),
+        (("run", "nosuch"), "Name its file, such as path/to/jobs.py, or its module.\n"),
+        (("resume",), f"{where} No file is loaded by itself: name it with --load.\n"),
+        (("retry",), f"{where} Type: geoflow retry aaaaaaaa --load {Path(file).absolute()}\n"),
+        (("rerun", "--stage", "2", "--load", file), "has not come to stage 2 yet: geoflow resume aaaaaaaa goes on"),
+    ):
+        typed = geoflow(*words)
+        assert said in typed.err, typed.err
+        assert "session.register" not in typed.err
+        assert "()" not in typed.err
 
 
 def test_a_module_is_found_in_the_folder_where_the_command_is_typed(geoflow: Type) -> None:
@@ -376,6 +438,20 @@ def test_logs_are_the_lines_of_a_job_the_last_ones_if_so_asked(geoflow: Type) ->
     assert shown[1].endswith(f"job {job_id[:8]} completed")
 
 
+def test_log_lines_say_what_was_planned_and_why_a_job_failed(geoflow: Type) -> None:
+    geoflow(*acts({"do": "raise", "value": "ValueError"}))
+    job_id = geoflow("status", "--json").document["job_id"][:8]
+    messages = [line["message"] for line in geoflow("logs", "--json").document]
+    why = "ValueError: a ValueError on purpose"
+    assert messages == [
+        f"job {job_id} started",
+        f"job {job_id} planned stage 1: 1 task",
+        f"job {job_id} task failed: {why}",
+        f"job {job_id} failed: Task 's1-t0' (act, number 0) failed without a retry: {why}",
+        f"job {job_id} failed, and nothing of it runs any more",
+    ]
+
+
 def test_columns_that_take_two_places_stay_in_line(geoflow: Type) -> None:
     file = job_file("wide.py", handler="def work(params):\n    raise ValueError('地図' * 50)")
     geoflow("run", file)
@@ -395,6 +471,23 @@ def test_errors_are_the_attempts_that_failed_each_traceback_once(geoflow: Type) 
     attempts = geoflow("errors", "--json").document
     assert {attempt["outcome"] for attempt in attempts} == {"failed"}
     assert attempts[-1]["traceback"].rstrip().endswith("OSError: a OSError on purpose")
+
+
+def test_a_long_id_is_cut_where_it_says_least(geoflow: Type) -> None:
+    file = job_file("long_ids.py", handler="def work(params):\n    raise ValueError('no good at all ' * 9)")
+    Path(file).write_text(Path(file).read_text().replace('f"t{i}"', 'f"{job_id[:8]}-of-a-tile-in-a-long-folder-{i}"'))
+    geoflow("run", file, "n=2")
+    for verb in ("errors", "tasks"):
+        ids = [line.split()[1 if verb == "tasks" else 0] for line in geoflow(verb).out.splitlines()[-2:]]
+        assert ids[0] != ids[1]
+        assert [given.endswith(f"folder-{number}") for number, given in enumerate(ids)] == [True, True]
+    assert geoflow("errors").out.count("…") >= 2
+
+
+def test_where_no_attempt_failed_errors_say_so(geoflow: Type) -> None:
+    geoflow("run", "hello_world", "n=1")
+    assert geoflow("errors").out == "No attempt failed.\n"
+    assert geoflow("errors", "--json").document == []
 
 
 def test_errors_tell_of_a_plan_that_failed_with_its_traceback(geoflow: Type) -> None:
@@ -579,7 +672,10 @@ def test_S38_cancel_ends_a_job_that_waits_and_leaves_one_that_has_ended(
     assert (cancelled.code, cancelled.document["status"]) == (0, "cancelled")
     geoflow("run", "hello_world", "n=1")
     job_id = geoflow("status", "--json").document["job_id"]
-    assert geoflow("cancel", job_id).code == 1
+    ended = geoflow("cancel", job_id)
+    assert (ended.code, ended.err) == (
+        1, f"geoflow: There is nothing to cancel: job {job_id[:8]} has ended, as completed.\n"
+    )  # fmt: skip
     assert geoflow("status", "--json").document["status"] == "completed"
 
 
@@ -641,7 +737,8 @@ def test_S38_cancel_ends_a_job_that_another_process_drives(geoflow: Type) -> Non
     assert f"is driven by process {process.pid}" in busy.err
     waiting = start(*long_job("--json"))  # the same job: it waits for the first one's end
     assert waiting.stderr is not None
-    assert f"Job {job['job_id'][:8]} was submitted before, and is processing" in waiting.stderr.readline()
+    driven = f"Job {job['job_id'][:8]} was submitted before, and is driven by process {process.pid}.\n"
+    assert driven in waiting.stderr.readline()
     cancelled = geoflow("cancel", job["job_id"])
     out, _ = process.communicate(timeout=20)
     assert (cancelled.code, process.returncode) == (0, 1)
@@ -707,7 +804,13 @@ def test_sql_answers_about_the_store_and_convert_copies_it(tmp_path: Path, capsy
     assert main(["run", "hello_world", "n=2", "--workers", "0", "--store", store]) == 0
     capsys.readouterr()
     assert main(["convert", store, copy, "--json"]) == 0
-    assert {"table": "task", "rows": 4} in json.loads(capsys.readouterr().out)
+    converted = capsys.readouterr()
+    assert {"table": "task", "rows": 4} in json.loads(converted.out)
+    takes_along = f"cp {store}.log {copy}.log"
+    assert f"The log stays with {store}, in {store}.log: {takes_along} takes it along." in converted.err
+    subprocess.run(takes_along.split(), check=True)
+    assert main(["logs", "--store", copy]) == 0
+    assert "planned stage 1: 2 tasks" in capsys.readouterr().out
     for place in (store, copy):
         assert main(["sql", "select stage, count(*) as n from tasks group by 1 order by 1", "--store", place]) == 0
         assert capsys.readouterr().out.split() == ["stage", "n", "1", "2", "2", "2"]

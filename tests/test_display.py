@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import re
 import unicodedata
@@ -18,11 +19,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
+from geoflow import worker
 from geoflow.batch import NewTasks
 from geoflow.errors import JobNotFound
 from geoflow.models import Attempt, Failure
 from geoflow.notebook.display import job_html, job_parts, job_text, jobs_html, jobs_text, narrow
-from geoflow.notebook.failures import folded
+from geoflow.notebook.failures import folded, why
 from geoflow.notebook.snapshot import CELLS, SAMPLE, aggregate, listing, snapshot
 from geoflow.notebook.tasks import listed, task
 from geoflow.notebook.tracebacks import causes, fold, place
@@ -49,7 +51,7 @@ TRACEBACK = """Traceback (most recent call last):
 rasterio.errors.RasterioIOError: password=hunter2
 """
 FOREIGN_FRAME = "\n".join(TRACEBACK.splitlines()[3:5])
-FOLDED_FRAME = "  [1 library frame, to open in rasterio/__init__.py, line 300]"
+FOLDED_FRAME = "  [1 library frame: rasterio/__init__.py, line 300, in open]"
 
 
 @pytest.fixture(params=list(STORES))
@@ -219,7 +221,7 @@ def test_S36_a_job_that_nobody_drives_half_way_is_shown_as_interrupted(store):
     left = snapshot(store, JOB, now=141.0)
     assert (left.state, left.elapsed) == ("interrupted", None)
     assert left.hint is not None
-    assert left.hint.startswith("job.resume()")
+    assert left.hint.startswith('session.job("3fa93fa9").resume()'), "what ran it never returned: it has no handle yet"
 
 
 def test_a_rerun_shows_its_own_tasks_and_not_those_that_are_history(store):
@@ -301,9 +303,31 @@ def test_frames_of_libraries_are_folded_and_nothing_else_of_a_traceback():
     assert fold(TRACEBACK) == TRACEBACK.replace(FOREIGN_FRAME, FOLDED_FRAME)
     assert fold(CHAIN) == CHAIN
     deep = TRACEBACK.replace(FOREIGN_FRAME, "\n".join([FOREIGN_FRAME] * 40))
-    assert fold(deep) == TRACEBACK.replace(FOREIGN_FRAME, FOLDED_FRAME.replace("1 library frame", "40 library frames"))
+    assert fold(deep) == TRACEBACK.replace(
+        FOREIGN_FRAME, FOLDED_FRAME.replace("1 library frame", "40 library frames, the last")
+    )
     alien = TRACEBACK.replace("/home/me/", "/venv/lib/python3.11/")
     assert fold(alien) == alien, "where no frame is the user's own, all of them count"
+
+
+STACK = f"""Stack (most recent call first):
+  File "/venv/lib/python3.11/ssl.py", line 9 in read
+  File "/venv/lib/python3.11/site-packages/requests/api.py", line 7 in get
+  File "/home/me/tiles.py", line 12 in read
+  File "{worker.__file__}", line 189 in _run_task
+  File "/usr/lib/python3.11/multiprocessing/process.py", line 108 in run
+  File "<string>", line 1 in <module>
+"""
+
+
+def test_the_stack_of_a_task_that_timed_out_is_folded_like_a_traceback_from_its_newest_frame():
+    assert fold(STACK).splitlines() == [
+        "Stack (most recent call first):",
+        "  [2 library frames, the last: python3.11/ssl.py, line 9, in read]",
+        '  File "/home/me/tiles.py", line 12 in read',
+        "  [3 library frames, the last: geoflow/worker.py, line 189, in _run_task]",
+    ]
+    assert place(STACK) is None, "such tasks are one group, wherever they were when their time was over"
 
 
 FRAMES = [
@@ -320,6 +344,15 @@ def test_folding_never_adds_lines_and_keeps_what_is_no_frame(traceback):
     assert len(fold(traceback).splitlines()) <= len(traceback.splitlines())
     kept = [line for line in traceback.splitlines() if not line.startswith(" ")]
     assert [line for line in fold(traceback).splitlines() if not line.startswith(" ")] == kept
+
+
+def test_why_tells_a_worker_that_died_from_the_death_of_the_process_that_drives_the_job():
+    died, killed = why("WorkerDied", "lost", retries=1), why("EngineLost", "lost", retries=0)
+    assert died.startswith("Its process ended while the task ran, which is retried")
+    assert "drives the job" not in died
+    assert why("WorkerDied", "lost", retries=0).endswith("Here the policy allowed no retry.")
+    assert "each time that its worker, or the process that drives the job, was killed" in killed
+    assert "not run again by itself" in killed
 
 
 # Times
@@ -456,6 +489,22 @@ def counted(states: list[str]) -> tuple[dict[str, int], tuple[str, ...], int]:
     width = max(1, -(-len(states) // CELLS))
     cells = Counter((place - place % width, state) for place, state in enumerate(states) if state != "completed")
     return *aggregate(len(states), width, [(*key, number) for key, number in cells.items()]), width
+
+
+def test_a_stage_says_how_many_of_its_tasks_wait_for_their_retries_while_the_job_is_driven(store):
+    lease = started(store)
+    first, second, *_ = keys = planned(store, lease, 1, 5)
+    for key, said in ((first, "1 waits for its retry"), (second, "2 wait for their retries")):
+        failed = Attempt(key, 1, "failed", 105.0, 106.0, failure=failure("tile is broken"))
+        store.commit(lease, [Move("start", [key]), Move("retry", [key], not_before=107.0)], [failed])
+        view = snapshot(store, JOB, now=106.0)
+        assert said in text_of(job_html(view))
+        assert f"    {said}" in job_text(view).splitlines()
+    store.commit(lease, [Move("start", [first])], [])
+    assert snapshot(store, JOB, now=107.0).stages[0].waiting == 1, "the other one runs"
+    store.release(lease)
+    assert snapshot(store, JOB, now=106.0).stages[0].waiting == 0, "nothing waits where nobody drives the job"
+    assert len(keys) == 5
 
 
 @given(task_states())
@@ -746,6 +795,53 @@ def test_a_failed_job_fits_a_terminal_of_eighty_columns(store):
         "· 3 merge fan in not planned",
     ]
     assert lines[-1] == "Next: job.retry_failed()  # Run the failed tasks again, with the code of now."
+
+
+def few_lines(view: JobView, title: str) -> list[str]:
+    """What the text has below *title*."""
+    lines = job_text(view).splitlines()
+    below = lines[lines.index(title) + 1 :]
+    return [line.strip() for line in itertools.takewhile(lambda line: line.startswith("    "), below)]
+
+
+def test_text_has_the_first_lines_of_json_and_says_how_many_are_left(store):
+    completed_job(store, {f"tile_{n:03}": "x" * 20 for n in range(200)})
+    view = snapshot(store, JOB, now=500.0)
+    shown = few_lines(view, "Result")
+    assert shown[:2] == ["{", '"tile_000": "xxxxxxxxxxxxxxxxxxxx",']
+    assert (len(shown), shown[-1]) == (13, "… 190 more lines"), "of all 202, though HTML has no more than some either"
+    assert "more lines" in text_of(job_html(view))
+    group = dataclasses.replace(a_view("x").errors[0], details=(("Parameters of the task", "a\n" * 20),))
+    assert few_lines(a_view("x", errors=(group,)), "  Parameters of the task")[-1] == "… 8 more lines"
+
+
+def test_text_has_the_last_lines_of_what_was_printed_and_says_how_many_are_before():
+    said = "\n".join(map(str, range(35)))
+    group = dataclasses.replace(a_view("x").errors[0], details=(("What it printed", said), ("Traceback", "a\nb")))
+    view = a_view("x", errors=(group,))
+    assert few_lines(view, "  What it printed") == ["… 23 lines before", *map(str, range(23, 35))]
+    assert few_lines(view, "  Traceback") == ["a", "b"]
+
+
+def test_a_message_that_a_terminal_is_too_narrow_for_is_told_whole_below():
+    for words in (20, 60):  # the longer one is among the details already
+        message = " ".join(f"word{n}" for n in range(words))
+        details = (("Tasks", "t0"), *([("Message", message)] if words == 60 else []))
+        group = ErrorGroup(1, "ContractViolationError", message, None, "contract, not retried", "", details)
+        text = job_text(a_view("x", errors=(group,)))
+        assert " ".join(text.split()).count(f"Message: {message}") == 1
+        assert max(map(len, text.splitlines())) <= 80
+    short = job_text(a_view("x", errors=(ErrorGroup(1, "E", "short", None, "", "", ()),)))
+    assert "Message" not in short
+    endless = ErrorGroup(1, "E", "x " * 5000, None, "", "", ())
+    assert sum(line.endswith("…") for line in job_text(a_view("x", errors=(endless,))).splitlines()) == 2
+
+
+def test_what_is_cut_off_parameters_and_errors_has_a_sign():
+    view = a_view(
+        "x", error="word " * 500, errors=(), traceback=None, parameters=tuple(("n", "v" * 50) for _ in range(20))
+    )
+    assert [line.rstrip()[-1] for line in job_text(view).splitlines() if line.endswith("…")] == ["…", "…"]
 
 
 def test_the_counts_of_a_stage_are_never_cut_off_in_a_terminal():

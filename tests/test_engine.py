@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Any
+import warnings
+from typing import Annotated, Any
 
 import pytest
 from conftest import OpenSession, Trace, rows, wait_until
+from pydantic import BaseModel
 
 import geoflow as gf
 from geoflow.clock import ManualClock
@@ -256,6 +258,68 @@ def test_S9_S10_submitting_again_finds_the_first_and_touches_nothing(open_sessio
     with pytest.raises(gf.errors.JobExists):
         session.submit("acts", tasks=[{}], on_existing="raise")
     assert rows(session, "SELECT count(*) FROM attempts") == [(1,)]
+
+
+def test_S10_a_job_that_is_found_again_says_that_nothing_was_run_where_progress_would_be_shown(
+    open_session: OpenSession, capsys: pytest.CaptureFixture[str]
+) -> None:
+    silent, session = open_session(workers=0), gf.open(":memory:", workers=0, display="text")
+    try:
+        completed = session.run("hello_world", n=1)
+        assert "submitted before" not in capsys.readouterr().err
+        again = f"Job {completed.id[:8]} was submitted before, and is completed: nothing was run. "
+        for submit in (session.run, session.submit):
+            submit("hello_world", n=1)
+            assert f"{again}on_existing='rerun' does all of it again.\n" in capsys.readouterr().err
+        failed = session.run("hello_world", n=2, failure_rate=1.0)
+        session.submit("hello_world", n=2)
+        assert (
+            f"Job {failed.id[:8]} was submitted before, and has failed: nothing was run. on_existing='resume' goes on "
+            "with what has not completed, on_existing='rerun' does all of it again.\n" in capsys.readouterr().err
+        )
+        session.run("hello_world", n=1, on_existing="rerun")
+        assert "submitted before" not in capsys.readouterr().err
+    finally:
+        session.close()
+    for _ in range(2):
+        silent.run("acts", tasks=[{}])
+    assert tuple(capsys.readouterr()) == ("", "")
+
+
+def test_a_parameter_that_a_found_job_keeps_its_own_value_of_is_warned_of(open_session: OpenSession) -> None:
+    session = open_session(workers=0)
+    job = session.run("hello_world", n=1)
+    with pytest.warns(UserWarning, match="keeps its own failure_rate=0.0: on_existing='rerun' takes failure_rate=0.9"):
+        assert session.submit("hello_world", n=1, failure_rate=0.9).parameters["failure_rate"] == 0.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert session.submit("hello_world", n=1).id == job.id
+        again = session.run("hello_world", n=1, failure_rate=0.9, on_existing="rerun")
+    assert again.parameters["failure_rate"] == 0.9
+
+
+class Keeping(BaseModel):
+    n: int
+    token: Annotated[str, gf.identity(False)]
+
+
+def test_S44_a_secret_that_a_found_job_keeps_is_named_and_not_shown(open_session: OpenSession) -> None:
+    t = gf.JobType("keeping", params=Keeping)
+
+    @t.stage
+    def work(p: Keeping) -> int:
+        return p.n
+
+    session = open_session(workers=0)
+    t.run(n=1, token="one", session=session)
+    with pytest.warns(UserWarning, match="keeps its own token: on_existing='rerun' takes what is given"):
+        t.run(n=1, token="two", session=session)
+
+
+def test_the_sentence_of_a_cause_ends_before_the_advice(open_session: OpenSession) -> None:
+    job = open_session(workers=0).run("acts", tasks=[{"do": "raise", "value": "ValueError"}])
+    with pytest.raises(JobFailed, match=r"a ValueError on purpose\. Look at job\.errors\(\)\.$"):
+        job.result()
 
 
 @pytest.mark.parametrize("workers", [1, 2])

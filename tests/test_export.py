@@ -308,6 +308,15 @@ HOSTILE = [
     ("def stat(tile: Tile) -> Stat: return table[0]", "stat uses 'table', which takes 15,169 characters to write out"),
     ("def stat(tile: Tile) -> Stat: return gone(tile)", "stat uses 'gone', which is not defined: run its cell, or"),
     ("def stat(tile: Tile) -> Stat: return counted()", "counted assigns the global 'COUNT', which other processes do"),
+    (
+        "def stat(tile: Tile) -> Stat: return tallied()",
+        "tallied assigns 'tally' of the function around it, which other",
+    ),
+    ("def stat(tile: Tile) -> Stat: return deep()", "deep assigns 'tally' of the function around it, which other"),
+    (
+        "def stat(tile: Tile) -> Stat: return Counter()",
+        "Counter assigns 'tally' of the function around it, which other processes do not see: return it.",
+    ),
     ("def stat(tile: Tile) -> Stat: return gf.run('x')", "stat uses gf.run, which production does not have"),
     ("def stat(tile: Tile) -> Stat: return t.name", "stat uses t, a gf.JobType, which production does not"),
     ("def stat(tile: Tile) -> Stat:\n    import geoflow.text", "stat imports geoflow, which production does not have"),
@@ -336,6 +345,24 @@ def holding(tile):
 def counted():
     global COUNT
     COUNT += 1
+def around():
+    tally = 0
+    def tallied():
+        nonlocal tally
+        tally += 1
+    def deep():
+        own = 0
+        def deeper():
+            nonlocal own, tally
+            own += 1
+            tally += 1
+        return deeper
+    class Counter:
+        def count(self):
+            nonlocal tally
+            tally += 1
+    return tallied, deep, Counter
+tallied, deep, Counter = around()
 def scan_handler(): ...
 def _plain(value): ...
 """
@@ -495,6 +522,26 @@ def test_a_job_type_that_a_function_makes_brings_the_plain_variables_of_it(
     report = gf.export(made, tmp_path / "jobs", job=job)
     assert report.proved == {"parameters": 1, "job id": 1, "task ids": 1, "results": 2, "finalize": 1}
     assert "\nfactor = 10\n" in report.module.read_text()
+
+
+def test_a_nonlocal_of_a_function_that_is_exported_itself_stays(open_session: OpenSession, tmp_path: Path) -> None:
+    made = gf.JobType("counts_inside")
+
+    @made.stage
+    def scan(p) -> list[int]:
+        count = 0
+
+        def more() -> int:
+            nonlocal count
+            count += 1
+            return count
+
+        return [more() for _ in range(p["n"])]
+
+    job = made.run(n=4, session=open_session(workers=0))
+    report = gf.export(made, tmp_path / "jobs", job=job)
+    assert report.proved["results"] == 1
+    assert "nonlocal count" in report.module.read_text()
 
 
 def test_classes_whose_cells_ran_again_are_exported_as_they_are_now(weights: Notebook) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 import geoflow as gf
 from geoflow.fingerprint import fingerprint
+from geoflow.sources import source_of
 
 _cells = iter(range(10_000))
 
@@ -149,6 +150,15 @@ def test_texts_of_any_characters_inside_others_can_be_read() -> None:
     source = "K = 1\ndef handler(p): return f'''{p['a\N{NO-BREAK SPACE}b']}''' * K"
     assert of(source) == of(source)
     assert len({of(source), of(source.replace("K = 1", "K = 2")), of(source.replace("['a", "['c"))}) == 3
+
+
+def test_a_block_of_code_in_a_document_counts_as_one_in_a_cell_does(tmp_path: Path) -> None:
+    document = tmp_path / "guide.md"
+    document.write_text(f"# Not Python: it's prose\n\n```python\n{HANDLER}```\n\nand (more of it\n")
+    space: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile("\n" * 3 + HANDLER, str(document), "exec"), space)
+    assert source_of(space["handler"]) == HANDLER
+    assert fingerprint(space["handler"]) == of(HANDLER)
 
 
 def test_functions_that_call_each_other_end() -> None:

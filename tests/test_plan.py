@@ -15,10 +15,11 @@ from typing import Any
 import jobs
 import pytest
 from conftest import OpenSession, rows
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 import geoflow as gf
 from geoflow.errors import DefinitionError, JobIdCollision, ParameterError
+from geoflow.notebook.failures import place
 
 TASKS = [{"do": "ok", "value": index} for index in range(5)]
 
@@ -81,8 +82,10 @@ def test_S17_a_plan_that_is_wrong_is_refused_with_the_error_that_the_job_would_h
     job = session.run("acts", params)
     assert job.status == "failed"
     assert job.error is not None
-    assert re.sub("process [0-9]+", "", str(refused.value)) == re.sub("process [0-9]+", "", job.error)
     traceback = job._row().traceback
+    where = place(traceback or "")
+    said = job.error + (f" ({where})" if where else "")
+    assert re.sub("process [0-9]+", "", str(refused.value)) == re.sub("process [0-9]+", "", said)
     assert getattr(refused.value, "__notes__", []) == ([traceback] if traceback else [])
 
 
@@ -206,6 +209,72 @@ def test_S44_S45_it_draws_itself_in_80_columns_and_in_safe_html_without_secrets(
         assert "three_acts" in text
         assert "hush" not in text
     assert plan.tasks["parameters"][0]["api_key"] == "hush", "a frame is data"
+
+
+PLANNED_WRONG = """
+import hashlib
+def act(params):
+    return {"success": True}
+class Wrong:
+    job_type = "wrong"
+    description = "It takes the stage for a dict."
+    stages = [{"number": 1, "name": "list", "task_type": "act"}]
+    @staticmethod
+    def validate_job_parameters(params):
+        return params
+    @staticmethod
+    def generate_job_id(params):
+        return hashlib.sha256(b"wrong").hexdigest()
+    @staticmethod
+    def create_tasks_for_stage(stage, job_params, job_id, previous_results=None):
+        return [stage["number"]]
+    @staticmethod
+    def finalize_job(context=None):
+        return {}
+ALL_JOBS, ALL_HANDLERS = {"wrong": Wrong}, {"act": act}
+"""
+
+
+def test_S3_S17_a_plan_that_raises_is_told_with_its_file_and_line_in_a_terminal(tmp_path: Path) -> None:
+    (tmp_path / "wrong.py").write_text(PLANNED_WRONG)
+    line = PLANNED_WRONG.splitlines().index('        return [stage["number"]]') + 1
+    command = [sys.executable, "-m", "geoflow", "plan", "wrong.py"]
+    refused = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert refused.returncode == 2
+    assert "Stage 1 (list) could not be planned: TypeError: 'int' object is not subscriptable" in refused.stderr
+    assert f"(create_tasks_for_stage in wrong.py, line {line})" in " ".join(refused.stderr.split())
+
+
+class Closed(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    names: list[str]
+    inner: dict[str, int] = {}
+
+
+@pytest.mark.parametrize("tells", [True, False])
+def test_S7_a_parameter_that_there_is_not_is_refused_with_those_that_there_are(
+    open_session: OpenSession, tells: bool
+) -> None:
+    class Strict(jobs.Acts):
+        job_type = "strict"
+        parameters_schema: Any = Closed if tells else []
+
+        @staticmethod
+        def validate_job_parameters(params: dict[str, Any]) -> dict[str, Any]:
+            return Closed.model_validate(params).model_dump()
+
+    session = open_session()
+    session.register(Strict, jobs.ALL_HANDLERS)
+    with pytest.raises(ParameterError) as refused:
+        session.plan("strict", name="a", token="hush")
+    there = "; there are names, inner" if tells else ""
+    assert str(refused.value).splitlines() == [
+        "strict refuses these parameters:",
+        "  - names: Field required",
+        f"  - name: Extra inputs are not permitted{there} (got 'a')",
+        f"  - token: Extra inputs are not permitted{there}",
+    ]
 
 
 def test_it_can_be_typed_in_a_terminal(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -9,10 +10,12 @@ from pathlib import Path
 from queue import Empty
 from typing import Any, NamedTuple
 
+import jobs
 import pytest
-from conftest import OpenSession
+from conftest import OpenSession, wait_until
 from test_display import text_of
 
+import geoflow as gf
 from geoflow.progress import watching
 
 nbclient = pytest.importorskip("nbclient")
@@ -176,7 +179,8 @@ def test_S38_an_interrupt_of_run_leaves_the_job_as_interrupted(kernel: Kernel) -
     kernel.manager.interrupt_kernel()
     kernel.until(lambda: kernel.is_idle(cell))
     assert kernel.said().startswith("‖ interrupted acts")
-    assert "job.resume()" in kernel.said()
+    hint = r'Next: session\.job\("\w{8}"\)\.resume\(\)'
+    assert re.search(hint, kernel.said()), "a handle that the cell would have assigned is not there"
 
 
 def test_a_job_that_is_awaited_is_shown_live_and_leaves_the_loop_free(kernel: Kernel) -> None:
@@ -260,6 +264,48 @@ def test_a_terminal_has_a_line_for_each_stage(open_session: OpenSession, capsys:
         refresh()
     lines = [line.split() for line in capsys.readouterr().err.splitlines() if line.strip()]
     assert [(line[:2], "3/3" in line) for line in lines[-2:]] == [(["1", "act"], True), (["2", "again"], True)]
+
+
+def test_no_frame_in_a_terminal_has_a_total_before_the_stage_has_one(
+    open_session: OpenSession, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = open_session().run("two_acts", tasks=[{}] * 3)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as in a terminal, all frames are drawn
+    with watching(job, "text"):
+        pass
+    assert {*re.findall(r"\d+/\S+", re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().err))} == {"3/3"}
+
+
+def test_a_terminals_line_says_that_a_task_waits_for_its_retry_and_alone_is_cut_for_that(
+    open_session: OpenSession, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = open_session(retry=gf.RetryPolicy(base_delay=600, max_delay=600))
+    job = session.submit("acts", tasks=[{}, {"do": "fail"}, {"do": "fail"}])
+    wait_until(lambda: job._session._snapshot(job.id).stages[0].waiting == 2)
+    for width, note in (("80", "2 wait for their retries"), ("50", "2 wait for the…")):
+        monkeypatch.setenv("COLUMNS", width)
+        with watching(job, "text"):
+            pass
+        line = capsys.readouterr().err.splitlines()[-1]
+        assert "━━━━━            1/3 0:00:0" in line
+        assert line.rstrip().endswith(note)
+    job.cancel()
+
+
+def test_S38_an_interrupt_of_run_outside_of_a_notebook_says_how_to_go_on_and_that_works(tmp_path: Path) -> None:
+    for display in ("text", "auto", "none"):
+        session = gf.open(tmp_path / f"{display}.db", workers=0, display=display)
+        session.register(jobs)
+        tasks = [{"do": "raise", "value": "KeyboardInterrupt", "until_attempt": 2}]
+        with pytest.raises(KeyboardInterrupt) as interrupt:
+            session.run("acts", tasks=tasks)
+        notes = getattr(interrupt.value, "__notes__", [])
+        if display == "none":
+            assert notes == []
+        else:
+            (command,) = re.findall(r"^Job \w{8} was put back\. Next: (session\.job.*\.resume\(\))$", "".join(notes))
+            assert eval(command, {"session": session}).wait().status == "completed"
+        session.close()
 
 
 def test_what_is_no_terminal_is_left_alone(open_session: OpenSession, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from types import MappingProxyType
 
@@ -16,8 +17,10 @@ from geoflow.text import (
     count,
     cut,
     exact,
+    first_lines,
     human_bytes,
     human_duration,
+    last_lines,
     looks_secret,
     mask,
     mask_text,
@@ -255,6 +258,30 @@ def test_cut_says_exactly_how_much_it_left_out(length, limit):
     else:
         left_out = int(text.split("[... ")[1].split(" ")[0].replace(",", ""))
         assert text.count("x") + left_out == length
+
+
+@given(st.integers(1, 60), st.integers(1, 80), st.none() | st.integers(4, 500))
+def test_the_first_lines_say_how_many_are_left_also_when_they_are_cut_twice(number, lines, characters):
+    text = "\n".join(f"line {n}" for n in range(number))
+    for once in (first_lines(text, lines), first_lines(first_lines(text, characters=characters), lines)):
+        kept = [line for line in once.splitlines() if not line.startswith("… ")]
+        left = re.fullmatch(r"… (\d+) more lines?", once.splitlines()[-1])
+        assert len(kept) + (int(left[1]) if left else 0) == number
+        assert len(kept) <= lines
+    assert first_lines(text, number, number * 10) == text
+
+
+def test_a_line_too_long_for_the_first_lines_is_cut_and_those_after_it_are_shown():
+    text = '{\n"shape": "' + "x" * 5000 + '",\n"tiles": 3\n}'
+    assert first_lines(text, characters=100) == '{\n"shape": "' + "x" * 15 + '…\n"tiles": 3\n}'
+    assert first_lines("a\nb\nc", 1, rest="; --json prints all.") == "a\n… 2 more lines; --json prints all."
+
+
+def test_the_last_lines_say_how_many_are_before_as_far_as_that_is_known():
+    text = "\n".join(map(str, range(12_345)))
+    assert last_lines(text, 2) == "… 12,343 lines before\n12343\n12344"
+    assert last_lines("a\nb", 2) == "a\nb"
+    assert last_lines(cut(text, 200), 2).startswith("… more than ")
 
 
 CELL = st.text(st.sampled_from("ab \n日é\u0301"), max_size=40)

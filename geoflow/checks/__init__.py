@@ -38,8 +38,9 @@ def check(
     or registered. All that registration would refuse becomes findings too.
 
     Part of the check is a trial, with *params* or *parameters*, or else with the defaults and examples that the job
-    type tells: in one process of its own, of at most *seconds*, the first three tasks of each stage are run **for
-    real**, with all that their handlers do. *run* says another number; False leaves handlers and finalize out.
+    type tells, or with none where it asks for none: in one process of its own, of at most *seconds*, the first three
+    tasks of each stage are run **for real**, with all that their handlers do. *run* says another number; False leaves
+    handlers and finalize out.
 
     Raises ``DefinitionError`` when there is no such job type, or its file cannot be imported.
     """

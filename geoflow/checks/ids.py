@@ -9,16 +9,21 @@ import json
 import re
 from typing import Any
 
-from geoflow.checks.trying import IDENTIFY, VALIDATE, Trial, named, short
+from geoflow.checks.trying import IDENTIFY, VALIDATE, Trial, is_mistake, named, short
 from geoflow.flow.crossing import ADDED
 from geoflow.text import shorten
 from geoflow.worker import shown
 
 
 def parameters_of(trial: Trial) -> dict[str, Any]:
-    """What validate makes of the parameters that were given."""
+    """What validate makes of the parameters that were given; ``Stop`` where none are, and it asks for some."""
     given = trial.asked["given"]
     accepted, refused = trial.watched(VALIDATE, VALIDATE, copy.deepcopy(given))
+    is_refused = refused is not None and not is_mistake(refused)
+    if trial.are_guessed and (is_refused or (isinstance(accepted, dict) and accepted)):
+        raise trial.stop("GF901", "Its parameters are not known.")
+    if trial.are_guessed and not _passes_through(trial):  # so it has none
+        trial.are_given, trial.are_guessed = True, False
     if isinstance(refused, ValueError):
         raise trial.stop("GF901", f"{VALIDATE} refuses {shorten(str(given), 80)}: {short(refused)}")
     if refused is not None:
@@ -26,6 +31,14 @@ def parameters_of(trial: Trial) -> dict[str, Any]:
     if not isinstance(accepted, dict):
         raise trial.stop("GF312", f"It returns {shown(accepted)}.")
     return trial.as_json(accepted, "parameters")  # type: ignore[no-any-return]
+
+
+def _passes_through(trial: Trial) -> bool:
+    """Whether validate hands on what it knows nothing of, so that nobody can tell which parameters there are."""
+    try:
+        return trial.call(VALIDATE, {"of_no_job_type": None}) != {}  # type: ignore[no-any-return]
+    except Exception:
+        return False
 
 
 def identity_of(trial: Trial, params: dict[str, Any]) -> str:

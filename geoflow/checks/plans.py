@@ -31,7 +31,8 @@ def plan_of(trial: Trial, stage: int, params: Any, job_id: str, results: Any) ->
     if failed is not None:
         if told := lacks(failed):
             raise trial.stop("GF328", f"{who} reads {told}", failed)
-        raise trial.stop("GF331" if trial.whole else "GF901", f"{who} raises {named(failed)}.", failed)
+        code = "GF332" if stage == 1 and trial.are_given else "GF331" if trial.whole else "GF902"
+        raise trial.stop(code, f"{who} raises {named(failed)}.", failed)
     tasks = _checked(trial, stage, made)
     if not tasks and in_vain and results:
         raise trial.stop("GF328", f"{who} makes no tasks, and reads {in_vain[0]}")

@@ -18,7 +18,7 @@ from geoflow.arguments import fan_in_parameters
 from geoflow.checks.crossing import asked, lacks
 from geoflow.checks.ids import identity_of, parameters_of
 from geoflow.checks.plans import branch_for, plan_of
-from geoflow.checks.trying import FINALIZE, Stop, Trial, named, place_of
+from geoflow.checks.trying import FINALIZE, Stop, Trial, is_mistake, named, place_of
 from geoflow.contract import accepts_context, task_id
 from geoflow.errors import ContractViolationError
 from geoflow.models import JobExecutionContext, Stage, TaskContext, TaskResult, TaskStatus
@@ -134,7 +134,7 @@ def _run_one(trial: Trial, task: dict[str, Any], context: TaskContext) -> dict[s
         raise trial.stop("GF328", f"{who} reads {missing}", problem)
     if problem is not None:
         is_fan_in = "previous_results" in task["parameters"]
-        code = "GF901" if is_fan_in and not trial.whole else "GF331"
+        code = "GF902" if is_fan_in and not trial.whole else "GF331"
         raise trial.stop(code, f"{who} raises {named(problem)} (task {context.task_id}).", problem)
     success = returned.get("success") if isinstance(returned, dict) else None
     if success is False:
@@ -152,7 +152,7 @@ def _finalize(trial: Trial, params: dict[str, Any], job_id: str, came_through: b
         last = next(place for place, one in enumerate(trial.done) if one.task_type == trial.done[-1].task_type)
         failed = trial.done[last]._replace(status=TaskStatus.FAILED, result_data={}, error_details="it failed")
         cases.insert(0, ("With one task failed", "GF341", [*trial.done[:last], failed, *trial.done[last + 1 :]]))
-        cases.insert(0, ("With its tasks completed", "GF340" if trial.whole else "GF901", trial.done))
+        cases.insert(0, ("With its tasks completed", "GF340" if trial.whole else "GF902", trial.done))
     for how, usual, results in cases:
         try:
             trial.as_json(_finalized(trial, params, job_id, results), "result")
@@ -169,6 +169,8 @@ def _code_of(exc: Exception) -> str | None:
     """The code of a mistake in finalize that can be told by what Python says of it."""
     if isinstance(exc, UnboundLocalError):
         return "GF207"
+    if is_mistake(exc):
+        return "GF333"
     is_mistaken = isinstance(exc, AttributeError | TypeError) and _AS_DICT.search(str(exc))
     return "GF205" if is_mistaken else None
 

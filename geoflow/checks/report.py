@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _wrap = functools.partial(textwrap.wrap, break_long_words=False, break_on_hyphens=False)
+_FAILED, _UNTRIED = {"GF312", "GF331", "GF903"}, {"GF901", "GF902"}  # codes of the trial
 _STATES = {"error": "failed", "warning": "interrupted", "note": "queued"}  # whose colours they have in a notebook
 
 
@@ -70,9 +71,14 @@ class Report:
 
     def _verdict(self) -> str:
         numbers = [count(sum(one.severity == kind for one in self.findings), kind) for kind in ORDER]
-        then = "Nothing keeps it from running." if self.findings else "Nothing was found."
+        codes = {one.code for one in self.findings}
+        then = "Nothing was found that stops it." if codes else "Nothing was found."
         if not self.ok:
             then = "Mend the errors, then check again."
+        elif codes & _FAILED:
+            then = "It did not come through the trial: mend it, or give other parameters."
+        elif codes & _UNTRIED:
+            then = "No error was found, but not all of it was tried."
         return f"{', '.join(self.job_types)}: {', '.join(numbers)}. {then}"
 
     def __repr__(self) -> str:

@@ -24,14 +24,20 @@ from geoflow.values import to_json
 def trial(
     subject: Subject, registered: JobType, given: Mapping[str, Any] | None, run: int, seconds: float
 ) -> Iterator[Finding]:
-    """What comes of trying *registered* with the parameters *given*, or else with what its schema tells."""
-    schema = schema_of(registered.job_class)
-    sample, wanted = (given, "") if given is not None else _sample(schema, registered.job_class)
-    if sample is None:
-        yield subject.found("GF901", wanted, "method", "validate_job_parameters")
-        return
+    """What comes of trying *registered* with the parameters *given*, or else with what its schema tells.
+
+    Without a schema it is tried with none, and stops where validation asks for some.
+    """
+    schema, are_given = schema_of(registered.job_class), given is not None
+    are_guessed = not are_given and schema is None and _takes_parameters(registered.job_class)
+    if given is None:
+        given, wanted = _sample(schema)
+        if wanted:
+            yield subject.found("GF901", wanted, "method", "validate_job_parameters")
+            return
     known = list((schema or {}).get("properties", ()))
-    ask = {"stages": registered.stages, "job_type": registered.name, "given": sample, "known": known, "run": run}
+    ask = {"stages": registered.stages, "job_type": registered.name, "given": given, "known": known, "run": run}
+    ask |= {"are_given": are_given, "are_guessed": are_guessed}
     at, done = ["class", ""], False
     ended, messages = _told(registered, to_json(ask, where="parameters"), seconds)
     for message in messages:
@@ -44,17 +50,21 @@ def trial(
         yield subject.found("GF903", f"{ended}, in the {' '.join(at)}".rstrip() + ".", *at)
 
 
-def _sample(schema: dict[str, Any] | None, job_class: Any) -> tuple[dict[str, Any] | None, str]:
-    """The examples of the schema, defaults left to validate; or None, and what is required and has neither."""
+def _takes_parameters(job_class: Any) -> bool:
+    """Whether it may; of typed functions it is known."""
+    steps = getattr(job_class, "flow_steps", None)
+    return steps is None or any(role == "params" for step in steps for role, _ in step.takes.values())
+
+
+def _sample(schema: dict[str, Any] | None) -> tuple[dict[str, Any], str]:
+    """The examples of the schema, defaults left to validate; and in words what is required and has neither, if any."""
     if schema is None:
-        steps = getattr(job_class, "flow_steps", None)
-        asks = steps is None or any(role == "params" for step in steps for role, _ in step.takes.values())
-        return (None, "Its parameters are not known.") if asks else ({}, "")
+        return {}, ""
     described = {name: about for name, about in schema["properties"].items() if isinstance(about, Mapping)}
     found = {name: about["examples"][0] for name, about in described.items() if about.get("examples")}
     found |= {name: about["example"] for name, about in described.items() if "example" in about}
     missing = [str(name) for name in schema.get("required") or () if name not in found]
-    return (None, f"There are no defaults or examples for {', '.join(missing)}.") if missing else (found, "")
+    return found, f"There are no defaults or examples for {', '.join(missing)}." if missing else ""
 
 
 def _told(registered: JobType, ask: str, seconds: float) -> tuple[str, list[dict[str, Any]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 from pydantic import ValidationError
@@ -21,6 +22,8 @@ from geoflow.values import from_json, to_json
 
 VALIDATE, IDENTIFY, PLAN, FINALIZE = METHODS
 _CLOCKS = {"now", "utcnow", "time", "strftime", "ctime", "asctime"}
+# What may be so for want of parameters alone.
+_OF_PARAMETERS = {"GF301", "GF326", "GF328", "GF331", "GF332", "GF340", "GF902"}
 
 
 class Stop(Exception):
@@ -28,7 +31,10 @@ class Stop(Exception):
 
 
 class Trial:
-    """What is known so far: the tasks *done*, the *ids* planned, and whether all planned were run (*whole*)."""
+    """What is known so far: the tasks *done*, the *ids* planned, and whether all planned were run (*whole*).
+
+    The parameters *are_given* by the user, or *are_guessed* to be none; or neither, where the job type tells them.
+    """
 
     def __init__(
         self, job_class: Any, handlers: dict[str, Any], asked: dict[str, Any], say: Callable[..., None]
@@ -38,11 +44,20 @@ class Trial:
         self.at = ["class", ""]
         self.told: set[tuple[str, str]] = set()
         self.whole = True
+        self.are_given, self.are_guessed = asked["are_given"], asked["are_guessed"]
         self.ids: set[str] = set()
         self.done: list[TaskResult] = []
 
     def tell(self, code: str, what: str, exc: BaseException | None = None, place: Any = None) -> None:
-        """One finding, once for each method or handler; at the user's line that raised *exc*, where there is one."""
+        """One finding, once for each method or handler; at the user's line that raised *exc*, where there is one.
+
+        Whatever *code* says, what no data would mend is told as that, and what parameters might mend that nobody knows
+        as them being unknown.
+        """
+        if is_mistake(exc):
+            code = "GF333"
+        elif self.are_guessed and code in _OF_PARAMETERS:
+            code, what = "GF901", f"Its parameters are not known. With none: {what}"
         if (code, self.at[1]) not in self.told:
             self.told.add((code, self.at[1]))
             self.say(code=code, what=what, at=self.at, place=place or place_of(exc))
@@ -102,6 +117,23 @@ def short(exc: BaseException) -> str:
 
 def named(exc: BaseException) -> str:
     return f"{type(exc).__name__}: {short(exc)}".removesuffix(": ")
+
+
+def is_mistake(exc: BaseException | None) -> bool:
+    """Whether *exc* is about the code, so that no data would mend it: a name, a module or a syntax that is not there.
+
+    Names that come with data, as those of an expression that is evaluated, do not count, nor does a variable that has
+    no value yet.
+    """
+    if type(exc) in (ImportError, ModuleNotFoundError):
+        return True
+    if type(exc) in (SyntaxError, IndentationError, TabError):
+        return not (getattr(exc, "filename", None) or "<").startswith("<")
+    is_module = isinstance(exc, AttributeError) and isinstance(exc.obj, ModuleType)
+    if exc is None or not (is_module or (type(exc) is NameError and "free variable" not in str(exc))):
+        return False
+    codes = [frame.f_code for frame, _ in traceback.walk_tb(exc.__traceback__)]
+    return any(getattr(exc, "name", None) in code.co_names and code.co_filename != "<string>" for code in codes)
 
 
 def place_of(exc: BaseException | None) -> tuple[str, int | None] | None:

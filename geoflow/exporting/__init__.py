@@ -80,7 +80,8 @@ def export(
     name, place = job_type.name, Path(folder)
     module, test, rejected = (place / each for each in (f"{name}.py", f"test_{name}.py", f"{name}.py.rejected"))
     if there := [str(path) for path in (module, test) if path.exists() and not overwrite]:
-        raise DefinitionError(f"{' and '.join(there)} would be replaced: say overwrite=True, or another folder.")
+        what, or_else = f"{' and '.join(there)} would be replaced:", ", or another folder."
+        raise DefinitionError(what, python=f"say overwrite=True{or_else}", typed=f"say --overwrite{or_else}")
     writer = Writer(job_type)
     text = writer.text()
     if problems := writer.gathered.problems:

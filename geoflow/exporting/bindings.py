@@ -6,7 +6,9 @@ import ast
 import contextlib
 import importlib.util
 import re
+import symtable
 import sys
+import textwrap
 import types
 from collections import ChainMap
 from collections.abc import Mapping
@@ -23,6 +25,25 @@ def scope_of(value: Any, scope: Scope) -> Scope:
         return ChainMap(closure_of(value), value.__globals__)
     same = scope.get("__name__") == value.__module__
     return scope if same else vars(sys.modules.get(value.__module__, types.ModuleType("")))
+
+
+def of_around(text: str) -> set[str]:
+    """The ``nonlocal`` names of the definition *text* whose variables are of a function around it."""
+    found = {name for node in ast.walk(parsed(text)) if isinstance(node, ast.Nonlocal) for name in node.names}
+    if not found:
+        return found
+    # As it was written: inside a function that has them all.
+    around = f"def around():\n {' = '.join(sorted(found))} = None\n{textwrap.indent(text, ' ')}"
+
+    def look(table: symtable.SymbolTable) -> set[str]:
+        seen: set[str] = set()
+        for inner in table.get_children():
+            symbols = inner.get_symbols()
+            passed = {one.get_name() for one in symbols if one.is_free()}
+            seen |= {one.get_name() for one in symbols if one.is_nonlocal()} | (look(inner) & passed)
+        return seen
+
+    return look(symtable.symtable(around, "<around>", "exec").get_children()[0])
 
 
 def assigned(name: str, value: Any, scope: Scope, *, calls: bool = True) -> str | None:

@@ -22,7 +22,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from geoflow import errors
 from geoflow.exporting import carried
-from geoflow.exporting.bindings import Scope, assigned, import_of, scope_of
+from geoflow.exporting.bindings import Scope, assigned, import_of, of_around, scope_of
 from geoflow.exporting.layout import is_data, literal
 from geoflow.flow import JobType, identity
 from geoflow.models import JobExecutionContext, TaskContext
@@ -147,6 +147,7 @@ class Gathered:
 
     def _without_geoflow(self, text: str, scope: Scope, who: str) -> str:
         """*text* with geoflow's errors, contexts and marks replaced; what else it has of geoflow is a problem."""
+        unbound = of_around(text)
         used = set().union(*names(text))  # a parameter may be called as something else in the notebook is
         known = {name: scope[name] for name in used if name in scope}
         raw = text.encode()
@@ -166,6 +167,10 @@ class Gathered:
             elif isinstance(node, ast.Global):
                 for name in node.names:
                     self.problem(f"{who} assigns the global {name!r}, which other processes do not see: return it.")
+            elif isinstance(node, ast.Nonlocal):
+                for name in sorted(unbound.intersection(node.names)):
+                    told = "of the function around it, which other processes do not see: return it."
+                    self.problem(f"{who} assigns {name!r} {told}")
             elif isinstance(node, ast.FunctionDef):
                 skipped = [one for one in node.decorator_list if _is_stage(one, known)]
                 edits.extend((starts[one.lineno - 1], starts[one.end_lineno], "") for one in skipped)

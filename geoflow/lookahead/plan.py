@@ -17,6 +17,7 @@ from geoflow.errors import DefinitionError
 from geoflow.executors.base import Chunk, Executor, Report
 from geoflow.lookahead.drawing import Drawn, Table, table
 from geoflow.models import JobStatus
+from geoflow.notebook.failures import place
 from geoflow.submission import check_same_job, job_id_of, validated
 from geoflow.text import count, human_bytes, mask, shorten
 from geoflow.transport import pack
@@ -54,7 +55,8 @@ class Plan(Drawn):
         exists = f"submitted before, and {self.exists}" if self.exists else "not submitted yet"
         title = f"Plan of {self.job_type}: job {self.job_id[:8]}, {exists}"
         size = f"{count(len(self.tasks), 'task')}, {human_bytes(self.tasks['bytes'].sum())} of parameters"
-        first = "no tasks: it is passed" if self.tasks.empty else f"{size}; plan.tasks has them all"
+        others = "; plan.tasks, or --json, has them all" if len(self.tasks) > _SHOWN else ""
+        first = "no tasks: it is passed" if self.tasks.empty else f"{size}{others}"
         known = self.stages["tasks"].astype(object).fillna("made from results")
         stages = table(
             self.stages.assign(tasks=known), stage=str, stage_name=str, task_type=str, parallelism=str, tasks=str
@@ -106,7 +108,10 @@ def _made(session: Session, registered: JobType, job_id: str, parameters: str, i
     if failure is None:
         return report.planned or NewTasks.of()
     why = f"{failure.error_type}: {failure.error}".replace("while it ran this task", "while it made the plan")
-    refused = DefinitionError(f"Stage 1 ({registered.stages[0].name}) could not be planned: {why}")
+    where = place(failure.traceback or "")
+    refused = DefinitionError(
+        f"Stage 1 ({registered.stages[0].name}) could not be planned: {why}{f' ({where})' if where else ''}"
+    )
     if failure.traceback:
         refused.add_note(failure.traceback)
     raise refused

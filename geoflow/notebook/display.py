@@ -12,10 +12,12 @@ from html import escape
 from itertools import groupby, starmap
 
 from geoflow.notebook.markup import block, element, faint, head, line, state, table, text, title
-from geoflow.notebook.views import JobView, StageView, TaskView, worst
-from geoflow.notebook.words import SYMBOLS, WHOLE, about, errors_title, parallelism, times, took, when
-from geoflow.text import aligned, columns, fit, pad, plain, shorten
+from geoflow.notebook.tracebacks import NEWEST_FIRST
+from geoflow.notebook.views import ErrorGroup, JobView, StageView, TaskView, worst
+from geoflow.notebook.words import GIVEN, SYMBOLS, WHOLE, about, errors_title, parallelism, times, took, waits, when
+from geoflow.text import aligned, columns, first_lines, fit, last_lines, pad, plain, shorten
 
+_FROM_START = (GIVEN, "Message")  # details of which text has the first lines, not the last
 _NODE, _GAP, _TOP, _HIGH = 150, 74, 16, 42
 # Where a cell's bar has its middle, and how high it is, of ten: the strip can be read without its colours.
 _BARS = {"failed": (5, 10), "processing": (5, 8), "completed": (5, 6), "cancelled": (5, 3), "queued": (7, 1)}
@@ -89,7 +91,8 @@ def _cells(stage: StageView) -> Iterator[str]:
     yield text(parallelism(stage))
     yield state(stage.state)
     counts = "".join(state(name, number) for name, number in stage.counts.items())
-    yield f'<div class="gf-tasks">{counts}{_strip(stage)}</div>' if counts else "none" if stage.planned else ""
+    waiting = f'<div class="gf-faint">{waits(stage)}</div>' if stage.waiting else ""
+    yield f'<div class="gf-tasks">{counts}{_strip(stage)}</div>{waiting}' if counts else "none" if stage.planned else ""
     yield took(stage.elapsed) + "".join(f'<div class="gf-faint">{said}</div>' for said in times(stage))
 
 
@@ -184,21 +187,34 @@ def job_text(view: JobView, width: int = 80) -> str:
 def _parts(view: JobView, width: int) -> Iterator[str]:
     yield "  ".join((SYMBOLS[view.state], view.state, shorten(view.job_type, 30), view.job_id[:8]))
     yield "  " + ", ".join(about(view))
-    yield from _wrapped("  ".join(f"{name}={value}" for name, value in view.parameters), width)[:4]
-    yield from _wrapped(view.error or "", width)[:4]
+    yield from _wrapped("  ".join(f"{name}={value}" for name, value in view.parameters), width, 4)
+    yield from _wrapped(view.error or "", width, 4)
     yield _indented(view.traceback or "")
-    yield from (_stage(stage, width) for stage in view.stages)
+    for stage in view.stages:
+        yield _stage(stage, width)
+        yield f"    {waits(stage)}"
     yield errors_title(view) if view.errors else ""
     for group in view.errors:
-        yield f"✗ {group.count:,}× {shorten(group.error_type, 40)}: {shorten(group.message, 300)}"
+        summary = f"✗ {group.count:,}× {shorten(group.error_type, 40)}: {shorten(group.message, 300)}"
+        yield summary
         yield f"  ({group.fate}) {shorten(group.where or '', 200)}"
         if group is view.errors[0]:
             yield from _wrapped(group.why, width)
-            for name, said in group.details:
-                if name != WHOLE:
-                    yield f"  {name}\n{_indented(said)}" if "\n" in said else f"  {name}: {said}"
-    yield f"Result\n{_indented(view.result_preview)}" if view.result_preview else ""
+            yield from _details(group, columns(summary) > width, width)
+    yield f"Result\n{_indented(view.result_preview, from_start=True)}" if view.result_preview else ""
     yield f"Next: {view.hint}" if view.hint else ""
+
+
+def _details(group: ErrorGroup, is_cut: bool, width: int) -> Iterator[str]:
+    """What is known of its first task. The message is told whole where it *is_cut* above."""
+    details = {"Message": group.message} if is_cut else {}
+    for name, said in {**details, **dict(group.details)}.items():
+        if "\n" in said and name != WHOLE:
+            yield f"  {name}\n{_indented(said, from_start=name in _FROM_START)}"
+        elif name == "Message":
+            yield from _wrapped(f"{name}: {said}", width)
+        elif name != WHOLE:
+            yield f"  {name}: {said}"
 
 
 def jobs_text(views: Iterable[JobView], width: int = 80) -> str:
@@ -225,10 +241,19 @@ def narrow(strip: Sequence[str], cells: int) -> Iterator[str]:
     return (worst(strip[place : place + width]) for place in range(0, len(strip), width))
 
 
-def _indented(given: str) -> str:
-    """The last lines of *given*, set in."""
-    return "\n".join(f"    {each}" for each in given.splitlines()[-12:])
+def _indented(given: str, *, from_start: bool = False) -> str:
+    """A few lines of *given*, set in: the last, since these tell most of what was printed or raised."""
+    few = first_lines(given, 12) if from_start or NEWEST_FIRST in given else last_lines(given, 12)
+    return "\n".join(f"    {each}" for each in few.splitlines())
 
 
-def _wrapped(given: str, width: int) -> list[str]:
-    return textwrap.wrap(shorten(given, 1000), max(width - 2, 20), initial_indent="  ", subsequent_indent="  ")
+def _wrapped(given: str, width: int, lines: int | None = None) -> list[str]:
+    """*given* in at most so many *lines*; a sign stands for what is cut off."""
+    return textwrap.wrap(
+        shorten(given, 1000),
+        max(width - 2, 20),
+        initial_indent="  ",
+        subsequent_indent="  ",
+        max_lines=lines,
+        placeholder=" …",
+    )

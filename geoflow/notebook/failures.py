@@ -10,7 +10,7 @@ from typing import Any
 from geoflow.models import Category
 from geoflow.notebook.tracebacks import causes, fold, place
 from geoflow.notebook.views import ErrorGroup
-from geoflow.notebook.words import READ, WHOLE, readable
+from geoflow.notebook.words import GIVEN, READ, WHOLE, readable
 from geoflow.retry import explain, is_retryable
 from geoflow.stores.base import StageRow
 from geoflow.text import cut, human_duration, mask_text, shorten
@@ -59,7 +59,7 @@ def _group(connection: Any, where: str | None, alike: list[Any], secrets: Sequen
         "Tasks": ", ".join(shorten(task_id, 100) for _, task_id, *_ in alike[:TASKS]) + more,
         "Message": message if len(message) > 200 or "\n" in message else "",
         **told(attempts, secrets, limit=1000),
-        "Parameters of the task": readable(attempts[0][-1], 600, secrets),
+        GIVEN: readable(attempts[0][-1], 600, secrets),
     }
     fate = f"{shorten(category, 20) or 'unknown'}, {'retried' if retries else 'not retried'}"
     shown = tuple((title, text) for title, text in details.items() if text)
@@ -82,8 +82,9 @@ def told(attempts: Sequence[Any], secrets: Sequence[str], limit: int) -> dict[st
 
 def why(error_type: str, category: str, retries: int) -> str:
     """The rule that decided whether such a failure was retried."""
-    if category == Category.LOST:
-        return "A task that keeps ending with the process that drives it is not run again by itself."
+    if category == Category.LOST and error_type == "EngineLost":
+        was = "It was running each time that its worker, or the process that drives the job, was killed"
+        return f"{was}: such a task is not run again by itself."
     rule = explain(error_type, category)
     return f"{rule} Here the policy allowed no retry." if is_retryable(category) and not retries else rule
 

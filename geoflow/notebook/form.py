@@ -86,7 +86,7 @@ class Form:
         if self.problems:
             told = "\n".join(f"  - {name or 'parameters'}: {problem}" for name, problem in self.problems.items())
             raise ParameterError(self._masked(f"{self._job_type} refuses these parameters:\n{told}"))
-        self.job = self._session.submit(self._job_type, self.parameters)
+        self.job = self._session._submit(self._job_type, {**self.parameters}, "return", here=False)
         return self.job
 
     # What it says, and what is wrong with that

@@ -34,7 +34,7 @@ _SAMPLED = (
 )
 # The completed are what is left over: grouping them too takes six times as long. And "/" is not the same everywhere.
 _OTHERS = (
-    "SELECT (task_key - $first) - (task_key - $first) % $width, status, count(*) FROM task"
+    "SELECT (task_key - $first) - (task_key - $first) % $width, status, count(*), count(not_before) FROM task"
     " WHERE task_key >= $first AND task_key < $end AND status <> 'completed' GROUP BY 1, 2"
 )
 
@@ -132,7 +132,9 @@ def _stages(connection: Any, row: JobRow, plans: Sequence[StageRow], now: float 
         completed = following or row.status == JobStatus.COMPLETED  # so are all its tasks, which need not be counted
         others = () if completed else connection.execute(_OTHERS, bounds).fetchall()
         time = _elapsed(plan.planned_at, following.planned_at if following else row.ended_at, now)
-        yield StageView(*names, True, plan.task_count, *aggregate(plan.task_count, width, others), time)
+        seen = aggregate(plan.task_count, width, (row[:3] for row in others))
+        waiting = 0 if now is None else sum(row[3] for row in others)
+        yield StageView(*names, True, plan.task_count, *seen, time, waiting=waiting)
 
 
 def aggregate(tasks: int, width: int, others: Iterable[tuple[int, str, int]]) -> tuple[dict[str, int], tuple[str, ...]]:
@@ -153,7 +155,11 @@ def _fallback(result: str | None) -> Mapping[str, Any]:
 
 def _hint(view: JobView) -> str | None:
     verb = next(iter(view.actions), None)
-    held = "probe.job" if view.job_type.startswith(PROBE_OF) else "job"  # what they are likely to have it as
+    is_probe = view.job_type.startswith(PROBE_OF)
+    held = "probe.job" if is_probe else "job"  # what they are likely to have it as
+    if view.ended_at is None or view.status in ("queued", "processing") or (is_probe and view.status == "cancelled"):
+        # It was interrupted: the call that would have given them the job, or the probe, has never returned.
+        held = f'session.job("{view.job_id[:8]}")'
     return verb and f"{held}.{verb}()  # {ACTIONS[verb][1]}"
 
 

@@ -6,12 +6,15 @@ import re
 from itertools import groupby
 from pathlib import PurePath
 
+from geoflow.origin import is_ours
 from geoflow.text import count
 
-_FRAME = re.compile(r'^ +File "([^"\n]+)", line (\d+)(?:, in (.+))?$', re.MULTILINE)
+_FRAME = re.compile(r'^ +File "([^"\n]+)", line (\d+)(?:,? in (.+))?$', re.MULTILINE)
 # A frame with the lines that belong to it, or any other line.
 _PART = re.compile(rf'{_FRAME.pattern}(?:\n    (?! *File ").*)*|^.*$', re.MULTILINE)
 LIBRARY = re.compile(r"^<frozen |[/\\](?:site-packages|dist-packages|lib[/\\]python3[^/\\]*)[/\\]")
+# The stack of a process that hung or crashed, as it wrote that itself: what ran is its first frame, not its last.
+NEWEST_FIRST = "(most recent call first)"
 _CELL = re.compile(r"[/\\]ipykernel_\d+[/\\]\d+\.py$|^<ipython-input-")
 _LINKS = {
     "The above exception was the direct cause of the following exception:": "which caused",
@@ -20,7 +23,12 @@ _LINKS = {
 
 
 def place(traceback: str) -> str | None:
-    """The last frame of the user's own in *traceback*, in words; of a library, when there is none of the user's."""
+    """The last frame of the user's own in *traceback*, in words; of a library, when there is none of the user's.
+
+    None of a stack that a process wrote as it was ended: that may have been anywhere.
+    """
+    if NEWEST_FIRST in traceback:
+        return None
     frames = _FRAME.findall(traceback)
     own = [frame for frame in frames if not LIBRARY.search(frame[0])] or frames
     if not own:
@@ -32,19 +40,26 @@ def place(traceback: str) -> str | None:
 def fold(traceback: str) -> str:
     """*traceback* with a line in place of each run of frames that are libraries'; all of it if none is the user's."""
     parts = list(_PART.finditer(traceback))
-    if all(LIBRARY.search(part[1]) for part in parts if part[1]):
+    is_stack = NEWEST_FIRST in traceback
+    if all(_is_library(part, is_stack) for part in parts if part[1]):
         return traceback
     lines: list[str] = []
-    for is_library, run in groupby(parts, key=lambda part: bool(part[1] and LIBRARY.search(part[1]))):
+    for is_library, run in groupby(parts, key=lambda part: _is_library(part, is_stack)):
         found = list(run)
-        lines += [_folded(found)] if is_library else [part[0] for part in found]
+        lines += [_folded(found, is_stack)] if is_library else [part[0] for part in found]
     return "\n".join(lines)
 
 
-def _folded(frames: list[re.Match[str]]) -> str:
-    file, line, function = frames[-1].groups("")
-    where = _where("/".join(PurePath(file).parts[-2:]), line, function)
-    return f"  [{count(len(frames), 'library frame')}, to {where}]"
+def _is_library(part: re.Match[str], is_stack: bool) -> bool:
+    file = part[1]
+    # A stack goes down to the command that started the process.
+    return bool(file) and (bool(LIBRARY.search(file)) or is_ours(file) or (is_stack and file == "<string>"))
+
+
+def _folded(frames: list[re.Match[str]], is_stack: bool) -> str:
+    file, line, function = frames[0 if is_stack else -1].groups("")
+    where = f"{'/'.join(PurePath(file).parts[-2:])}, line {line}{function and f', in {function}'}"
+    return f"  [{count(len(frames), 'library frame')}{', the last' * (len(frames) > 1)}: {where}]"
 
 
 def _where(name: str, line: str, function: str) -> str:

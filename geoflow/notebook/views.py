@@ -22,7 +22,8 @@ class StageView:
 
     ``strip`` has a state for each cell, which is the worst of its tasks', so that no failure is hidden. ``elapsed`` is
     from when its tasks were written to when the next stage's were, or to the end of the job. ``waited`` and ``ran`` are
-    means over the last attempts of its tasks, of a sample where there are many.
+    means over the last attempts of its tasks, of a sample where there are many. ``waiting`` are the queued tasks that
+    have failed before and wait for their retry, while somebody drives the job.
     """
 
     number: int
@@ -36,6 +37,7 @@ class StageView:
     elapsed: float | None
     waited: float | None = None
     ran: float | None = None
+    waiting: int = 0
 
     @property
     def state(self) -> str:

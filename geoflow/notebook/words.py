@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from geoflow.notebook.views import JobView, StageView
-from geoflow.text import count, cut, human_duration, mask, mask_text, shorten
+from geoflow.text import count, first_lines, human_duration, mask, mask_text, shorten
 from geoflow.values import from_json
 
 SYMBOLS = {
@@ -30,6 +30,8 @@ ACTIONS = {
 }
 # The title of what is folded where it can be, and left out where it cannot.
 WHOLE = "Whole traceback"
+# The title of what a failed task was given, which is JSON.
+GIVEN = "Parameters of the task"
 # JSON longer than this is not parsed to be drawn: a drawing is made several times a second.
 READ = 50_000
 
@@ -75,6 +77,13 @@ def times(stage: StageView) -> list[str]:
     return [f"{'mean ' * (stage.tasks > 1)}{word} {took(span)}" for word, span in means if span is not None]
 
 
+def waits(stage: StageView) -> str:
+    """That some of its tasks wait until they are tried again; an empty text when none does."""
+    if stage.waiting == 1:
+        return "1 waits for its retry"
+    return f"{stage.waiting:,} wait for their retries" if stage.waiting else ""
+
+
 def errors_title(view: JobView) -> str:
     shown = sum(group.count for group in view.errors)
     others = f", {view.failed - shown:,} more in job.errors()" if shown < view.failed else ""
@@ -85,7 +94,7 @@ def readable(text: str, limit: int, secrets: Sequence[str]) -> str:
     """JSON *text* masked and made readable, in about *limit* characters."""
     if len(text) >= READ:
         return shorten(mask_text(text[:READ], secrets), limit)
-    return cut(laid_out(mask(from_json(text), secrets), 100), limit)
+    return first_lines(laid_out(mask(from_json(text), secrets), 100), characters=limit)
 
 
 def laid_out(value: Any, width: int) -> str:

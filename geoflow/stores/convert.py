@@ -21,8 +21,9 @@ def convert(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> d
     """Copy the store at *source* to *target*; how many rows of each table were copied.
 
     Jobs, plans, tasks and all attempts are there afterwards as they were, or nothing is: numbers and checksums of both
-    sides are compared before the copy is committed. Raises ``StoreBusy`` while one of the jobs is driven, and
-    ``StoreError`` where *source* is no store or *target* has jobs already.
+    sides are compared before the copy is committed. The log, a file of its own, stays with *source*. Raises
+    ``StoreBusy`` while one of the jobs is driven, and ``StoreError`` where *source* is no store or *target* has jobs
+    already.
     """
     if not Path(source).is_file():
         raise StoreError(f"There is no store at {os.fspath(source)}: nothing was copied.")

@@ -2,7 +2,7 @@
 
 from elevation import HANDLERS, Elevation
 
-EXPECTED = ("GF901",)
+EXPECTED = ("GF902",)
 
 
 class Pyramids(Elevation):
