@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import gc
 import importlib
 import multiprocessing
 import os
@@ -122,6 +123,7 @@ def initialise(setup: Setup) -> None:
     mark = MarkFile(Path(setup.mark))
     mark.born()
     _state = (Codes(), mark, printed)
+    gc.freeze()  # what is there now is never garbage, and looking for some in it takes time from every chunk
 
 
 def _register(registry: str) -> None:
