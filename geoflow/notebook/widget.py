@@ -64,11 +64,16 @@ class Panel:
 
     # The job
 
-    def draw(self, view: JobView) -> None:
-        """Bring it up to date. A widget sends only what has changed."""
-        self._top.value, self._more.value = job_parts(view)
+    def draw(self, view: JobView) -> int:
+        """Bring it up to date; how many characters had to be sent for that."""
+        sent = 0
+        for widget, html in zip((self._top, self._more), job_parts(view), strict=True):
+            if widget.value != html:
+                widget.value = html
+                sent += len(html)
         for name, button in self.buttons.items():
             _show(button, name in view.actions)
+        return sent
 
     def disable(self, disabled: bool) -> None:
         for button in self.buttons.values():
@@ -118,12 +123,16 @@ class Panel:
         self._note.value = f'<div class="geoflow gf-faint">{note}</div>' if note else ""
 
     def show_task(self, task: TaskView | None) -> None:
-        self.card.value = task_html(task) if task else ""
+        html = task_html(task) if task else ""
+        if html != self.card.value:
+            self.card.value = html
 
 
 def _show(widget: Any, shown: bool) -> None:
     """Not by its parent's children: that would make all of them anew, and take the focus from them."""
-    widget.layout.display = None if shown else "none"
+    display = None if shown else "none"
+    if widget.layout.display != display:
+        widget.layout.display = display
 
 
 def _all(widget: Any) -> Iterator[Any]:
