@@ -72,6 +72,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             return typing.NewType, (obj.__name__, obj.__supertype__)
         if isinstance(obj, functools._lru_cache_wrapper) and _reference(obj) is None:  # and so with this
             return _cached, (obj.__wrapped__, *obj.cache_parameters().values())
+        if isinstance(obj, types.CodeType):
+            return types.CodeType, _code_arguments(obj)
         if isinstance(obj, type | types.FunctionType | types.ModuleType):
             self.met.append(obj)
         if isinstance(obj, types.FunctionType):  # which may import by itself
@@ -82,6 +84,33 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         """Those of the functions that travelled, the outermost first."""
         functions = [obj for obj in self.met if isinstance(obj, types.FunctionType)]
         return [function.__code__ for function in functions if _reference(function) is None]
+
+
+def _code_arguments(code: types.CodeType) -> tuple[Any, ...]:
+    """What makes *code* again. cloudpickle 3.1.3 leaves out its file, without which a traceback has no source line.
+
+    Strings and tuples are copied: what happens to be shared would be written differently from one time to the next.
+    """
+    return (
+        code.co_argcount,
+        code.co_posonlyargcount,
+        code.co_kwonlyargcount,
+        code.co_nlocals,
+        code.co_stacksize,
+        code.co_flags,
+        code.co_code,
+        code.co_consts,
+        tuple(list(code.co_names)),
+        tuple(list(code.co_varnames)),
+        "".join(list(code.co_filename)),
+        "".join(list(code.co_name)),
+        code.co_qualname,
+        code.co_firstlineno,
+        code.co_linetable,
+        code.co_exceptiontable,
+        tuple(list(code.co_freevars)),
+        tuple(list(code.co_cellvars)),
+    )
 
 
 def _cached(function: Any, maxsize: int | None, typed: bool) -> Any:

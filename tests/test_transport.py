@@ -10,6 +10,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import traceback
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -180,6 +181,21 @@ def test_what_a_worker_cannot_import_travels_as_its_bytes_and_works_there(kind: 
     assert code.value is not None
     assert unpack(code)({"n": 2}) == result
     assert elsewhere(code) == result
+
+
+def test_what_travels_by_value_keeps_the_file_and_lines_of_all_its_code() -> None:
+    source = (
+        "def outer(params):\n    def inner(n):\n        return [1 // x for x in n]\n    return inner(params['n'])\n"
+    )
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(source, "<a cell>", "exec"), namespace)
+    value = pack(namespace["outer"]).value
+    assert value is not None
+    with pytest.raises(ZeroDivisionError) as raised:
+        pickle.loads(value)({"n": [0]})
+    frames = traceback.extract_tb(raised.value.__traceback__)[1:]
+    assert {frame.filename for frame in frames} == {"<a cell>"}, "does cloudpickle no longer ask our reducer of code?"
+    assert [frame.lineno for frame in frames][:2] == [4, 3]
 
 
 def test_a_cached_helper_and_a_new_type_of_the_notebook_travel() -> None:
