@@ -100,16 +100,16 @@ def _code_arguments(code: types.CodeType) -> tuple[Any, ...]:
         code.co_flags,
         code.co_code,
         code.co_consts,
-        tuple(list(code.co_names)),
-        tuple(list(code.co_varnames)),
+        (*code.co_names,),
+        (*code.co_varnames,),
         "".join(list(code.co_filename)),
         "".join(list(code.co_name)),
         code.co_qualname,
         code.co_firstlineno,
         code.co_linetable,
         code.co_exceptiontable,
-        tuple(list(code.co_freevars)),
-        tuple(list(code.co_cellvars)),
+        (*code.co_freevars,),
+        (*code.co_cellvars,),
     )
 
 
