@@ -335,7 +335,10 @@ class JobRun:
                 begun += report.lost
                 unstarted += report.unstarted
                 number, failure = report.chunk.batch.attempt, why if outcome == Outcome.INTERRUPTED else None
-                self._changes.attempts.extend(_unseen(key, number, outcome, failure) for key in report.lost)
+                stopped = [_unseen(key, number, outcome, failure) for key in report.lost]
+                if stopped:
+                    stopped[-1] = stopped[-1]._replace(output=report.printed)
+                self._changes.attempts.extend(stopped)
         return begun, unstarted
 
 

@@ -84,6 +84,13 @@ def _say_then_die(value: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def _say_then_hang(value: list[str]) -> None:
+    path, text = value
+    print(text)
+    Path(path).touch()
+    time.sleep(60)
+
+
 class TwoArguments(Exception):
     """It can be pickled, and never be unpickled."""
 
@@ -206,6 +213,7 @@ ACTIONS: dict[str, Any] = {
     "pid then hang": _note_pid,
     "fork and die": _fork_and_die,
     "say then die": _say_then_die,
+    "say then hang": _say_then_hang,
     "raise odd": _raise_odd,
     "spin": _spin,
     "hang deaf": _hang_deaf,

@@ -43,7 +43,7 @@ class Report(NamedTuple):
     ``completed`` and ``attempts`` are the calls that ended, the one that took its process down with it included;
     ``lost``, keys of calls that had run in a process that died before it told; ``unstarted``, keys of those that had
     not begun. ``planned`` are a plan's tasks. ``seconds`` is what the calls took together. ``broken`` says that the
-    slot cannot start processes at all.
+    slot cannot start processes at all. ``printed`` is what the last of the lost has printed.
     """
 
     chunk: Chunk
@@ -55,6 +55,7 @@ class Report(NamedTuple):
     suspects: bool = False
     completed: Completed | None = None
     seconds: float = 0.0
+    printed: str | None = None
 
 
 class Executor(Protocol):

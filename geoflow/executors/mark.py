@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 _LAYOUT = struct.Struct("=qqqqd")
-_RECALL = struct.Struct("=q")
-_RECALL_WAITING, _RECALL_REST = _LAYOUT.size, _LAYOUT.size + _RECALL.size
-_SIZE = _LAYOUT.size + 2 * _RECALL.size
+_NUMBER = struct.Struct("=q")
+_RECALL_WAITING, _RECALL_REST, _PRINTED = (_LAYOUT.size + place * _NUMBER.size for place in range(3))
+_SIZE = _PRINTED + _NUMBER.size
 
 
 class Mark(NamedTuple):
@@ -61,15 +61,23 @@ class MarkFile:
         _LAYOUT.pack_into(self._map, 0, self._pid, chunk, position + 1, key, time.monotonic())
         with self._fence:
             pass
-        return bool(_RECALL.unpack_from(self._map, _RECALL_REST)[0] != chunk)
+        return bool(_NUMBER.unpack_from(self._map, _RECALL_REST)[0] != chunk)
 
     def reporting(self, chunk: int) -> None:
         pid, _, position, key, since = self.read()
         _LAYOUT.pack_into(self._map, 0, pid, chunk, -position, key, since)
 
+    def printed(self, size: int) -> None:
+        """Say that so many bytes of the output's file are of calls that have ended."""
+        _NUMBER.pack_into(self._map, _PRINTED, size)
+
+    def printed_before(self) -> int:
+        """How many bytes of the output's file are not the running call's."""
+        return int(_NUMBER.unpack_from(self._map, _PRINTED)[0])
+
     def recall(self, chunk: int, *, rest: bool) -> None:
         """Take back what waits, up to *chunk*, or the *rest* of *chunk*, which runs. See in the mark what has begun."""
-        _RECALL.pack_into(self._map, _RECALL_REST if rest else _RECALL_WAITING, chunk)
+        _NUMBER.pack_into(self._map, _RECALL_REST if rest else _RECALL_WAITING, chunk)
         with self._fence:
             pass
 
@@ -79,7 +87,7 @@ class MarkFile:
         with self._fence:
             pass
         # Chunks are numbered in the order in which they are sent; the register has the last that was taken back.
-        return bool(_RECALL.unpack_from(self._map, _RECALL_WAITING)[0] < chunk)
+        return bool(_NUMBER.unpack_from(self._map, _RECALL_WAITING)[0] < chunk)
 
 
 def read_mark(content: bytes) -> Mark | None:

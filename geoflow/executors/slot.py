@@ -9,7 +9,6 @@ import importlib
 import multiprocessing
 import os
 import signal
-import sys
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple
 from geoflow import logs
 from geoflow.executors.base import Chunk
 from geoflow.executors.mark import MarkFile
+from geoflow.executors.printed import Printed
 from geoflow.worker import NOT_BEGUN, Codes, run_chunk
 
 # One thread for each native pool: the slots already use the processors. Not where the user set them.
@@ -30,57 +30,6 @@ ONE_THREAD = (
 )
 DEFAULT_ENVIRONMENT = {**dict.fromkeys(ONE_THREAD, "1"), "GDAL_CACHEMAX": "64"}
 STACK_SIGNAL = getattr(signal, "SIGUSR1", None)
-
-
-class _Printed:
-    """The slot's standard output and error, in a file, so that native code's output is kept as well."""
-
-    def __init__(self, path: Path, limit: int) -> None:
-        self._path, self._limit = path, limit
-        self._in_fork = False
-        os.register_at_fork(after_in_child=self._forked)
-        self._open()
-
-    def _forked(self) -> None:
-        self._in_fork = True
-
-    def _open(self) -> None:
-        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        for target in (1, 2):
-            os.dup2(self._descriptor, target)
-        sys.stdout, sys.stderr = (
-            open(target, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
-            for target in (1, 2)
-        )
-
-    def take(self) -> str | None:
-        if self._in_fork:  # a handler forked, and its child returned as well: it must not go on in the worker's place
-            os._exit(0)
-        try:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            if os.lseek(1, 0, os.SEEK_END) == 0:  # a third of what fstat costs
-                return None
-            text = read_output(self._path, self._limit)
-            os.ftruncate(self._descriptor, 0)
-        except (OSError, ValueError, AttributeError):  # user code closed or replaced them
-            self._open()
-            return None
-        return text
-
-
-def read_output(path: Path, limit: int) -> str | None:
-    """The beginning and the end of what was printed, at most *limit* bytes of it."""
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            head = file.read(limit if size <= limit else limit // 2)
-            if size > limit:
-                file.seek(size - limit // 2)
-                head += f"\n… {size - limit} more bytes …\n".encode() + file.read(limit // 2)
-    except OSError:
-        return None
-    return head.decode("utf-8", "backslashreplace") or None
 
 
 class Setup(NamedTuple):
@@ -97,7 +46,7 @@ class Setup(NamedTuple):
     secrets: tuple[str, ...]
 
 
-_state: tuple[Codes, MarkFile, _Printed] | None = None
+_state: tuple[Codes, MarkFile, Printed] | None = None
 
 
 def initialise(setup: Setup) -> None:
@@ -112,7 +61,8 @@ def initialise(setup: Setup) -> None:
     time.tzset()
     with open(os.devnull) as nothing:
         os.dup2(nothing.fileno(), 0)
-    printed = _Printed(Path(setup.output), setup.output_limit)
+    mark = MarkFile(Path(setup.mark))
+    printed = Printed(Path(setup.output), setup.output_limit, mark.printed)
     faulthandler.enable(file=2)
     if STACK_SIGNAL is not None:
         faulthandler.register(STACK_SIGNAL, file=2, all_threads=False)
@@ -120,7 +70,6 @@ def initialise(setup: Setup) -> None:
     for module in setup.preload:
         with contextlib.suppress(ImportError):  # the handler that needs it says so better
             importlib.import_module(module)
-    mark = MarkFile(Path(setup.mark))
     mark.born()
     _state = (Codes(), mark, printed)
     gc.freeze()  # what is there now is never garbage, and looking for some in it takes time from every chunk

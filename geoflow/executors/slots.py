@@ -185,7 +185,7 @@ class Slot:
         self._start_failures = 0
         keys = chunk.batch.keys
         if failure is None:
-            return Report(chunk, lost=keys[: index + 1], unstarted=keys[index + 1 :])
+            return Report(chunk, lost=keys[: index + 1], unstarted=keys[index + 1 :], printed=printed)
         printed, stack = _parted(printed)
         ended = time.time()
         blamed = Attempt(

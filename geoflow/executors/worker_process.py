@@ -15,7 +15,8 @@ from typing import Any
 
 from geoflow.executors.base import Chunk
 from geoflow.executors.mark import MarkFile
-from geoflow.executors.slot import STACK_SIGNAL, Setup, initialise, read_output, work
+from geoflow.executors.printed import read_output
+from geoflow.executors.slot import STACK_SIGNAL, Setup, initialise, work
 from geoflow.executors.spawning import SlotContext
 from geoflow.transport import Code
 
@@ -87,7 +88,7 @@ class WorkerProcess:
 
     def printed(self) -> str | None:
         """What its running call has printed so far."""
-        return read_output(self._output, 64_000)
+        return read_output(self._output, 64_000, self.mark.printed_before())
 
     def how_it_ended(self) -> str:
         # Its pool's own thread asks for the exit code first; two askers would get it wrong.
