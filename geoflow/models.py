@@ -7,14 +7,36 @@ exists a hundred thousand times (attempts) is a named tuple: validating each one
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from datetime import UTC, datetime
-from enum import StrEnum
+from enum import Enum, StrEnum
+from types import CodeType
 from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
 
-class JobStatus(StrEnum):
+class Word(StrEnum):
+    """A word that equals its text, and the member of that value of any other enum that has the name of its own.
+
+    Job types written for production compare with an enum of theirs, mostly a plain one: ``TaskStatus.COMPLETED`` of
+    either make is the same state. It hashes as its text does.
+    """
+
+    def __eq__(self, other: object) -> bool:
+        equal = str.__eq__(self, other)
+        if equal is NotImplemented and isinstance(other, Enum):
+            return type(other).__name__ == type(self).__name__ and bool(other.value == self._value_)
+        return equal
+
+    def __ne__(self, other: object) -> bool:
+        equal = self.__eq__(other)
+        return equal if equal is NotImplemented else not equal
+
+    __hash__ = str.__hash__
+
+
+class JobStatus(Word):
     QUEUED = "queued"
     PROCESSING = "processing"
     COMPLETED = "completed"
@@ -22,7 +44,7 @@ class JobStatus(StrEnum):
     CANCELLED = "cancelled"
 
 
-class TaskStatus(StrEnum):
+class TaskStatus(Word):
     QUEUED = "queued"
     PROCESSING = "processing"
     COMPLETED = "completed"
@@ -30,7 +52,7 @@ class TaskStatus(StrEnum):
     CANCELLED = "cancelled"
 
 
-class Outcome(StrEnum):
+class Outcome(Word):
     """How an attempt ended. Only ``failed`` is charged against the task's retries."""
 
     COMPLETED = "completed"
@@ -40,7 +62,7 @@ class Outcome(StrEnum):
     INTERRUPTED = "interrupted"
 
 
-class Category(StrEnum):
+class Category(Word):
     """What kind of failure it was; see `geoflow.retry` for what follows from each."""
 
     CONTRACT = "contract"
@@ -117,6 +139,26 @@ class TaskResult(NamedTuple):
     @property
     def success(self) -> bool:
         return self.status == TaskStatus.COMPLETED
+
+
+def as_spoken_by(function: Callable[..., Any], word: Word) -> Any:
+    """*word* as *function* says it: the member of that value where it names an enum of another make, else *word*.
+
+    So ``status is TaskStatus.COMPLETED`` and ``status in {TaskStatus.COMPLETED}`` hold too, which no ``==`` can see to.
+    """
+    while (inner := getattr(function, "__wrapped__", None) or getattr(function, "__func__", None)) is not None:
+        function = inner
+    code, known = getattr(function, "__code__", None), getattr(function, "__globals__", {})
+    for name in _names(code) if code is not None else ():
+        kind: Any = known.get(name)
+        is_enum = isinstance(kind, type) and issubclass(kind, Enum) and not issubclass(kind, Word)
+        if is_enum and kind.__name__ == type(word).__name__:
+            return next((member for member in kind if member.value == word.value), word)
+    return word
+
+
+def _names(code: CodeType) -> list[str]:
+    return [*code.co_names, *(name for part in code.co_consts if isinstance(part, CodeType) for name in _names(part))]
 
 
 class JobExecutionContext(BaseModel):

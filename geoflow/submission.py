@@ -12,7 +12,7 @@ from geoflow.errors import ContractViolationError, GeoflowWarning, JobIdCollisio
 from geoflow.models import Stage
 from geoflow.stores.base import JobRow
 from geoflow.text import looks_secret, mask, shorten
-from geoflow.values import from_json, to_json
+from geoflow.values import from_json, stored, to_json
 
 if TYPE_CHECKING:
     from geoflow.notebook.views import JobView
@@ -38,7 +38,7 @@ def validated(registered: JobType, given: dict[str, Any]) -> str:
             f"{name}.validate_job_parameters must return a dict; it returned {type(accepted).__name__}."
         )
     try:
-        return to_json(accepted, where="parameters")
+        return stored(accepted, "parameters")
     except UnstorableValue as exc:
         raise ParameterError(f"{name}: {exc}") from None
 

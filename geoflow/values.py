@@ -7,7 +7,8 @@ value                                                 JSON
 ====================================================  ========================================================
 ``None``, ``bool``, ``str``                           as it is; text with a lone surrogate is refused
 ``int``                                               as it is, from -2**63 to 2**64 - 1; beyond is refused
-``float``                                             as it is; NaN and the infinities become ``null``
+``float``                                             as it is; NaN and the infinities become ``null`` in a
+                                                      result; `stored` refuses the infinities
 enum                                                  its value
 subclass of ``str``, ``int``, ``float``               as the type that it extends
 ``dict``                                              object; keys: see below
@@ -20,7 +21,8 @@ path, ``UUID``, pydantic's URLs                       text
 ``Decimal``                                           text, so that no digit is lost; NaN and infinities ``null``
 pydantic model                                        object of ``model_dump()``
 dataclass                                             object of all its fields
-anything with ``__geo_interface__``                   that dict
+anything with ``__geo_interface__``                   that dict; refused where it has a CRS that the dict has not,
+                                                      as a GeoDataFrame
 numpy scalar, array or tensor of no dimensions        its value; ``datetime64`` ISO text, ``timedelta64`` seconds;
                                                       NaT and masked ones ``null``
 ``pandas.NA``                                         ``null``
@@ -38,7 +40,7 @@ from collections.abc import Callable
 from datetime import date, time, timedelta
 from decimal import Decimal
 from enum import Enum
-from math import isfinite
+from math import isfinite, isnan, nan
 from pathlib import PurePath
 from typing import Any
 from uuid import UUID
@@ -52,21 +54,37 @@ from geoflow.text import cut, exact
 MAX_DEPTH = 200
 
 _LEAVES = frozenset({type(None), bool, int, float, str})
-_REMEDY = "write it to a file and return the path, or return it as text, numbers, lists or dicts"
+# What a value became ``null`` for, and where it was.
+Lost = list[tuple[str, float]]
 
 
-def to_json(value: object, *, where: str = "result") -> str:
+def to_json(value: object, *, where: str = "result", lost: Lost | None = None) -> str:
     """Return *value* as JSON text by the rules of this module.
 
     *where* is the name that the value goes by in messages, as in ``result['stats']['ds'][3]``. Raises
-    `UnstorableValue` that names the path to the culprit, its type and the remedy.
+    `UnstorableValue` that names the path to the culprit, its type and the remedy. The numbers that became ``null`` are
+    put into *lost*.
     """
     if _is_plain(value):
         try:
-            return orjson.dumps(value).decode()
+            text = orjson.dumps(value).decode()
         except TypeError:
             pass  # A key, a number or a text that the walk will convert or name.
-    return orjson.dumps(_plain(value, where)).decode()
+        else:
+            if lost is None or "null" not in text:
+                return text
+    return orjson.dumps(_plain(value, where, lost=lost)).decode()
+
+
+def stored(value: object, where: str, lost: Lost | None = None) -> str:
+    """`to_json` for what code is to be given again: an infinity, which it would get as None, is refused too."""
+    lost = [] if lost is None else lost
+    text = to_json(value, where=where, lost=lost)
+    for place, number in lost:
+        if not isnan(number):
+            say = f"{_verb(place)} None where there is no limit, or a large number such as 1e308"
+            raise _refusal(place, f"is {number}, which JSON has no number for: {say}")
+    return text
 
 
 # The way back, from text or UTF-8 bytes; `ValueError` for what is not JSON. Not wrapped: the coordinator's hot path.
@@ -92,49 +110,68 @@ def _is_plain(value: Any, depth: int = MAX_DEPTH) -> bool:
     return True
 
 
-def _plain(value: Any, where: str, depth: int = 0) -> object:
+def _plain(value: Any, where: str, depth: int = 0, lost: Lost | None = None) -> object:
     """Copy *value* into plain dicts, lists and leaves. A conversion counts as one level of depth too."""
     if depth > MAX_DEPTH:
         raise _refusal(where, f"is nested deeper than {MAX_DEPTH} levels, or contains itself: flatten it")
     kind = type(value)
     if kind in _LEAVES:
-        return _leaf(value, where)
+        return _leaf(value, where, lost)
     if kind is dict:
-        return _object(value, where, depth)
+        return _object(value, where, depth, lost)
     if kind is list or kind is tuple:
-        return [_plain(item, f"{where}[{index}]", depth + 1) for index, item in enumerate(value)]
+        return [_plain(item, f"{where}[{index}]", depth + 1, lost) for index, item in enumerate(value)]
     if kind is set or kind is frozenset:
-        return _in_order([_plain(item, f"{where}[*]", depth + 1) for item in value])
+        return _in_order([_plain(item, f"{where}[*]", depth + 1, lost) for item in value])
     try:
         simpler = _simpler(value)
     except UnstorableValue as exc:
-        raise _refusal(where, f"{exc}: {_REMEDY}") from None
+        raise _refusal(where, f"{exc}: {_remedy(value, where)}") from None
     except Exception as exc:  # code of the value's own: a property, `model_dump`
         why = f"is of type {_type_name(value)}, and turning it into JSON failed with {type(exc).__name__}"
-        raise _refusal(where, f"{why}: {exact(exc, 300)}: return plain values instead") from exc
-    return _plain(simpler, where, depth + 1)
+        raise _refusal(where, f"{why}: {exact(exc, 300)}: {_verb(where)} plain values instead") from exc
+    return _plain(simpler, where, depth + 1, lost)
 
 
-def _leaf(value: Any, where: str) -> object:
+def _verb(where: str) -> str:
+    """What is done with a value of this name: parameters are given, results returned."""
+    return "give" if where.startswith(("parameters", "metadata")) else "return"
+
+
+def _remedy(value: object, where: str) -> str:
+    verb, kind = _verb(where), type(value)
+    if hasattr(kind, "get_secret_value"):
+        return (
+            f"what is stored is readable, so read a secret where it is used, from the environment, or {verb} it as text"
+        )
+    file = "a GeoPackage or GeoParquet file" if hasattr(kind, "iloc") and hasattr(kind, "to_crs") else "a file"
+    return f"write it to {file} and {verb} the path, or {verb} it as text, numbers, lists or dicts"
+
+
+def _leaf(value: Any, where: str, lost: Lost | None = None) -> object:
     if type(value) is float:
-        return value if isfinite(value) else None
+        if isfinite(value):
+            return value
+        if lost is not None:
+            lost.append((where, value))
+        return None
     try:
         orjson.dumps(value)
     except TypeError:
         if type(value) is int:
-            raise _refusal(where, "is an integer of more than 64 bits: return it as text") from None
+            raise _refusal(where, f"is an integer of more than 64 bits: {_verb(where)} it as text") from None
         why = f"is text with a lone surrogate, {cut(repr(value), 80)}"
         raise _refusal(where, f"{why}: repair it with .encode('utf-8', 'replace').decode()") from None
     return value
 
 
-def _object(value: dict[Any, Any], where: str, depth: int) -> dict[str, object]:
+def _object(value: dict[Any, Any], where: str, depth: int, lost: Lost | None) -> dict[str, object]:
     result: dict[str, object] = {}
     for key, item in value.items():
         text = _key(key, where, depth + 1)
         if text in result:
             raise _refusal(where, f"has two keys that both become {text!r}: rename one of them")
-        result[text] = _plain(item, f"{where}[{text!r}]", depth + 1)
+        result[text] = _plain(item, f"{where}[{text!r}]", depth + 1, lost)
     return result
 
 
@@ -170,7 +207,7 @@ _RULES: tuple[tuple[type | tuple[type, ...], Callable[[Any], object]], ...] = (
     ((date, time), lambda value: _or_null(value.isoformat())),
     (timedelta, timedelta.total_seconds),
     ((PurePath, UUID, AnyUrl), str),
-    (Decimal, lambda value: str(value) if value.is_finite() else None),
+    (Decimal, lambda value: str(value) if value.is_finite() else nan if value.is_nan() else float(value)),
     (BaseModel, lambda value: value.model_dump()),
 )
 
@@ -183,8 +220,12 @@ def _simpler(value: Any) -> object:
             return convert(value)
     if dataclasses.is_dataclass(kind):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(kind)}
+    if hasattr(kind, "__geo_interface__") and hasattr(kind, "iloc"):  # asked of its class: to make GeoJSON takes long
+        raise UnstorableValue(f"is of type {_type_name(value)}, whose CRS and columns GeoJSON would lose")
     geo = getattr(value, "__geo_interface__", None)
     if isinstance(geo, dict):
+        if "crs" not in geo and getattr(value, "crs", None) is not None:
+            raise UnstorableValue(f"is of type {_type_name(value)}, whose CRS GeoJSON would lose")
         return geo
     if hasattr(kind, "dtype") and getattr(value, "ndim", None) == 0:
         return _array_scalar(value)

@@ -24,12 +24,12 @@ from geoflow.batch import Call, named
 from geoflow.contract import accepts_context, normalise
 from geoflow.errors import ContractViolationError, UnstorableValue
 from geoflow.executors.base import Chunk
-from geoflow.models import Category, Failure, JobExecutionContext, TaskContext, TaskResult, TaskStatus
+from geoflow.models import Category, Failure, JobExecutionContext, TaskContext, TaskResult, TaskStatus, as_spoken_by
 from geoflow.origin import is_ours, is_users
 from geoflow.retry import RetryPolicy, classify, is_retryable, lineage
 from geoflow.text import exact
 from geoflow.transport import Code, unpack
-from geoflow.values import to_json
+from geoflow.values import stored, to_json
 
 MAX_TASK_ID = 100
 # To ask for the processor's time takes as long as the shortest calls. Between two askings, all time counts as such.
@@ -308,7 +308,7 @@ def checked_plan(
         try:
             if not isinstance(parameters, dict):
                 raise UnstorableValue(f"parameters must be a dict, not {shown(parameters)}.")
-            given.append(to_json(parameters, where="parameters"))
+            given.append(stored(parameters, "parameters"))
             notes.append(to_json(task["metadata"], where="metadata") if task.get("metadata") is not None else None)
         except UnstorableValue as exc:
             raise ContractViolationError(f"Stage {stage}, task {index} ({task_id!r}): {exc}") from None
@@ -321,7 +321,8 @@ def _run_finalize(call: Call, job_class: Any) -> str:
     given = call.parameters
     ids, types, results, ended = given.pop("task_results")
     # Finalize comes when all tasks are complete, so that is what each of them is.
-    same = repeat(TaskStatus.COMPLETED, len(ids)), results, repeat(None, len(ids))
+    completed = as_spoken_by(getattr(job_class, "flow_finalize", job_class.finalize_job), TaskStatus.COMPLETED)
+    same = repeat(completed, len(ids)), results, repeat(None, len(ids))
     told = named(TaskResult, ids, types, *same, [microseconds / 1e6 for microseconds in ended])
     made = job_class.finalize_job(JobExecutionContext.model_construct(**given, task_results=told))
     if not isinstance(made, dict):

@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 from pydantic import AnyUrl, BaseModel, ConfigDict, Field, RootModel, SecretStr
 
 from geoflow.errors import UnstorableValue
-from geoflow.values import MAX_DEPTH, from_json, to_json
+from geoflow.values import MAX_DEPTH, from_json, stored, to_json
 
 relaxed = settings(deadline=None)
 
@@ -429,6 +429,37 @@ def test_S21_two_keys_that_become_equal_are_refused_since_one_value_would_be_los
 # What is refused
 
 
+class Placed:
+    """A table of places, as geopandas has them."""
+
+    crs: object = "EPSG:25832"
+    iloc = None
+
+    @property
+    def __geo_interface__(self) -> dict[str, object]:
+        raise AssertionError("it is not made for nothing")
+
+    def to_crs(self) -> None: ...
+
+
+def test_S21_what_would_lose_its_crs_is_refused_with_a_file_to_write() -> None:
+    assert refusal({"tiles": Placed()}) == (
+        f"result['tiles'] is of type {__name__}.Placed, whose CRS and columns GeoJSON would lose: write it to a "
+        "GeoPackage or GeoParquet file and return the path, or return it as text, numbers, lists or dicts"
+    )
+    point = {"type": "Point", "coordinates": [1, 2]}
+    for crs, geo in ((None, point), ("EPSG:25832", {**point, "crs": {}})):
+        assert there_and_back(type("Tile", (Shape,), {"crs": crs})(geo)) == geo
+    assert "whose CRS GeoJSON would lose" in refusal(type("Tile", (Shape,), {"crs": "EPSG:25832"})(point))
+
+
+def test_S21_what_code_is_given_again_may_not_be_infinite() -> None:
+    for value in (math.inf, np.float32("-inf"), Decimal("Infinity"), {"a": [-math.inf]}):
+        with pytest.raises(UnstorableValue, match=r"^parameters.* is -?inf, which JSON has no number for: give None"):
+            stored({"x": value}, "parameters")
+    assert stored({"x": math.nan, "y": None}, "parameters") == '{"x":null,"y":null}'
+
+
 REMEDY = "write it to a file and return the path, or return it as text, numbers, lists or dicts"
 
 
@@ -473,8 +504,8 @@ WINDOW = Window(day=date(2024, 1, 1), path=Path("p"), extra=(Node(Shape({"type":
         ({"tags": {"a", (1, b"")}}, "parameters['tags'][*][1] is of type bytes"),
         ({"a": {(1, 2): 3}}, "parameters['a'] has the key (1, 2), which is of type tuple: use str keys"),
         ({"a": {b"a": 3}}, "parameters['a'] has the key b'a', which is of type bytes"),
-        ({"ids": [1, 2**64]}, "parameters['ids'][1] is an integer of more than 64 bits: return it as text"),
-        ({"ids": [10**5000]}, "parameters['ids'][0] is an integer of more than 64 bits: return it as text"),
+        ({"ids": [1, 2**64]}, "parameters['ids'][1] is an integer of more than 64 bits: give it as text"),
+        ({"ids": [10**5000]}, "parameters['ids'][0] is an integer of more than 64 bits: give it as text"),
         (["caf\udce9.tif"], r"parameters[0] is text with a lone surrogate, 'caf\udce9.tif': repair it"),
         (
             {"caf\udce9": 1},

@@ -26,7 +26,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geoflow import errors
+from geoflow import errors, models
 from geoflow.batch import Batch, NewTasks
 from geoflow.errors import ContractViolationError, UnstorableValue
 from geoflow.executors.base import Chunk
@@ -867,6 +867,48 @@ def test_S33_finalize_is_given_the_job_and_all_results_as_objects() -> None:
     assert one.timestamp == datetime(2023, 11, 14, 22, 13, 20, 500_000, UTC)
     assert (other.task_id, other.success, other.result_data) == ("t-1", True, {"success": True})
     assert other.timestamp == datetime(2023, 11, 14, 22, 13, 20, 1, UTC)
+
+
+class TaskStatus(enum.Enum):
+    """As production has it."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+class Counting(Tiles):
+    @staticmethod
+    def finalize_job(context: JobExecutionContext | None = None) -> Any:
+        assert context is not None
+        done = [one.status for one in context.task_results if one.status == TaskStatus.COMPLETED]
+        return {
+            "done": len(done),
+            "same": [one is TaskStatus.COMPLETED for one in list[Any](done)].count(True),
+            "found": sum(one in {TaskStatus.COMPLETED} for one in done),
+            "failed": sum(one.status == TaskStatus.FAILED for one in context.task_results),
+            "success": sum(one.success for one in context.task_results),
+        }
+
+
+def test_S33_finalize_counts_with_an_enum_of_its_own_make() -> None:
+    _, rows = run(finalizing()._replace(code=pack(Counting)))
+    assert json.loads(rows[0].result or "") == {"done": 2, "same": 2, "found": 2, "failed": 0, "success": 2}
+
+
+@pytest.mark.parametrize("ours", [models.TaskStatus, models.JobStatus, models.Outcome, models.Category])
+def test_S33_a_state_equals_that_of_an_enum_of_the_same_name_both_ways(ours: Any) -> None:
+    words = {member.name: member.value for member in ours}
+    enums: list[Any] = [enum.Enum, enum.StrEnum]
+    makes = [kind(ours.__name__, words) for kind in enums]
+    for one, other in itertools.product(ours, [member for made in makes for member in made]):
+        same = one.value == other.value
+        assert ((one == other), (other == one), (one != other), (other != one)) == (same, same, not same, not same)
+    another = enums[0]("Another", words)
+    for one in ours:
+        assert one == one.value
+        assert {one.value: 1, one: 2} == {one: 2}, "it hashes as its text does"
+        assert one != another[one.name]
+        assert one != 3
 
 
 @pytest.mark.parametrize("made", [None, [], "done"])

@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 from geoflow.checks.trying import IDENTIFY, VALIDATE, Trial, is_mistake, named, short
+from geoflow.errors import ParameterError
 from geoflow.flow.crossing import ADDED
 from geoflow.text import shorten
 from geoflow.worker import shown
@@ -19,6 +20,8 @@ def parameters_of(trial: Trial) -> dict[str, Any]:
     """What validate makes of the parameters that were given; ``Stop`` where none are, and it asks for some."""
     given = trial.asked["given"]
     accepted, refused = trial.watched(VALIDATE, VALIDATE, copy.deepcopy(given))
+    if isinstance(refused, ParameterError):  # a default, or what was given, that JSON cannot carry
+        raise trial.stop("GF308", f"{VALIDATE}: {short(refused)}")
     is_refused = refused is not None and not is_mistake(refused)
     if trial.are_guessed and (is_refused or (isinstance(accepted, dict) and accepted)):
         raise trial.stop("GF901", "Its parameters are not known.")

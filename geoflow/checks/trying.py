@@ -18,7 +18,7 @@ from geoflow.flow.crossing import problems_of
 from geoflow.models import Stage, TaskResult
 from geoflow.origin import is_users
 from geoflow.text import exact, shorten
-from geoflow.values import from_json, to_json
+from geoflow.values import from_json, stored, to_json
 
 VALIDATE, IDENTIFY, PLAN, FINALIZE = METHODS
 _CLOCKS = {"now", "utcnow", "time", "strftime", "ctime", "asctime"}
@@ -92,7 +92,7 @@ class Trial:
         kind, name = self.at
         who = f"The handler of {name!r}" if kind == "handler" else name
         try:
-            text = to_json(value, where=where)
+            text = (stored if where == "parameters" else to_json)(value, where=where)
         except UnstorableValue as exc:
             raise self.stop("GF308", f"{who}: {exc}") from None
         changed = list(changes(value, where))

@@ -56,8 +56,9 @@ def _plain(value: Any) -> Any:
         return _plain(value.model_dump())
     if dataclasses.is_dataclass(value):
         return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(getattr(value, "__geo_interface__", None), dict):
-        return _plain(value.__geo_interface__)
+    geo = None if hasattr(type(value), "iloc") else getattr(value, "__geo_interface__", None)
+    if isinstance(geo, dict) and ("crs" in geo or getattr(value, "crs", None) is None):  # else GeoJSON would lose it
+        return _plain(geo)
     if getattr(value, "ndim", None) == 0 and hasattr(value, "dtype"):
         return _scalar(value)
     if type(value).__name__ == "NAType":

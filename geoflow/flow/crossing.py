@@ -7,6 +7,7 @@ import functools
 import json
 import math
 import operator
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any, get_args
@@ -17,9 +18,9 @@ from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUserError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from geoflow.errors import ContractViolationError, DefinitionError, ParameterError, UnstorableValue
-from geoflow.flow.annotations import annotations_of, fields_of, show
+from geoflow.flow.annotations import annotations_of, fields_of, is_model, show
 from geoflow.text import looks_secret, mask, shorten
-from geoflow.values import from_json, to_json
+from geoflow.values import Lost, from_json, stored, to_json
 
 # Models are written to JSON by the names of their fields, so they are read by these too, whatever aliases they have.
 _BOTH_NAMES = tuple(map(int, pydantic.VERSION.split(".")[:2])) >= (2, 11)
@@ -29,8 +30,36 @@ ADDED = frozenset({"dataset_id", "resource_id", "version_id", "system", "use_ser
 
 
 def plain(value: Any, where: str = "result") -> Any:
-    """*value* as JSON has it; `UnstorableValue` names what in it has no JSON form, as a part of *where*."""
-    return from_json(to_json(value, where=where))
+    """*value* as JSON has it; `UnstorableValue` names what in it has no JSON form, as a part of *where*.
+
+    An infinity has none: it would come back as NaN, or as None. NaN comes back where a number has to be; where a field
+    may be None too, it is refused.
+    """
+    lost: Lost = []
+    text = stored(value, where, lost)
+    for place, _ in lost:
+        if (field := _may_be_none(value, place.removeprefix(where))) is not None:
+            raise UnstorableValue(
+                f"{place} is NaN, which would come back as None, since {field} may be either: make it None, or "
+                "annotate the field as float."
+            )
+    return from_json(text)
+
+
+def _may_be_none(value: Any, path: str) -> str | None:
+    """The field of a model or dataclass that *path* leads to in *value*, where None may be too."""
+    field, annotation = "", Any
+    for index, name in re.findall(r"\[(?:(\d+)|'([^']*)')\]", path):
+        if not index and is_model(type(value)):
+            field, annotation = f"{type(value).__name__}.{name}", (fields_of(type(value)) or {}).get(name, Any)
+            value = getattr(value, name, None)
+            continue
+        try:
+            value = value[int(index) if index else name]
+        except (LookupError, TypeError):  # a set, or a key that is no text
+            return None
+    arms = get_args(annotation)
+    return field if field and isinstance(value, float) and type(None) in arms else None
 
 
 class FromJson:
@@ -73,7 +102,7 @@ class FromJson:
 def _with_nan(value: Any, exc: ValidationError) -> str:
     """JSON of *value* with NaN where a null stands for a number, if nothing else is wrong with it; else *exc*.
 
-    NaN and the infinities became null on their way; where a number has to be, it can have been nothing else.
+    NaN became null on its way; where a number has to be, it can have been nothing else.
     """
     whole = [value]
     try:

@@ -16,7 +16,7 @@ from typing_extensions import TypedDict  # pydantic reads typing's own from Pyth
 
 from geoflow.contract import MAX_RETRIES, MAX_WORKERS, Handler, normalise
 from geoflow.errors import DefinitionError
-from geoflow.flow.annotations import core, form, is_model, same, show
+from geoflow.flow.annotations import core, fields_of, form, is_model, same, show
 from geoflow.flow.crossing import as_dict, problems_of
 from geoflow.flow.lowered import Kind, Pick, Step
 from geoflow.flow.stage import defined, linked, lower, outdated
@@ -82,6 +82,13 @@ class JobType:
         self.params = params
         if params is not None and not is_model(core(params)):
             raise DefinitionError(f"{self.name}: params={params!r} is no pydantic model and no dataclass.")
+        for field, kind in (fields_of(params) or {}).items():
+            if hasattr(core(kind), "get_secret_value"):
+                raise DefinitionError(
+                    f"{self.name}: params={show(params)} has {field}: {show(kind)}, but parameters are stored as text "
+                    "that can be read. Read the secret in the function that uses it, from os.environ, or annotate "
+                    f"{field} as str: geoflow masks what is called so wherever it shows it."
+                )
         caller = sys._getframe(1)
         self.__module__ = str(caller.f_globals.get("__name__", "__main__"))
         self._stages: dict[str, Step] = {}

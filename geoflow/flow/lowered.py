@@ -14,7 +14,7 @@ from geoflow.errors import ContractViolationError
 from geoflow.flow.crossing import FromJson, plain, validated
 from geoflow.models import JobExecutionContext, TaskContext
 from geoflow.text import shorten
-from geoflow.values import to_json
+from geoflow.values import from_json, to_json
 
 Kind = Literal["stage", "each", "reduce", "finalize"]
 Role = Literal["params", "item", "results", "context"]
@@ -83,9 +83,9 @@ class Step:
     def call(self, function: Callable[..., Any], values: Mapping[Role, Any]) -> Any:
         """Call *function* with what *values* has for each role."""
         given = {}
-        for name, (role, from_json) in self.takes.items():
+        for name, (role, taken) in self.takes.items():
             whence = "the parameters of the job" if role == "params" else f"what {self.previous} returned"
-            given[name] = from_json(values[role], f"{self.name} takes {name}", whence)
+            given[name] = taken(values[role], f"{self.name} takes {name}", whence)
         return function(**given)
 
     def handed_on(self, results: list[Any]) -> Any:
@@ -210,8 +210,8 @@ class Lowered:
         if ending is not None:
             handed_on = ending.handed_on(results)
             values: dict[Role, Any] = {"context": context, "params": context.parameters, "results": handed_on}
-            made: dict[str, Any] = plain(ending.call(cls.flow_finalize, values))
-            return made
+            made: dict[str, Any] = from_json(to_json(ending.call(cls.flow_finalize, values)))
+            return made  # it goes to no other stage: NaN and infinities are null, as S21 has it
         if last.kind == "each":
             return {"count": len(results), "results": results[:1000]}
         only = results[0] if results else None
