@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 # How long the driving thread outlives the last job: starting one takes longer than a small job.
 LINGER_SECONDS = 1.0
+# How many runs are remembered that were interrupted, or that an error stopped.
+REMEMBERED = 32
 _PARTS = ("machine", "executor", "store")
 logger = logging.getLogger("geoflow.session")
 
@@ -56,7 +58,10 @@ class Engine:
         self.retry = retry
         self._pool = pool
         self._on_job_complete = on_job_complete
+        # Those that are driven, and the last that did not get to their end. The others are let go of with their
+        # parameters and their code: a session may run for weeks.
         self.runs: dict[str, JobRun] = {}
+        self.taken_up: list[JobRun] | None = None  # all of them, for as long as `geoflow.testing` wants to know
         _engines.add(self)
 
     @cached_property
@@ -155,8 +160,17 @@ class Engine:
         # The owner before this claim left marks that say what ran when it ended.
         claimed = fresh._replace(owner=row.owner)
         run = JobRun(claimed, lease, job_type, codes, self.options, intent=intent, again=again)
+        run.on_done = self._let_go
         self.runs[row.job_id] = run
+        if self.taken_up is not None:
+            self.taken_up.append(run)
         return run
+
+    def _let_go(self, run: JobRun) -> None:
+        stopped = [one for one in list(self.runs.values()) if one.done.is_set() and (one.interrupted or one.error)]
+        for one in stopped[:-REMEMBERED] if run in stopped else [run]:
+            if self.runs.get(one.job_id) is one:
+                self.runs.pop(one.job_id, None)
 
     def put_back(self, row: JobRow) -> None:
         """Have nobody drive the job, though an interrupt came while it was being taken up."""

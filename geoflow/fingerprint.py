@@ -17,8 +17,9 @@ import pickle
 import re
 import sys
 import types
-from collections.abc import Iterable, Set
-from typing import Any, get_args
+import weakref
+from collections.abc import Callable, Iterable, Set
+from typing import Any, TypeVar, get_args
 
 from geoflow.origin import PACKAGE, is_users
 from geoflow.sources import closure_of, definition, names, own, parsed, syntax_of, text_in
@@ -178,7 +179,23 @@ def _assigned(path: str) -> dict[str, list[ast.stmt]]:
     return _assignments(parsed(text_in(path))) if os.path.exists(path) else {}
 
 
-@functools.lru_cache(256)
+Found = TypeVar("Found")
+
+
+def _once_a_node(find: Callable[[Any], Found]) -> Callable[[Any], Found]:
+    """Remember what *find* finds for as long as the tree is kept, and no longer: see `geoflow.sources.parsed`."""
+    known: weakref.WeakKeyDictionary[ast.AST, Found] = weakref.WeakKeyDictionary()
+
+    @functools.wraps(find)
+    def found(node: Any) -> Found:
+        if node not in known:
+            known[node] = find(node)
+        return known[node]
+
+    return found
+
+
+@_once_a_node
 def _assignments(tree: ast.Module) -> dict[str, list[ast.stmt]]:
     found: dict[str, list[ast.stmt]] = {}
     for statement in tree.body:
@@ -189,7 +206,7 @@ def _assignments(tree: ast.Module) -> dict[str, list[ast.stmt]]:
     return found
 
 
-@functools.lru_cache(1000)
+@_once_a_node
 def _meaning(node: ast.stmt | ast.Lambda) -> tuple[str, set[str], set[str]]:
     """*node* as text, the names from outside that it uses, and all attributes that it asks of anything."""
     node = copy.deepcopy(node)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -78,6 +78,7 @@ class JobRun:
         self.again = again or Again()
         self.parameters = self.again.parameters or row.parameters
         self.done = threading.Event()
+        self.on_done: Callable[[JobRun], None] = lambda run: None
         self.error: BaseException | None = None
         self.interrupted = False
         self.asked: tuple[str, int] | None = None  # a plan or finalize that is on its way, and its stage
@@ -93,6 +94,11 @@ class JobRun:
     @property
     def refinalizing(self) -> bool:
         return self.intent == "refinalize"
+
+    def finish(self) -> None:
+        """Nothing drives it any more: wake who waits, and have it let go of."""
+        self.done.set()
+        self.on_done(self)
 
     # Where it stands
 

@@ -221,7 +221,7 @@ class CoreMachine:
     def _let_go(self, run: JobRun) -> None:
         self._runs.pop(run.job_id, None)
         self._store.release(run.lease)
-        run.done.set()
+        run.finish()
 
     def _end(self, run: JobRun) -> None:
         """The row says how the job ended: give it back, then tell the callback, in a thread of its own."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import functools
 import inspect
 import linecache
 import os
@@ -11,6 +10,7 @@ import re
 import symtable
 import sys
 import textwrap
+import threading
 import types
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -39,13 +39,30 @@ def text_in(path: str) -> str:
     return "".join(linecache.getlines(path))
 
 
-@functools.lru_cache(1000)
 def parsed(text: str) -> ast.Module:
     """The tree of *text*; an empty one when it is not Python, such as a cell with magics."""
-    try:
-        return ast.parse(text)
-    except (SyntaxError, ValueError):
-        return ast.Module([], [])
+    with _parsing:
+        tree = _trees.pop(text, None)
+        if tree is None:
+            try:
+                tree = ast.parse(text)
+            except (SyntaxError, ValueError):
+                tree = ast.Module([], [])
+            kept = sum(map(len, _trees))
+            for old in list(_trees)[:-FEWEST_TREES]:
+                if kept <= MOST_CHARACTERS:
+                    break
+                kept -= len(old)
+                del _trees[old]
+        _trees[text] = tree
+        return tree
+
+
+# The trees of the texts that were last asked for. A tree takes seventy times the memory of its text, and each run of a
+# cell brings another one.
+FEWEST_TREES, MOST_CHARACTERS = 16, 300_000
+_trees: dict[str, ast.Module] = {}
+_parsing = threading.Lock()
 
 
 def own(node: ast.AST) -> Iterator[ast.AST]:
@@ -153,4 +170,4 @@ def quoted_annotations(node: ast.AST) -> list[Any]:
     """The annotations of *node* itself that are text with code in it."""
     found = (getattr(node, "annotation", None), getattr(node, "returns", None))
     texts = [one for one in found if isinstance(one, ast.Constant) and isinstance(one.value, str)]
-    return [one for one in texts if parsed(one.value).body]
+    return [one for one in texts if parsed(str(one.value)).body]

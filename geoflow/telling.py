@@ -38,7 +38,7 @@ def tell_end(run: JobRun, store: Store, callback: Callable[..., object] | None) 
     """The job has ended, and its row says so: call *callback*, in a thread of its own, then let go who waits."""
     tell(run, "failed, and nothing of it runs any more" if run.status == JobStatus.FAILED else str(run.status))
     if callback is None or run.refinalizing:
-        run.done.set()
+        run.finish()
     else:
         threading.Thread(target=_call_back, args=(run, store, callback), daemon=True).start()
 
@@ -52,4 +52,4 @@ def _call_back(run: JobRun, store: Store, callback: Callable[..., object]) -> No
         fields = {"error_type": type(exc).__name__, "error_message": str(exc)}
         tell(run, "on_job_complete failed", logging.ERROR, **fields)
     finally:
-        run.done.set()
+        run.finish()

@@ -146,6 +146,8 @@ def pack(target: Any) -> Code:
     version = _digest(value + repr(modules).encode())
     if version not in _fingerprints:
         _fingerprints[version] = fingerprint(target)
+        for old in list(_fingerprints)[:-_KNOWN]:
+            _fingerprints.pop(old, None)
     with contextlib.suppress(TypeError):
         _originals[version] = target
     return Code(version, None, value, own, sources, modules, _fingerprints[version])
@@ -155,6 +157,7 @@ def pack(target: Any) -> Code:
 _packed: weakref.WeakKeyDictionary[Any, Code] = weakref.WeakKeyDictionary()
 # Of what travels by value, by version: it is packed anew at each submission.
 _fingerprints: dict[str, str] = {}
+_KNOWN = 1000
 # And itself, should it run in this process: a class that is unpacked where it was packed is changed by that.
 _originals: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 

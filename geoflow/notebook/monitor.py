@@ -36,6 +36,7 @@ SECONDS_BETWEEN_LISTS = 2.0
 SHARE = 10  # one part in so many of the time may go into drawing
 PATIENCE = 20  # looks at a store that cannot be read
 KEPT = 8  # panels of jobs that have stopped
+WATCHED = 200  # jobs whose views are known; older views stay as they are
 
 
 class Monitor:
@@ -290,9 +291,11 @@ _kept: list[Monitor] = []
 def monitor_of(job: JobHandle) -> Monitor:
     """The one monitor of the job in its session."""
     of_session = _monitors.setdefault(job._session, {})
-    if job.id not in of_session:
-        of_session[job.id] = Monitor(job)
-    return of_session[job.id]
+    found = of_session.setdefault(job.id, Monitor(job))
+    for old, monitor in list(of_session.items())[:-WATCHED]:
+        if monitor is not found and not monitor._following:
+            of_session.pop(old, None)
+    return found
 
 
 def _kept_but(monitor: Monitor) -> list[Monitor]:

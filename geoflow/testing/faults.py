@@ -23,7 +23,6 @@ from geoflow.text import count, shorten
 from geoflow.transport import innermost
 
 if TYPE_CHECKING:
-    from geoflow.jobrun import JobRun
     from geoflow.session import Session
 
 Task = str | tuple[str, int]
@@ -218,7 +217,7 @@ class Fault:
             raise ParameterError(f"A task is named by its id, its type, or (task_type, index), not {task!r}.")
         self.rule = Rule(name, task, _chosen(times, attempts), act, share, seed)
         self.needs_processes = processes
-        self._before: dict[Session, frozenset[JobRun]] = {}
+        self._before: dict[Session, int] = {}
 
     def __repr__(self) -> str:
         about = [] if self.rule.task is None else [shorten(repr(self.rule.task), 60)]
@@ -240,8 +239,13 @@ class Fault:
         _active.remove(self)
         if not _active:
             session.replace_handlers = None
-        if exc_type is None and self.rule.share > 0:
-            self._check()
+        try:
+            if exc_type is None and self.rule.share > 0:
+                self._check()
+        finally:
+            if not _active:
+                for seen in self._before:
+                    seen._engine.taken_up = None
 
     def sees(self, session: Session) -> None:
         """A job is about to be driven in *session*."""
@@ -250,7 +254,10 @@ class Fault:
                 f"{self} needs a process that it may end, and workers=0 runs the tasks in this one: open the session "
                 "with workers=1, or in a test mark it with @pytest.mark.geoflow(workers=1)."
             )
-        self._before.setdefault(session, frozenset(session._engine.runs.values()))
+        engine = session._engine
+        if engine.taken_up is None:
+            engine.taken_up = []
+        self._before.setdefault(session, len(engine.taken_up))
 
     def _check(self) -> None:
         """A test whose fault meets nothing tests nothing: tell of it, as far as that is known by now."""
@@ -261,9 +268,7 @@ class Fault:
         for session, before in self._before.items():
             if "store" not in session._engine.__dict__:
                 return  # it was closed
-            for run in session._engine.runs.values():
-                if run in before:
-                    continue
+            for run in (session._engine.taken_up or [])[before:]:
                 if not run.done.is_set():
                     return
                 jobs += 1
