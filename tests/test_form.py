@@ -503,7 +503,11 @@ def test_a_schema_may_be_told_in_four_ways(told: Any) -> None:
     assert [(field.name, field.kind) for field in fields_of(schema)] == [("n", "integer")]
 
 
-@pytest.mark.parametrize("told", [{}, {"n": 3}, "n", {"properties": []}, lambda cls: 1 / 0], ids=repr)
+@pytest.mark.parametrize(
+    "told",
+    [{}, {"n": 3}, "n", {"properties": []}, lambda cls: 1 / 0],
+    ids=["empty", "no properties", "text", "list", "raises"],
+)
 def test_what_is_no_schema_is_taken_for_none(told: Any) -> None:
     assert schema_of(type("Told", (Base,), {"parameters_schema": told})) is None
 
