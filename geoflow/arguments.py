@@ -1,7 +1,7 @@
 """What plans, fan-ins and finalize are given, as JSON text put together from the store's own.
 
 Results stay text on their way: parsing a hundred thousand of them here, only to write them again, would cost more
-than the rest of the coordinator.
+than the rest of the coordinator. Nor are they put together as one text, but for a fan-in, whose task has parameters.
 """
 
 from __future__ import annotations
@@ -10,33 +10,38 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from geoflow.models import Category, Failure, Stage
+from geoflow.stores.base import Results
 from geoflow.values import to_json
 
 
-def plan_argument(job_parameters: str, previous: Iterable[str]) -> str:
-    """``job_params`` and ``previous_results``, which is null when there are none."""
-    results = ",".join(previous)
-    previous_results = f"[{results}]" if results else "null"
-    return f'{{"job_params":{job_parameters},"previous_results":{previous_results}}}'
+def plan_argument(job_parameters: str) -> str:
+    """``job_params``, and ``previous_results`` without those that are told in texts of their own, which may be many."""
+    return f'{{"job_params":{job_parameters},"previous_results":null}}'
 
 
-def fan_in_parameters(stage: Stage, job_parameters: str, previous: list[str]) -> str:
-    """The parameters of a fan-in's one task."""
+def fan_in_parameters(stage: Stage, job_parameters: str, previous: Iterable[Results]) -> str | None:
+    """The parameters of a fan-in's one task, or None when there is nothing to aggregate."""
+    number, texts = 0, list[str]()
+    for tasks, text in previous:
+        number += tasks
+        texts.append(text[1:-1])
+    if not number:
+        return None
     about = {
         "stage": stage.number,
         "previous_stage": stage.number - 1,
-        "result_count": len(previous),
+        "result_count": number,
         "pattern": "fan_in",
     }
     return (
-        f'{{"previous_results":[{",".join(previous)}],"job_parameters":{job_parameters},'
+        f'{{"previous_results":[{",".join(texts)}],"job_parameters":{job_parameters},'
         f'"aggregation_metadata":{to_json(about)}}}'
     )
 
 
-def finalize_argument(job: Mapping[str, Any], job_parameters: str, columns: str) -> str:
-    """The fields of a `JobExecutionContext`; the task results as columns."""
-    return f'{to_json(job)[:-1]},"parameters":{job_parameters},"task_results":{columns}}}'
+def finalize_argument(job: Mapping[str, Any], job_parameters: str) -> str:
+    """The fields of a `JobExecutionContext`, without the task results: they are columns in texts of their own."""
+    return f'{to_json(job)[:-1]},"parameters":{job_parameters},"task_results":[[],[],[],[]]}}'
 
 
 def fallback_result(job_type: str, failure: Failure, counts: Mapping[str, int]) -> dict[str, Any]:

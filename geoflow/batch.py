@@ -13,12 +13,12 @@ Row = TypeVar("Row", bound=tuple[Any, ...])
 
 
 class NewTasks(NamedTuple):
-    """The tasks of a plan, as columns of one length. ``parameters`` and ``metadata`` are JSON text."""
+    """The tasks of a plan, as columns of one length. ``parameters`` and ``metadata`` are JSON text, maybe in a file."""
 
     task_ids: Sequence[str]
     task_types: Sequence[str]
-    parameters: Sequence[str]
-    metadata: Sequence[str | None]
+    parameters: Iterable[str]
+    metadata: Iterable[str | None]
 
     @classmethod
     def of(cls, *rows: tuple[str, str, str, str | None]) -> NewTasks:

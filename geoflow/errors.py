@@ -104,6 +104,10 @@ class StoreBusy(StoreError):
     """Another process drives this job, or holds this store."""
 
 
+class TooLarge(StoreError):
+    """What a job is given, or gives, is more than can be held at once; that ends the job, which says what to do."""
+
+
 class SchemaTooNew(StoreError):
     """The store was written by a newer geoflow. It was not touched."""
 

@@ -17,6 +17,7 @@ from geoflow.contract import JobType
 from geoflow.executors.base import Chunk, Report
 from geoflow.models import Attempt, Category, Failure, JobStatus, OnFailure, Outcome, Stage
 from geoflow.pace import Pace
+from geoflow.parcel import Texts
 from geoflow.retry import Retry, RetryPolicy, decide
 from geoflow.stores.base import Again, FailedRow, JobRow, Lease, Move, StageRow, Take
 from geoflow.transitions import MAX_LOSSES, View
@@ -83,6 +84,7 @@ class JobRun:
         self.interrupted = False
         self.asked: tuple[str, int] | None = None  # a plan or finalize that is on its way, and its stage
         self.to_send: Chunk | None = None
+        self.files: list[str] = []  # that what is asked travels by
         self.failures: list[FailedRow] = []
         self._changes = Changes([], [], [])
         self.stand_at(row, None, {})
@@ -229,11 +231,19 @@ class JobRun:
         return self._chunk(number, "tasks", self.stage_number, self.codes[batch.task_type], batch, timeout, patience)
 
     def question(
-        self, number: int, kind: Literal["plan", "finalize"], stage: int, argument: str, timeout: float | None
+        self,
+        number: int,
+        kind: Literal["plan", "finalize"],
+        stage: int,
+        argument: str,
+        texts: Texts,
+        timeout: float | None,
+        answer: str | None = None,
     ) -> Chunk:
         """A plan or a finalize, ready to be sent."""
         batch = Batch(kind, 1, 0, 0, 0, (0,), f'["{kind}"]', f"[{argument}]")
-        return self._chunk(number, kind, stage, self.codes[CLASS], batch, timeout)
+        chunk = self._chunk(number, kind, stage, self.codes[CLASS], batch, timeout)
+        return chunk._replace(texts=texts, answer=answer)
 
     def _chunk(
         self,
@@ -293,7 +303,9 @@ class JobRun:
         self._lose(batch, report.lost, suspects=report.suspects)
         self._release(batch, report.unstarted)
         ended = len(attempts) + (len(completed.keys) if completed is not None else 0)
-        self.pace.observe(ended, report.seconds or _seconds(attempts))
+        length = len(batch.parameters) * ended // len(batch.keys) if batch.keys else 0
+        length += sum(map(len, completed.results)) if completed is not None else 0
+        self.pace.observe(ended, report.seconds or _seconds(attempts), length)
         return final
 
     def _fail(self, batch: Batch, key: int, failure: Failure) -> None:

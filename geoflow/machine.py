@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import chain, repeat
 from queue import Empty, SimpleQueue
 from typing import Any, Literal, NamedTuple
@@ -20,17 +21,19 @@ from geoflow.arguments import fallback_result, fan_in_parameters, finalize_argum
 from geoflow.batch import NewTasks
 from geoflow.clock import Clock
 from geoflow.contract import task_id
-from geoflow.errors import DefinitionError
+from geoflow.errors import DefinitionError, TooLarge
 from geoflow.executors.base import Executor, Report
 from geoflow.jobrun import JobRun
 from geoflow.logs import operation
 from geoflow.models import Attempt, Failure, JobStatus, Outcome
 from geoflow.pace import PATIENCE
+from geoflow.parcel import packed
 from geoflow.stores.base import Move, Store
 from geoflow.takeup import put_in_order, take_up
 from geoflow.telling import tell, tell_end, tell_failure
+from geoflow.text import human_bytes
 from geoflow.transitions import Close, Ended, Fail, Finalize, Plan, Start, Work, failure_message, next_step
-from geoflow.values import to_json
+from geoflow.values import MAX_BYTES, to_json
 
 # How long the loop sleeps at most: timeouts and silent deaths are seen that late.
 TICK_SECONDS = 0.1
@@ -177,7 +180,22 @@ class CoreMachine:
 
         about: dict[str, Any] = {"job_id": run.job_id, "job_type": run.job_type.name, "stage": run.stage_number}
         with contextlib.suppress(Exception), operation("drive the job", on_error=stop, **about):
-            act(run)
+            try:
+                act(run)
+            except TooLarge as exc:
+                self._end_for(run, str(exc))
+
+    def _end_for(self, run: JobRun, error: str) -> None:
+        """The job's own data cannot be stored: that would be so again with each resume."""
+        begun, unstarted = self._stop(run, Outcome.INTERRUPTED)
+        changes = run.take_changes()
+        changes.moves.extend([Move("release", unstarted), Move("requeue", begun)])
+        now = self._clock.now()
+        self._store.change_job(run.lease, "fail", now=now, error=error, **changes._asdict())
+        run.status = JobStatus.FAILED
+        self._store.close(run.lease, error=None, now=now)
+        tell(run, "failed", logging.WARNING, error_message=error)
+        self._end(run)
 
     def _advance(self, run: JobRun) -> None:
         """Do what comes next, until that is to wait."""
@@ -220,12 +238,14 @@ class CoreMachine:
 
     def _let_go(self, run: JobRun) -> None:
         self._runs.pop(run.job_id, None)
+        self._clear_up(run)
         self._store.release(run.lease)
         run.finish()
 
     def _end(self, run: JobRun) -> None:
         """The row says how the job ended: give it back, then tell the callback, in a thread of its own."""
         self._runs.pop(run.job_id, None)
+        self._clear_up(run)
         self._store.release(run.lease)
         tell_end(run, self._store, self._on_job_complete)
 
@@ -234,14 +254,27 @@ class CoreMachine:
     def _plan(self, run: JobRun, number: int) -> None:
         self._flush(run)
         stage = run.job_type.stages[number - 1]
-        earlier = [row for row in self._store.stages(run.row.job_key) if row.stage == number - 1]
-        previous = self._store.results(earlier[0]) if earlier else []
+        before = run.planned
+        if before is None or before.stage != number - 1:
+            before = next((row for row in self._store.stages(run.row.job_key) if row.stage == number - 1), None)
+        previous = self._store.results(before) if before is not None else iter(())
         if not stage.is_fan_in:
-            argument = plan_argument(run.parameters, previous)
-            self._ask(run, "plan", number, argument, run.options.plan_timeout)
-        elif previous:
+            texts = (found.text for found in previous)
+            self._ask(run, "plan", number, plan_argument(run.parameters), texts, run.options.plan_timeout)
+            return
+        size = self._store.results_bytes(before) if before is not None else 0
+        if size + len(run.parameters) > MAX_BYTES:
+            self._fail(
+                run,
+                f"Stage {number} ({stage.name}) is a fan_in over {human_bytes(size)} of results of stage {number - 1}, "
+                f"and one task can be given {human_bytes(MAX_BYTES)}. Have the tasks of stage {number - 1} write files "
+                f"and return their paths, then job.rerun(stage={number - 1}); or put a stage between that aggregates "
+                "parts of them.",
+            )
+            return
+        parameters = fan_in_parameters(stage, run.parameters, previous)
+        if parameters is not None:
             unit = task_id(run.job_id, number, FAN_IN_UNIT)
-            parameters = fan_in_parameters(stage, run.parameters, previous)
             self._planned_as(run, number, NewTasks.of((unit, stage.task_type, parameters, None)))
         else:
             self._fail(
@@ -261,13 +294,44 @@ class CoreMachine:
         tell(run, "planned", tasks=planned.task_count)
 
     def _ask(
-        self, run: JobRun, kind: Literal["plan", "finalize"], stage: int, argument: str, timeout: float | None
+        self,
+        run: JobRun,
+        kind: Literal["plan", "finalize"],
+        stage: int,
+        argument: str,
+        results: Iterable[str],
+        timeout: float | None,
     ) -> None:
-        """Send user code that is not a task's to a slot, as soon as one is free."""
+        """Send user code that is not a task's to a slot, as soon as one is free.
+
+        What is long goes there and back by files, where there is a folder that this process shares with the slots.
+        """
         self._chunks += 1
+        folder = self._executor.where()
+        given = answer = None
+        if folder is not None:
+            given, answer = (os.path.join(folder, f"{self._chunks}.{what}") for what in ("given", "answer"))
+            run.files = [given, answer]
+        try:
+            texts = packed(results, given)
+        except OSError as exc:
+            what = (
+                f"the results cannot be written to {folder}, for its process to read: {exc.strerror}. Free some space"
+            )
+            failure = Failure(
+                f"{what} there, or have TMPDIR name another folder.", type(exc).__name__, "transient", True
+            )
+            self._heard(run, kind, stage, Attempt(0, 1, Outcome.FAILED, None, None, failure=failure), None)
+            return
         run.asked = (kind, stage)
-        run.to_send = run.question(self._chunks, kind, stage, argument, timeout)
+        run.to_send = run.question(self._chunks, kind, stage, argument, texts, timeout, answer)
         self._send_asked(run)
+
+    def _clear_up(self, run: JobRun) -> None:
+        for path in run.files:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+        run.files = []
 
     def _send_asked(self, run: JobRun) -> None:
         if run.to_send is not None and self._executor.capacity(run.job_id, reserve=False):
@@ -281,8 +345,8 @@ class CoreMachine:
             "current_stage": run.stage_number,
             "total_stages": len(run.job_type.stages),
         }
-        argument = finalize_argument(job, run.parameters, self._store.finalize_rows(run.row.job_key))
-        self._ask(run, "finalize", run.stage_number, argument, run.options.finalize_timeout)
+        argument, results = finalize_argument(job, run.parameters), self._store.finalize_rows(run.row.job_key)
+        self._ask(run, "finalize", run.stage_number, argument, results, run.options.finalize_timeout)
 
     def _work(self, run: JobRun, dispatch: bool) -> None:
         """Write all that happened and start what there is room for, in one transaction, then send that."""
@@ -341,12 +405,16 @@ class CoreMachine:
             run.to_send = report.chunk
             return
         run.asked = None
-        attempt = report.attempts[0]
+        self._heard(run, kind, stage, report.attempts[0], report.planned)
+
+    def _heard(self, run: JobRun, kind: str, stage: int, attempt: Attempt, planned: NewTasks | None) -> None:
         if kind == "finalize":
             self._finalized(run, attempt)
         elif attempt.failure is None:
-            self._planned_as(run, stage, report.planned or NewTasks.of())
+            self._planned_as(run, stage, planned or NewTasks.of())
+            self._clear_up(run)
         else:
+            self._clear_up(run)
             name, failure = run.job_type.stages[stage - 1].name, attempt.failure
             what = f"Stage {stage} ({name}) could not be planned: {failure.error_type}: {failure.error}"
             self._fail(run, what.replace("while it ran this task", "while it made the plan"), failure.traceback)

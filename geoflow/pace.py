@@ -13,6 +13,8 @@ PATIENCE = 5
 SHARE_SECONDS = 0.01
 LEAST_SECONDS = 0.002
 MAX_CHUNK = 4_000
+# Nor is a chunk to be given, or to give, more text than that: what is out is in memory several times.
+CHUNK_LENGTH = 4_000_000
 # The first chunks tell how long tasks take; a chunk is at most this many times larger than the last.
 GROWTH = 64
 # Behind a chunk that is shorter than this, another may wait in the slot; behind a longer one it would be stuck.
@@ -24,12 +26,17 @@ class Pace:
 
     def __init__(self) -> None:
         self._seconds: float | None = None
+        self._length = 0.0
         self._largest = 0
 
-    def observe(self, tasks: int, seconds: float) -> None:
-        """*tasks* took *seconds* together. Later chunks weigh more, since a stage's first tasks import things."""
+    def observe(self, tasks: int, seconds: float, length: int = 0) -> None:
+        """*tasks* took *seconds* together, and what they were given and gave is so *long*.
+
+        Later chunks weigh more, since a stage's first tasks import things.
+        """
         if tasks:
             latest = seconds / tasks
+            self._length = 0.5 * self._length + 0.5 * length / tasks
             self._seconds = latest if self._seconds is None else 0.5 * self._seconds + 0.5 * latest
             self._largest = max(self._largest, tasks)
 
@@ -43,7 +50,8 @@ class Pace:
             min(int(SHARE_SECONDS / seconds), math.ceil(left / slots)),
             min(int(LEAST_SECONDS / seconds), left),
         )
-        return max(1, min(int(min(target / seconds, MAX_CHUNK)), GROWTH * self._largest, share))
+        most = min(target / seconds, MAX_CHUNK, CHUNK_LENGTH / max(self._length, 1.0))
+        return max(1, min(int(most), GROWTH * self._largest, share))
 
     def is_short(self) -> bool:
         """Whether chunks take so little time that one may wait behind another."""

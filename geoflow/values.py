@@ -49,9 +49,11 @@ import orjson
 from pydantic import AnyUrl, BaseModel
 
 from geoflow.errors import UnstorableValue
-from geoflow.text import cut, exact
+from geoflow.text import cut, exact, human_bytes
 
 MAX_DEPTH = 200
+# SQLite holds up to 1,000,000,000 bytes in a row: this is for one value, the rest for what surrounds it.
+MAX_BYTES = 900_000_000
 
 _LEAVES = frozenset({type(None), bool, int, float, str})
 # What a value became ``null`` for, and where it was.
@@ -62,18 +64,22 @@ def to_json(value: object, *, where: str = "result", lost: Lost | None = None) -
     """Return *value* as JSON text by the rules of this module.
 
     *where* is the name that the value goes by in messages, as in ``result['stats']['ds'][3]``. Raises
-    `UnstorableValue` that names the path to the culprit, its type and the remedy. The numbers that became ``null`` are
-    put into *lost*.
+    `UnstorableValue` that names the path to the culprit, its type and the remedy; also for more than `MAX_BYTES`. The
+    numbers that became ``null`` are put into *lost*.
     """
     if _is_plain(value):
         try:
-            text = orjson.dumps(value).decode()
+            found = orjson.dumps(value)
         except TypeError:
             pass  # A key, a number or a text that the walk will convert or name.
         else:
-            if lost is None or "null" not in text:
-                return text
-    return orjson.dumps(_plain(value, where, lost=lost)).decode()
+            if len(found) <= MAX_BYTES and (lost is None or b"null" not in found):
+                return found.decode()
+    found = orjson.dumps(_plain(value, where, lost=lost))
+    if len(found) > MAX_BYTES:
+        size = f"{human_bytes(len(found))} of JSON, and no value may be more than {human_bytes(MAX_BYTES)}"
+        raise _refusal(where, f"is {size}: write it to a file and return the path")
+    return found.decode()
 
 
 def stored(value: object, where: str, lost: Lost | None = None) -> str:

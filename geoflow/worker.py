@@ -16,7 +16,7 @@ import time
 import traceback
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from itertools import repeat
+from itertools import chain, repeat
 from typing import Any, NamedTuple, Protocol
 
 from geoflow import logs
@@ -26,10 +26,11 @@ from geoflow.errors import ContractViolationError, UnstorableValue
 from geoflow.executors.base import Chunk
 from geoflow.models import Category, Failure, JobExecutionContext, TaskContext, TaskResult, TaskStatus, as_spoken_by
 from geoflow.origin import is_ours, is_users
+from geoflow.parcel import IN_MEMORY, PIECE, Spool
 from geoflow.retry import RetryPolicy, classify, is_retryable, lineage
 from geoflow.text import exact
 from geoflow.transport import Code, unpack
-from geoflow.values import stored, to_json
+from geoflow.values import from_json, stored, to_json
 
 MAX_TASK_ID = 100
 # To ask for the processor's time takes as long as the shortest calls. Between two askings, all time counts as such.
@@ -55,7 +56,8 @@ class Answer(NamedTuple):
     """What a worker returns for a chunk, of which the first ``ran`` calls ended and the others did not begin.
 
     ``completed`` are columns, for all that are not ``told`` by themselves: position in the chunk, and started_at to
-    results of a `geoflow.batch.Completed`. ``told`` are rows of a `Told`, ``planned`` a plan's columns.
+    results of a `geoflow.batch.Completed`. ``told`` are rows of a `Told`, ``planned`` a plan's columns, or its ids and
+    types and the file that has the rest.
     """
 
     pid: int
@@ -64,7 +66,7 @@ class Answer(NamedTuple):
     peak_memory: int
     completed: tuple[Any, ...]
     told: list[tuple[Any, ...]]
-    planned: tuple[list[Any], ...]
+    planned: tuple[Any, ...]
 
 
 NOT_BEGUN = Answer(0, 0, 0.0, 0, (), [], ())
@@ -131,7 +133,8 @@ def _run_chunk(
     base = time.time() - zero
     positions, times, results = array("l"), array("d"), list[str]()
     told: list[tuple[Any, ...]] = []
-    planned: tuple[list[Any], ...] = ()
+    planned: tuple[Any, ...] = ()
+    length = counted = 0  # of what goes back
     cpu_before, asked = time.process_time(), zero
     are_tasks = chunk.kind == "tasks"
     about: dict[str, object] = {"job_id": chunk.job_id, "job_type": chunk.job_type, "stage": chunk.stage}
@@ -154,7 +157,7 @@ def _run_chunk(
             elif chunk.kind == "plan":
                 planned = _run_plan(chunk, call, codes)
             else:
-                result = _run_finalize(call, codes.get(chunk.code)[0])
+                result = _run_finalize(chunk, call, codes.get(chunk.code)[0])
         except passes:
             raise
         except BaseException as exc:  # SystemExit and KeyboardInterrupt of user code are its failures, not ours
@@ -166,6 +169,8 @@ def _run_chunk(
             cpu_now = time.process_time()
             cpu = max(cpu_now - cpu_before - (started - asked), 0.0)
             cpu_before, asked = cpu_now, ended
+            length += sum(map(len, results[counted:]))  # in less time than that, no long one is made
+            counted = len(results)
         if are_tasks and printed is None and result is not None:
             positions.append(position)
             times.extend((base + started, base + ended, cpu))
@@ -173,7 +178,8 @@ def _run_chunk(
         else:
             row = (call.key, base + started, base + ended, cpu, result)
             told.append((*row, failure and tuple(failure), printed))
-        if ended - zero > chunk.patience:
+            length += len(printed or "") + (len(failure.traceback or "") if failure else len(result or ""))
+        if ended - zero > chunk.patience or length > PIECE:
             break
     marker.reporting(chunk.number)
     peak_memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT
@@ -257,16 +263,27 @@ def _rare_collections() -> Iterator[None]:
                 gc.set_threshold(*_threshold)
 
 
-def _run_plan(chunk: Chunk, call: Call, codes: Codes) -> tuple[list[Any], ...]:
+def _run_plan(chunk: Chunk, call: Call, codes: Codes) -> tuple[Any, ...]:
     job_class, asked = codes.get(chunk.code)[0], call.parameters
-    made = job_class.create_tasks_for_stage(chunk.stage, asked["job_params"], chunk.job_id, asked["previous_results"])
-    return checked_plan(made, chunk.stage, chunk.task_types)
+    previous = asked["previous_results"] or []
+    for text in chunk.texts:
+        previous.extend(from_json(text or "[]"))
+    made = job_class.create_tasks_for_stage(chunk.stage, asked["job_params"], chunk.job_id, previous or None)
+    spool = Spool(chunk.answer) if chunk.answer is not None else None
+    columns = checked_plan(made, chunk.stage, chunk.task_types, spool)
+    if spool is None or not spool.used:
+        return columns
+    spool.close()
+    return (*columns[:2], spool.path)
 
 
 def checked_plan(
-    made: Any, stage: int, task_types: tuple[str, ...]
+    made: Any, stage: int, task_types: tuple[str, ...], spool: Spool | None = None
 ) -> tuple[list[str], list[str], list[str], list[str | None]]:
-    """The plan's ids, types, parameters and metadata as text; an error names the stage, the task and the key."""
+    """The plan's ids, types, parameters and metadata as text; an error names the stage, the task and the key.
+
+    The last two go to *spool* where they are long: first one task's parameters, then its metadata.
+    """
     if not isinstance(made, list):
         raise ContractViolationError(
             f"create_tasks_for_stage of stage {stage} must return a list of dicts; it returned {shown(made)}."
@@ -276,6 +293,7 @@ def checked_plan(
     given: list[str] = []
     notes: list[str | None] = []
     seen: set[str] = set()
+    length = 0
     known: dict[str, str] = {}  # from the spelling in the plan to the registered one
     for index, task in enumerate(made):
         if not isinstance(task, dict):
@@ -308,18 +326,35 @@ def checked_plan(
         try:
             if not isinstance(parameters, dict):
                 raise UnstorableValue(f"parameters must be a dict, not {shown(parameters)}.")
-            given.append(stored(parameters, "parameters"))
-            notes.append(to_json(task["metadata"], where="metadata") if task.get("metadata") is not None else None)
+            text = stored(parameters, "parameters")
+            note = to_json(task["metadata"], where="metadata") if task.get("metadata") is not None else None
         except UnstorableValue as exc:
             raise ContractViolationError(f"Stage {stage}, task {index} ({task_id!r}): {exc}") from None
         ids.append(task_id if type(task_id) is str and task_id.isascii() and task_id.isprintable() else exact(task_id))
         types.append(known[task_type])
+        given.append(text)
+        notes.append(note)
+        length += len(text) + (len(note) if note is not None else 0)
+        if length > IN_MEMORY and spool is not None:
+            length = _spooled(spool, given, notes)
+    if spool is not None and spool.used:
+        _spooled(spool, given, notes)
     return ids, types, given, notes
 
 
-def _run_finalize(call: Call, job_class: Any) -> str:
+def _spooled(spool: Spool, given: list[str], notes: list[str | None]) -> int:
+    spool.take(chain.from_iterable(zip(given, notes, strict=True)))
+    given.clear()
+    notes.clear()
+    return 0
+
+
+def _run_finalize(chunk: Chunk, call: Call, job_class: Any) -> str:
     given = call.parameters
-    ids, types, results, ended = given.pop("task_results")
+    columns = ids, types, results, ended = given.pop("task_results")
+    for text in chunk.texts:
+        for column, more in zip(columns, from_json(text or "[]"), strict=True):
+            column.extend(more)
     # Finalize comes when all tasks are complete, so that is what each of them is.
     completed = as_spoken_by(getattr(job_class, "flow_finalize", job_class.finalize_job), TaskStatus.COMPLETED)
     same = repeat(completed, len(ids)), results, repeat(None, len(ids))

@@ -22,6 +22,7 @@ from geoflow.checks.trying import FINALIZE, Stop, Trial, is_mistake, named, plac
 from geoflow.contract import accepts_context, task_id
 from geoflow.errors import ContractViolationError
 from geoflow.models import JobExecutionContext, Stage, TaskContext, TaskResult, TaskStatus
+from geoflow.stores.base import Results
 from geoflow.text import exact, shorten
 from geoflow.transport import Code, unpack
 from geoflow.values import from_json, to_json
@@ -92,9 +93,9 @@ def _stage(
         if not hasattr(trial.job, "flow_steps"):  # whose plan is geoflow's
             branch_for(trial, number, params, job_id, previous)
         trial.at = ["stage", str(number)]
-        given = fan_in_parameters(stage, to_json(params), list(map(to_json, previous or ())))
+        given = fan_in_parameters(stage, to_json(params), [Results(len(previous or ()), to_json(previous))])
         name = task_id(job_id, number, "fan_in_aggregate")
-        tasks = [{"task_id": name, "task_type": stage.task_type, "parameters": from_json(given)}]
+        tasks = [{"task_id": name, "task_type": stage.task_type, "parameters": from_json(given or "{}")}]
     else:
         tasks = plan_of(trial, number, params, job_id, previous)
     for task in tasks:

@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from geoflow.batch import Batch, Completed, NewTasks
 from geoflow.models import Attempt
+from geoflow.parcel import Texts
 from geoflow.retry import RetryPolicy
 from geoflow.transport import Code
 
@@ -19,9 +20,10 @@ from geoflow.transport import Code
 class Chunk(NamedTuple):
     """Work for one slot: tasks of one stage and handler, or one plan, or one finalize.
 
-    A plan or finalize is a batch of one call, with the key 0 and its arguments as ``parameters``. ``timeout`` is in
-    seconds for each call. ``task_types`` are those that a plan may name. When it has taken ``patience`` seconds, it
-    goes back with what is done.
+    A plan or finalize is a batch of one call, with the key 0 and its arguments as ``parameters``; what it is told of
+    results is in ``texts``, and a long plan may be written to the file ``answer``. ``timeout`` is in seconds for each
+    call. ``task_types`` are those that a plan may name. When it has taken ``patience`` seconds, it goes back with what
+    is done.
     """
 
     number: int
@@ -35,6 +37,8 @@ class Chunk(NamedTuple):
     timeout: float | None = None
     task_types: tuple[str, ...] = ()
     patience: float = 0.0
+    texts: Texts = Texts()
+    answer: str | None = None
 
 
 class Report(NamedTuple):

@@ -107,7 +107,7 @@ class InlineExecutor:
         self._calls.popleft()
         if not self._calls:
             self._waiting.popleft()
-        one = chunk.batch._replace(keys=(call.key,), task_ids=to_json([call.task_id]))
+        one = chunk.batch._replace(keys=(call.key,), task_ids=to_json([call.task_id]), parameters="[]")
         self._inbox.put(report(chunk._replace(batch=one), answer, slot=0))
         return True
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from geoflow.batch import Completed, NewTasks
 from geoflow.executors.base import Chunk, Report
 from geoflow.models import Attempt, Failure, Outcome
+from geoflow.parcel import Texts
 from geoflow.worker import Answer
 
 
@@ -38,7 +41,14 @@ def report(chunk: Chunk, answer: Answer, slot: int) -> Report:
         chunk,
         attempts,
         unstarted=batch.keys[answer.ran :],
-        planned=NewTasks(*answer.planned) if answer.planned else None,
+        planned=_tasks(*answer.planned) if answer.planned else None,
         completed=completed,
         seconds=answer.seconds,
     )
+
+
+def _tasks(task_ids: list[str], task_types: list[str], *texts: Any) -> NewTasks:
+    """A plan's tasks, whose parameters and metadata may be in a file."""
+    if len(texts) == 1:
+        texts = Texts(file=texts[0], of=2), Texts(file=texts[0], place=1, of=2)
+    return NewTasks(task_ids, task_types, *texts)

@@ -93,7 +93,7 @@ def plan(session: Session, job_type: str | type | DefinesJob, given: dict[str, A
 def _made(session: Session, registered: JobType, job_id: str, parameters: str, is_there: bool) -> NewTasks:
     """The tasks of the first stage, made where a run would make them: in a worker, which ends with that."""
     options, known = session._engine.options, tuple(registered.handlers)
-    batch = Batch("plan", 1, 0, 0, 0, (0,), '["plan"]', f"[{plan_argument(parameters, ())}]")
+    batch = Batch("plan", 1, 0, 0, 0, (0,), '["plan"]', f"[{plan_argument(parameters)}]")
     about = (job_id, registered.name, 1, pack(registered.job_class), batch, options.policy, options.plan_timeout)
     # The session's own slots are its driving thread's. Where there is no store, there is to be no log beside it either.
     changes = {"workers": 0 if session.settings.workers == 0 else 1} | ({} if is_there else {"store": ":memory:"})

@@ -6,7 +6,7 @@ names the lease's epoch and the state that it leaves, and is refused when either
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
@@ -91,6 +91,13 @@ class FailedRow(NamedTuple):
     task_type: str
     retries: int
     error: str
+
+
+class Results(NamedTuple):
+    """The results of so many tasks as one JSON array, in task order."""
+
+    tasks: int
+    text: str
 
 
 class Move(NamedTuple):
@@ -219,11 +226,14 @@ class Store(Protocol):
     def in_state(self, stage: StageRow, status: str) -> list[tuple[int, int, int]]:
         """(key, attempt, losses) of the stage's tasks that are *status*."""
 
-    def results(self, stage: StageRow) -> list[str]:
-        """The results (JSON text) of the stage's completed tasks, in task order."""
+    def results(self, stage: StageRow) -> Iterator[Results]:
+        """The results of the stage's completed tasks, in task order, some at a time: no text is long."""
 
-    def finalize_rows(self, job_key: int) -> str:
-        """The completed tasks of all current stages in order, for finalize, as a JSON array of four columns.
+    def results_bytes(self, stage: StageRow) -> int:
+        """How long these results are, all of them together."""
+
+    def finalize_rows(self, job_key: int) -> Iterator[str]:
+        """The completed tasks of all current stages in order, for finalize: JSON arrays of four columns of some each.
 
         They are the ids, the task types, the results, and when the tasks ended, in microseconds since the epoch.
         """

@@ -26,6 +26,8 @@ class JobClaims(TableReader):
         self._lock = threading.RLock()
         self._ownership = ownership
         self._epochs: dict[int, int] = {}
+        # Of jobs that are driven: how many current plans they have and the last one's key, and hashes of all their ids.
+        self._ids: dict[int, tuple[Any, set[int]]] = {}
 
     @abc.abstractmethod
     def _transaction(self, lease: Lease | None = None) -> AbstractContextManager[Any]:
@@ -86,11 +88,13 @@ class JobClaims(TableReader):
         with self._lock:
             if self._epochs.get(lease.job_key) == lease.epoch:
                 del self._epochs[lease.job_key]
+                self._ids.pop(lease.job_key, None)
                 self._ownership.release(lease.job_key)
 
     def abandon(self, job_key: int) -> None:
         with self._lock:
             self._epochs.pop(job_key, None)
+            self._ids.pop(job_key, None)
             self._ownership.release(job_key)
 
     def driver(self, job_key: int) -> str | None:

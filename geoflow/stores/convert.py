@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from geoflow.errors import StoreBusy, StoreError
+from geoflow.parcel import PIECE
 from geoflow.stores.choice import store_at
 from geoflow.stores.tables import TableStore
 
 _KEYS = {"job": "job_key", "stage": "stage_key", "task": "task_key", "attempt": "attempt_key"}
 _GENERATED = {"attempt": {"task_key", "attempt"}}
-_ROWS_AT_ONCE = 10_000
+_FIRST_AT_ONCE, _ROWS_AT_ONCE = 100, 10_000
 
 
 def convert(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> dict[str, int]:
@@ -95,5 +96,8 @@ def _names(connection: Any, table: str) -> list[str]:
 
 def _parts(connection: Any, table: str, names: list[str]) -> Iterator[list[tuple[Any, ...]]]:
     found = connection.execute(f"SELECT {', '.join(names)} FROM {table} ORDER BY {_KEYS[table]}")
-    while rows := found.fetchmany(_ROWS_AT_ONCE):
+    at_once = _FIRST_AT_ONCE
+    while rows := found.fetchmany(at_once):
         yield rows
+        long = sum(len(value) for row in rows for value in row if isinstance(value, str))
+        at_once = max(1, min(2 * at_once, _ROWS_AT_ONCE, PIECE * at_once // max(long, 1)))

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import count, groupby, repeat
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,14 @@ import duckdb
 from geoflow.batch import Batch, Completed, NewTasks
 from geoflow.errors import StoreError
 from geoflow.models import Attempt, Outcome
+from geoflow.parcel import PIECE
 from geoflow.stores.base import Lease, Move, Take
 from geoflow.stores.duckdb_file import File, borrow, explaining
 from geoflow.stores.ownership import Ownership
-from geoflow.stores.tables import ATTEMPTS_PER_TASK, TableStore, consecutive, nothing_queued
+from geoflow.stores.tables import ATTEMPTS_PER_TASK, TableStore, consecutive, not_long, nothing_queued
 from geoflow.values import to_json
 
-_TASKS_AT_ONCE = 20_000
+_ROWS_AT_ONCE, _LOOKED_AT = 20_000, 256
 _ATTEMPT_COLUMNS = {
     "attempt_key": "BIGINT",
     "outcome": "VARCHAR",
@@ -57,6 +58,7 @@ class DuckDbStore(TableStore):
 
     _refused = duckdb.ConstraintException
     _TEXTS = "coalesce(CAST(to_json(list({} ORDER BY task_key)) AS VARCHAR), '[]')"
+    _BYTES = "strlen(CAST({} AS VARCHAR))"
     _JSONS = "'[' || coalesce(string_agg(CAST({} AS VARCHAR), ',' ORDER BY task_key), '') || ']'"
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -84,6 +86,7 @@ class DuckDbStore(TableStore):
         with self._lock:
             self._ownership.release_all()
             self._epochs.clear()
+            self._ids.clear()
             file, self._file = self._file, None
             if file is not None:
                 file.give_back()
@@ -132,6 +135,14 @@ class DuckDbStore(TableStore):
         with file.lock, explaining(self.name):
             return file.connection.execute(file.parsed(sql), values).fetchall()
 
+    def _one(self, sql: str, *values: Any, longest: int | None) -> Any:
+        return self._rows(sql, *values)[0]  # a text may be of any length
+
+    def _one_of(
+        self, connection: duckdb.DuckDBPyConnection, sql: str, values: dict[str, Any], longest: int | None
+    ) -> Any:
+        return connection.execute(self._open_file().parsed(sql), values).fetchone()
+
     def _changed(self, connection: duckdb.DuckDBPyConnection, sql: str, values: dict[str, Any]) -> int:
         used = {name: value for name, value in values.items() if f"${name}" in sql}
         row = connection.execute(self._open_file().parsed(sql), used).fetchone()
@@ -147,12 +158,10 @@ class DuckDbStore(TableStore):
     def _insert_tasks(
         self, connection: duckdb.DuckDBPyConnection, stage_key: int, first_key: int, tasks: NewTasks
     ) -> None:
-        total = len(tasks.task_ids)
-        for start in range(0, total, _TASKS_AT_ONCE):
-            end = min(start + _TASKS_AT_ONCE, total)
-            columns = {name: column[start:end] for name, column in zip(_TASK_COLUMNS, tasks, strict=True)}
-            given = {"task_key": range(first_key + start, first_key + end), "stage_key": (stage_key,) * (end - start)}
-            insert(connection, "task", {"task_key": "BIGINT", "stage_key": "BIGINT"} | _TASK_COLUMNS, given | columns)
+        types = {"task_key": "BIGINT", "stage_key": "BIGINT"} | _TASK_COLUMNS
+        rows = zip(count(first_key), repeat(stage_key), *tasks)
+        for few in _few(rows, lambda row: len(row[4])):
+            insert(connection, "task", types, dict(zip(types, zip(*few, strict=True), strict=True)))
 
     def _insert_attempts(self, connection: duckdb.DuckDBPyConnection, attempts: Sequence[Attempt]) -> None:
         rows = [
@@ -175,7 +184,12 @@ class DuckDbStore(TableStore):
             same = ([value] * count for value in (str(Outcome.COMPLETED), *about))
             for column, values in zip(columns.values(), (keys, *told, *same), strict=True):
                 column.extend(values)
-        insert(connection, "attempt", {name: _ATTEMPT_COLUMNS[name] for name in columns}, columns)
+        types = {name: _ATTEMPT_COLUMNS[name] for name in columns}
+        if sum(map(len, columns["result"])) <= PIECE:
+            insert(connection, "attempt", types, columns)
+            return
+        for few in _few(zip(*columns.values(), strict=True), lambda row: len(row[4])):
+            insert(connection, "attempt", types, dict(zip(types, zip(*few, strict=True), strict=True)))
 
     def _start(self, connection: duckdb.DuckDBPyConnection, take: Take) -> Iterator[Batch]:
         """As for any store, but with one statement for all new tasks: to plan one takes DuckDB a millisecond."""
@@ -185,28 +199,55 @@ class DuckDbStore(TableStore):
         stage, wanted = take.stage, sum(take.sizes)
         after = max(take.after, stage.first_key - 1)
         near = min(after + wanted + 1, stage.end_key)
-        rows = self._new_rows(connection, after, near, wanted)
-        if len(rows) < wanted and near < stage.end_key:  # some there have run before
-            rows += self._new_rows(connection, near - 1, stage.end_key, wanted - len(rows))
-        batches = []
+        rows, all_there = self._new_rows(connection, after, near, wanted)
+        if all_there and len(rows) < wanted and near < stage.end_key:  # some there have run before
+            rows += self._new_rows(connection, near - 1, stage.end_key, wanted - len(rows))[0]
+        batches: list[Batch] = []
         for size in take.sizes:
+            if not rows and not all_there:
+                break  # there are more, too long to go out at the same time
             if not rows:
                 raise nothing_queued(stage, size)
-            _, alike = next(groupby(rows[:size], lambda row: row[3:]))
-            keys, names, parameters, types, attempts = zip(*alike, strict=True)
+            _, alike = next(groupby(rows[:size], lambda row: row[2:4]))
+            keys, names, types, attempts, parameters = zip(*not_long(alike), strict=True)
             texts = to_json(names), f"[{','.join(parameters)}]"
             batches.append(Batch(types[0], attempts[0] + 1, 0, 0, stage.first_key, consecutive(keys), *texts))
             rows = rows[len(keys) :]
         self._move(connection, [Move("start", batch.keys) for batch in batches])
         yield from batches
 
-    def _new_rows(self, connection: duckdb.DuckDBPyConnection, after: int, before: int, limit: int) -> list[Any]:
+    def _new_rows(
+        self, connection: duckdb.DuckDBPyConnection, after: int, before: int, limit: int
+    ) -> tuple[list[Any], bool]:
+        """The first *limit* new tasks between the keys, and whether these are all; not when their texts are long."""
         sql = (
-            "SELECT task_key, task_id, CAST(parameters AS VARCHAR), task_type, attempt FROM task"
+            "SELECT task_key, task_id, task_type, attempt, CAST(parameters AS VARCHAR) FROM task"
             " WHERE task_key > ? AND task_key < ? AND status = 'queued' AND retries = 0 AND losses = 0"
             " ORDER BY task_key LIMIT ?"
         )
-        return connection.execute(self._open_file().parsed(sql), (after, before, limit)).fetchall()
+        found = connection.execute(self._open_file().parsed(sql), (after, before, limit))
+        rows: list[Any] = []
+        length = 0
+        while few := found.fetchmany(_LOOKED_AT):
+            rows += few
+            length += sum(len(row[4]) for row in few)
+            if length > PIECE:
+                return rows, False
+        return rows, True
+
+
+def _few(rows: Iterable[Any], length: Callable[[Any], int]) -> Iterator[list[Any]]:
+    """*rows*, some at a time, which are of a bounded *length* together."""
+    few: list[Any] = []
+    long = 0
+    for row in rows:
+        few.append(row)
+        long += length(row)
+        if long > PIECE or len(few) >= _ROWS_AT_ONCE:
+            yield few
+            few, long = [], 0
+    if few:
+        yield few
 
 
 def insert(

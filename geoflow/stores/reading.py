@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import abc
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from geoflow.models import JobStatus
-from geoflow.stores.base import FailedRow, JobRow, StageRow
+from geoflow.parcel import PIECE
+from geoflow.stores.base import FailedRow, JobRow, Results, StageRow
 
-_RESULTS_AT_ONCE = 50_000
+# How many tasks are told of in one row: the first few say how long their texts are.
+_FIRST_AT_ONCE, _RESULTS_AT_ONCE, _GROWTH = 1_000, 50_000, 8
 # The completed tasks of a stage, each with the attempt that completed it.
 _COMPLETED = (
     "FROM task t JOIN attempt a ON a.attempt_key = (t.task_key << 12) + t.attempt"
@@ -25,9 +27,15 @@ class TableReader(abc.ABC):
     # A column of texts or numbers, and one of JSON text, as one JSON array in the order of the keys.
     _TEXTS: ClassVar[str]
     _JSONS: ClassVar[str]
+    # How long a text is.
+    _BYTES: ClassVar[str]
 
     @abc.abstractmethod
     def _rows(self, sql: str, *values: Any) -> list[Any]: ...
+
+    @abc.abstractmethod
+    def _one(self, sql: str, *values: Any, longest: int | None) -> Any:
+        """The one row that *sql* finds, or None: a text in it is longer than *longest*, where the database can tell."""
 
     def job(self, job_id: str) -> JobRow | None:
         found = self._rows(f"SELECT {JOB_COLUMNS} FROM job WHERE job_id = ?", job_id) if _is_hex(job_id) else []
@@ -70,22 +78,48 @@ class TableReader(abc.ABC):
             stage.end_key,
         )
 
-    def finalize_rows(self, job_key: int) -> str:
-        columns: list[list[str]] = [[] for _ in range(4)]
+    def finalize_rows(self, job_key: int) -> Iterator[str]:
+        # A time as a number of digits takes SQLite a third of a float's time.
+        columns = (
+            self._TEXTS.format("task_id"),
+            self._TEXTS.format("task_type"),
+            self._JSONS.format("result"),
+            self._TEXTS.format("CAST(round(ended_at * 1e6) AS BIGINT)"),
+        )
         for stage in self.stages(job_key):
-            for start in range(stage.first_key, stage.end_key, _RESULTS_AT_ONCE):
-                # A time as a number of digits takes SQLite a third of a float's time. No order is asked for: it goes
-                # through the tasks by their keys as it is, and would sort them in another step.
-                (found,) = self._rows(
-                    f"SELECT {self._TEXTS.format('task_id')}, {self._TEXTS.format('task_type')},"
-                    f" {self._JSONS.format('result')}, {self._TEXTS.format('CAST(round(ended_at * 1e6) AS BIGINT)')}"
-                    f" FROM (SELECT t.task_key, t.task_id, t.task_type, a.result, a.ended_at {_COMPLETED})",
-                    start,
-                    min(start + _RESULTS_AT_ONCE, stage.end_key),
-                )
-                for column, text in zip(columns, found, strict=True):
-                    column.append(text[1:-1])
-        return "[" + ",".join("[" + ",".join(filter(None, column)) + "]" for column in columns) + "]"
+            for _, *found in self._completed(stage, *columns):
+                yield f"[{','.join(found)}]"
+
+    def results(self, stage: StageRow) -> Iterator[Results]:
+        for count, text in self._completed(stage, self._JSONS.format("result")):
+            yield Results(count, text)
+
+    def results_bytes(self, stage: StageRow) -> int:
+        sql = f"SELECT coalesce(sum({self._BYTES.format('a.result')}), 0) {_COMPLETED}"
+        return int(self._rows(sql, stage.first_key, stage.end_key)[0][0])
+
+    def _completed(self, stage: StageRow, *columns: str) -> Iterator[Any]:
+        """The number of some of the stage's completed tasks, and their *columns*, each as one text; then of more.
+
+        As many at a time as make texts of a bounded length, since nothing bounds what all of them say together.
+        """
+        # No order is asked for: SQLite goes through the tasks by their keys as it is, and would sort them in a step.
+        sql = (
+            f"SELECT count(*), {', '.join(columns)}"
+            f" FROM (SELECT t.task_key, t.task_id, t.task_type, a.result, a.ended_at {_COMPLETED})"
+        )
+        start, at_once = stage.first_key, _FIRST_AT_ONCE
+        while start < stage.end_key:
+            end = min(start + at_once, stage.end_key)
+            row = self._one(sql, start, end, longest=PIECE if at_once > 1 else None)
+            if row is None:
+                at_once = max(at_once // _GROWTH, 1)
+                continue
+            if row[0]:
+                yield row
+            each = max(map(len, row[1:])) / (end - start)
+            start = end
+            at_once = max(1, min(_GROWTH * at_once, _RESULTS_AT_ONCE, int(PIECE / 2 / each)))
 
     def largest_first(self, stage: StageRow) -> list[int]:
         took: dict[str, float] = dict(
@@ -130,10 +164,6 @@ class TableReader(abc.ABC):
             status,
         )
         return [(key, attempt, losses) for key, attempt, losses in found]
-
-    def results(self, stage: StageRow) -> list[str]:
-        found = self._rows(f"SELECT a.result {_COMPLETED} ORDER BY t.task_key", stage.first_key, stage.end_key)
-        return [result for (result,) in found]
 
     def failed(self, stage: StageRow) -> list[FailedRow]:
         found = self._rows(

@@ -13,17 +13,19 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from importlib import resources
-from itertools import chain, repeat
+from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Any
 
 from geoflow.batch import Completed, NewTasks
-from geoflow.errors import SchemaTooNew, StoreBusy, StoreError
+from geoflow.errors import SchemaTooNew, StoreBusy, StoreError, TooLarge
 from geoflow.models import Attempt
 from geoflow.stores.base import Lease
 from geoflow.stores.ownership import Ownership
 from geoflow.stores.place import check_place, check_same, file_at
 from geoflow.stores.tables import ATTEMPTS_PER_TASK, TableStore
+from geoflow.text import human_bytes
+from geoflow.values import MAX_BYTES
 
 APPLICATION_ID = 0x67666C77  # "gflw", so that another program's database is not taken for ours
 SCHEMA_VERSION = 1
@@ -45,6 +47,7 @@ class SqliteStore(TableStore):
 
     _refused = sqlite3.IntegrityError
     _TEXTS = "json_group_array({})"
+    _BYTES = "length(CAST({} AS BLOB))"
     _JSONS = "'[' || coalesce(group_concat({}), '') || ']'"
 
     def __init__(self, path: str | os.PathLike[str], *, synchronous: str = "NORMAL") -> None:
@@ -104,6 +107,7 @@ class SqliteStore(TableStore):
         with self._lock:
             self._ownership.release_all()
             self._epochs.clear()
+            self._ids.clear()
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
@@ -184,6 +188,32 @@ class SqliteStore(TableStore):
             except sqlite3.Error as exc:
                 raise _explained(exc, self.name) from exc
 
+    def _one(self, sql: str, *values: Any, longest: int | None) -> Any:
+        with self._lock:
+            connection = self._writer()
+            try:
+                return one_row(connection, sql, values, longest)
+            except sqlite3.Error as exc:
+                raise _explained(exc, self.name) from exc
+
+    def _one_of(self, connection: sqlite3.Connection, sql: str, values: dict[str, Any], longest: int | None) -> Any:
+        return one_row(connection, sql, values, longest)
+
+
+def one_row(connection: sqlite3.Connection, sql: str, values: Any, longest: int | None) -> Any:
+    """The one row that *sql* finds, or None when a text that it would make is longer than *longest*."""
+    if longest is None:
+        return connection.execute(sql, values).fetchone()
+    before = connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, longest)
+    try:
+        return connection.execute(sql, values).fetchone()
+    except sqlite3.DataError as exc:
+        if exc.sqlite_errorcode != sqlite3.SQLITE_TOOBIG:
+            raise
+        return None
+    finally:
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, before)
+
 
 def _insert(connection: sqlite3.Connection, into: str, row: str, *columns: Iterable[Any]) -> None:
     """Insert what stands in *columns*, one row after another.
@@ -191,13 +221,15 @@ def _insert(connection: sqlite3.Connection, into: str, row: str, *columns: Itera
     What is the same in all rows is given with each: Python 3.12 warns of each numbered placeholder, ``?1``, that has
     its value from a sequence, which is an error where warnings are, and takes ten times the time where they are not.
     """
-    values = list(chain.from_iterable(zip(*columns, strict=True)))
-    begun = 0
-    for rows in _ROWS_AT_ONCE:
-        width = rows * len(columns)
-        while begun + width <= len(values):
-            connection.execute(_insert_sql(into, row, rows), values[begun : begun + width])
-            begun += width
+    # Some at a time, since columns may come from a file.
+    values = chain.from_iterable(zip(*columns, strict=True))
+    while some := list(islice(values, _ROWS_AT_ONCE[0] * len(columns))):
+        begun = 0
+        for rows in _ROWS_AT_ONCE:
+            width = rows * len(columns)
+            while begun + width <= len(some):
+                connection.execute(_insert_sql(into, row, rows), some[begun : begun + width])
+                begun += width
 
 
 @cache
@@ -270,6 +302,8 @@ def _explained(exc: sqlite3.Error, name: str) -> StoreError:
     """SQLite's error in words: what happened to which file, and what is safe."""
     code = getattr(exc, "sqlite_errorcode", None)
     primary = code & 0xFF if isinstance(code, int) else None
+    if primary == sqlite3.SQLITE_TOOBIG:
+        return TooLarge(f"{name} cannot hold a text of more than {human_bytes(MAX_BYTES)}: write it to a file.")
     if primary == sqlite3.SQLITE_FULL:
         return StoreError(f"The disk of {name} is full. What was committed is safe; free some space, then resume.")
     if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):

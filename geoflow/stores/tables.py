@@ -7,7 +7,7 @@ what its errors mean is in the module of each.
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import cache
 from itertools import takewhile
@@ -16,13 +16,16 @@ from typing import Any, ClassVar
 from geoflow.batch import Batch, Completed, NewTasks
 from geoflow.errors import DefinitionError, IllegalTransition, StoreError
 from geoflow.models import Attempt, JobStatus
+from geoflow.parcel import PIECE
 from geoflow.stores.base import Again, Lease, Move, StageRow, Take
 from geoflow.stores.claims import JobClaims
 from geoflow.transitions import TASK_TRANSITIONS, job_after, task_after
+from geoflow.values import to_json
 
 # An attempt's key is its task's, times this, plus its number; see `schema.sql`.
 ATTEMPTS_PER_TASK = 4096
 _IDS_AT_ONCE = 10_000
+_IDS_KEPT = 1_000_000  # in 80 MB
 # What changes with a task's state. A loss counts only while nothing else comes between.
 _TASK_CHANGES = {
     "start": ", attempt = attempt + 1, not_before = NULL",
@@ -84,6 +87,10 @@ class TableStore(JobClaims):
         """Add *rows* as they are, with the columns *names*: for a copy of another store."""
 
     @abc.abstractmethod
+    def _one_of(self, connection: Any, sql: str, values: dict[str, Any], longest: int | None) -> Any:
+        """As `_one`, within a transaction."""
+
+    @abc.abstractmethod
     def _insert_tasks(self, connection: Any, stage_key: int, first_key: int, tasks: NewTasks) -> None: ...
 
     @abc.abstractmethod
@@ -140,7 +147,7 @@ class TableStore(JobClaims):
     def plan(self, lease: Lease, stage: int, tasks: NewTasks, *, now: float) -> StageRow:
         count = len(tasks.task_ids)
         with self._transaction(lease) as connection:
-            self._refuse_repeated_ids(connection, lease.job_key, stage, tasks.task_ids)
+            ids = self._earlier_ids(connection, lease.job_key, stage, tasks.task_ids)
             (first_key,) = connection.execute("SELECT coalesce(max(task_key), 0) + 1 FROM task").fetchone()
             (stage_key,) = connection.execute(
                 "INSERT INTO stage (stage_key, job_key, stage, first_key, task_count, planned_at)"
@@ -155,17 +162,33 @@ class TableStore(JobClaims):
             )
             if not moved:
                 raise IllegalTransition(f"Job {lease.job_id[:8]} is not processing: its stages cannot be planned.")
+            plans = connection.execute(
+                "SELECT count(*), max(stage_key) FROM stage WHERE job_key = ? AND superseded = 0", (lease.job_key,)
+            ).fetchone()
+        ids.update(map(hash, tasks.task_ids))
+        if len(ids) <= _IDS_KEPT:
+            self._ids[lease.job_key] = plans, ids
         return StageRow(stage_key, stage, first_key, count, now)
 
-    def _refuse_repeated_ids(self, connection: Any, job_key: int, stage: int, task_ids: Sequence[str]) -> None:
+    def _earlier_ids(self, connection: Any, job_key: int, stage: int, task_ids: Sequence[str]) -> set[int]:
+        """The hashes of all ids that the job's plans have. Refuses *task_ids* that are among them, or there twice.
+
+        They are remembered while the job is driven: to read all of them again for each stage would cost more and more.
+        """
         seen = set(task_ids)
         if len(seen) < len(task_ids):
             raise DefinitionError(f"Stage {stage} has two tasks with one id: give each task an id of its own.")
-        for earlier, first, count in connection.execute(
-            "SELECT stage, first_key, task_count FROM stage WHERE job_key = ? AND superseded = 0", (job_key,)
+        current = "FROM stage WHERE job_key = ? AND superseded = 0"
+        if connection.execute(f"SELECT 1 {current} AND stage = ?", (job_key, stage)).fetchone():
+            raise IllegalTransition(f"Stage {stage} of this job is planned, and is not planned twice.")
+        plans = connection.execute(f"SELECT count(*), max(stage_key) {current}", (job_key,)).fetchone()
+        known, ids = self._ids.pop(job_key, (None, set[int]()))
+        if known == plans and ids.isdisjoint(map(hash, seen)):
+            return ids
+        ids = set()
+        for number, first, count in connection.execute(
+            f"SELECT stage, first_key, task_count {current}", (job_key,)
         ).fetchall():
-            if earlier == stage:
-                raise IllegalTransition(f"Stage {stage} of this job is planned, and is not planned twice.")
             for start in range(first, first + count, _IDS_AT_ONCE):
                 for (task_id,) in connection.execute(
                     "SELECT task_id FROM task WHERE task_key >= ? AND task_key < ?",
@@ -173,9 +196,11 @@ class TableStore(JobClaims):
                 ).fetchall():
                     if task_id in seen:
                         raise DefinitionError(
-                            f"Stage {stage} has the task id {task_id!r}, which stage {earlier} of this job has too: "
+                            f"Stage {stage} has the task id {task_id!r}, which stage {number} of this job has too: "
                             "put the stage into the id."
                         )
+                    ids.add(hash(task_id))
+        return ids
 
     def commit(
         self,
@@ -221,14 +246,21 @@ class TableStore(JobClaims):
             + " AND ".join(f"{name} = ${name}" for name in alike)
         )
         keys: Sequence[int] = range(first, min(first + size, before))
-        count, names, parameters = connection.execute(texts, {"first": first, "last": keys[-1], **alike}).fetchone()
-        if count < len(keys):  # some of them are of another kind, or ran before
+        longest = PIECE if size > 1 else None
+        found = self._one_of(connection, texts, {"first": first, "last": keys[-1], **alike}, longest)
+        if found is not None and found[0] < len(keys):  # some of them are of another kind, or ran before
             rows = connection.execute(look, asked).fetchall()
             keys = consecutive([key for key, *others in takewhile(lambda row: row[1:] == head[1:], rows)])
-            count, names, parameters = connection.execute(texts, {"first": first, "last": keys[-1], **alike}).fetchone()
+            found = self._one_of(connection, texts, {"first": first, "last": keys[-1], **alike}, longest)
+        if found is None:
+            rows = connection.execute(f"SELECT task_key, {history}, task_id, parameters {chosen}", asked)
+            few = list(not_long(row for row in takewhile(lambda row: row[1:5] == head[1:], iter(rows.fetchone, None))))
+            rows.close()
+            keys = consecutive([row[0] for row in few])
+            found = len(few), to_json([row[5] for row in few]), f"[{','.join(row[6] for row in few)}]"
         self._move(connection, [Move("start", keys)])
         task_type, attempt, retries, losses = told
-        return Batch(task_type, attempt + 1, retries, losses, stage.first_key, keys, names, parameters)
+        return Batch(task_type, attempt + 1, retries, losses, stage.first_key, keys, *found[1:])
 
     def _move(
         self,
@@ -264,6 +296,16 @@ class TableStore(JobClaims):
 
 def nothing_queued(stage: StageRow, wanted: int) -> IllegalTransition:
     return IllegalTransition(f"No task of stage {stage.stage} is queued where {wanted} were to start.")
+
+
+def not_long(rows: Iterable[Any]) -> Iterator[Any]:
+    """The first of *rows*, and as many more as have texts, their last columns, of a bounded length together."""
+    length = 0
+    for row in rows:
+        length += len(row[-1])
+        if length > PIECE and length > len(row[-1]):
+            return
+        yield row
 
 
 def consecutive(keys: Sequence[int]) -> Sequence[int]:

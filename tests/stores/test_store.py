@@ -127,9 +127,12 @@ def select(store: Store, sql: str) -> list[tuple[Any, ...]]:
 
 def finalize_rows(store: Store, lease: Lease) -> list[list[Any]]:
     """What finalize is told, task by task."""
-    columns = json.loads(store.finalize_rows(lease.job_key))
-    assert len(columns) == 4
-    return [list(row) for row in zip(*columns, strict=True)]
+    return [list(row) for text in store.finalize_rows(lease.job_key) for row in zip(*json.loads(text), strict=True)]
+
+
+def results(store: Store, stage: StageRow) -> list[str]:
+    """The results of the stage's completed tasks, one by one, in JSON texts without blanks."""
+    return [json.dumps(each, separators=(",", ":")) for some in store.results(stage) for each in json.loads(some.text)]
 
 
 def everything(store: Store) -> list[Any]:
@@ -794,7 +797,7 @@ def test_S22_executions_that_are_told_together_are_what_they_are_one_by_one(stor
         == [("completed", NOW + 1, NOW + 3, 0.5, 10**8, 1, 77, "c1")] * 6
     )
     assert select(store, "SELECT attempt FROM attempts ORDER BY task_key") == [(1,)] * 4 + [(2,)] * 2
-    assert store.results(stage) == [ended(first).result] * 6
+    assert results(store, stage) == [ended(first).result] * 6
     assert [row[2:] for row in finalize_rows(store, lease)] == [
         [{"success": True, "result": {"n": 1}}, (NOW + 3) * 1_000_000]
     ] * 6
@@ -813,7 +816,7 @@ def test_S45_results_of_any_kind_that_are_told_together_come_back_as_they_were(s
         [],
         [finished(keys, ended_at=times, results=texts, code=code)],
     )
-    assert store.results(stage) == texts
+    assert [some.text for some in store.results(stage)] == [f"[{','.join(texts)}]"]
     assert [row[2] for row in finalize_rows(store, lease)] == [json.loads(text) for text in texts]
     assert [row[3] for row in finalize_rows(store, lease)] == [round(time * 1e6) for time in times]
     assert select(store, "SELECT task_key, ended_at, code FROM attempts ORDER BY task_key") == [
@@ -845,7 +848,7 @@ def test_S32_executions_told_together_are_refused_when_one_was_told_before(store
     assert everything(store) == before
     store.change_job(lease, "fail", now=NOW, error="x", moves=rest, completed=[finished([first + 1, first + 2])])
     assert store.counts(stage) == {"completed": 3, "processing": 1}
-    assert len(store.results(stage)) == 3
+    assert len(results(store, stage)) == 3
 
 
 def test_S30_a_task_that_ran_more_often_than_can_be_counted_is_an_error_and_not_another_tasks_attempt(
@@ -882,7 +885,7 @@ def test_S37_a_rerun_keeps_the_old_tasks_and_attempts_as_history(store: Store) -
     store.change_job(lease, "start", now=NOW + 7)
     new = store.plan(lease, 1, new_tasks("s1-0", "s1-1", "s1-2"), now=NOW + 7)  # the same ids are free again
     complete(store, lease, [new.first_key])
-    assert len(list(store.results(new))) == 1
+    assert len(results(store, new)) == 1
     assert [row[0] for row in finalize_rows(store, lease)] == ["s1-0"]
     assert select(store, "SELECT superseded, count(*) FROM attempts GROUP BY superseded ORDER BY superseded") == [
         (0, 1),
@@ -925,7 +928,7 @@ def test_a_rerun_of_what_ran_with_older_code_keeps_the_plan_and_the_other_tasks(
     assert again(store, lease).stage == 1
     assert store.stages(lease.job_key) == [first]
     assert store.counts(first) == {"queued": 2, "completed": 1}
-    assert len(store.results(first)) == 1
+    assert len(results(store, first)) == 1
     store.change_job(lease, "start", now=NOW + 7)
     complete(store, lease, older, 2)
     assert select(
@@ -963,7 +966,7 @@ def test_S14_results_come_whole_and_in_task_order_from_completed_tasks_alone(sto
     store.commit(lease, [Move("complete", [first + 3])], [ended(first + 3, result=texts[0])])
     store.commit(lease, [Move("fail", [first + 1])], [ended(first + 1, 1, "failed", WRONG)])
     store.commit(lease, [Move("complete", [first])], [ended(first, result=texts[1])])
-    assert list(store.results(stage)) == [texts[1], texts[0]]
+    assert [some.text for some in store.results(stage)] == [f"[{texts[1]},{texts[0]}]"]
 
 
 def test_S14_a_result_is_that_of_the_last_attempt(store: Store) -> None:
@@ -971,7 +974,7 @@ def test_S14_a_result_is_that_of_the_last_attempt(store: Store) -> None:
     key = stage.first_key
     store.commit(lease, [Move("start", [key]), Move("lose", [key]), Move("start", [key])], [ended(key, 1, "lost")])
     store.commit(lease, [Move("complete", [key])], [ended(key, 2, result='{"second":2}')])
-    assert list(store.results(stage)) == ['{"second":2}']
+    assert results(store, stage) == ['{"second":2}']
 
 
 def test_S22_a_failed_task_shows_why_and_has_no_result(store: Store) -> None:
@@ -1004,17 +1007,14 @@ def test_S33_finalize_is_told_of_completed_tasks_in_columns_however_many_are_rea
     store.commit(lease, moves, [wrong, ended(first + 3, 1, "failed", WRONG)], [finished(done)])
     last = store.plan(lease, 2, new_tasks("x", "y", "z"), now=NOW)
     complete(store, lease, [last.first_key + 1])
-    whole = store.finalize_rows(lease.job_key)
     good = {"success": True, "result": {"n": 1}}
-    assert json.loads(whole) == [
-        ["s1-0", "s1-2", "y"],
-        ["scan_it"] * 3,
-        [good] * 3,
-        [(NOW + 3) * 1_000_000] * 3,
-    ]
+    whole = [[name, "scan_it", good, (NOW + 3) * 1_000_000] for name in ("s1-0", "s1-2", "y")]
+    assert finalize_rows(store, lease) == whole
     for few in (1, 2, 3, 5):
+        monkeypatch.setattr(reading, "_FIRST_AT_ONCE", few)
         monkeypatch.setattr(reading, "_RESULTS_AT_ONCE", few)
-        assert store.finalize_rows(lease.job_key) == whole
+        assert finalize_rows(store, lease) == whole
+        assert results(store, stage) == ['{"success":true,"result":{"n":1}}'] * 2
 
 
 def test_S28_a_task_that_completes_after_a_retry_has_its_count_and_no_error(store: Store) -> None:
