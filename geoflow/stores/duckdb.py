@@ -111,6 +111,7 @@ class DuckDbStore(TableStore):
                     self._verify(file.connection, lease)
                 yield file.connection
                 file.connection.commit()
+                file.settled()
             except BaseException:
                 with contextlib.suppress(duckdb.Error):  # a commit that failed has rolled back already
                     file.connection.rollback()

@@ -20,7 +20,9 @@ from pathlib import Path
 import duckdb
 
 from geoflow.errors import SchemaTooNew, StoreBusy, StoreError
-from geoflow.stores.place import check_place, check_same, file_at
+from geoflow.stores.aside import free_name, set_aside
+from geoflow.stores.locks import HOLDS, are_kept, lock, lock_file, open_lock_file, take_over
+from geoflow.stores.place import check_place, file_at, gone
 
 SCHEMA_VERSION = 1
 # Nothing is fetched from the network, and a name in a query is a table's, never a variable's of whoever asks. With one
@@ -45,16 +47,46 @@ class File:
         self._key = os.path.realpath(path)
         self._pid = os.getpid()
         self._parsed: dict[str, duckdb.Statement] = {}
-        if not path.exists():
-            _make(path)
+        self._why_not: str | None = None  # what became of the file that was opened
         self._log = path.with_name(f"{path.name}.wal")
-        self.connection = duckdb.connect(str(path), config=CONFIG)
+        self._log_opened: tuple[int, int] | None = None
+        self._kept: list[int] = []  # descriptors, whose locks stay when DuckDB's own is dropped by a copy of the file
+        try:
+            self._keep_others_out(path, name)
+            if not path.exists():
+                _make(path)
+            self.connection = duckdb.connect(str(path), config=CONFIG)
+        except BaseException:
+            self.let_go()
+            raise
         self._opened = file_at(path)
         try:
+            self._take_over(path, name)
             self._prepare(name)
         except BaseException:
             self.connection.close()
+            self.let_go()
             raise
+
+    def _keep_others_out(self, path: Path, name: str) -> None:
+        """Be the one process whose geoflow has the file. DuckDB's own lock goes when it is copied here."""
+        if not are_kept():
+            return
+        self._kept.append(open_lock_file(lock_file(path)))
+        if not lock(self._kept[0], HOLDS):
+            raise held(name, os.pread(self._kept[0], 20, 0).decode("ascii", "ignore").strip())
+        os.pwrite(self._kept[0], f"{os.getpid():<20}".encode(), 0)
+
+    def _take_over(self, path: Path, name: str) -> None:
+        """The same towards programs that are not geoflow: of the file itself, in place of DuckDB's own lock."""
+        if are_kept():
+            self._kept.append(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+            if not take_over(self._kept[-1]):
+                raise held(name, "")
+
+    def let_go(self) -> None:
+        while self._kept:
+            os.close(self._kept.pop())
 
     def _prepare(self, name: str) -> None:
         tables = {table for (table,) in self.connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
@@ -89,12 +121,52 @@ class File:
 
     def check(self, path: Path, name: str) -> None:
         """Refuse what DuckDB would let pass, and lose rows by: the file is gone from *path*, or this is a fork."""
-        check_same(self._opened, path, name)
+        if self._opened != (now := file_at(path)):
+            if now is not None and self._why_not is None and self._pid == os.getpid():
+                self._why_not = self._replaced(path, name)
+            raise StoreError(self._why_not or gone(name))
         if self._pid != os.getpid():
             raise StoreError(
                 f"{name} was opened by process {self._pid}, of which this one is a fork: "
                 "DuckDB would let both write, and lose rows. Use it in that process, or a SQLite store."
             )
+
+    def settled(self) -> None:
+        """Remember which file the log is, after something was written."""
+        self._log_opened = file_at(self._log)
+
+    def _replaced(self, path: Path, name: str) -> str:
+        """Set aside what belongs to the file that was opened: it is not of the one that is there now."""
+        with self.lock:
+            told = gone(name)
+            # Else the next one that opens the new file reads the old one's log into it, or refuses both.
+            ours = self._log_opened is not None and file_at(self._log) == self._log_opened
+            if ours and (aside := set_aside(path, (".wal",))):
+                told += f" The log of the file that was opened is now {aside[0].name}."
+            if (kept := self._rescued(path)) is not None:
+                told += f" What this session had stored is kept in {kept}."
+            return told
+
+    def _rescued(self, path: Path) -> Path | None:
+        target = free_name(path, "rescued", ".duckdb")
+        try:
+            self.copy_to(target)
+        except (OSError, duckdb.Error):
+            with contextlib.suppress(OSError):
+                target.unlink()
+            return None
+        return target
+
+    def copy_to(self, target: Path) -> None:
+        """Write all that the file has at this moment to the new file *target*."""
+        if not self._kept:
+            raise OSError("to read the file here would let go of it")
+        with self.lock, open(target, "xb", opener=_private) as copy:
+            self.connection.execute("CHECKPOINT")
+            at = 0
+            while part := os.pread(self._kept[-1], 1 << 20, at):
+                copy.write(part)
+                at += len(part)
 
     def give_back(self) -> None:
         """One user less. A fork leaves the file as it is."""
@@ -105,6 +177,7 @@ class File:
             if not self.users:
                 _files.pop(self._key, None)
                 self.connection.close()
+                self.let_go()
 
 
 _files: weakref.WeakValueDictionary[str, File] = weakref.WeakValueDictionary()
@@ -129,6 +202,7 @@ def _keep_the_parents() -> None:
     """Never let go of what this fork was born with: to do so writes the file, and takes its log from the parent."""
     for file in list(_files.values()):
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(file.connection))  # also when the interpreter ends
+        file.let_go()  # or it kept the locks when the parent is gone
     _opening.release()
 
 
@@ -158,6 +232,18 @@ def _make(path: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
+
+
+def held(name: str, pid: str) -> StoreBusy:
+    holder = f"process {pid}" if pid.isdecimal() else "another process"
+    return StoreBusy(
+        f"{name} is held by {holder}: DuckDB lends a file to one process at a time, also to look at. "
+        "Close the session there, or keep the jobs in a SQLite store, which many may open."
+    )
+
+
 @contextlib.contextmanager
 def explaining(name: str) -> Iterator[None]:
     """DuckDB's errors in words: what happened to which file, and what is safe."""
@@ -171,12 +257,8 @@ def _explained(exc: duckdb.Error, name: str) -> StoreError:
     text = " ".join(str(exc).split())
     said = re.sub(r'"[^"]*"', "", text)  # without the path, in which anything may stand
     if "Could not set lock" in said:
-        held = re.search(r"PID (?P<pid>[1-9]\d*)", said)  # PID 0 where it was gone before DuckDB looked who it was
-        holder = f"process {held['pid']}" if held else "another process"
-        return StoreBusy(
-            f"{name} is held by {holder}: DuckDB lends a file to one process at a time, also to look at. "
-            "Close the session there, or keep the jobs in a SQLite store, which many may open."
-        )
+        pid = re.search(r"PID ([1-9]\d*)", said)  # PID 0 where it was gone before DuckDB looked who it was
+        return held(name, pid[1] if pid else "")
     if "different configuration" in said:
         return StoreBusy(f"{name} is open in this process by other means than geoflow: close that connection first.")
     if "No space left" in said or "not enough space" in said.lower():

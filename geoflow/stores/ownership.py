@@ -8,25 +8,25 @@ from __future__ import annotations
 
 import contextlib
 import os
-import struct
-import sys
 import threading
 import uuid
 from pathlib import Path
 
-try:
-    import fcntl
-except ImportError:  # Windows: jobs are then told apart within this process only
-    fcntl = None  # type: ignore[assignment]
+from geoflow.stores.locks import HAS_LOCKS, is_locked, lock, lock_file, open_lock_file, unlock
 
 _guard = threading.Lock()
-# One descriptor a file and process: closing any other would drop all of the process's locks on the file.
+# One descriptor a file and process: where locks are the process's, to close any other would drop them all.
 _files: dict[str, int] = {}
 _held: dict[tuple[str, int], object] = {}
 
 
 def _forget() -> None:
-    # A forked child holds none of its parent's record locks.
+    """A forked child has no job. It lets go of the files too: else it kept its parent's locks when that is gone."""
+    global _guard  # noqa: PLW0603 - another thread of the parent may have held it
+    _guard = threading.Lock()
+    for descriptor in _files.values():
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
     _files.clear()
     _held.clear()
 
@@ -39,9 +39,7 @@ class Ownership:
     """The locks of one store. ``path`` is None for a store that no other process can see."""
 
     def __init__(self, path: Path | None) -> None:
-        # The real path: one store by two names has one owner.
-        real = None if path is None else Path(os.path.realpath(path))
-        self._path = None if real is None else str(real.with_name(f".{real.name}.lock"))
+        self._path = None if path is None else lock_file(path)
         self._identity = self._path or uuid.uuid4().hex
 
     def acquire(self, job_key: int) -> bool:
@@ -50,11 +48,8 @@ class Ownership:
             held = _held.get((self._identity, job_key))
             if held is not None:
                 return held is self
-            if self._path is not None and fcntl is not None:
-                try:
-                    fcntl.lockf(self._descriptor(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, job_key)
-                except (BlockingIOError, PermissionError):
-                    return False
+            if self._path is not None and HAS_LOCKS and not lock(self._descriptor(), job_key):
+                return False
             _held[self._identity, job_key] = self
             return True
 
@@ -63,18 +58,18 @@ class Ownership:
         with _guard:
             if _held.get((self._identity, job_key)) is self:
                 del _held[self._identity, job_key]
-                if self._path is not None and fcntl is not None:
+                if self._path is not None and HAS_LOCKS:
                     with contextlib.suppress(OSError):
-                        fcntl.lockf(self._descriptor(), fcntl.LOCK_UN, 1, job_key)
+                        unlock(self._descriptor(), job_key)
 
     def is_free(self, job_key: int) -> bool:
         """Whether nobody drives the job at this moment."""
         with _guard:
             if (self._identity, job_key) in _held:
                 return False
-            if self._path is None or fcntl is None or not os.path.exists(self._path):
+            if self._path is None or not HAS_LOCKS or not os.path.exists(self._path):
                 return True
-            return not _is_locked(self._descriptor(), job_key)
+            return not is_locked(self._descriptor(), job_key)
 
     def release_all(self) -> None:
         with _guard:
@@ -90,7 +85,7 @@ class Ownership:
             os.close(known)  # the folder was removed, or made anew: nobody else looks at the old file
             known = None
         if known is None:
-            known = _files[self._path] = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            known = _files[self._path] = open_lock_file(self._path)
         return known
 
 
@@ -99,13 +94,3 @@ def _is_still(descriptor: int, path: str) -> bool:
         return os.path.samestat(os.fstat(descriptor), os.stat(path))
     except OSError:
         return False
-
-
-def _is_locked(descriptor: int, byte: int) -> bool:
-    """Asked, not tried: whoever tries a lock holds it for a moment, and gets in the way of who wants it."""
-    darwin = sys.platform == "darwin"
-    # struct flock: on macOS start, length, pid, type, whence; on Linux type, whence, start, length, pid.
-    layout = "qqihh" if darwin else "hhqqi"
-    question = (byte, 1, 0, fcntl.F_WRLCK, 0) if darwin else (fcntl.F_WRLCK, 0, byte, 1, 0)
-    answer = struct.unpack(layout, fcntl.fcntl(descriptor, fcntl.F_GETLK, struct.pack(layout, *question)))
-    return bool(answer[3 if darwin else 0] != fcntl.F_UNLCK)

@@ -16,7 +16,7 @@ def check_place(path: Path, example: str) -> None:
         raise StoreError(f"{path} cannot be opened: the folder {path.absolute().parent} does not exist. Make it first.")
 
 
-def file_at(path: Path | None) -> tuple[int, int] | None:
+def file_at(path: str | Path | None) -> tuple[int, int] | None:
     """Which file is at *path* now, if any."""
     try:
         found = os.stat(path) if path is not None else None
@@ -25,10 +25,9 @@ def file_at(path: Path | None) -> tuple[int, int] | None:
     return found and (found.st_dev, found.st_ino)
 
 
-def check_same(opened: tuple[int, int] | None, path: Path | None, name: str) -> None:
-    """Refuse to go on with a file that is not at *path* any more: what is written to it, nobody finds again."""
-    if opened != file_at(path):
-        raise StoreError(
-            f"{name} was deleted, moved or replaced while this session had it open. Nothing was written: put "
-            "the file back, or close the session to begin with the one that is there."
-        )
+def gone(name: str) -> str:
+    """That the file of the store *name* is not the one that was opened: what is written to it, nobody finds again."""
+    return (
+        f"{name} was deleted, moved or replaced while this session had it open. Nothing was written: put "
+        "the file back, or close the session to begin with the one that is there."
+    )

@@ -10,6 +10,7 @@ import contextlib
 import os
 import sqlite3
 import time
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from importlib import resources
@@ -20,9 +21,11 @@ from typing import Any
 from geoflow.batch import Completed, NewTasks
 from geoflow.errors import SchemaTooNew, StoreBusy, StoreError, TooLarge
 from geoflow.models import Attempt
+from geoflow.stores.aside import free_name, set_aside
 from geoflow.stores.base import Lease
+from geoflow.stores.guard import Guard, close_as_it_is
 from geoflow.stores.ownership import Ownership
-from geoflow.stores.place import check_place, check_same, file_at
+from geoflow.stores.place import check_place, file_at, gone
 from geoflow.stores.tables import ATTEMPTS_PER_TASK, TableStore
 from geoflow.text import human_bytes
 from geoflow.values import MAX_BYTES
@@ -59,7 +62,10 @@ class SqliteStore(TableStore):
         super().__init__(name, Ownership(self._path))
         self._synchronous = synchronous
         self._connection: sqlite3.Connection | None = None
-        self._file: tuple[int, int] | None = None  # the one that the connection writes to
+        # The file that the connection writes to, and its log.
+        self._files: tuple[tuple[int, int] | None, tuple[int, int] | None] = None, None
+        self._guard: Guard | None = None
+        self._why_not: str | None = None  # what became of the files that were opened
 
     # Opening
 
@@ -86,14 +92,44 @@ class SqliteStore(TableStore):
                 connection.close()
                 raise
             self._connection = connection
-            self._file = file_at(self._path)
+            self._files = self._files_now()
         else:
-            check_same(self._file, self._path, self.name)
-        return self._connection
+            self._check_files(connection := self._connection)
+        return connection
+
+    def _files_now(self) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
+        if self._path is None:
+            return None, None
+        return file_at(self._path), file_at(f"{self._path}-wal")
+
+    def _check_files(self, connection: sqlite3.Connection) -> None:
+        """Refuse to go on with a file or a log that is not at its place: what is written to it, nobody finds again."""
+        now, then = self._files_now(), self._files
+        if now == then:
+            return
+        assert self._path is not None, "only a file can be another one"
+        if now[0] is None:  # moved, as a rule: it may be put back, with its log
+            raise StoreError(gone(self.name))
+        if self._why_not is None:
+            kept = _rescued(connection, self._path)
+            if now[0] != then[0]:
+                # Else the next program that opens the new file copies the old one's log over it.
+                aside = set_aside(self._path, ("-wal", "-shm")) if now[1] == then[1] else []
+                where = " and ".join(path.name for path in aside)
+                told = f" The log of the file that was opened is now {where}." if aside else ""
+                self._why_not = gone(self.name) + told
+            else:
+                self._why_not = (
+                    f"The log of {self.name} ({self._path.name}-wal) was deleted or replaced while this session had it"
+                    " open, by another program or by hand. Nothing more is written: close the session, open it again,"
+                    " and resume; what is missing from the file runs again."
+                )
+            self._why_not += f" What this session had stored is kept in {kept}." * bool(kept)
+        raise StoreError(self._why_not)
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-        _log_ahead(connection)
+        ahead = _log_ahead(connection)
         connection.execute(f"PRAGMA synchronous = {self._synchronous}")
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA cache_size = -16000")
@@ -102,15 +138,28 @@ class SqliteStore(TableStore):
             from geoflow.stores.migrations import bring_up_to_date
 
             bring_up_to_date(connection, self._path, schema(), APPLICATION_ID, SCHEMA_VERSION)
+        if self._path is not None and ahead:
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # from here on its log is there
+            self._guard = Guard(self._path, BUSY_SECONDS)
+            weakref.finalize(self, self._guard.let_go).atexit = False
 
     def shut(self) -> None:
         with self._lock:
             self._ownership.release_all()
             self._epochs.clear()
             self._ids.clear()
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
+            connection, self._connection = self._connection, None
+            guard, self._guard = self._guard, None
+            if connection is not None and self._files_now() != self._files:
+                with contextlib.suppress(StoreError):
+                    self._check_files(connection)
+                close_as_it_is(connection)
+                connection = None
+            if guard is not None:
+                guard.let_go()
+            if connection is not None:
+                connection.close()
+            self._why_not = None
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -132,6 +181,9 @@ class SqliteStore(TableStore):
     def _transaction(self, lease: Lease | None = None) -> Iterator[sqlite3.Connection]:
         with self._lock:
             connection = self._writer()
+            guard = self._guard
+            if guard is not None:
+                guard.begin(self.name, BUSY_SECONDS)
             try:
                 connection.execute("BEGIN IMMEDIATE")
                 if lease is not None:
@@ -143,6 +195,9 @@ class SqliteStore(TableStore):
             finally:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
+                if guard is not None:
+                    guard.end()
+            self._check_files(connection)  # else it may have gone to a log that was deleted meanwhile
 
     # In SQLite's own way
 
@@ -281,17 +336,33 @@ def _check_file(path: Path) -> None:
         )
 
 
-def _log_ahead(connection: sqlite3.Connection) -> None:
-    """Switch to the write-ahead log. Who makes the store at the same time is in the way, and SQLite does not wait."""
+def _log_ahead(connection: sqlite3.Connection) -> bool:
+    """Switch to the write-ahead log, where there can be one. Who makes the store at the same time is in the way, and
+    SQLite does not wait."""
     deadline = time.monotonic() + BUSY_SECONDS
     while True:
         try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            return
+            return bool(connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] == "wal")
         except sqlite3.OperationalError as exc:
             if exc.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
         time.sleep(0.002)
+
+
+def _rescued(connection: sqlite3.Connection, path: Path) -> Path | None:
+    """Keep what *connection* sees, whose file or log nobody else finds any more; where, if that could be done."""
+    target = free_name(path, "rescued")
+    try:
+        os.close(os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        with contextlib.closing(sqlite3.connect(target)) as copy:
+            connection.backup(copy)
+            if copy.execute("PRAGMA quick_check(1)").fetchone() == ("ok",):
+                return target
+    except (sqlite3.Error, OSError):
+        pass
+    with contextlib.suppress(OSError):
+        target.unlink()
+    return None
 
 
 def _read_only(path: Path) -> sqlite3.Connection:

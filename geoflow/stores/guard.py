@@ -1,0 +1,132 @@
+"""What this process holds of a SQLite file beside SQLite's own locks, which any close of the file here would drop.
+
+SQLite's are POSIX's: to copy, hash or zip the store in the process that has it open drops them. The next program then
+takes itself for the only one, copies the log into the file and deletes it, and what this process goes on to write goes
+to a deleted file. So the same bytes are locked once more, in a way that stays (see `geoflow.stores.locks`): those that
+say that someone has the file open, and that someone uses the memory which the log's readers share.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from geoflow.errors import StoreBusy
+from geoflow.stores.locks import WRITES, are_kept, lock, lock_file, open_lock_file, unlock
+from geoflow.stores.place import file_at
+
+# Of SQLite's file format: who has a file open reads "locks" these bytes of it, and this one of its shared memory.
+OPENED, SHARED_MEMORY = (0x40000002, 510), (128, 1)
+_IDLE = 32
+_NO_CHECKPOINT_ON_CLOSE = 1006
+
+
+@dataclass
+class _Descriptor:
+    number: int
+    users: int = 0
+
+
+_guard = threading.Lock()
+# By device and inode. A descriptor is kept when its last user goes: to close it would drop SQLite's locks.
+_descriptors: dict[tuple[int, int], _Descriptor] = {}
+
+
+def _forget() -> None:
+    """A fork lets go: it would keep the parent's locks when that is gone."""
+    global _guard  # noqa: PLW0603 - another thread of the parent may have held it
+    _guard = threading.Lock()
+    for descriptor in _descriptors.values():
+        with contextlib.suppress(OSError):
+            os.close(descriptor.number)
+    _descriptors.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
+class Guard:
+    """Holds the open store at *path*, from now to `let_go`; nothing where the system has no locks that stay."""
+
+    def __init__(self, path: Path, seconds: float) -> None:
+        self._held: list[tuple[tuple[int, int], tuple[int, int]]] = []
+        # Of its own for each store: two of one process are kept from each other as those of two processes are.
+        self._writes = -1
+        self._pid = os.getpid()
+        if not are_kept():
+            return
+        try:
+            self._writes = open_lock_file(lock_file(path))
+            for name, bytes_ in ((path, OPENED), (path.with_name(f"{path.name}-shm"), SHARED_MEMORY)):
+                self._hold(name, bytes_, seconds)
+        except BaseException:
+            self.let_go()
+            raise
+
+    def _hold(self, path: Path, bytes_: tuple[int, int], seconds: float) -> None:
+        with _guard:
+            identity = file_at(path)
+            if identity is None:
+                return
+            if identity not in _descriptors:
+                _descriptors[identity] = _Descriptor(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+            descriptor = _descriptors[identity]
+            if not descriptor.users:
+                _patiently(descriptor.number, bytes_, path.name, seconds, shared=True)
+            descriptor.users += 1
+            self._held.append((identity, bytes_))
+
+    def begin(self, name: str, seconds: float) -> None:
+        """Keep the other sessions of this store from writing, those of other processes too."""
+        if self._writes >= 0:
+            _patiently(self._writes, (WRITES, 1), name, seconds)
+
+    def end(self) -> None:
+        if self._writes >= 0:
+            unlock(self._writes, WRITES)
+
+    def let_go(self) -> None:
+        if self._pid != os.getpid():
+            return
+        with _guard:
+            for identity, bytes_ in self._held:
+                descriptor = _descriptors[identity]
+                descriptor.users -= 1
+                if not descriptor.users:
+                    unlock(descriptor.number, *bytes_)
+            self._held.clear()
+            _close_idle()
+        if self._writes >= 0:
+            os.close(self._writes)
+            self._writes = -1
+
+
+def _close_idle() -> None:
+    """Close what nobody here uses any more: files that were deleted, and the oldest where there are many."""
+    idle = [identity for identity, known in _descriptors.items() if not known.users]
+    for number, identity in enumerate(idle):
+        if number < len(idle) - _IDLE or not os.fstat(_descriptors[identity].number).st_nlink:
+            os.close(_descriptors.pop(identity).number)
+
+
+def _patiently(descriptor: int, bytes_: tuple[int, int], name: str, seconds: float, *, shared: bool = False) -> None:
+    deadline = 0.0
+    while not lock(descriptor, *bytes_, shared=shared):
+        deadline = deadline or time.monotonic() + seconds
+        if time.monotonic() > deadline:
+            raise StoreBusy(f"{name} was locked by another process for {seconds:.0f} s. Nothing was written.")
+        time.sleep(0.001)
+
+
+def close_as_it_is(connection: sqlite3.Connection) -> None:
+    """Close a connection whose file or log is another's by now, without its copying its log into that file."""
+    with contextlib.suppress(sqlite3.Error):
+        if hasattr(connection, "setconfig"):  # since Python 3.12; before, the guard, which is held, prevents it
+            connection.setconfig(_NO_CHECKPOINT_ON_CLOSE, True)
+        connection.close()
