@@ -12,6 +12,7 @@ import threading
 import uuid
 from pathlib import Path
 
+from geoflow.errors import StoreError
 from geoflow.stores.locks import HAS_LOCKS, is_locked, lock, lock_file, open_lock_file, unlock
 
 _guard = threading.Lock()
@@ -25,7 +26,7 @@ def _forget() -> None:
     global _guard  # noqa: PLW0603 - another thread of the parent may have held it
     _guard = threading.Lock()
     for descriptor in _files.values():
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, StoreError):
             os.close(descriptor)
     _files.clear()
     _held.clear()
@@ -59,7 +60,7 @@ class Ownership:
             if _held.get((self._identity, job_key)) is self:
                 del _held[self._identity, job_key]
                 if self._path is not None and HAS_LOCKS:
-                    with contextlib.suppress(OSError):
+                    with contextlib.suppress(OSError, StoreError):
                         unlock(self._descriptor(), job_key)
 
     def is_free(self, job_key: int) -> bool:
