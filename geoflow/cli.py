@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 from geoflow import grammar, output, verbs
 from geoflow.errors import GeoflowError
-from geoflow.text import mask_text, plain
+from geoflow.text import safe
 
 COMPLETED, NOT_COMPLETED, REFUSED, WITH_ERRORS, INTERRUPTED, UNREAD = 0, 1, 2, 3, 130, 141
 EXIT_CODES = """\
@@ -102,7 +102,7 @@ def _warned(message: Warning | str, *_: object, **__: object) -> None:
 
 def _complain(exc: Exception, debug: bool) -> None:
     if debug:
-        print(plain(mask_text("".join(traceback.format_exception(exc)))), file=sys.stderr)
+        print(safe("".join(traceback.format_exception(exc))), file=sys.stderr)
     message = str(exc)
     if isinstance(exc, GeoflowError):
         message = exc.in_terminal or message

@@ -12,6 +12,7 @@ from geoflow.models import JobStatus, Receipt
 from geoflow.staleness import Stale, again_from, stale_tasks
 from geoflow.stores.base import Again, JobRow
 from geoflow.submission import found_again
+from geoflow.text import safe, unless_fallback
 from geoflow.values import from_json
 
 if TYPE_CHECKING:
@@ -56,8 +57,9 @@ class JobHandle:
 
     @property
     def error(self) -> str | None:
-        """Why the job failed."""
-        return self._row().error
+        """Why the job failed, with secrets masked."""
+        error = self._row().error
+        return error and safe(error, self._session.settings.secrets)
 
     @property
     def with_errors(self) -> bool:
@@ -152,11 +154,11 @@ class JobHandle:
         """Wait, then finalize's dict. ``JobFailed`` with the first cause when the job has none."""
         row = self.wait(timeout)._row()
         if row.status == JobStatus.COMPLETED:
-            found: dict[str, Any] = from_json(row.result or "{}")
+            found: dict[str, Any] = unless_fallback(from_json(row.result or "{}"), self._session.settings.secrets)
             return found
         name = f"Job {self.id[:8]} ({row.job_type})"
         if row.status == JobStatus.FAILED:
-            error = str(row.error)
+            error = str(self.error)
             space = "\n" if "\n" in error else " " if error.endswith((".", "!", "?")) else ". "
             told = f"{name} failed: {error}{space}Look at job.errors()."
             raise JobFailed(told, job_id=self.id, status="failed")

@@ -21,7 +21,7 @@ import orjson
 from concurrent_log_handler import ConcurrentRotatingFileHandler
 
 from geoflow.errors import ContractViolationError, UnstorableValue
-from geoflow.text import DEFAULT_SECRETS, cut, exact, mask, mask_text, plain
+from geoflow.text import DEFAULT_SECRETS, UNSEEN, cut, exact, mask, safe
 from geoflow.values import from_json, to_json
 
 # All processes that write one file must agree on these, and so must those that read it.
@@ -114,7 +114,8 @@ class JsonLines(logging.Formatter):
         for name, value in {**fields, **_of_process, **_bound.get({}), **extra}.items():
             if value is not None:
                 line[f"{name}_" if name in line else name] = self._value(name, value)
-        return orjson.dumps(line).decode()
+        text = orjson.dumps(line).decode()
+        return text if text.isascii() else UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
     def _value(self, name: str, value: object) -> object:
         try:
@@ -127,7 +128,7 @@ class JsonLines(logging.Formatter):
 
     def _text(self, text: str) -> str:
         # Masked before it is cut: what names a secret may be in the part that is left out.
-        return cut(mask_text(plain(text), self._secrets), _LONGEST_TEXT)
+        return cut(safe(text, self._secrets), _LONGEST_TEXT)
 
 
 def _message(record: logging.LogRecord) -> str:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from geoflow import verbs
-from geoflow.text import aligned, count, first_lines, human_duration, mask, plain
+from geoflow.text import aligned, count, first_lines, human_duration, mask, plain, unless_fallback
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,7 +79,7 @@ def _job(job: JobHandle, secrets: Sequence[str]) -> dict[str, Any]:
         "stage": row.stage,
         "total_stages": len(view.stages),
         "parameters": mask(job.parameters, secrets),
-        "result": from_json(row.result or "null"),
+        "result": unless_fallback(from_json(row.result or "null"), secrets),
         "error": mask(row.error, secrets),
         **{name: _time(getattr(row, name)) for name in ("created_at", "started_at", "ended_at")},
         "duration": view.elapsed,
@@ -96,7 +96,11 @@ def _time(at: float | None) -> datetime | None:
 def records(frame: pd.DataFrame, secrets: Sequence[str]) -> list[dict[str, Any]]:
     from geoflow.lookahead.drawing import records as rows_of
 
-    return [mask(row, secrets) | ({"result": row["result"]} if "result" in row else {}) for row in rows_of(frame)]
+    return [mask(row, secrets) | _result_of(row, secrets) for row in rows_of(frame)]
+
+
+def _result_of(row: dict[str, Any], secrets: Sequence[str]) -> dict[str, Any]:
+    return {"result": unless_fallback(row["result"], secrets)} if "result" in row else {}
 
 
 def _in_json(value: datetime | timedelta) -> str | float:

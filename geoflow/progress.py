@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from geoflow.text import columns, mask_text, pad, plain, shorten
+from geoflow.text import columns, pad, safe, shorten
 
 if TYPE_CHECKING:
     from geoflow.handle import JobHandle
@@ -58,7 +58,7 @@ def remark(said: Callable[[], str], how: str) -> None:
 
     def tell() -> None:
         if text := said():
-            print(plain(mask_text(text)), file=sys.stdout if in_notebook else sys.stderr)
+            print(safe(text), file=sys.stdout if in_notebook else sys.stderr)
 
     if is_shown:
         safely(tell)

@@ -228,7 +228,7 @@ class Session:
         if on_existing not in ("return", "resume", "rerun", "raise"):
             raise ParameterError(f"on_existing cannot be {on_existing!r}: use 'return', 'resume', 'rerun' or 'raise'.")
         registered = self._registered(job_type)
-        text = validated(registered, given)
+        text = validated(registered, given, self.settings.secrets)
         job_id = job_id_of(registered, text)
         codes = self._packed(registered)  # a variable that cannot travel any more is told before anything is stored
         stages = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -11,28 +11,30 @@ from geoflow.contract import JobType
 from geoflow.errors import ContractViolationError, GeoflowWarning, JobIdCollision, ParameterError, UnstorableValue
 from geoflow.models import Stage
 from geoflow.stores.base import JobRow
-from geoflow.text import looks_secret, mask, shorten
+from geoflow.text import DEFAULT_SECRETS, looks_secret, mask, safe, shorten
 from geoflow.values import from_json, stored, to_json
 
 if TYPE_CHECKING:
     from geoflow.notebook.views import JobView
 
 
-def validated(registered: JobType, given: dict[str, Any]) -> str:
-    """The parameters as JSON text, after the job type has checked them."""
+def validated(registered: JobType, given: dict[str, Any], secrets: Sequence[str] = DEFAULT_SECRETS) -> str:
+    """The parameters as JSON text, after the job type has checked them. An error shows none of its *secrets*."""
     name = registered.name
     try:
         accepted = registered.job_class.validate_job_parameters(dict(given))  # type: ignore[attr-defined]
     except ValidationError as exc:
         problems = [
-            f"  - {'.'.join(map(str, error['loc'])) or 'parameters'}: {error['msg']}"
+            f"  - {safe('.'.join(map(str, error['loc'])) or 'parameters', secrets)}: {safe(error['msg'], secrets)}"
             + _what_there_is(error, registered)
-            + _what_was_given(error)
+            + _what_was_given(error, secrets)
             for error in exc.errors(include_url=False)
         ]
         raise ParameterError(f"{name} refuses these parameters:\n" + "\n".join(problems)) from None
     except ValueError as exc:
-        raise ParameterError(f"{name} refuses these parameters: {exc}") from exc
+        told = safe(str(exc), secrets)
+        # What a notebook would show, and save, as its cause has the secrets in it.
+        raise ParameterError(f"{name} refuses these parameters: {told}") from (exc if told == str(exc) else None)
     if not isinstance(accepted, dict):
         raise ContractViolationError(
             f"{name}.validate_job_parameters must return a dict; it returned {type(accepted).__name__}."
@@ -40,7 +42,7 @@ def validated(registered: JobType, given: dict[str, Any]) -> str:
     try:
         return stored(accepted, "parameters")
     except UnstorableValue as exc:
-        raise ParameterError(f"{name}: {exc}") from None
+        raise ParameterError(f"{name}: {safe(str(exc), secrets)}") from None
 
 
 def _what_there_is(error: Any, registered: JobType) -> str:
@@ -53,10 +55,10 @@ def _what_there_is(error: Any, registered: JobType) -> str:
     return f"; there are {', '.join(known)}" if known else ""
 
 
-def _what_was_given(error: Any) -> str:
-    if error["type"] == "missing" or any(looks_secret(str(part)) for part in error["loc"]):
+def _what_was_given(error: Any, secrets: Sequence[str]) -> str:
+    if error["type"] == "missing" or any(looks_secret(str(part), tuple(secrets)) for part in error["loc"]):
         return ""
-    return f" (got {shorten(repr(mask(error['input'])), 60)})"
+    return f" (got {shorten(repr(mask(error['input'], secrets)), 60)})"
 
 
 def job_id_of(registered: JobType, parameters: str) -> str:

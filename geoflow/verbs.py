@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from geoflow.errors import DefinitionError, JobNotFound, StoreError
 from geoflow.grammar import UsageError, parameters, written
-from geoflow.text import mask_text, plain
+from geoflow.text import plain, safe
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -231,7 +231,7 @@ def check_store(session: Session, args: argparse.Namespace) -> None:
 
 def tell(text: str) -> None:
     """One remark, beside the output."""
-    print(f"geoflow: {plain(mask_text(text))}", file=sys.stderr)
+    print(f"geoflow: {safe(text)}", file=sys.stderr)
 
 
 # The code of a job

@@ -18,6 +18,7 @@ from geoflow.flow.crossing import ADDED, _accepted
 from geoflow.flow.jobtype import _ordered
 from geoflow.flow.lowered import Lowered, Pick, Role, Step
 from geoflow.flow.stage import lower
+from geoflow.text import plain
 
 _MODULE = '''"""{title}
 
@@ -139,7 +140,7 @@ class Writer:
             self.gathered.take(name, vars(carried), "the exported module")
         self.gathered.take("ClassVar", {"ClassVar": ClassVar}, "the exported module")
         code = list(self.gathered.code.values())
-        title = " ".join((made.description or made.job_type).split()).replace("\\", "\\\\").replace('"', "'")
+        title = " ".join(plain(made.description or made.job_type).split()).replace("\\", "\\\\").replace('"', "'")
         return _MODULE.format(
             title=title + ("" if title.endswith((".", "?", "!")) else "."),
             names=", ".join(step.name for step in self.steps),

@@ -70,7 +70,7 @@ def plan(session: Session, job_type: str | type | DefinesJob, given: dict[str, A
     import pandas as pd
 
     registered, secrets = session._registered(job_type), session.settings.secrets
-    text = validated(registered, given)
+    text = validated(registered, given, session.settings.secrets)
     job_id = job_id_of(registered, text)
     for handler in registered.handlers.values():
         pack(handler)  # one that cannot travel is told as a submission would tell it

@@ -72,7 +72,9 @@ def probe(
         if not said or not all(isinstance(number, int) and number > 0 for number in said):
             raise ParameterError(f"{name} cannot be {said}: say whole numbers from 1 on.")
     registered = session._registered(job_type)
-    job_id_of(registered, validated(registered, given))  # what is wrong with them is told of the type itself
+    job_id_of(
+        registered, validated(registered, given, session.settings.secrets)
+    )  # what is wrong with them is told of the type itself
     job = session._submit(SampledType(session.registry, registered.name, items, seed), given, "rerun", here=True)
     try:
         session.follow(job)

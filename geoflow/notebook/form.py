@@ -123,7 +123,7 @@ class Form:
     def _refused(self, said: dict[str, Any]) -> dict[str, str]:
         """What the job type has against *said*, by parameter."""
         try:
-            validated(self._registered(), said)
+            validated(self._registered(), said, self._secrets)
         except ParameterError as exc:
             reason = exc.__context__
             if isinstance(reason, ValidationError):

@@ -22,7 +22,7 @@ from geoflow.notebook.as_code import cell_of
 from geoflow.notebook.line import words
 from geoflow.notebook.replay import TaskHandle
 from geoflow.session import Session
-from geoflow.text import mask_text, plain
+from geoflow.text import safe
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,7 +68,7 @@ class Magic:
             if "--debug" in line.split():
                 raise
             # The class itself: of one derived from it, IPython shows the whole traceback.
-            raise OneLine(plain(mask_text(str(exc)))) from None
+            raise OneLine(safe(str(exc))) from None
         except SystemExit:  # after --help and --version
             return None
         return None if quiet else found

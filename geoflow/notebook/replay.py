@@ -23,7 +23,7 @@ from geoflow.errors import ContractViolationError, DefinitionError, GeoflowError
 from geoflow.models import TaskContext, TaskStatus
 from geoflow.notebook.tracebacks import LIBRARY
 from geoflow.origin import is_ours
-from geoflow.text import mask_text, plain, shorten
+from geoflow.text import mask_text, safe, shorten
 from geoflow.values import from_json
 from geoflow.worker import outcome
 
@@ -196,7 +196,7 @@ class TaskHandle:
 
 
 def _say(text: str, task: TaskHandle) -> None:
-    print(plain(mask_text(text, task.job._session.settings.secrets)), flush=True)
+    print(safe(text, task.job._session.settings.secrets), flush=True)
 
 
 def verdict(returned: Any, task_type: str) -> str:
