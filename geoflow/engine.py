@@ -7,7 +7,6 @@ a worker that two processes hold would be broken by the first one that lets it g
 from __future__ import annotations
 
 import json
-import logging
 import os
 import socket
 import threading
@@ -39,7 +38,7 @@ LINGER_SECONDS = 1.0
 # How many runs are remembered that were interrupted, or that an error stopped.
 REMEMBERED = 32
 _PARTS = ("machine", "executor", "store")
-logger = logging.getLogger("geoflow.session")
+logger = logs.logger_of("geoflow.session")
 
 
 class Engine:
@@ -124,6 +123,7 @@ class Engine:
             executor.close()
         if store is not None:
             store.shut()
+        logs.flush()
 
     def owner(self) -> str:
         """Who drives a job from here, as JSON text for `Store.claim`."""

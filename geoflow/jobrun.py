@@ -270,14 +270,16 @@ class JobRun:
 
     # What came back
 
-    def settle(self, report: Report, now: float) -> list[Attempt]:
-        """Take in what became of a chunk of tasks. Returns the attempts that failed their task for good."""
-        batch, final = report.chunk.batch, []
+    def settle(self, report: Report, now: float) -> list[tuple[Attempt, FailedRow]]:
+        """Take in what became of a chunk of tasks. Returns the attempts that failed their task for good, and these."""
+        batch, policy = report.chunk.batch, self.policy
         completed, attempts = report.completed, report.attempts
         if completed is not None and not batch.is_new:  # it may have waited for a retry, which its attempt says
             attempts = [*attempts, *completed.attempts()]
             completed = None
         done: list[int] = []
+        failed: list[Attempt] = []
+        retried: dict[float, list[int]] = {}
         if completed is not None:
             self._changes.completed.append(completed)
             self._move("complete", completed.keys, "completed")
@@ -291,16 +293,18 @@ class JobRun:
             if failure is None:
                 done.append(key)
                 continue
-            match decide(failure, batch.retries, self.policy):
+            match decide(failure, batch.retries, policy):
                 case Retry(delay):
-                    self._move("retry", [key], "queued", now + delay)
+                    retried.setdefault(delay, []).append(key)
                     self._requeued[key] = (now, delay)
                     self._again([key], since=now + delay, new=False)
                 case _:
-                    self._fail(batch, key, failure)
-                    final.append(attempt)
+                    failed.append(attempt)
+        for delay, keys in retried.items():
+            self._move("retry", keys, "queued", now + delay)
         self._move("complete", done, "completed")
-        self._lose(batch, report.lost, suspects=report.suspects)
+        failed += self._lose(batch, report.lost, suspects=report.suspects)
+        final = self._fail(batch, failed)
         self._release(batch, report.unstarted)
         ended = len(attempts) + (len(completed.keys) if completed is not None else 0)
         length = len(batch.parameters) * ended // len(batch.keys) if batch.keys else 0
@@ -308,21 +312,29 @@ class JobRun:
         self.pace.observe(ended, report.seconds or _seconds(attempts), length)
         return final
 
-    def _fail(self, batch: Batch, key: int, failure: Failure) -> None:
-        self._move("fail", [key], "failed")
-        error = f"{failure.error_type}: {failure.error}"
-        name = batch.names()[batch.keys.index(key)]
-        self.failures.append(FailedRow(key - batch.first_key, name, batch.task_type, batch.retries, error))
+    def _fail(self, batch: Batch, attempts: Sequence[Attempt]) -> list[tuple[Attempt, FailedRow]]:
+        self._move("fail", [attempt.key for attempt in attempts], "failed")
+        names = dict(zip(batch.keys, batch.names(), strict=True)) if attempts else {}
+        rows = []
+        for attempt in attempts:
+            assert attempt.failure is not None
+            error = f"{attempt.failure.error_type}: {attempt.failure.error}"
+            place, name = attempt.key - batch.first_key, names[attempt.key]
+            rows.append(FailedRow(place, name, batch.task_type, batch.retries, error))
+        self.failures += rows
+        return list(zip(attempts, rows, strict=True))
 
-    def _lose(self, batch: Batch, keys: Sequence[int], *, suspects: bool) -> None:
+    def _lose(self, batch: Batch, keys: Sequence[int], *, suspects: bool) -> list[Attempt]:
+        """Account for what was running; the attempts that were one too many."""
         if suspects and batch.losses + 1 >= MAX_LOSSES:
-            for key in keys:
-                self._changes.attempts.append(_unseen(key, batch.attempt, Outcome.FAILED, _TOO_OFTEN))
-                self._fail(batch, key, _TOO_OFTEN)
-        elif keys:
+            last = [_unseen(key, batch.attempt, Outcome.FAILED, _TOO_OFTEN) for key in keys]
+            self._changes.attempts.extend(last)
+            return last
+        if keys:
             self._changes.attempts.extend(_unseen(key, batch.attempt, Outcome.LOST, _LOST) for key in keys)
             self._move("lose" if suspects else "requeue", keys, "queued")
             self._again(keys, new=batch.is_new and not suspects)
+        return []
 
     def _release(self, batch: Batch, keys: Sequence[int]) -> None:
         if keys:

@@ -5,6 +5,7 @@ Nothing here may stop the engine: a log that cannot be written is told once, as 
 
 from __future__ import annotations
 
+import atexit
 import errno
 import logging
 import os
@@ -14,19 +15,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import orjson
-from concurrent_log_handler import ConcurrentRotatingFileHandler
 
+from geoflow import logfile
 from geoflow.errors import ContractViolationError, UnstorableValue
+from geoflow.logfile import WRITTEN, Line, LogFile
 from geoflow.text import DEFAULT_SECRETS, UNSEEN, cut, exact, mask, safe
 from geoflow.values import from_json, to_json
 
-# All processes that write one file must agree on these, and so must those that read it.
-MAX_BYTES = 10_000_000
-BACKUPS = 5
 _LONGEST_TEXT = 16_000
 
 # The fields of a line that are columns wherever lines are rows, and what each of them holds.
@@ -42,7 +42,32 @@ FIELDS = {
 
 FilePath = str | os.PathLike[str]
 
-ROOT = logging.getLogger("geoflow")
+
+class _Own(logging.Logger):
+    """A logger of geoflow's: nothing that user code does to logging as a whole ends the log.
+
+    `logging.disable`, and `logging.config` with its ``disable_existing_loggers``, hold for the user's own handlers.
+    """
+
+    def isEnabledFor(self, level: int) -> bool:
+        return level >= self.getEffectiveLevel()
+
+    def handle(self, record: logging.LogRecord) -> None:
+        if _file is not None:
+            _file.handle(record)
+        if record.levelno > self.manager.disable:
+            super().handle(record)
+
+
+def logger_of(name: str) -> logging.Logger:
+    """The logger *name*, which begins with ``geoflow``, as one whose lines reach the log whatever user code does."""
+    logger = logging.getLogger(name)
+    if type(logger) is logging.Logger:
+        logger.__class__ = _Own
+    return logger
+
+
+ROOT = logger_of("geoflow")
 # Without a handler of its own, Python would print a library's warnings on the screen.
 ROOT.addHandler(logging.NullHandler())
 
@@ -83,7 +108,10 @@ def set_fields(fields: Mapping[str, object] | None = None) -> None:
         logging.root.setLevel(_level_before)
 
 
-_STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime"}
+# Whoever logs under this name says nothing but text and numbers.
+MACHINE = "geoflow.machine"
+_STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", WRITTEN}
+_AS_IT_IS = frozenset((bool, type(None)))
 # Looked for by their exact value, so never masked, whatever a task is called.
 _IDENTITY = frozenset(("job_id", "job_type", "stage", "task_id", "task_type", "attempt", "correlation_id"))
 
@@ -98,7 +126,15 @@ class JsonLines(logging.Formatter):
         super().__init__()
         self._secrets = tuple(secrets)
 
+    def line(self, record: logging.LogRecord) -> str | Line:
+        """The line of *record*, or what makes it: that may be left for later where nothing of it changes meanwhile."""
+        bound = {**_of_process, **_bound.get({})}
+        return partial(self._made, record, bound) if record.name == MACHINE else self._made(record, bound)
+
     def format(self, record: logging.LogRecord) -> str:
+        return self._made(record, {**_of_process, **_bound.get({})})
+
+    def _made(self, record: logging.LogRecord, bound: Mapping[str, object]) -> str:
         line: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
@@ -111,17 +147,18 @@ class JsonLines(logging.Formatter):
             fields = {"error_type": type(error).__name__, "error_message": exact(error)}
             line["traceback"] = self._text(self.formatException(record.exc_info))
         extra = {name: value for name, value in record.__dict__.items() if name not in _STANDARD}
-        for name, value in {**fields, **_of_process, **_bound.get({}), **extra}.items():
+        for name, value in {**fields, **bound, **extra}.items():
             if value is not None:
                 line[f"{name}_" if name in line else name] = self._value(name, value)
         text = orjson.dumps(line).decode()
         return text if text.isascii() else UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
     def _value(self, name: str, value: object) -> object:
-        try:
-            value = from_json(to_json(value))
-        except UnstorableValue:
-            value = exact(value)
+        if type(value) not in _AS_IT_IS and not (type(value) is str and value.isascii()):
+            try:
+                value = from_json(to_json(value))
+            except UnstorableValue:
+                value = exact(value)
         if name not in _IDENTITY:
             value = mask({name: value}, self._secrets)[name]
         return cut(value, _LONGEST_TEXT) if isinstance(value, str) else value
@@ -136,17 +173,6 @@ def _message(record: logging.LogRecord) -> str:
         return record.getMessage()
     except Exception:  # arguments that do not match the message, or that raise when shown
         return f"{exact(record.msg)} {exact(record.args)}"
-
-
-class LogFile(ConcurrentRotatingFileHandler):
-    """The rotating file at *path*, opened at the first record."""
-
-    def __init__(self, path: FilePath, secrets: Sequence[str] = DEFAULT_SECRETS) -> None:
-        super().__init__(path, maxBytes=MAX_BYTES, backupCount=BACKUPS, encoding="utf-8", chmod=0o600)
-        self.setFormatter(JsonLines(secrets))
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        """Stay silent: a disk that is full must not print a traceback for each record."""
 
 
 def configure(path: FilePath | None, level: str = "INFO", secrets: Sequence[str] = DEFAULT_SECRETS) -> None:
@@ -165,7 +191,7 @@ def configure(path: FilePath | None, level: str = "INFO", secrets: Sequence[str]
                 stacklevel=2,
             )
             path = None
-    configure_worker(path, level, secrets)
+    _configure(path, level, secrets, behind=True)
 
 
 def _create(path: Path) -> None:
@@ -177,7 +203,14 @@ def _create(path: Path) -> None:
 
 
 def configure_worker(path: FilePath | None, level: str = "INFO", secrets: Sequence[str] = DEFAULT_SECRETS) -> None:
-    """The same for a worker process, whose session has made the file and told of what is wrong with it."""
+    """The same for a worker process, whose session has made the file and told of what is wrong with it.
+
+    It may be ended at any moment, by its task or for it: what is said there is written at once.
+    """
+    _configure(path, level, secrets, behind=False)
+
+
+def _configure(path: FilePath | None, level: str, secrets: Sequence[str], *, behind: bool) -> None:
     global _file  # noqa: PLW0603 - as with all of logging, it is the process's
     set_fields(None)
     ROOT.setLevel(level.upper())
@@ -187,8 +220,20 @@ def configure_worker(path: FilePath | None, level: str = "INFO", secrets: Sequen
         _file.close()
         _file = None
     if path is not None:
-        _file = LogFile(path, secrets)
+        _file = LogFile(path, JsonLines(secrets).line, behind=behind)
         ROOT.addHandler(_file)
+
+
+def flush() -> None:
+    """Have all that was said here until now in the file."""
+    if _file is not None:
+        _file.flush()
+
+
+@atexit.register
+def _at_exit() -> None:
+    if _file is not None:
+        _file.at_once()
 
 
 _LOGGED = "_geoflow_logged"
@@ -229,8 +274,9 @@ def read(path: FilePath) -> Iterator[dict[str, Any]]:
     Lines that are not JSON objects are skipped, such as the last one of a process that was killed. A log that does not
     exist has no records. What processes write meanwhile may be seen or not.
     """
+    flush()
     path = os.fspath(path)
-    for name in (*(f"{path}.{number}" for number in range(BACKUPS, 0, -1)), path):
+    for name in (*(f"{path}.{number}" for number in range(logfile.BACKUPS, 0, -1)), path):
         with suppress(OSError), open(name, "rb") as file:
             for line in file:
                 with suppress(orjson.JSONDecodeError):

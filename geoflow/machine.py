@@ -385,8 +385,8 @@ class CoreMachine:
         elif report.chunk.kind != "tasks":
             self._guarded(run, lambda run: self._answered(run, report))
         else:
-            for attempt in run.settle(report, self._clock.now()):
-                tell_failure(run, attempt)
+            for attempt, task in run.settle(report, self._clock.now()):
+                tell_failure(run, attempt, task.task_id, task.task_type)
 
     def _cannot_work(self, run: JobRun, report: Report) -> None:
         if report.chunk.kind == "tasks":

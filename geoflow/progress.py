@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+from geoflow.logs import logger_of
 from geoflow.text import columns, pad, safe, shorten
 
 if TYPE_CHECKING:
     from geoflow.handle import JobHandle
     from geoflow.notebook.monitor import Monitor
 
-logger = logging.getLogger("geoflow.progress")
+logger = logger_of("geoflow.progress")
 SECONDS_BETWEEN = 0.25  # a person sees no more
 LABEL = 20  # characters of a stage's number and name, so that a note has its place in 80 columns
 

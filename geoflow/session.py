@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import warnings
@@ -18,6 +17,7 @@ from geoflow.engine import Engine
 from geoflow.errors import DefinitionError, JobExists, JobNotFound, ParameterError, StoreBusy
 from geoflow.handle import JobHandle
 from geoflow.jobrun import CLASS, Intent
+from geoflow.logs import logger_of
 from geoflow.models import JobStatus, Receipt
 from geoflow.origin import is_ours
 from geoflow.retry import RetryPolicy
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 OnExisting = Literal["return", "resume", "rerun", "raise"]
 # What is run in place of a job type's handlers: `geoflow.testing` sets it while a fault is to happen.
 replace_handlers: Callable[[Session, Mapping[str, Handler]], Mapping[str, Handler]] | None = None
-logger = logging.getLogger("geoflow.session")
+logger = logger_of("geoflow.session")
 
 
 class Session:

@@ -8,12 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 from geoflow.jobrun import JobRun
+from geoflow.logs import MACHINE, logger_of
 from geoflow.models import Attempt, JobStatus
 from geoflow.stores.base import Store
 from geoflow.text import count, shorten
 from geoflow.values import from_json
 
-logger = logging.getLogger("geoflow.machine")
+logger = logger_of(MACHINE)
 
 
 def tell(run: JobRun, what: str, level: int = logging.INFO, **fields: Any) -> None:
@@ -26,12 +27,13 @@ def tell(run: JobRun, what: str, level: int = logging.INFO, **fields: Any) -> No
     logger.log(level, "job %s %s", run.job_id[:8], what, extra={**about, **fields})
 
 
-def tell_failure(run: JobRun, attempt: Attempt) -> None:
+def tell_failure(run: JobRun, attempt: Attempt, task_id: str, task_type: str) -> None:
     """One line about a task that failed for good."""
     assert attempt.failure is not None
     error, error_type, category, retryable, _ = attempt.failure
     fields = {"error_message": error, "error_type": error_type, "error_category": category, "retryable": retryable}
-    tell(run, f"task failed: {error_type}", logging.WARNING, attempt=attempt.attempt, **fields)
+    about = {"task_id": task_id, "task_type": task_type, "attempt": attempt.attempt}
+    tell(run, f"task failed: {error_type}", logging.WARNING, **about, **fields)
 
 
 def tell_end(run: JobRun, store: Store, callback: Callable[..., object] | None) -> None:

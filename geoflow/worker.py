@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import logging
 import resource
 import sys
 import threading
@@ -191,7 +190,7 @@ def _run_task(chunk: Chunk, call: Call, codes: Codes) -> tuple[str | None, Failu
     handler, with_context = codes.get(chunk.code)
     task_type = chunk.batch.task_type
     if with_context:
-        logger = logging.getLogger(f"geoflow.task.{task_type}")
+        logger = logs.logger_of(f"geoflow.task.{task_type}")
         value = handler(
             call.parameters,
             TaskContext(

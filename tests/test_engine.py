@@ -62,6 +62,18 @@ def test_the_largest_tasks_start_first_by_their_metadata_or_by_the_time_they_too
 
 
 @WORKERS
+def test_S40_a_task_that_fails_is_named_in_the_log_with_its_type(open_session: OpenSession, workers: int) -> None:
+    session = open_session(workers=workers)
+    job = session.run("acts", tasks=[{}, {"do": "raise", "value": "ValueError"}, {"do": "raise", "value": "KeyError"}])
+    lines = job.logs()
+    failed = lines[lines["message"].str.contains("task failed")]
+    assert sorted(failed[["task_id", "task_type", "attempt", "error_type"]].to_numpy().tolist()) == [
+        ["s1-t1", "act", 1, "ValueError"],
+        ["s1-t2", "act", 1, "KeyError"],
+    ]
+
+
+@WORKERS
 def test_S26_an_OSError_runs_four_times_with_waits_of_1_2_and_4_seconds(
     open_session: OpenSession, clock: ManualClock, workers: int
 ) -> None:

@@ -18,10 +18,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import wait_until
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geoflow import logs
+from geoflow import logfile, logs
 from geoflow.errors import ContractViolationError
 
 TOP = Path(logs.__file__).parents[1]
@@ -75,6 +76,7 @@ def test_S40_a_line_has_time_level_logger_message_and_what_applies(path):
     }
     LOG.info("task %s of %d", "t-1", 7, extra={**fields, "tiles": [1, 2], "nothing": None})
 
+    logs.flush()
     (record,) = map(json.loads, path.read_text().splitlines())
     assert datetime.fromisoformat(record.pop("time")).utcoffset() == timedelta(0)
     about = {"level": "INFO", "logger": "geoflow.test", "message": "task t-1 of 7"}
@@ -114,7 +116,7 @@ def test_S40_any_extra_value_is_written_as_json_or_as_its_text(path, value, writ
 
 def test_S40_a_record_that_does_not_fit_is_written_all_the_same(path):
     # Given to the handler itself: pytest's own, which listens to the logger, raises on such records.
-    handler = logs.LogFile(path)
+    handler = logfile.LogFile(path, logs.JsonLines().line)
     handler.handle(LOG.makeRecord("x", 20, "", 0, "%d of %d", ("three",), None, extra={"time": "mine", "level": 5}))
     handler.handle(LOG.makeRecord("x", 20, "", 0, "%s", (Unshowable(),), None))
     handler.close()
@@ -173,6 +175,7 @@ def test_S44_secrets_are_masked_in_messages_extras_and_tracebacks(path):
             },
         )
 
+    logs.flush()
     assert "hunter2" not in path.read_text()
     assert last(path)["parameters"] == {
         "api_key": "***",
@@ -272,8 +275,8 @@ def test_S40_without_workers_a_handlers_own_loggers_are_heard_for_as_long_as_its
 
 
 def test_S44_the_log_its_lock_and_its_older_files_are_their_owners_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(logs, "MAX_BYTES", 200)
-    monkeypatch.setattr(logs, "BACKUPS", 3)
+    monkeypatch.setattr(logfile, "MAX_BYTES", 200)
+    monkeypatch.setattr(logfile, "BACKUPS", 3)
     path = tmp_path / "new" / "work.log"
     before = os.umask(0)
     try:
@@ -281,6 +284,7 @@ def test_S44_the_log_its_lock_and_its_older_files_are_their_owners_alone(tmp_pat
         assert mode(path) == 0o600
         for number in range(10):
             LOG.info("line %d", number)
+        logs.flush()
     finally:
         os.umask(before)
 
@@ -339,9 +343,9 @@ def test_a_log_that_breaks_later_stays_silent(tmp_path, capsys):
 
 WRITER = """
 import logging, sys
-from geoflow import logs
+from geoflow import logfile, logs
 path, name, lines = sys.argv[1], sys.argv[2], int(sys.argv[3])
-logs.MAX_BYTES, logs.BACKUPS = 100_000, 200
+logfile.MAX_BYTES, logfile.BACKUPS = 100_000, 200
 logs.configure_worker(path)
 logs.set_fields({"task_id": name})
 print("ready", flush=True)
@@ -370,7 +374,7 @@ def numbers_by_writer(records):
 
 
 def test_S40_several_processes_write_one_rotating_file_and_nothing_is_lost_or_garbled(tmp_path, monkeypatch):
-    monkeypatch.setattr(logs, "BACKUPS", 200)
+    monkeypatch.setattr(logfile, "BACKUPS", 200)
     path = tmp_path / "work.log"
     writers = [run(WRITER, path, name, 1500) for name in "abcd"]
     start_all(writers)
@@ -384,7 +388,7 @@ def test_S40_several_processes_write_one_rotating_file_and_nothing_is_lost_or_ga
 
 
 def test_S40_a_writer_that_is_killed_does_not_stop_the_others(tmp_path, monkeypatch):
-    monkeypatch.setattr(logs, "BACKUPS", 200)
+    monkeypatch.setattr(logfile, "BACKUPS", 200)
     path = tmp_path / "work.log"
     victim, *others = [run(WRITER, path, "victim", 10**9), run(WRITER, path, "a", 800), run(WRITER, path, "b", 800)]
     start_all([victim, *others])
@@ -399,6 +403,194 @@ def test_S40_a_writer_that_is_killed_does_not_stop_the_others(tmp_path, monkeypa
     numbers = numbers_by_writer(logs.read(path))
     assert len(numbers["a"]) + len(numbers["b"]) >= 2 * 800 - 1  # half a line of the victim's may have taken one along
     assert numbers["victim"] == list(range(len(numbers["victim"])))
+
+
+# Written behind who speaks.
+
+
+def numbers(path):
+    """Of each line that is in the file by now."""
+    return [int(json.loads(line)["message"]) for line in path.read_text().splitlines()]
+
+
+def say_all(numbers):
+    for n in numbers:
+        LOG.info(str(n))
+
+
+def log_threads():
+    return [thread for thread in threading.enumerate() if thread.name == "geoflow-log"]
+
+
+def test_S40_lines_of_several_threads_are_written_by_one_of_their_own_each_ones_in_order(path):
+    threads = [threading.Thread(target=say_all, args=(range(start, start + 500),)) for start in (0, 1000, 2000)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    wait_until(lambda: len(numbers(path)) == 1500)
+
+    written = numbers(path)
+    for start in (0, 1000, 2000):
+        assert [n for n in written if start <= n < start + 500] == list(range(start, start + 500))
+
+
+def test_S40_the_thread_of_the_log_goes_when_there_is_nothing_to_write_and_comes_again(path, monkeypatch):
+    monkeypatch.setattr(logfile, "LINGER_SECONDS", 0.01)
+    for n in range(3):
+        LOG.info(str(n))
+        wait_until(lambda: not log_threads())
+        assert numbers(path) == list(range(n + 1))
+
+
+def test_S40_where_no_thread_can_start_who_speaks_writes(path, monkeypatch):
+    def refuse(self):
+        raise RuntimeError("can't start new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    LOG.info("0")
+
+    assert numbers(path) == [0]
+
+
+def test_S40_a_disk_that_is_slow_does_not_fill_the_memory(path, monkeypatch):
+    monkeypatch.setattr(logfile, "MOST_WAITING", 50)
+    speaker, file = threading.Thread(target=say_all, args=(range(200),)), logs._file
+    assert file is not None
+    with logfile._writing:
+        speaker.start()
+        wait_until(lambda: len(file._waiting) >= 50)
+        speaker.join(0.1)
+        assert len(file._waiting) <= 51
+    speaker.join()
+    logs.flush()
+
+    assert numbers(path) == list(range(200))
+
+
+@pytest.mark.parametrize("end", ["", "sys.exit(3)", "raise ValueError", "atexit.register(LOG.info, '2000')"])
+def test_S40_nothing_is_lost_when_the_interpreter_ends(tmp_path, end):
+    code = """
+import atexit, logging, sys
+from geoflow import logs
+LOG = logging.getLogger("geoflow.test")
+logs.configure(sys.argv[1])
+for n in range(2000):
+    LOG.info(str(n))
+"""
+    process = run(code + end, tmp_path / "work.log")
+    out, err = process.communicate()
+
+    assert out == ""
+    assert ("Traceback" in err) == ("ValueError" in end)
+    assert numbers(tmp_path / "work.log") == list(range(2001 if "2000" in end else 2000))
+
+
+def test_S40_of_a_process_that_is_killed_all_but_the_last_moments_are_there(tmp_path):
+    code = """
+import logging, sys
+from geoflow import logs
+logs.configure(sys.argv[1])
+for n in range(300):
+    logging.getLogger("geoflow.test").info(str(n))
+sys.stdin.readline()
+"""
+    process = run(code, tmp_path / "work.log")
+    wait_until(lambda: (tmp_path / "work.log").exists() and len(numbers(tmp_path / "work.log")) == 300, seconds=60)
+    process.kill()
+    process.communicate()
+
+    assert numbers(tmp_path / "work.log") == list(range(300))
+
+
+def test_S40_a_fork_writes_its_own_lines_and_none_of_its_parents(tmp_path):
+    code = """
+import logging, os, sys, warnings
+from geoflow import logs
+LOG = logging.getLogger("geoflow.test")
+logs.configure(sys.argv[1])
+warnings.simplefilter("ignore", DeprecationWarning)  # of a fork while there are threads
+children = []
+for n in range(200):
+    LOG.info(str(n))
+    if n % 20 == 0:
+        children.append(os.fork())
+        if not children[-1]:
+            LOG.info(str(1000 + n))
+            logs.flush()
+            os._exit(0)
+for child in children:
+    assert os.waitpid(child, 0)[1] == 0
+"""
+    process = run(code, tmp_path / "work.log")
+    out, err = process.communicate(timeout=60)
+
+    assert (out, err, process.returncode) == ("", "", 0)
+    assert sorted(numbers(tmp_path / "work.log")) == [*range(200), *range(1000, 1200, 20)]
+
+
+# What user code does to logging as a whole.
+
+ENDS = ["logging.config.dictConfig({'version': 1})", "logging.disable(logging.CRITICAL)"]
+ENDS += ["logging.config.dictConfig({'version': 1, 'root': {'level': 'ERROR'}, 'loggers': {'geoflow': {}}})"]
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("workers", [0, 1])
+def test_S40_what_user_code_does_to_logging_as_a_whole_does_not_end_the_log(tmp_path, end, workers):
+    code = f"""
+import logging, logging.config, sys
+import geoflow as gf
+flow = gf.JobType("flow", description="x")
+@flow.stage
+def tiles(p: dict) -> list[int]:
+    return [0, 1, 2]
+@flow.each(tiles)
+def measure(t: int, context) -> int:
+    if t == 0:
+        {end}
+    context.logger.info("task %s", t)
+    return t
+@flow.reduce(measure)
+def total(x: list[int]) -> dict:
+    return {{}}
+session = gf.open(sys.argv[1], workers={workers}, display="none")
+for again in range(2):
+    lines = session.run(flow, {{"again": again}}).logs()
+    print(len(lines), [one for one in lines["message"] if one.startswith("task")])
+    {end}
+session.close()
+session = gf.open(sys.argv[2], workers={workers}, display="none")
+lines = session.run(flow).logs()
+print(len(lines), [one for one in lines["message"] if one.startswith("task")])
+session.close()
+"""
+    process = run(code, tmp_path / "a.db", tmp_path / "b.db")
+    out, err = process.communicate(timeout=60)
+
+    assert err == ""
+    assert out.splitlines() == ["8 ['task 0', 'task 1', 'task 2']"] * 3
+
+
+def test_S40_a_users_own_handler_hears_geoflow_unless_logging_is_disabled(path):
+    heard = []
+
+    class Own(logging.Handler):
+        def emit(self, record):
+            heard.append(record.getMessage())
+
+    own, handler = logs.logger_of("geoflow.machine"), Own()
+    logs.ROOT.addHandler(handler)
+    try:
+        own.info("first")
+        logging.disable(logging.CRITICAL)
+        own.info("second")
+    finally:
+        logging.disable(logging.NOTSET)
+        logs.ROOT.removeHandler(handler)
+
+    assert heard == ["first"]
+    assert [record["message"] for record in logs.read(path)] == ["first", "second"]
 
 
 # Reading.

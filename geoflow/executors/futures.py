@@ -23,6 +23,7 @@ from geoflow.errors import ParameterError
 from geoflow.executors.base import Chunk, Report
 from geoflow.executors.foreign import Order, here, run
 from geoflow.executors.reports import report
+from geoflow.logs import logger_of
 from geoflow.models import Attempt, Category, Failure, Outcome
 from geoflow.pace import CHUNK_SECONDS
 from geoflow.text import DEFAULT_SECRETS
@@ -36,7 +37,7 @@ CHECK_SECONDS = 0.1
 START_SECONDS = 5.0
 # How long every worker may be held by calls that were given up, before the pool counts as lost.
 STUCK_SECONDS = 60.0
-logger = logging.getLogger("geoflow.executors.futures")
+logger = logger_of("geoflow.executors.futures")
 
 
 class _Refused(Exception):

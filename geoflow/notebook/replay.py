@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import logging
 import os
 import pdb
 import re
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from geoflow.contract import Handler, accepts_context
 from geoflow.errors import ContractViolationError, DefinitionError, GeoflowError, JobNotFound, UnstorableValue
+from geoflow.logs import logger_of
 from geoflow.models import TaskContext, TaskStatus
 from geoflow.notebook.tracebacks import LIBRARY
 from geoflow.origin import is_ours
@@ -132,7 +132,7 @@ class TaskHandle:
     def context(self) -> TaskContext:
         """The second argument of a handler that takes one, as it was at the last attempt."""
         job_type = self.job.job_type
-        logger = logging.getLogger(f"geoflow.task.{self.task_type}")
+        logger = logger_of(f"geoflow.task.{self.task_type}")
         attempt = max(self._row().attempts, 1)
         return TaskContext(self.job.id, job_type, self.stage, self.id, self.index, self.task_type, attempt, logger)
 
