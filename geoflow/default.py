@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import weakref
 from collections.abc import Mapping
 from types import ModuleType
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _session: Session | None = None
 _opened: list[weakref.ref[Session]] = []
+_making = threading.RLock()
 
 
 def open(store: str | os.PathLike[str] | None = None, **options: Any) -> Session:
@@ -38,9 +40,10 @@ def open(store: str | os.PathLike[str] | None = None, **options: Any) -> Session
 def default_session() -> Session:
     """The session of this process that `run`, `submit` and the others use, made when it is first needed."""
     global _session  # noqa: PLW0603 - one for the process is what it is for
-    if _session is None:
-        _session = open()
-    return _session
+    with _making:  # two threads may be the first at once
+        if _session is None:
+            _session = open()
+        return _session
 
 
 def latest_session() -> Session:

@@ -13,8 +13,8 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from functools import cache, cached_property
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from geoflow import logs
 from geoflow.clock import Clock
@@ -39,6 +39,25 @@ LINGER_SECONDS = 1.0
 REMEMBERED = 32
 _PARTS = ("machine", "executor", "store")
 logger = logs.logger_of("geoflow.session")
+_Part = TypeVar("_Part")
+
+
+class _OpenedOnce(Generic[_Part]):
+    """A part of an engine that the first thread to ask for it opens, while others wait (S42).
+
+    `functools.cached_property` lets two threads open two: it has had no lock since Python 3.12.
+    """
+
+    def __init__(self, opening: Callable[[Any], _Part]) -> None:
+        self._opening = opening
+        self._name = opening.__name__
+
+    def __get__(self, engine: Engine, owner: type) -> _Part:  # not called once the engine has it
+        with engine.opening:
+            if self._name not in vars(engine):
+                vars(engine)[self._name] = self._opening(engine)
+            part: _Part = vars(engine)[self._name]
+            return part
 
 
 class Engine:
@@ -61,9 +80,10 @@ class Engine:
         # parameters and their code: a session may run for weeks.
         self.runs: dict[str, JobRun] = {}
         self.taken_up: list[JobRun] | None = None  # all of them, for as long as `geoflow.testing` wants to know
+        self.opening = threading.RLock()
         _engines.add(self)
 
-    @cached_property
+    @_OpenedOnce
     def store(self) -> Store:
         settings = self._settings
         store = store_at(settings.store, synchronous=settings.synchronous)
@@ -72,7 +92,7 @@ class Engine:
         logger.debug("store opened: %s", settings.store)
         return store
 
-    @cached_property
+    @_OpenedOnce
     def executor(self) -> Executor:
         settings = self._settings
         workers = os.cpu_count() or 1 if settings.workers is None else settings.workers
@@ -100,7 +120,7 @@ class Engine:
         weakref.finalize(self, _close_here, os.getpid(), executor)
         return executor
 
-    @cached_property
+    @_OpenedOnce
     def machine(self) -> CoreMachine:
         return CoreMachine(
             self.store,
@@ -112,12 +132,16 @@ class Engine:
 
     def close(self) -> None:
         """Interrupt what runs, so that it can be resumed, end the workers and close the store."""
-        for run in list(self.runs.values()):
-            if not run.done.is_set():
-                self.ask("interrupt", run)
+        running = [run for run in list(self.runs.values()) if not run.done.is_set()]
+        # All are asked before one is waited for: no process is begun for a job that is the next to be interrupted.
+        for run in [run for run in running if not self.machine.ask("interrupt", run)]:
+            self.machine.drive(run.done.is_set)
+        for run in running:
+            run.done.wait(5.0)
         if "machine" in self.__dict__:
             self.machine.dismiss()
-        machine, executor, store = (self.__dict__.pop(part, None) for part in _PARTS)
+        with self.opening:
+            machine, executor, store = (self.__dict__.pop(part, None) for part in _PARTS)
         del machine
         if executor is not None:
             executor.close()
@@ -261,6 +285,7 @@ def _close_here(pid: int, executor: Executor) -> None:
 def _forget_the_parents() -> None:
     for engine in list(_engines):
         _of_the_parent.append([engine.__dict__.pop(part, None) for part in _PARTS])
+        engine.opening = threading.RLock()  # the old one may be held by a thread that the fork does not have
         engine.runs = {}
 
 

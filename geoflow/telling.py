@@ -42,7 +42,10 @@ def tell_end(run: JobRun, store: Store, callback: Callable[..., object] | None) 
     if callback is None or run.refinalizing:
         run.finish()
     else:
-        threading.Thread(target=_call_back, args=(run, store, callback), daemon=True).start()
+        try:
+            threading.Thread(target=_call_back, args=(run, store, callback), daemon=True).start()
+        except RuntimeError:  # there are no more to be had, or the interpreter exits
+            _call_back(run, store, callback)
 
 
 def _call_back(run: JobRun, store: Store, callback: Callable[..., object]) -> None:

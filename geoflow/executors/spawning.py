@@ -49,6 +49,18 @@ def _complete_main() -> None:
 class SlotProcess(_Process):  # type: ignore[misc]
     """A worker process that does not run the user's script once more."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.joined = threading.Event()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "joined"}  # which stays on this side
+
+    def join(self, timeout: float | None = None) -> None:
+        """As its pool's thread does when the process has ended; who else wants the exit code waits for that."""
+        super().join(timeout)
+        self.joined.set()
+
     def start(self) -> None:
         if _HAS_FORKSERVER:
             _start_server()
@@ -74,8 +86,15 @@ class SlotContext(_Context):  # type: ignore[misc]
         self._made = SlotProcess(*args, **kwargs)
         return self._made
 
-    def exit_code(self) -> int | None:
-        return None if self._made is None else self._made.exitcode
+    def exit_code(self, seconds: float) -> int | None:
+        """That of the process, once its pool's thread has asked for it: two askers would get it wrong.
+
+        No thread is begun for the wait: while the interpreter exits none may be.
+        """
+        if self._made is None or self._made.pid is None or not self._made.joined.wait(seconds):
+            return None
+        code: int | None = self._made.exitcode
+        return code
 
     def kill(self) -> None:
         """End the process, also one that starts just now and has told nobody of itself."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -91,9 +90,9 @@ class WorkerProcess:
         return read_output(self._output, 64_000, self.mark.printed_before())
 
     def how_it_ended(self) -> str:
-        # Its pool's own thread asks for the exit code first; two askers would get it wrong.
-        waited = self._pool is None or not _shut(self._pool, 1.0).is_alive()
-        code = self._context.exit_code() if self._context and waited else None
+        if self._pool is not None:
+            self._pool.shutdown(wait=False)
+        code = self._context.exit_code(1.0) if self._context else None
         if code is None:
             return "ended"
         if code >= 0:
@@ -123,26 +122,15 @@ class WorkerProcess:
             path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """End it, gently if it can be, with all that its tasks left running."""
+        """End it, with all that its tasks left running. Nothing waits for that: it may be asked as Python exits."""
         self.leave()
-        if self._pool is not None:
-            closing = _shut(self._pool, 0.5)
-            if pid := self.mark.read().pid:
-                self._kill_group(pid)
-                _cut_off(self._pool)
-                closing.join(1.0)
+        if self._pool is not None and (pid := self.mark.read().pid):
+            self._kill_group(pid)
+            _cut_off(self._pool)
 
 
 def _versions(code: Code) -> dict[str, str]:
     return {code.version: code.version, **dict(code.modules)}
-
-
-def _shut(pool: ProcessPoolExecutor, seconds: float) -> threading.Thread:
-    """Shut *pool* down, and wait for that so long; the thread that does it."""
-    closing = threading.Thread(target=pool.shutdown, daemon=True)
-    closing.start()
-    closing.join(seconds)
-    return closing
 
 
 def _cut_off(pool: ProcessPoolExecutor | None) -> None:
