@@ -1,8 +1,8 @@
 """SQL over jobs, stages, tasks, attempts and the log, answered by DuckDB whichever store they are in.
 
-Of a SQLite store, the tables that a query names are first copied into DuckDB's memory, as they are at that moment. The
-next queries use the copy until something is written. Only queries are run: nothing is written here. They may read what
-else DuckDB can: ``FROM 'tiles.parquet'``.
+Of a SQLite store, what a query needs is first copied into DuckDB's memory, as it is at that moment: the columns of the
+tables, and the jobs where it names them. The next queries use the copy until something is written. Only queries are
+run: nothing is written here. They may read what else DuckDB can: ``FROM 'tiles.parquet'``.
 """
 
 from __future__ import annotations
@@ -20,11 +20,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import duckdb
 
+from geoflow.asked import Part, asked
 from geoflow.errors import ParameterError
 from geoflow.logs import FIELDS, read
+from geoflow.parcel import PIECE
 from geoflow.stores.base import Store
 from geoflow.stores.duckdb import DuckDbStore, insert
 from geoflow.stores.duckdb_file import CONFIG
+from geoflow.stores.sqlite import one_row
 from geoflow.stores.tables import TableStore
 from geoflow.values import to_json
 
@@ -48,19 +51,21 @@ _TYPES = {
 }
 _LOG_TYPES = {"text": "VARCHAR", "time": "TIMESTAMPTZ", "integer": "BIGINT", "number": "DOUBLE", "truth": "BOOLEAN"}
 _LOGS = {name: _LOG_TYPES[kind] for name, kind in FIELDS.items()} | {"line": "JSON"}
+_LOG_TABLE = f"CREATE TEMP TABLE logs ({', '.join(f'{name} {type_}' for name, type_ in _LOGS.items())})"
 _ROWS_AT_ONCE = 5_000
 _KEPT_BYTES = 1 << 29  # a copy that takes more memory is for one query only
 
 
 class _Copy(NamedTuple):
-    """A SQLite store's tables in DuckDB's memory: those of *filled* have their rows, all as they were at one moment.
+    """A SQLite store's tables in DuckDB's memory. The parts that are *filled* are all as they were at one moment.
 
-    That moment was not before the store had this *version*.
+    That moment was not before the store had this *version*. ``types`` are those of each table's columns.
     """
 
     version: tuple[int, int]
     connection: duckdb.DuckDBPyConnection
-    filled: set[str]
+    types: dict[str, dict[str, str]]
+    filled: dict[str, Part]
 
 
 # Of each store that is open, the last one: it goes when its store does.
@@ -81,8 +86,8 @@ def answer(store: Store, log: str | os.PathLike[str] | None, statement: str) -> 
             connection = stack.enter_context(store.reading())
             _dress(connection)
         else:
-            connection = stack.enter_context(contextlib.closing(_copied(store, named & _KEYS.keys())))
-        connection.execute(f"CREATE TEMP TABLE logs ({', '.join(f'{name} {type_}' for name, type_ in _LOGS.items())})")
+            connection = stack.enter_context(contextlib.closing(_copied(store, statement)))
+        connection.execute(_LOG_TABLE)
         if "logs" in named and log is not None:
             _copy_log(connection, read(os.fspath(log)))
         return _answer(connection, statement)
@@ -90,47 +95,83 @@ def answer(store: Store, log: str | os.PathLike[str] | None, statement: str) -> 
 
 def _answer(connection: duckdb.DuckDBPyConnection, statement: str) -> pd.DataFrame:
     try:
-        found = connection.extract_statements(statement)
-        if len(found) != 1 or found[0].type != duckdb.StatementType.SELECT:
-            raise ParameterError(
-                "sql() takes one query, such as SELECT …: it changes nothing. Use the session's verbs."
-            )
+        query = _query(connection, statement)
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute("BEGIN TRANSACTION READ ONLY")
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)  # DuckDB's own use of pandas
-                return connection.execute(found[0]).df()
+                return connection.execute(query).df()
         finally:
             connection.rollback()
     except duckdb.Error as exc:
         raise ParameterError(f"The query cannot be answered: {exc}") from exc
 
 
+def _query(connection: duckdb.DuckDBPyConnection, statement: str) -> duckdb.Statement:
+    found = connection.extract_statements(statement)
+    if len(found) != 1 or found[0].type != duckdb.StatementType.SELECT:
+        raise ParameterError("sql() takes one query, such as SELECT …: it changes nothing. Use the session's verbs.")
+    return found[0]
+
+
 # From SQLite
 
 
-def _copied(store: TableStore, tables: AbstractSet[str]) -> duckdb.DuckDBPyConnection:
-    """A connection to a copy of the store in which *tables* have their rows."""
+def _copied(store: TableStore, statement: str) -> duckdb.DuckDBPyConnection:
+    """A connection to a copy of the store in which there is all that *statement* needs."""
     with _copying:
         # Asked before anything is read: all that is written from here on outdates the copy, even what is in it already.
         version = _version(store)
         copy = _copies.pop(store, None)
-        if copy is None or copy.version != version or not tables <= copy.filled:
+        if copy is None or copy.version != version:
+            with store.reading() as reader:
+                copy = _empty(reader, version)
+        needed = _needed(copy, statement)
+        if lacking := [table for table, part in needed.items() if not _has(copy, table, part)]:
             with store.reading() as reader, _snapshot(reader):
-                if copy is None or copy.version != _version(store):
-                    copy = None  # to make room
-                    copy = _Copy(version, duckdb.connect(config=CONFIG), set())
-                    for table in _KEYS:
-                        columns = ", ".join(f"{name} {type_}" for name, type_ in _types(reader, table).items())
-                        copy.connection.execute(f"CREATE TABLE {table} ({columns})")
-                for table in tables - copy.filled:
-                    _fill(reader, copy.connection, table)
-                copy.filled.update(tables)
+                if copy.filled and copy.version != _version(store):
+                    copy = _empty(reader, version)
+                    lacking = list(needed)
+                for table in lacking:
+                    part = needed[table].joined(copy.filled.get(table, needed[table]))
+                    _fill(reader, copy, table, part)
+                    copy.filled[table] = part
         size = copy.connection.execute("SELECT sum(memory_usage_bytes) FROM duckdb_memory()").fetchone()
         if size is not None and size[0] <= _KEPT_BYTES:
             _copies[store] = copy
         return copy.connection.cursor()
+
+
+def _empty(reader: Any, version: tuple[int, int]) -> _Copy:
+    copy = _Copy(version, duckdb.connect(config=CONFIG), {table: _types(reader, table) for table in _KEYS}, {})
+    for table, types in copy.types.items():
+        copy.connection.execute(_made(table, types))
+    return copy
+
+
+def _made(table: str, types: Mapping[str, str]) -> str:
+    return f"CREATE OR REPLACE TABLE {table} ({', '.join(f'{name} {type_}' for name, type_ in types.items())})"
+
+
+def _has(copy: _Copy, table: str, part: Part) -> bool:
+    return table in copy.filled and copy.filled[table].covers(part)
+
+
+def _needed(copy: _Copy, statement: str) -> dict[str, Part]:
+    """What of the tables *statement* needs: nothing where DuckDB will refuse it."""
+    with contextlib.closing(copy.connection.cursor()) as connection:
+        try:
+            query = _query(connection, statement)
+            connection.execute(_LOG_TABLE)
+            connection.sql(query.query)  # what is wrong with it is told when it is to be answered
+        except (duckdb.Error, ParameterError):
+            return {}
+        try:
+            return asked(connection, query.query, copy.types)
+        except (duckdb.Error, KeyError, TypeError, ValueError):  # another version of DuckDB may draw plans otherwise
+            named = set(re.findall(r"\w+", statement.lower()))
+            return {table: Part(frozenset(copy.types[table])) for table in named & copy.types.keys()}
 
 
 def _version(store: TableStore) -> tuple[int, int]:
@@ -163,21 +204,51 @@ _UNNESTED = {
 }
 
 
-def _fill(reader: Any, connection: duckdb.DuckDBPyConnection, table: str) -> None:
-    """Copy the rows of *table*. Each column comes as one JSON text."""
-    types, (key, source) = _types(reader, table), _KEYS[table]
+def _fill(reader: Any, copy: _Copy, table: str, part: Part) -> None:
+    """Copy that *part* of *table*, in place of what was there. Each column comes as one JSON text."""
+    types = {name: type_ for name, type_ in copy.types[table].items() if name in part.columns}
     # A text has 15 digits of a number, which are too few for a time.
     texts = ", ".join(
         f"json_group_array({f'CAST({name} * 1e6 + 0.5 AS INTEGER)' if type_ == 'TIMESTAMPTZ' else name})"
         for name, type_ in types.items()
     )
     rows = ", ".join(_UNNESTED.get(type_, f"unnest(from_json(?, '[\"{type_}\"]'))") for type_ in types.values())
-    (last,) = reader.execute(f"SELECT coalesce(max({key}), 0) FROM {source}").fetchone()
-    for start in range(1, last + 1, _ROWS_AT_ONCE):
-        found = reader.execute(
-            f"SELECT {texts} FROM {table} WHERE {key} BETWEEN ? AND ?", (start, start + _ROWS_AT_ONCE - 1)
-        ).fetchone()
-        connection.execute(f"INSERT INTO {table} SELECT {rows}", found)
+    into = f"INSERT INTO {table} ({', '.join(types)}) SELECT {rows}"
+    if not types:  # the rows alone are needed
+        name = next(iter(copy.types[table]))
+        texts, into = "count(*)", f"INSERT INTO {table} ({name}) SELECT NULL FROM range(?)"
+    sql = f"SELECT {texts} FROM {table} WHERE {_KEYS[table][0]} BETWEEN ? AND ?"
+    copy.connection.begin()  # others may look at the table meanwhile
+    try:
+        copy.connection.execute(_made(table, copy.types[table]))
+        at_once = _ROWS_AT_ONCE
+        for first, last in _keys(reader, table, part.jobs):
+            start = first
+            while start <= last:
+                end = min(start + at_once - 1, last)
+                found = one_row(reader, sql, (start, end), PIECE if at_once > 1 else None)
+                if found is None:
+                    at_once = max(at_once // 8, 1)
+                    continue
+                copy.connection.execute(into, found)
+                start, at_once = end + 1, min(2 * at_once, _ROWS_AT_ONCE)
+        copy.connection.commit()
+    except BaseException:
+        copy.connection.rollback()
+        raise
+
+
+def _keys(reader: Any, table: str, jobs: AbstractSet[str] | None) -> list[tuple[int, int]]:
+    """The ranges of keys that the rows of *table* have, of these *jobs*."""
+    key, source = _KEYS[table]
+    if jobs is None:
+        return [(1, *reader.execute(f"SELECT coalesce(max({key}), 0) FROM {source}").fetchone())]
+    keys = {"job": "job_key, job_key", "stage": "stage_key, stage_key"}
+    ranges = keys.get(source, "first_key, first_key + task_count - 1")
+    of_stages = "job" if source == "job" else "stage JOIN job USING (job_key)"
+    marks = ", ".join("?" * len(jobs))
+    found = reader.execute(f"SELECT {ranges} FROM {of_stages} WHERE job_id IN ({marks}) ORDER BY 1", sorted(jobs))
+    return [(first, last) for first, last in found]
 
 
 # From DuckDB

@@ -126,9 +126,9 @@ def filled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     fill = queries._fill
 
-    def seen(reader: Any, connection: Any, table: str) -> None:
+    def seen(reader: Any, copy: Any, table: str, part: Any) -> None:
         names.append(table)
-        fill(reader, connection, table)
+        fill(reader, copy, table, part)
 
     monkeypatch.setattr(queries, "_fill", seen)
     return names
