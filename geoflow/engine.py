@@ -21,12 +21,13 @@ from geoflow.clock import Clock
 from geoflow.config import Settings
 from geoflow.contract import JobType
 from geoflow.executors.base import Executor
-from geoflow.executors.remains import ran_at_death
+from geoflow.executors.remains import ran_at_death, seal
 from geoflow.jobrun import CLASS, Intent, JobRun, Options
 from geoflow.machine import CoreMachine, Verb
 from geoflow.retry import RetryPolicy
 from geoflow.stores.base import Again, JobRow, Store
 from geoflow.stores.choice import store_at
+from geoflow.stores.place import file_at
 from geoflow.submission import stored_type
 from geoflow.transport import Code, pack
 
@@ -127,7 +128,7 @@ class Engine:
             self.executor,
             self._clock,
             on_job_complete=self._on_job_complete,
-            ran_at_death=ran_at_death,
+            ran_at_death=lambda owner, job_id: ran_at_death(owner, self._which_store(), job_id),
         )
 
     def close(self) -> None:
@@ -149,14 +150,20 @@ class Engine:
             store.shut()
         logs.flush()
 
-    def owner(self) -> str:
-        """Who drives a job from here, as JSON text for `Store.claim`."""
+    def _which_store(self) -> str:
+        """Its file, whatever its name: what another store says of a session's folder does not count."""
+        return str(file_at(self._settings.store))
+
+    def owner(self, job_id: str) -> str:
+        """Who drives the job from here, as JSON text for `Store.claim`."""
+        folder = self.executor.where()
         return json.dumps(
             {
                 "pid": os.getpid(),
                 "host": socket.gethostname(),
                 "since": datetime.now(UTC).isoformat(timespec="seconds"),
-                "folder": self.executor.where(),
+                "folder": folder,
+                "seal": seal(folder, self._which_store(), job_id),
             }
         )
 
@@ -178,7 +185,7 @@ class Engine:
         again: Again | None = None,
     ) -> JobRun:
         """Claim the job for this process; *codes* are by task type, that of the class by an empty name."""
-        lease = self.store.claim(row.job_key, self.owner())
+        lease = self.store.claim(row.job_key, self.owner(row.job_id))
         fresh = self.store.job(row.job_id)
         assert fresh is not None, "a claimed job is in the store"
         # The owner before this claim left marks that say what ran when it ended.

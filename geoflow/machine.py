@@ -64,7 +64,7 @@ class CoreMachine:
         clock: Clock,
         *,
         on_job_complete: Callable[..., object] | None = None,
-        ran_at_death: Callable[[str], frozenset[int] | None] = lambda owner: None,
+        ran_at_death: Callable[[str, str], frozenset[int] | None] = lambda owner, job_id: None,
     ) -> None:
         self._store = store
         self._executor = executor

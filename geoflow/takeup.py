@@ -9,13 +9,17 @@ from geoflow.models import JobStatus
 from geoflow.stores.base import JobRow, Move, StageRow, Store
 
 
-def take_up(run: JobRun, store: Store, now: float, ran_at_death: Callable[[str], frozenset[int] | None]) -> None:
-    """Make *run*, whose job is claimed, ready for the loop. *ran_at_death* is asked with the last owner (JSON text)."""
+def take_up(run: JobRun, store: Store, now: float, ran_at_death: Callable[[str, str], frozenset[int] | None]) -> None:
+    """Make *run*, whose job is claimed, ready for the loop.
+
+    *ran_at_death* is asked with the last owner (JSON text) and the job's id.
+    """
+    ran = ran_at_death(run.row.owner or "{}", run.job_id)
     planned = _planned(store, run.row)
     if planned is not None:
         left = store.in_state(planned, "processing")
         if left:
-            run.recover(left, ran_at_death(run.row.owner or "{}"))
+            run.recover(left, ran)
             store.commit(run.lease, *run.take_changes())
     if run.intent == "resume" and run.row.status in (JobStatus.FAILED, JobStatus.CANCELLED):
         moves = [] if planned is None else _resets(store, planned)

@@ -417,7 +417,7 @@ class World:
             self._not_before.clear()
         executor = ScriptedExecutor(self)
         ran = self._ran
-        machine = CoreMachine(self.store, executor, self.clock, ran_at_death=lambda owner: ran)
+        machine = CoreMachine(self.store, executor, self.clock, ran_at_death=lambda owner, job_id: ran)
         runs = [self._run(job_id, intent) for job_id in self.by_id]
         executor.command = lambda verb: machine.ask(verb, runs[0])
         for run in runs:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shlex
 import shutil
-import stat
 import sys
 import tempfile
 from multiprocessing import get_all_start_methods
@@ -16,7 +14,7 @@ from pathlib import Path
 from geoflow.doctor.finding import Finding, ok, problem, run_python, warning
 from geoflow.doctor.places import TRIAL, unwritable
 from geoflow.executors.mark import read_mark
-from geoflow.executors.remains import PREFIX
+from geoflow.executors.remains import PREFIX, is_left
 from geoflow.text import count, human_bytes, human_duration
 
 SHARED_MEMORY = 60_000_000  # bytes: containers get 64 MB when nobody says otherwise
@@ -83,7 +81,7 @@ def workers() -> Finding:
 
 def leftovers(temp: Path) -> Finding:
     """What sessions that were killed left in the temporary folder, and workers that outlived theirs."""
-    left = sorted(path for path in temp.glob(f"{PREFIX}*") if _is_abandoned(path))
+    left = sorted(path for path in temp.glob(f"{PREFIX}*") if is_left(path))
     marks = [read_mark(mark.read_bytes()) for path in left for mark in path.glob("slot-*.mark")]
     if outlived := sorted({mark.pid for mark in marks if mark and mark.pid and _leads_a_group(mark.pid)}):
         pids = " ".join(map(str, outlived))
@@ -95,18 +93,6 @@ def leftovers(temp: Path) -> Finding:
         remedy = f"Resume their jobs, then: cd {shlex.quote(str(temp))} && rm -r {names}"
         return warning(text, remedy)
     return ok("None: no session was killed and left something behind.")
-
-
-def _is_abandoned(path: Path) -> bool:
-    """Whether nobody reads the pipe in it: a session and its reaper do, for as long as they live."""
-    pipe = path / "workers"
-    try:
-        if path.lstat().st_uid != os.getuid() or not stat.S_ISFIFO(pipe.lstat().st_mode):
-            return False
-        os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
-    except OSError as exc:
-        return exc.errno == errno.ENXIO
-    return False
 
 
 def _leads_a_group(pid: int) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 
 from geoflow.executors.base import Chunk, Report
 from geoflow.executors.lifeline import Lifeline
-from geoflow.executors.remains import PREFIX
+from geoflow.executors.remains import PREFIX, sign, sweep
 from geoflow.executors.slot import Setup
 from geoflow.executors.slots import Message, Slot
 from geoflow.pace import CHUNK_SECONDS
@@ -59,6 +59,7 @@ class ProcessExecutor:
                 return
             try:
                 self._folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+                sign(self._folder)
                 self._lifeline = Lifeline(self._folder)
                 forget = self._lifeline.forget
                 self._slots = [Slot(number, self._folder, self._setup, forget) for number in range(self.slots)]
@@ -131,3 +132,4 @@ class ProcessExecutor:
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
+            sweep(Path(tempfile.gettempdir()))

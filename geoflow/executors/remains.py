@@ -1,53 +1,170 @@
-"""What a process that was killed left behind: which tasks ran when it ended."""
+"""What a process that was killed left behind: which tasks ran when it ended, and folders that nobody needs any more.
+
+A session's folder proves itself: a file in it says which process made it, and has a secret with which the session seals
+the rows of the jobs that it drives. What a row says of a folder counts only with the folder's own seal; else a store
+from elsewhere could name any folder.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import hmac
 import json
 import os
+import secrets
 import shutil
 import socket
-import tempfile
+import stat
+import time
+from multiprocessing.util import get_temp_dir
 from pathlib import Path
+from typing import Any
 
-from geoflow.executors.mark import read_mark
+from geoflow.executors.mark import Mark, read_mark
 
 PREFIX = "geoflow-"
+_OWNER, _SEEN = "owner", "seen"
+# So long a folder is kept that says which tasks ran when its session was killed: a resume asks for it.
+_KEPT_SECONDS = 86_400.0
+_LONGEST = 10_000  # bytes, of the file that says whose a folder is
 
 
-def ran_at_death(owner: str) -> frozenset[int] | None:
-    """The keys of the tasks that ran when *owner* (JSON text, see `Store.claim`) was killed; None when unknown.
+def sign(folder: Path) -> None:
+    """Write into the new *folder* whose it is."""
+    temp = get_temp_dir()  # multiprocessing's own, which it leaves behind when this process is killed
+    found = os.stat(temp)
+    owner = {
+        **_identity(os.getpid()),
+        "secret": secrets.token_hex(16),
+        "multiprocessing": [temp, found.st_dev, found.st_ino],
+    }
+    with open(os.open(folder / _OWNER, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        json.dump(owner, file)
 
-    What it left in the temporary folder is removed. Of an owner that still lives, and gave the job up when its store
-    failed, no task is to blame: it has ended them all.
+
+def seal(folder: str | None, store: str, job_id: str) -> str | None:
+    """What proves that the session of *folder* drives the job of the store."""
+    owner = _owner(Path(folder)) if folder else None
+    return None if owner is None else _seal(owner, store, job_id)
+
+
+def _seal(owner: dict[str, Any], store: str, job_id: str) -> str:
+    return hmac.new(str(owner.get("secret")).encode(), f"{store}|{job_id}".encode(), "sha256").hexdigest()
+
+
+def ran_at_death(told: str, store: str, job_id: str) -> frozenset[int] | None:
+    """The keys of the tasks that ran when the job's last owner was killed; None when unknown.
+
+    *told* is what the job's row says of it (JSON text, see `Store.claim`). Of an owner that still lives, and gave the
+    job up when its store failed, no task is to blame: it has ended them all.
     """
-    known = json.loads(owner)
-    folder = Path(known.get("folder") or "")
-    # The path comes from the store: only a folder of our own making is touched.
-    ours = folder.name.startswith(PREFIX) and folder.parent == Path(tempfile.gettempdir()) and folder.is_dir()
-    if not ours or known.get("host") != socket.gethostname():
-        return None
     try:
-        if folder.stat().st_uid != os.getuid():
+        row = json.loads(told)
+        folder = Path(row["folder"])
+        owner = _owner(folder)
+        if owner is None or not hmac.compare_digest(str(row["seal"]), _seal(owner, store, job_id)):
             return None
-        if _lives(known.get("pid")):
+        if _lives(owner):
             return frozenset()
-        marks = [read_mark(path.read_bytes()) for path in folder.glob("slot-*.mark")]
-    except FileNotFoundError:  # another process that takes up jobs of the same owner has just removed it
+        marks = _marks(folder)
+        (folder / _SEEN).touch(0o600)
+    except (ValueError, TypeError, KeyError, RecursionError, OSError):  # a row may say anything
         return None
-    shutil.rmtree(folder, ignore_errors=True)
-    return frozenset(mark.key for mark in marks if mark and mark.position > 0) if marks else None
+    return frozenset(mark.key for mark in marks if mark.position > 0) if marks else None
 
 
-def _lives(pid: object) -> bool:
-    if not isinstance(pid, int):
-        return False
+def sweep(temp: Path) -> None:
+    """Remove what sessions that are gone left in *temp*, but for what a resume may still ask for."""
+    for folder in temp.glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):
+            if not is_left(folder):
+                continue
+            asked = (folder / _SEEN).exists() or _age(folder) > _KEPT_SECONDS
+            if asked or not any(mark.position > 0 for mark in _marks(folder)):
+                _remove_of_multiprocessing(_owner(folder) or {}, temp)
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_left(folder: Path) -> bool:
+    """Whether *folder* is a session's, and the session is gone for sure."""
+    owner = _owner(folder)
+    return owner is not None and not _lives(owner) and not _is_read(folder / "workers")
+
+
+def _owner(folder: Path) -> dict[str, Any] | None:
+    """Whose the folder is, by its own account; None where it is no folder of a session of this user on this machine."""
+    path = folder / _OWNER
+    try:
+        if not folder.name.startswith(PREFIX):
+            return None
+        for found, is_kind in ((folder.lstat(), stat.S_ISDIR), (path.lstat(), stat.S_ISREG)):
+            if not is_kind(found.st_mode) or found.st_uid != os.getuid() or found.st_size > _LONGEST:
+                return None
+        owner = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    ours = isinstance(owner, dict) and owner.get("host") == socket.gethostname() and isinstance(owner.get("pid"), int)
+    return owner if ours else None
+
+
+def _marks(folder: Path) -> list[Mark]:
+    return [mark for path in folder.glob("slot-*.mark") if (mark := read_mark(path.read_bytes()))]
+
+
+def _age(folder: Path) -> float:
+    return time.time() - folder.stat().st_mtime
+
+
+def _remove_of_multiprocessing(owner: dict[str, Any], temp: Path) -> None:
+    try:
+        path, device, inode = owner["multiprocessing"]
+        folder = Path(path)
+        found = folder.lstat()
+    except (KeyError, TypeError, ValueError, OSError):
+        return
+    same = (found.st_dev, found.st_ino, found.st_uid) == (device, inode, os.getuid())
+    if same and folder.parent == temp and folder.name.startswith("pymp-") and stat.S_ISDIR(found.st_mode):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _identity(pid: int) -> dict[str, Any]:
+    """Which process that is: a number alone may be another's by now, or this very one's after a container's restart."""
+    boot = None
+    with contextlib.suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    return {"pid": pid, "start": _start(pid), "boot": boot, "host": socket.gethostname()}
+
+
+def _start(pid: int) -> str | None:
+    """When it was started, in the system's own measure; None where it is gone, or the system does not say."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] == "Z" else fields[19]  # one that is dead and not yet buried is still there
+
+
+def _lives(owner: dict[str, Any]) -> bool:
+    pid = owner["pid"]
+    now = _identity(pid)
+    if now["boot"] is not None:
+        return owner.get("boot") == now["boot"] and now["start"] is not None and owner.get("start") == now["start"]
     try:
         os.kill(pid, 0)
-        # On Linux, one that is dead and not yet buried is still there.
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (ProcessLookupError, OverflowError):
         return False
-    except FileNotFoundError:  # it went while it was looked at, or there is no /proc here
-        return not os.path.exists("/proc/self")
-    except OSError:  # another user's, or no /proc
+    except OSError:  # another user's
         return True
+    return True
+
+
+def _is_read(pipe: Path) -> bool:
+    """Whether somebody reads the pipe: a session and its reaper do, for as long as they live."""
+    try:
+        if not stat.S_ISFIFO(pipe.lstat().st_mode):
+            return False
+        os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+    except OSError as exc:
+        return exc.errno not in (errno.ENXIO, errno.ENOENT)
+    return True

@@ -194,7 +194,7 @@ class SessionLife(RuleBasedStateMachine):
         engine.__dict__["executor"] = self.executor
         engine.__dict__["_in_background"] = lambda: None  # the rules turn the loop
         self.machine = engine.machine
-        self.machine._ran_at_death = lambda owner, ran=self.ran: ran  # type: ignore[misc]
+        self.machine._ran_at_death = lambda owner, job_id, ran=self.ran: ran  # type: ignore[misc]
 
     @property
     def store(self) -> Store:

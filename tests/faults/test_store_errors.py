@@ -3,12 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import shutil
-import socket
-import subprocess
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,8 +14,6 @@ from conftest import OpenSession, Trace, rows, wait_until
 from faults.driving import SECONDS, check_store
 from geoflow.clock import ManualClock
 from geoflow.errors import StoreError
-from geoflow.executors.mark import MarkFile
-from geoflow.executors.remains import PREFIX, ran_at_death
 from geoflow.stores.base import Lease
 from geoflow.stores.sqlite import SqliteStore
 
@@ -97,20 +89,6 @@ def test_F129_a_store_that_fails_at_any_transaction_is_told_and_the_same_session
         assert {name: now[name] for name in done} == {name: ran[name] for name in done}, at
         session.close()
     assert at > (8 if wrong else 12)
-
-
-def test_F129_what_a_kernel_that_lives_has_in_the_temporary_folder_is_left_to_it() -> None:
-    """It may have given a job up when its store failed, and still have workers there; a dead one's goes."""
-    gone = subprocess.Popen(["true"])
-    gone.wait()
-    for pid, ran in ((os.getpid(), frozenset()), (gone.pid, frozenset({7})), (None, frozenset({7}))):
-        folder = Path(tempfile.mkdtemp(prefix=PREFIX))
-        mark = MarkFile(folder / "slot-0-0.mark")
-        mark.running(1, 0, 7)
-        owner = json.dumps({"pid": pid, "host": socket.gethostname(), "folder": str(folder)})
-        assert ran_at_death(owner) == ran
-        assert folder.exists() == (pid == os.getpid())
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_F129_a_job_whose_end_was_committed_gives_its_result_though_the_store_said_otherwise(

@@ -1,0 +1,148 @@
+"""What killed sessions leave: who may say so, what of it is removed, and what stays."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+import geoflow as gf
+from geoflow.executors import remains
+from geoflow.executors.mark import MarkFile
+from geoflow.executors.remains import is_left, ran_at_death, seal, sign, sweep
+
+JOB, STORE = "a" * 64, "(1, 2)"
+GONE = """
+import pathlib, sys, tempfile
+from geoflow.executors.mark import MarkFile
+from geoflow.executors.remains import PREFIX, sign
+folder = pathlib.Path(tempfile.mkdtemp(prefix=PREFIX))
+sign(folder)
+mark = MarkFile(folder / "slot-0-0.mark")
+if sys.argv[1] == "ran":
+    mark.running(1, 0, 7)
+print(folder, flush=True)
+import os
+os._exit(9)
+"""
+
+
+@pytest.fixture
+def temp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    return tmp_path
+
+
+def left_by_the_dead(how: str = "ran") -> Path:
+    done = subprocess.run([sys.executable, "-c", GONE, how], stdout=subprocess.PIPE, text=True, check=False)
+    return Path(done.stdout.strip())
+
+
+def told(folder: Path, **other: object) -> str:
+    return json.dumps({"folder": str(folder), "seal": seal(str(folder), STORE, JOB), "pid": 1, **other})
+
+
+def test_F129_the_dead_ones_folder_tells_what_ran_and_goes_with_the_next_session(temp: Path) -> None:
+    folder = left_by_the_dead()
+    assert is_left(folder)
+    sweep(temp)
+    assert folder.exists(), "nobody has asked it yet what ran"
+    assert ran_at_death(told(folder), STORE, JOB) == frozenset({7})
+    assert ran_at_death(told(folder), STORE, JOB) == frozenset({7}), "nor is the second job of that session told less"
+    sweep(temp)
+    assert sorted(path.name for path in temp.iterdir()) == [], "multiprocessing's folder is gone as well"
+
+
+def test_what_a_kill_during_a_plan_a_finalize_or_a_start_leaves_goes_with_the_next_session(temp: Path) -> None:
+    folder = left_by_the_dead("nothing")
+    with gf.open(":memory:", workers=1, display="none") as session:
+        session.run("hello_world", n=1)
+    assert not folder.exists()
+    assert [path.name for path in temp.iterdir() if not path.name.startswith("pymp-")] == []
+
+
+def test_F129_what_a_kernel_that_lives_has_in_the_temporary_folder_is_left_to_it(temp: Path) -> None:
+    """It may have given a job up when its store failed, and still have workers there."""
+    folder = Path(tempfile.mkdtemp(prefix=remains.PREFIX))
+    sign(folder)
+    MarkFile(folder / "slot-0-0.mark").running(1, 0, 7)
+    assert ran_at_death(told(folder, pid=999_999_999), STORE, JOB) == frozenset()
+    sweep(temp)
+    assert folder.exists()
+
+
+def test_a_process_of_the_same_number_is_not_taken_for_the_one_that_is_gone(temp: Path) -> None:
+    folder = left_by_the_dead()
+    owner = json.loads((folder / "owner").read_text())
+    (folder / "owner").write_text(json.dumps({**owner, "pid": os.getpid()}))
+    assert is_left(folder)
+
+
+@pytest.mark.parametrize(
+    "say",
+    [
+        lambda folder: told(folder, seal=None),
+        lambda folder: told(folder, seal="0" * 64),
+        lambda folder: json.dumps({"pid": 4194303, "host": socket.gethostname(), "folder": str(folder)}),
+        lambda folder: told(folder, seal=seal(str(folder), "(1, 3)", JOB)),
+        lambda folder: told(folder, seal=seal(str(folder), STORE, "b" * 64)),
+        lambda _: "{",
+        lambda _: "[]",
+        lambda _: "[" * 100_000,
+        lambda _: json.dumps({"folder": 5, "seal": "x"}),
+        lambda _: json.dumps({"folder": "\0", "seal": "x"}),
+        lambda _: json.dumps({"folder": "/" + "x" * 5000, "seal": "x"}),
+    ],
+)
+def test_S43_what_a_row_says_of_a_folder_counts_only_with_the_folders_own_seal(temp: Path, say: object) -> None:
+    folder = left_by_the_dead()
+    assert callable(say)
+    assert ran_at_death(say(folder), STORE, JOB) is None
+    sweep(temp)
+    assert folder.exists()
+
+
+@pytest.mark.parametrize("what", ["none", "link", "no json", "list", "huge", "folder is a link", "another machine's"])
+def test_S43_a_folder_that_does_not_prove_itself_is_never_removed(temp: Path, what: str) -> None:
+    folder = temp / "geoflow-results"
+    folder.mkdir()
+    precious = folder / "precious.tif"
+    precious.write_text("x")
+    dead = left_by_the_dead("nothing")
+    proof, owner = (dead / "owner").read_text(), folder / "owner"
+    if what == "link":
+        owner.symlink_to(dead / "owner")
+    elif what == "folder is a link":
+        (elsewhere := temp / "elsewhere").mkdir()
+        (elsewhere / "owner").write_text(proof)
+        precious.unlink()
+        folder.rmdir()
+        precious = elsewhere / "precious.tif"
+        precious.write_text("x")
+        folder.symlink_to(elsewhere)
+    elif what != "none":
+        known = json.loads(proof)
+        huge = json.dumps({**known, "x": "x" * 20_000})
+        foreign = json.dumps({**known, "host": "another"})
+        owner.write_text({"no json": "{", "list": "[]", "huge": huge, "another machine's": foreign}[what])
+    sweep(temp)
+    assert precious.exists()
+    assert not dead.exists()
+
+
+def test_S43_a_folder_of_multiprocessings_is_removed_only_where_it_is_the_very_one(temp: Path) -> None:
+    dead = left_by_the_dead("nothing")
+    (precious := temp / "pymp-precious").mkdir()
+    owner = json.loads((dead / "owner").read_text())
+    owner["multiprocessing"][0] = str(precious)
+    (dead / "owner").write_text(json.dumps(owner))
+    sweep(temp)
+    assert precious.exists()
+    assert not dead.exists()
