@@ -143,10 +143,32 @@ def attempts(store: Store, job_id: str) -> pd.DataFrame:
     return _attempts(store, job_id)
 
 
-def errors(store: Store, job_id: str) -> pd.DataFrame:
-    """The attempts that failed, with the columns of `attempts`, newest last, and after these what nobody saw end."""
-    failed = _attempts(store, job_id, " AND outcome = 'failed'")
-    return failed.sort_values("ended_at", kind="stable", ignore_index=True)
+def errors(store: Store, job_id: str, limit: int | None = None) -> pd.DataFrame:
+    """The attempts that failed, with the columns of `attempts`, newest last, and after these what nobody saw end.
+
+    With *limit* only the last so many.
+    """
+    condition = " AND outcome = 'failed'"
+    if limit is not None and limit <= _CHUNK:
+        condition += f" AND attempt_key IN ({', '.join(map(str, _last_failed(store, job_id, limit)))})"
+    failed = _attempts(store, job_id, condition)
+    failed = failed.sort_values("ended_at", kind="stable", ignore_index=True)
+    return failed if limit is None else failed[max(len(failed) - limit, 0) :].reset_index(drop=True)
+
+
+def _last_failed(store: Store, job_id: str, limit: int) -> list[int]:
+    """The keys of what `errors` has last."""
+    found: list[tuple[bool, float, int]] = []
+    last = (
+        "SELECT ended_at IS NULL, coalesce(ended_at, 0.0), attempt_key FROM attempt"
+        " WHERE attempt_key BETWEEN $first * 4096 AND $last * 4096 + 4095 AND outcome = 'failed'"
+        " ORDER BY 1 DESC, 2 DESC, 3 DESC LIMIT $limit"
+    )
+    with _snapshot(store) as connection:
+        for plan in _plans(connection, job_id, history=True):
+            keys = {"first": plan["first"], "last": plan["last"], "limit": limit}
+            found += connection.execute(last, keys).fetchall()
+    return [key for *_, key in sorted(found)[max(len(found) - limit, 0) :]]
 
 
 def logs(path: str | os.PathLike[str] | None, job_id: str | None = None) -> pd.DataFrame:

@@ -108,7 +108,12 @@ def parser(prog: str = "geoflow", epilog: str = "", *, notebook: bool = False) -
     tasks = verb("tasks", "List a job's tasks.", latest, first)
     states = ("queued", "processing", "completed", "failed", "cancelled")
     tasks.add_argument("--state", choices=states, help="only the tasks in this state")
-    errors = verb("errors", "List the attempts that failed in a job, newest last.", latest)
+    kinds = "" if notebook else "How many failed alike comes first; --json has the attempts alone, all of them."
+    text = "List the attempts that failed in a job, newest last."
+    errors = verb("errors", text, latest, epilog=kinds)
+    errors.set_defaults(shown=None if notebook else 20)
+    told = "only the last N" if notebook else "only the last N; default: 20, and with --json all"
+    errors.add_argument("--limit", metavar="N", type=_number, help=told)
     errors.add_argument("--traceback", action="store_true", help="with their tracebacks, each once")
     verb("logs", "List the log lines of a job, its handlers' included.", latest, last)
     verb("debug", "Run one task again, here, and open a debugger where it raises.", task, code)

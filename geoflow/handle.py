@@ -191,11 +191,11 @@ class JobHandle:
 
         return frames.attempts(self._session.store, self.id)
 
-    def errors(self) -> pd.DataFrame:
-        """The attempts that failed, newest last."""
+    def errors(self, *, limit: int | None = None) -> pd.DataFrame:
+        """The attempts that failed, newest last; with *limit* only the last so many."""
         from geoflow import frames
 
-        return frames.errors(self._session.store, self.id)
+        return frames.errors(self._session.store, self.id, limit)
 
     def stages(self) -> pd.DataFrame:
         """One row a stage, with how many of its tasks are in each state."""

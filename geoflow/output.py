@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from geoflow.session import Session
 
 _RESULT_LINES = 40
+_KINDS = 12  # of failures, the largest
 _LOGGED = ("time", "level", "task_id", "message")
 
 
@@ -158,12 +159,25 @@ def _task_lines(rows: Sequence[dict[str, Any]], width: int) -> list[str]:
 
 
 def _error_lines(rows: Sequence[dict[str, Any]], job: JobHandle, with_tracebacks: bool, width: int) -> Iterator[str]:
+    from geoflow.notebook.failures import kinds
+
     view = job._session._snapshot(job.id)
     if view.error:
         yield plain(view.error)
+    with job._session.store.reading() as connection:
+        alike = [mask(kind._asdict(), job._session.settings.secrets) for kind in kinds(connection, job.id)]
+    number = sum(kind["attempts"] for kind in alike)
+    if number > len(alike):
+        yield f"{count(number, 'attempt')} failed, in {count(len(alike), 'kind')}, each with its first task:"
+        names = ("attempts", "tasks", "error_category", "error_type", "error", "task_id")
+        yield from _table(names, alike[:_KINDS], width)
+        if len(alike) > _KINDS:
+            yield f"… and {count(len(alike) - _KINDS, 'kind')} more."
     if rows:
+        if number > len(rows):
+            yield f"The last {len(rows):,} of them; --limit {number} shows all."
         yield from _table(("task_id", "attempt", "error_category", "error_type", "error"), rows, width)
-    else:
+    elif not number:
         yield "No attempt failed."
     if with_tracebacks:
         yield from tracebacks(view, rows)

@@ -91,7 +91,9 @@ def tasks(session: Session, args: argparse.Namespace) -> pd.DataFrame:
 
 
 def errors(session: Session, args: argparse.Namespace) -> pd.DataFrame:
-    return status(session, args).errors()
+    """In a terminal the last few, unless more are asked for or a program reads them: there may be 100,000."""
+    limit = args.shown if args.limit is None and not args.json else args.limit
+    return status(session, args).errors(limit=limit)
 
 
 def logs(session: Session, args: argparse.Namespace) -> pd.DataFrame:

@@ -473,6 +473,21 @@ def test_errors_are_the_attempts_that_failed_each_traceback_once(geoflow: Type) 
     assert attempts[-1]["traceback"].rstrip().endswith("OSError: a OSError on purpose")
 
 
+def test_errors_come_in_groups_first_and_then_the_last_of_them(geoflow: Type) -> None:
+    geoflow(*acts(*[{"do": "raise", "value": "ValueError"}] * 24, {"do": "raise", "value": "KeyError"}))
+    shown = geoflow("errors").out
+    assert "25 attempts failed, in 2 kinds, each with its first task:" in shown
+    assert re.search(r"^24 +24 +permanent +ValueError +a ValueError on purpose +s1-t0$", shown, re.M)
+    assert re.search(r"^1 +1 +permanent +KeyError +'KeyError' +s1-t24$", shown, re.M)
+    assert "The last 20 of them; --limit 25 shows all." in shown
+    assert len(re.findall(r"^s1-t\d+ +1 +permanent ", shown, re.M)) == 20
+    assert len(re.findall(r"^s1-t\d+ +1 +permanent ", geoflow("errors", "--limit", "25").out, re.M)) == 25
+    assert re.findall(r"^s1-t\d+ +1 +permanent ", geoflow("errors", "--limit", "0").out, re.M) == []
+    every = geoflow("errors", "--json").document
+    assert len(every) == 25
+    assert geoflow("errors", "--json", "--limit", "3").document == every[-3:]
+
+
 def test_a_long_id_is_cut_where_it_says_least(geoflow: Type) -> None:
     file = job_file("long_ids.py", handler="def work(params):\n    raise ValueError('no good at all ' * 9)")
     Path(file).write_text(Path(file).read_text().replace('f"t{i}"', 'f"{job_id[:8]}-of-a-tile-in-a-long-folder-{i}"'))

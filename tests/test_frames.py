@@ -18,6 +18,7 @@ from geoflow import frames, logs
 from geoflow.batch import NewTasks
 from geoflow.errors import StoreError
 from geoflow.models import Attempt, Failure
+from geoflow.notebook import failures
 from geoflow.stores.base import Again, Lease, Move, NewJob, StageRow
 from geoflow.stores.duckdb import DuckDbStore
 from geoflow.stores.sqlite import SqliteStore
@@ -316,6 +317,30 @@ def test_S10_a_rerun_hides_the_tasks_before_it_which_history_and_attempts_still_
     assert "superseded" not in current
     assert history.superseded.tolist() == [True] * 3 + [False] * 7
     assert frames.attempts(store, ONE).superseded.tolist() == [True] * 2 + [False] * 6
+
+
+@pytest.mark.parametrize("limit", [0, 1, 2, 3, 4, 100, 5_000])
+def test_of_the_errors_the_last_can_be_asked_for(store: SqliteStore, limit: int) -> None:
+    fill(store)
+    every = frames.errors(store, ONE)
+    assert len(every) > 3
+    last = every[max(len(every) - limit, 0) :].reset_index(drop=True)
+    pd.testing.assert_frame_equal(frames.errors(store, ONE, limit), last)
+
+
+def test_failures_of_all_kinds_are_counted_each_task_once(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    every = frames.errors(store, ONE)
+    with store.reading() as connection:
+        found = failures.kinds(connection, ONE)
+        monkeypatch.setattr(failures, "MOST_KINDS", 1)
+        bounded = failures.kinds(connection, ONE)
+    assert sum(kind.attempts for kind in found) == sum(kind.attempts for kind in bounded) == len(every)
+    for kind in found:
+        alike = every[(every["error_type"] == kind.error_type) & (every["error_category"] == kind.error_category)]
+        assert kind.task_id in set(alike["task_id"])
+        assert kind.tasks <= kind.attempts
+    assert [kind.attempts for kind in found] == sorted((kind.attempts for kind in found), reverse=True)
+    assert len(bounded) <= 2
 
 
 def test_errors_are_the_failed_attempts_and_the_newest_is_last(store: SqliteStore) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from geoflow.models import Category
 from geoflow.notebook.tracebacks import causes, fold, place
@@ -15,7 +15,7 @@ from geoflow.retry import explain, is_retryable
 from geoflow.stores.base import StageRow
 from geoflow.text import cut, human_duration, mask_text, shorten
 
-__all__ = ["folded", "groups", "place", "told", "why"]
+__all__ = ["folded", "groups", "kinds", "place", "told", "why"]
 
 EXAMINED, GROUPS, ATTEMPTS, TASKS = 200, 8, 5, 5  # the first failures are examined, and this much of them is shown
 _FAILURES = (
@@ -39,6 +39,48 @@ def groups(connection: Any, stage: StageRow, secrets: Sequence[str]) -> tuple[Er
         alike[error_type, folded(error), place(traceback)].append(task)
     largest = sorted(alike.items(), key=lambda group: -len(group[1]))[:GROUPS]
     return tuple(_group(connection, where, tasks, secrets) for (_, _, where), tasks in largest)
+
+
+class Kind(NamedTuple):
+    """Attempts that failed alike: how many, of how many tasks, and the first of them."""
+
+    attempts: int
+    tasks: int
+    error_category: str
+    error_type: str
+    error: str
+    task_id: str
+
+
+_OTHER = ("", "", "of other kinds")
+MOST_KINDS = 1_000  # what differs from all of so many kinds is counted as one more
+_FAILED = (
+    "SELECT attempt_key >> 12, coalesce(error_category, ''), coalesce(error_type, ''),"
+    " coalesce(substr(error, 1, 300), '') FROM attempt"
+    " WHERE attempt_key >= ? AND attempt_key < ? AND outcome = 'failed' ORDER BY attempt_key"
+)
+
+
+def kinds(connection: Any, job_id: str) -> list[Kind]:
+    """All attempts of a job that failed, those of plans that were set aside too, put together; the most come first."""
+    alike: dict[tuple[str, str, str], list[Any]] = {}
+    plans = "SELECT first_key, tasks FROM stages WHERE job_id = ? AND tasks > 0 ORDER BY first_key"
+    for first, tasks in connection.execute(plans, (job_id,)).fetchall():
+        cursor = connection.execute(_FAILED, (first << 12, (first + tasks) << 12))
+        while rows := cursor.fetchmany(1_000):
+            for task, *said in rows:
+                kind = (said[0], said[1], folded(said[2]))
+                is_other = kind not in alike and len(alike) >= MOST_KINDS
+                kind, about = (_OTHER, _OTHER) if is_other else (kind, said)
+                found = alike.setdefault(kind, [0, 0, None, *about, task])
+                found[0] += 1
+                found[1] += found[2] != task
+                found[2] = task
+    name = "SELECT task_id FROM task WHERE task_key = ?"
+    return [
+        Kind(attempts, tasks, category, error_type, error, connection.execute(name, (task,)).fetchone()[0])
+        for attempts, tasks, _, category, error_type, error, task in sorted(alike.values(), key=lambda one: -one[0])
+    ]
 
 
 # What differs from task to task in a message: quoted parts, paths and URLs, and words with a digit in them.
