@@ -63,6 +63,7 @@ class Settings(BaseModel):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
     secrets: Names = DEFAULT_SECRETS  # these replace the default ones
     preload: Names = ()
+    sql_files: bool = True  # whether session.sql may read files of this machine
     output_limit: Annotated[int, Field(ge=0)] = 64_000  # characters
     display: Literal["auto", "html", "text", "none"] = "auto"
 

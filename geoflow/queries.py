@@ -24,6 +24,7 @@ from geoflow.asked import Part, asked
 from geoflow.errors import ParameterError
 from geoflow.logs import FIELDS, read
 from geoflow.parcel import PIECE
+from geoflow.statements import check_query
 from geoflow.stores.base import Store
 from geoflow.stores.duckdb import DuckDbStore, insert
 from geoflow.stores.duckdb_file import CONFIG
@@ -73,12 +74,14 @@ _copies: weakref.WeakKeyDictionary[Store, _Copy] = weakref.WeakKeyDictionary()
 _copying = threading.Lock()
 
 
-def answer(store: Store, log: str | os.PathLike[str] | None, statement: str) -> pd.DataFrame:
+def answer(store: Store, log: str | os.PathLike[str] | None, statement: str, *, files: bool = True) -> pd.DataFrame:
     """What *statement* finds in ``jobs``, ``stages``, ``tasks``, ``attempts`` and ``logs``, the file *log*.
 
     ``parameters``, ``result`` and ``metadata`` are JSON: ``result->>'$.bytes'``. Times are ``TIMESTAMPTZ``, in UTC;
-    ``duration``, ``cpu`` and ``backoff`` are seconds. Raises ``ParameterError`` with DuckDB's own words.
+    ``duration``, ``cpu`` and ``backoff`` are seconds. Without *files* no file of the disk is read for it. Raises
+    ``ParameterError`` with DuckDB's own words.
     """
+    check_query(statement, files=files)  # before anything looks at it: what a query calls may act when it is prepared
     named = set(re.findall(r"\w+", statement.lower()))
     assert isinstance(store, TableStore), "a store is of tables"
     with contextlib.ExitStack() as stack:

@@ -358,11 +358,12 @@ class Session:
         """What *query* finds in the tables ``jobs``, ``stages``, ``tasks``, ``attempts`` and ``logs``, by DuckDB.
 
         The columns are those of the DataFrames; ``parameters``, ``result`` and ``metadata`` are JSON, to be asked as
-        ``result->>'$.result.bytes'``. Raises ``ParameterError`` for what is no query, or cannot be answered.
+        ``result->>'$.result.bytes'``. It may read files too, unless the setting ``sql_files`` is off; it writes none.
+        Raises ``ParameterError`` for what is no query, or cannot be answered.
         """
         from geoflow import queries
 
-        return queries.answer(self.store, self.settings.log_path, query)
+        return queries.answer(self.store, self.settings.log_path, query, files=self.settings.sql_files)
 
     def resume(self) -> list[JobHandle]:
         """Go on with every job that was interrupted, or whose process ended; the jobs that were taken up.

@@ -20,6 +20,7 @@ from pathlib import Path
 import duckdb
 
 from geoflow.errors import SchemaTooNew, StoreBusy, StoreError
+from geoflow.statements import reads_own_tables_alone
 from geoflow.stores.aside import free_name, set_aside
 from geoflow.stores.locks import HOLDS, are_kept, lock, lock_file, open_lock_file, take_over
 from geoflow.stores.place import check_place, file_at, gone
@@ -33,6 +34,7 @@ CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "autoload_known_extensions": False,
     "python_enable_replacements": False,
 }
+_TABLES = frozenset(("job", "stage", "task", "attempt"))
 _STATEMENTS = 200
 _opening = threading.Lock()
 
@@ -99,6 +101,11 @@ class File:
             return
         if not {"geoflow", "job", "task"} <= tables:
             raise StoreError(f"{name} is the database of another program. It was not touched: name another store.")
+        # A view is run when it is looked at, and a file may come from anywhere.
+        views = self.connection.execute("SELECT sql FROM duckdb_views() WHERE NOT internal").fetchall()
+        macros = self.connection.execute("SELECT count(*) FROM duckdb_functions() WHERE NOT internal").fetchone()
+        if macros != (0,) or not all(reads_own_tables_alone(view, _TABLES) for (view,) in views):
+            raise StoreError(f"{name} has views that are not geoflow's: it was not looked at. Name another store.")
         row = self.connection.execute("SELECT max(schema) FROM geoflow").fetchone()
         if row is not None and row[0] > SCHEMA_VERSION:
             raise SchemaTooNew(

@@ -317,8 +317,9 @@ def _check_file(path: Path) -> None:
     with contextlib.closing(_read_only(path)) as connection:
         try:
             # In one statement: another process may make the store at this very moment.
-            application, version, tables = connection.execute(
-                "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_master)"
+            application, version, tables, foreign = connection.execute(
+                "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_master),"
+                " (SELECT count(*) FROM sqlite_master WHERE type = 'trigger' OR sql LIKE 'create virtual%')"
                 " FROM pragma_application_id, pragma_user_version"
             ).fetchone()
         except sqlite3.DatabaseError as exc:
@@ -329,6 +330,8 @@ def _check_file(path: Path) -> None:
             raise StoreError(f"{path} is damaged. Keep a copy, and start with another store.") from None
     if application != APPLICATION_ID and (tables or application):
         raise StoreError(f"{path} is the database of another program. It was not touched: name another store.")
+    if foreign:
+        raise StoreError(f"{path} has triggers that are not geoflow's. It was not touched: name another store.")
     if version > SCHEMA_VERSION:
         raise SchemaTooNew(
             f"{path} was written by a newer geoflow (schema {version}, this one knows {SCHEMA_VERSION}). "
