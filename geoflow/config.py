@@ -55,6 +55,7 @@ class Settings(BaseModel):
     base_delay: Delay = 1.0
     max_delay: Delay = 10.0
     task_timeout: Limit = None
+    start_timeout: Limit = 60.0  # for a worker's sign of life: to start, to load code, to hand over its answer
     plan_timeout: Limit = 600.0
     finalize_timeout: Limit = 600.0
     on_failure: Literal["drain", "stop"] = "drain"

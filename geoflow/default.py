@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from geoflow.nesting import in_worker, refuse_inside
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -26,7 +28,7 @@ _making = threading.RLock()
 
 def open(store: str | os.PathLike[str] | None = None, **options: Any) -> Session:
     """A session on *store*: a file, or ``":memory:"``; see `Session` for the options. It is a context manager."""
-    if options.get("workers") != 0 and options.get("executor") is None:
+    if options.get("workers") != 0 and options.get("executor") is None and not in_worker():
         from geoflow.executors.spawning import warm_up
 
         warm_up(tuple(options.get("preload") or ()))
@@ -40,6 +42,7 @@ def open(store: str | os.PathLike[str] | None = None, **options: Any) -> Session
 def default_session() -> Session:
     """The session of this process that `run`, `submit` and the others use, made when it is first needed."""
     global _session  # noqa: PLW0603 - one for the process is what it is for
+    refuse_inside("the default session, which is for the whole process")
     with _making:  # two threads may be the first at once
         if _session is None:
             _session = open()

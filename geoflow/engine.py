@@ -24,6 +24,8 @@ from geoflow.executors.base import Executor
 from geoflow.executors.remains import ran_at_death, seal
 from geoflow.jobrun import CLASS, Intent, JobRun, Options
 from geoflow.machine import CoreMachine, Verb
+from geoflow.nesting import refuse_inside
+from geoflow.processors import usable
 from geoflow.retry import RetryPolicy
 from geoflow.stores.base import Again, JobRow, Store
 from geoflow.stores.choice import store_at
@@ -96,7 +98,7 @@ class Engine:
     @_OpenedOnce
     def executor(self) -> Executor:
         settings = self._settings
-        workers = os.cpu_count() or 1 if settings.workers is None else settings.workers
+        workers = usable() if settings.workers is None else settings.workers
         output_limit = settings.output_limit
         logged: dict[str, Any] = {
             "log_file": settings.log_path,
@@ -115,7 +117,13 @@ class Engine:
         else:
             from geoflow.executors.processes import ProcessExecutor
 
-            executor = ProcessExecutor(workers, preload=settings.preload, output_limit=output_limit, **logged)
+            executor = ProcessExecutor(
+                workers,
+                preload=settings.preload,
+                start_timeout=settings.start_timeout,
+                output_limit=output_limit,
+                **logged,
+            )
         logger.debug("executor opened: %d slots", executor.slots)
         _close_all_at_exit()
         weakref.finalize(self, _close_here, os.getpid(), executor)
@@ -167,6 +175,11 @@ class Engine:
             }
         )
 
+    def whose(self) -> str | None:
+        """Whose session it is, when it is not for a task that runs in this process to wait in."""
+        is_driving = any(not run.done.is_set() for run in self.runs.values())
+        return "the session that runs it" if is_driving else None
+
     # Taking a job up, and putting it back
 
     @property
@@ -185,6 +198,7 @@ class Engine:
         again: Again | None = None,
     ) -> JobRun:
         """Claim the job for this process; *codes* are by task type, that of the class by an empty name."""
+        refuse_inside(self.whose())
         lease = self.store.claim(row.job_key, self.owner(row.job_id))
         fresh = self.store.job(row.job_id)
         assert fresh is not None, "a claimed job is in the store"

@@ -83,6 +83,7 @@ class JobRun:
         self.error: BaseException | None = None
         self.interrupted = False
         self.asked: tuple[str, int] | None = None  # a plan or finalize that is on its way, and its stage
+        self.asked_again = 0
         self.to_send: Chunk | None = None
         self.files: list[str] = []  # that what is asked travels by
         self.failures: list[FailedRow] = []
@@ -244,6 +245,13 @@ class JobRun:
         batch = Batch(kind, 1, 0, 0, 0, (0,), f'["{kind}"]', f"[{argument}]")
         chunk = self._chunk(number, kind, stage, self.codes[CLASS], batch, timeout)
         return chunk._replace(texts=texts, answer=answer)
+
+    def asks_again(self, failure: Failure | None) -> bool:
+        """Whether a plan whose process died is to be made once more, which is then counted: as for a task (S30)."""
+        if failure is None or failure.category != Category.LOST or self.asked_again >= self.policy.max_retries:
+            return False
+        self.asked_again += 1
+        return True
 
     def _chunk(
         self,

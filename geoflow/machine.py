@@ -323,7 +323,7 @@ class CoreMachine:
             )
             self._heard(run, kind, stage, Attempt(0, 1, Outcome.FAILED, None, None, failure=failure), None)
             return
-        run.asked = (kind, stage)
+        run.asked, run.asked_again = (kind, stage), 0
         run.to_send = run.question(self._chunks, kind, stage, argument, texts, timeout, answer)
         self._send_asked(run)
 
@@ -401,11 +401,13 @@ class CoreMachine:
         """A plan or a finalize came back, or died."""
         assert run.asked is not None, "an answer follows a question"
         kind, stage = run.asked
-        if not report.attempts:  # its process died before it began
-            run.to_send = report.chunk
+        attempt = report.attempts[0] if report.attempts else None
+        if attempt is None or (kind == "plan" and run.asks_again(attempt.failure)):  # its process died
+            self._chunks += 1
+            run.to_send = report.chunk._replace(number=self._chunks)
             return
         run.asked = None
-        self._heard(run, kind, stage, report.attempts[0], report.planned)
+        self._heard(run, kind, stage, attempt, report.planned)
 
     def _heard(self, run: JobRun, kind: str, stage: int, attempt: Attempt, planned: NewTasks | None) -> None:
         if kind == "finalize":

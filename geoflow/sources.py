@@ -11,6 +11,7 @@ import symtable
 import sys
 import textwrap
 import threading
+import tokenize
 import types
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -119,7 +120,10 @@ def _in_a_document(path: str, qualname: str, line: int) -> Definition | None:
     """A function in a file that is not Python as a whole: one with blocks of code in it."""
     if parsed(text_in(path)).body or not (lines := linecache.getlines(path)[line - 1 :]):
         return None
-    block = textwrap.dedent("".join(inspect.getblock(lines)))
+    try:
+        block = textwrap.dedent("".join(inspect.getblock(lines)))
+    except (SyntaxError, tokenize.TokenError):  # a file that is being edited
+        return None
     found = _named(ast.walk(parsed("\n" * (line - 1) + block)), qualname.rpartition(".")[2])
     return found[0] if len(found) == 1 else None
 

@@ -1,8 +1,8 @@
 """How user code reaches a worker process: by reference where it can be imported, by value where it cannot.
 
 A function of a module travels as its name; one that lives in a notebook (or in another function) travels as its
-bytes, once for each slot and version. Both are checked when the code is registered, so that a handler which cannot
-travel is refused with the name of the variable that holds it back, not lost in a queue.
+bytes, until the slot's process says that it has that version. Both are checked when the code is registered, so that
+a handler which cannot travel is refused with the name of the variable that holds it back, not lost in a queue.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import io
 import linecache
 import os
 import sys
+import threading
 import types
 import typing
 import warnings
@@ -53,6 +54,15 @@ class Code(NamedTuple):
     modules: tuple[tuple[str, str], ...] = ()
     fingerprint: str = ""
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether it can be loaded from what is here; otherwise it only names what the other side has."""
+        return self.value is not None or self.reference is not None
+
+    def name_only(self) -> Code:
+        """What goes to a process that has said that it has the code."""
+        return self._replace(reference=None, value=None, sources=(), modules=())
+
 
 class _OpenFileError(TypeError):
     """cloudpickle would send a file's contents in its place."""
@@ -78,7 +88,9 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             self.met.append(obj)
         if isinstance(obj, types.FunctionType):  # which may import by itself
             self.met += [sys.modules[name] for name in obj.__code__.co_names if name in sys.modules]
-        return super().reducer_override(obj)
+        reduced = super().reducer_override(obj)
+        is_model = isinstance(obj, type) and isinstance(reduced, tuple) and len(reduced) == 6
+        return _made_last(*reduced) if is_model and _MADE_LAST[0] in vars(obj) else reduced
 
     def codes(self) -> list[types.CodeType]:
         """Those of the functions that travelled, the outermost first."""
@@ -111,6 +123,37 @@ def _code_arguments(code: types.CodeType) -> tuple[Any, ...]:
         (*code.co_freevars,),
         (*code.co_cellvars,),
     )
+
+
+# What pydantic has made of a model's schema. The schemas of models that refer to each other are made of each other: on
+# their arrival, one would be made of another of which a part is still to come.
+_MADE_LAST = ("__pydantic_validator__", "__pydantic_serializer__")
+_arriving = threading.local()
+
+
+def _made_last(make: Any, arguments: Any, state: Any, items: Any, pairs: Any, settle: Any) -> tuple[Any, ...]:
+    """How a class is reduced whose validator is made once all of what it arrives with is there."""
+    held, slots = dict(state[0]), state[1]
+    found = [(name, held[name]) for name in _MADE_LAST if type(held.get(name)).__module__.startswith("pydantic_core")]
+    last = [(name, *held.pop(name).__reduce__()[:2]) for name, _ in found]
+    if last and "__pydantic_parent_namespace__" in held:  # all that was around it, which it has been made of by now
+        held["__pydantic_parent_namespace__"] = None
+    return make, arguments, (settle, (held, slots), last), items, pairs, _settle_but_last
+
+
+def _settle_but_last(cls: type, state: Any) -> type:
+    settle, held, last = state
+    settle(cls, held)
+    _arriving.last += [(cls, *made) for made in last]
+    return cls
+
+
+def _arrived(value: bytes) -> Any:
+    _arriving.last = []
+    target = cloudpickle.loads(value)
+    for cls, name, make, arguments in _arriving.last:
+        setattr(cls, name, make(*arguments))
+    return target
 
 
 def _cached(function: Any, maxsize: int | None, typed: bool) -> Any:
@@ -181,6 +224,11 @@ def _modules(values: list[Any]) -> tuple[tuple[str, str], ...]:
     return tuple(sorted((name, stamp) for name, stamp in stamps.items() if stamp))
 
 
+def stamp_of(module: str) -> str:
+    """What tells the file of an imported module, as it is now, from what it was and will be."""
+    return _stamp(str(getattr(sys.modules[module], "__file__", None) or PACKAGE))
+
+
 def _stamp(path: str) -> str:
     try:
         found = os.stat(path)
@@ -201,7 +249,7 @@ def unpack(code: Code) -> Any:
     if code.value is not None:
         for name, text in code.sources:
             linecache.cache.setdefault(name, (len(text), None, text.splitlines(keepends=True), name))
-        return cloudpickle.loads(code.value)
+        return _arrived(code.value)
     assert code.reference is not None
     module, _, name = code.reference.partition(":")
     return functools.reduce(getattr, name.split("."), importlib.import_module(module))

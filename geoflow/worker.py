@@ -20,18 +20,22 @@ from typing import Any, NamedTuple, Protocol
 
 from geoflow import logs
 from geoflow.batch import Call, named
-from geoflow.contract import accepts_context, normalise
+from geoflow.codes import Codes
+from geoflow.contract import normalise
 from geoflow.errors import ContractViolationError, UnstorableValue
 from geoflow.executors.base import Chunk
 from geoflow.models import Category, Failure, JobExecutionContext, TaskContext, TaskResult, TaskStatus, as_spoken_by
+from geoflow.nesting import here
 from geoflow.origin import is_ours, is_users
 from geoflow.parcel import IN_MEMORY, PIECE, Spool
 from geoflow.retry import RetryPolicy, classify, is_retryable, lineage
 from geoflow.text import exact
-from geoflow.transport import Code, unpack
+from geoflow.transport import Code
 from geoflow.values import from_json, stored, to_json
 
 MAX_TASK_ID = 100
+# Code that cannot be loaded for these is the same the next time; whatever else it raises is judged as a handler's is.
+_CANNOT_LOAD = (SyntaxError, ImportError)
 # To ask for the processor's time takes as long as the shortest calls. Between two askings, all time counts as such.
 _CPU_SECONDS = 1e-4
 # ru_maxrss is in bytes on macOS, in kilobytes elsewhere (getrusage(2)).
@@ -56,7 +60,8 @@ class Answer(NamedTuple):
 
     ``completed`` are columns, for all that are not ``told`` by themselves: position in the chunk, and started_at to
     results of a `geoflow.batch.Completed`. ``told`` are rows of a `Told`, ``planned`` a plan's columns, or its ids and
-    types and the file that has the rest.
+    types and the file that has the rest. ``held`` is a `geoflow.codes.Held` of the chunk's code when it came with the
+    chunk and was loaded; empty when it neither came nor is here: nothing was begun, and it is to be sent along.
     """
 
     pid: int
@@ -66,9 +71,11 @@ class Answer(NamedTuple):
     completed: tuple[Any, ...]
     told: list[tuple[Any, ...]]
     planned: tuple[Any, ...]
+    held: tuple[Any, ...] | None = None
 
 
 NOT_BEGUN = Answer(0, 0, 0.0, 0, (), [], ())
+NO_CODE = NOT_BEGUN._replace(held=())
 
 
 class Marker(Protocol):
@@ -86,21 +93,6 @@ class Output(Protocol):
     def take(self) -> str | None: ...
 
 
-class Codes:
-    """The functions that this process was sent, by version."""
-
-    def __init__(self) -> None:
-        self._known: dict[str, tuple[Any, bool]] = {}
-
-    def get(self, code: Code) -> tuple[Any, bool]:
-        """The function or class, and whether it takes a context."""
-        found = self._known.get(code.version)
-        if found is None:
-            target = unpack(code)
-            found = self._known[code.version] = (target, not isinstance(target, type) and accepts_context(target))
-        return found
-
-
 def run_chunk(
     chunk: Chunk,
     codes: Codes,
@@ -111,12 +103,14 @@ def run_chunk(
     calls: Sequence[Call] | None = None,
 ) -> Answer:
     """Run the chunk's calls, or only *calls*, one after another. Exceptions in *passes* end it; others become rows."""
+    here.inside = True
     try:
         with contextlib.nullcontext() if chunk.kind == "tasks" else _rare_collections():
             calls = chunk.batch.calls() if calls is None else calls
             return _run_chunk(chunk, calls, codes, marker, output, pid, passes)
     finally:
         logs.set_fields(None)
+        here.inside = False
 
 
 def _run_chunk(
@@ -138,6 +132,7 @@ def _run_chunk(
     are_tasks = chunk.kind == "tasks"
     about: dict[str, object] = {"job_id": chunk.job_id, "job_type": chunk.job_type, "stage": chunk.stage}
     logs.set_fields(about)
+    not_loaded = _loading(chunk.code, codes, passes)
     if are_tasks:
         about["task_type"], about["attempt"] = chunk.batch.task_type, chunk.batch.attempt
     ran = 0
@@ -149,6 +144,8 @@ def _run_chunk(
         result: str | None = None
         failure: Failure | None = None
         try:
+            if not_loaded is not None:
+                raise not_loaded
             if are_tasks:
                 about["task_id"] = call.task_id
                 logs.set_fields(about)
@@ -161,6 +158,9 @@ def _run_chunk(
             raise
         except BaseException as exc:  # SystemExit and KeyboardInterrupt of user code are its failures, not ours
             failure = describe(exc, chunk.policy, chunk.code.own)
+            if failure.category == Category.UNKNOWN and isinstance(exc, _CANNOT_LOAD) and not codes.held(chunk.code):
+                failure = failure._replace(category=str(Category.PERMANENT), retryable=False)
+            not_loaded = None  # the next call asks once more
         printed = output.take()
         ended = time.perf_counter()
         cpu = ended - started
@@ -183,7 +183,19 @@ def _run_chunk(
     marker.reporting(chunk.number)
     peak_memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT
     completed = (positions, times[::3], times[1::3], times[2::3], results)
-    return Answer(pid, ran, time.perf_counter() - zero, peak_memory, completed, told, planned)
+    held = codes.held(chunk.code) if chunk.code.is_whole else None
+    return Answer(pid, ran, time.perf_counter() - zero, peak_memory, completed, told, planned, held and tuple(held))
+
+
+def _loading(code: Code, codes: Codes, passes: tuple[type[BaseException], ...]) -> BaseException | None:
+    """Load the code before any call counts as running, and any timeout runs; what that raises is the first call's."""
+    try:
+        codes.get(code)
+    except passes:
+        raise
+    except BaseException as exc:
+        return exc
+    return None
 
 
 def _run_task(chunk: Chunk, call: Call, codes: Codes) -> tuple[str | None, Failure | None]:

@@ -28,6 +28,7 @@ from hypothesis import strategies as st
 
 from geoflow import errors, models
 from geoflow.batch import Batch, NewTasks
+from geoflow.codes import Codes
 from geoflow.errors import ContractViolationError, UnstorableValue
 from geoflow.executors.base import Chunk
 from geoflow.executors.reports import report
@@ -35,7 +36,7 @@ from geoflow.logs import JsonLines
 from geoflow.models import Category, Failure, JobExecutionContext, Outcome, TaskContext
 from geoflow.retry import RetryPolicy
 from geoflow.transport import pack
-from geoflow.worker import NOT_BEGUN, Answer, Codes, Told, checked_plan, describe, outcome, run_chunk
+from geoflow.worker import NOT_BEGUN, Answer, Told, checked_plan, describe, outcome, run_chunk
 
 JOB_ID = "ab" * 32
 HERE = (__name__.partition(".")[0],)

@@ -15,6 +15,7 @@ from geoflow.doctor.finding import Finding, ok, problem, run_python, warning
 from geoflow.doctor.places import TRIAL, unwritable
 from geoflow.executors.mark import read_mark
 from geoflow.executors.remains import PREFIX, is_left
+from geoflow.processors import usable
 from geoflow.text import count, human_bytes, human_duration
 
 SHARED_MEMORY = 60_000_000  # bytes: containers get 64 MB when nobody says otherwise
@@ -51,7 +52,7 @@ def open_files(workers: int | None) -> Finding:
     import resource  # which Windows lacks
 
     limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    number = os.cpu_count() or 1 if workers is None else workers
+    number = usable() if workers is None else workers
     needed = FILES + FILES_A_WORKER * number
     unlimited = limit == resource.RLIM_INFINITY
     text = f"{'Any number' if unlimited else f'{limit:,}'} allowed; a session with {count(number, 'worker')} needs "

@@ -11,10 +11,11 @@ import threading
 from typing import Any, NamedTuple, cast
 
 from geoflow import logs
+from geoflow.codes import Codes
 from geoflow.errors import DefinitionError
 from geoflow.executors.base import Chunk
 from geoflow.transport import Code
-from geoflow.worker import Codes, run_chunk
+from geoflow.worker import run_chunk
 
 
 class Order(NamedTuple):
@@ -36,17 +37,14 @@ def here() -> tuple[str, int]:
 class _Codes(Codes):
     """Functions by version, in a process that has each module as it was when it was first asked for."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._imported: dict[str, str] = {}
-
     def get(self, code: Code) -> tuple[Any, bool]:
-        for name, stamp in code.modules:
-            if self._imported.setdefault(name, stamp) != stamp:
-                raise DefinitionError(
-                    f"A worker of the pool has imported an older version of {name}: restart the pool's workers "
-                    "(Dask: client.restart()), then resume the job."
-                )
+        if self.held(code) is None:
+            for name, stamp in code.modules:
+                if self._modules.get(name, stamp) != stamp:
+                    raise DefinitionError(
+                        f"A worker of the pool has imported an older version of {name}: restart the pool's workers "
+                        "(Dask: client.restart()), then resume the job."
+                    )
         return super().get(code)
 
 

@@ -10,11 +10,12 @@ from queue import SimpleQueue
 from typing import Any, TextIO
 
 from geoflow.batch import Call
+from geoflow.codes import Codes
 from geoflow.executors.base import Chunk, Report
 from geoflow.executors.reports import report
 from geoflow.pace import CHUNK_SECONDS
 from geoflow.values import to_json
-from geoflow.worker import Codes, run_chunk
+from geoflow.worker import run_chunk
 
 
 class _NoMarker:

@@ -10,21 +10,28 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-_LAYOUT = struct.Struct("=qqqqd")
+from geoflow.executors.identity import UNKNOWN, born
+
+_LAYOUT = struct.Struct("=qqqqdq")
 _NUMBER = struct.Struct("=q")
 _RECALL_WAITING, _RECALL_REST, _PRINTED = (_LAYOUT.size + place * _NUMBER.size for place in range(3))
 _SIZE = _PRINTED + _NUMBER.size
 
 
+SETTING_UP = -1
+
+
 class Mark(NamedTuple):
     """``position`` is that of the running call in its chunk, from 1; 0 before any; -n once n calls ended and the
-    answer is on its way. ``since`` is on the monotonic clock, which all processes of a machine share."""
+    answer is on its way. ``since`` is on the monotonic clock, which all processes of a machine share. ``born`` tells
+    the process from a later one of its number. ``chunk`` is `SETTING_UP` until the process takes chunks."""
 
     pid: int
     chunk: int
     position: int
     key: int
     since: float
+    born: int = UNKNOWN
 
 
 class MarkFile:
@@ -49,23 +56,31 @@ class MarkFile:
                 os.close(descriptor)
         self._fence = threading.Lock()  # taking it is a full memory barrier
         self._pid = os.getpid()
+        self._born = born(self._pid) or UNKNOWN
 
     def read(self) -> Mark:
         return Mark(*_LAYOUT.unpack_from(self._map))
 
-    def born(self) -> None:
-        _LAYOUT.pack_into(self._map, 0, self._pid, 0, 0, 0, time.monotonic())
+    def setting_up(self) -> None:
+        """The process is there, and is not yet ready for chunks."""
+        self._write(SETTING_UP, 0, 0)
+
+    def ready(self) -> None:
+        self._write(0, 0, 0)
+
+    def _write(self, chunk: int, position: int, key: int) -> None:
+        _LAYOUT.pack_into(self._map, 0, self._pid, chunk, position, key, time.monotonic(), self._born)
 
     def running(self, chunk: int, position: int, key: int) -> bool:
         """Say that the call runs, and whether it is to: its chunk may have been taken back from there on."""
-        _LAYOUT.pack_into(self._map, 0, self._pid, chunk, position + 1, key, time.monotonic())
+        _LAYOUT.pack_into(self._map, 0, self._pid, chunk, position + 1, key, time.monotonic(), self._born)
         with self._fence:
             pass
         return bool(_NUMBER.unpack_from(self._map, _RECALL_REST)[0] != chunk)
 
     def reporting(self, chunk: int) -> None:
-        pid, _, position, key, since = self.read()
-        _LAYOUT.pack_into(self._map, 0, pid, chunk, -position, key, since)
+        mark = self.read()
+        _LAYOUT.pack_into(self._map, 0, *mark._replace(chunk=chunk, position=-mark.position))
 
     def printed(self, size: int) -> None:
         """Say that so many bytes of the output's file are of calls that have ended."""
@@ -83,7 +98,9 @@ class MarkFile:
 
     def begins(self, chunk: int) -> bool:
         """Whether the slot is to run *chunk*; it then counts as begun."""
-        _LAYOUT.pack_into(self._map, 0, self._pid, chunk, 0, 0, time.monotonic())
+        if self.read().chunk >= chunk:  # it came twice
+            return False
+        self._write(chunk, 0, 0)
         with self._fence:
             pass
         # Chunks are numbered in the order in which they are sent; the register has the last that was taken back.

@@ -20,6 +20,7 @@ from geoflow.executors.lifeline import Lifeline
 from geoflow.executors.remains import PREFIX, sign, sweep
 from geoflow.executors.slot import Setup
 from geoflow.executors.slots import Message, Slot
+from geoflow.executors.watch import Watch
 from geoflow.pace import CHUNK_SECONDS
 from geoflow.text import DEFAULT_SECRETS
 from geoflow.worker import Answer
@@ -35,6 +36,7 @@ class ProcessExecutor:
         slots: int,
         *,
         preload: tuple[str, ...] = (),
+        start_timeout: float | None = 60.0,
         output_limit: int = 64_000,
         log_file: Path | None = None,
         log_level: str = "INFO",
@@ -42,6 +44,7 @@ class ProcessExecutor:
     ) -> None:
         self.slots = slots
         self._preload = preload
+        self._watch, self._start_timeout = Watch(), start_timeout
         self._output_limit = output_limit
         self._log = (None if log_file is None else str(log_file.absolute()), log_level, secrets)
         self._slots: list[Slot] = []
@@ -62,7 +65,8 @@ class ProcessExecutor:
                 sign(self._folder)
                 self._lifeline = Lifeline(self._folder)
                 forget = self._lifeline.forget
-                self._slots = [Slot(number, self._folder, self._setup, forget) for number in range(self.slots)]
+                shared = self._folder, self._setup, forget, self._watch, self._start_timeout
+                self._slots = [Slot(number, *shared) for number in range(self.slots)]
             except BaseException:  # an interrupt, mostly: the next call begins anew
                 self.close()
                 raise
@@ -103,6 +107,7 @@ class ProcessExecutor:
         return slot.died(None if isinstance(error, BrokenProcessPool) else error)
 
     def check(self) -> list[Report]:
+        self._watch.look()
         found = [report for slot in self._slots for report in slot.check()]
         idle = sum(1 for slot in self._slots if not slot.chunks)
         for slot in self._slots:

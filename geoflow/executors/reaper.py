@@ -14,7 +14,7 @@ import sys
 
 def main(path: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    groups: set[int] = set()
+    groups: dict[int, str] = {}  # when its leader began, as in `identity`
     pending = b""
     pipe = os.open(path, os.O_RDWR | os.O_NONBLOCK)  # for writing too, so that it never reads as ended
     ended = False
@@ -23,15 +23,32 @@ def main(path: str) -> None:
         if pipe in ready:
             *lines, pending = (pending + os.read(pipe, 4096)).split(b"\n")
             for line in lines:
-                group = int(line[1:])
-                (groups.add if line.startswith(b"+") else groups.discard)(group)
+                number, _, born = line[1:].decode().partition(" ")
+                groups.pop(int(number), None)
+                if line.startswith(b"+"):
+                    groups[int(number)] = born
         elif ended:
             break
         elif 0 in ready and not os.read(0, 4096):
             ended = True
-    for group in groups:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(group, signal.SIGKILL)
+    for group, born in groups.items():
+        if not is_another(group, born):
+            end(group)
+
+
+def is_another(pid: int, born: str) -> bool:
+    """Whether the number is that of a process which began at another time: the group that was meant is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="latin-1") as file:
+            state, *fields = file.read().rpartition(")")[2].split()
+    except OSError:
+        return False
+    return state not in "ZX" and born not in ("", "0", fields[18])
+
+
+def end(group: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from multiprocessing.util import get_temp_dir
 from pathlib import Path
 from typing import Any
 
+from geoflow.executors.identity import boot, born, is_running
 from geoflow.executors.mark import Mark, read_mark
 
 PREFIX = "geoflow-"
@@ -130,33 +131,11 @@ def _remove_of_multiprocessing(owner: dict[str, Any], temp: Path) -> None:
 
 def _identity(pid: int) -> dict[str, Any]:
     """Which process that is: a number alone may be another's by now, or this very one's after a container's restart."""
-    boot = None
-    with contextlib.suppress(OSError):
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-    return {"pid": pid, "start": _start(pid), "boot": boot, "host": socket.gethostname()}
-
-
-def _start(pid: int) -> str | None:
-    """When it was started, in the system's own measure; None where it is gone, or the system does not say."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] == "Z" else fields[19]  # one that is dead and not yet buried is still there
+    return {"pid": pid, "start": born(pid), "boot": boot(), "host": socket.gethostname()}
 
 
 def _lives(owner: dict[str, Any]) -> bool:
-    pid = owner["pid"]
-    now = _identity(pid)
-    if now["boot"] is not None:
-        return owner.get("boot") == now["boot"] and now["start"] is not None and owner.get("start") == now["start"]
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:  # another user's
-        return True
-    return True
+    return owner.get("boot") == boot() and is_running(owner["pid"], owner.get("start"))
 
 
 def _is_read(pipe: Path) -> bool:

@@ -5,15 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from geoflow.batch import Completed, NewTasks
+from geoflow.codes import Held
 from geoflow.executors.base import Chunk, Report
 from geoflow.models import Attempt, Failure, Outcome
 from geoflow.parcel import Texts
 from geoflow.worker import Answer
 
 
-def report(chunk: Chunk, answer: Answer, slot: int) -> Report:
-    """Every call of *chunk* accounted for: ended, or not begun."""
-    batch, version, pid, memory = chunk.batch, chunk.code.fingerprint, answer.pid, answer.peak_memory
+def report(chunk: Chunk, answer: Answer, slot: int, held: Held | None = None) -> Report:
+    """Every call of *chunk* accounted for: ended, or not begun. *held* is what ran, where the answer does not say."""
+    held = Held(*answer.held) if answer.held else held
+    batch, version = chunk.batch, held.fingerprint if held else chunk.code.fingerprint
+    pid, memory = answer.pid, answer.peak_memory
     attempts = [
         Attempt(
             key,

@@ -13,11 +13,13 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from geoflow import logs
+from geoflow import logs, nesting
+from geoflow.codes import Codes
 from geoflow.executors.base import Chunk
+from geoflow.executors.identity import UNKNOWN, born
 from geoflow.executors.mark import MarkFile
 from geoflow.executors.printed import Printed
-from geoflow.worker import NOT_BEGUN, Codes, run_chunk
+from geoflow.worker import NO_CODE, NOT_BEGUN, run_chunk
 
 # One thread for each native pool: the slots already use the processors. Not where the user set them.
 ONE_THREAD = (
@@ -52,6 +54,7 @@ _state: tuple[Codes, MarkFile, Printed] | None = None
 def initialise(setup: Setup) -> None:
     """Make this process a worker: deaf to the kernel's interrupts, known to the reaper, its output in a file."""
     global _state  # noqa: PLW0603 - one for the process is what it is
+    nesting.settle_in()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.setpgid(0, 0)
     if setup.registry is not None:
@@ -66,11 +69,12 @@ def initialise(setup: Setup) -> None:
     faulthandler.enable(file=2)
     if STACK_SIGNAL is not None:
         faulthandler.register(STACK_SIGNAL, file=2, all_threads=False)
+    mark.setting_up()
     logs.configure_worker(Path(setup.log_file) if setup.log_file else None, setup.log_level, setup.secrets)
     for module in setup.preload:
         with contextlib.suppress(ImportError):  # the handler that needs it says so better
             importlib.import_module(module)
-    mark.born()
+    mark.ready()
     _state = (Codes(), mark, printed)
     gc.freeze()  # what is there now is never garbage, and looking for some in it takes time from every chunk
 
@@ -79,7 +83,7 @@ def _register(registry: str) -> None:
     """Tell the reaper of this process group; end when there is no one left to work for."""
     try:
         pipe = os.open(registry, os.O_WRONLY | os.O_NONBLOCK)
-        os.write(pipe, f"+{os.getpid()}\n".encode())
+        os.write(pipe, f"+{os.getpid()} {born(os.getpid()) or UNKNOWN}\n".encode())
         os.close(pipe)
     except OSError:
         os._exit(1)
@@ -94,4 +98,6 @@ def work(chunk: Chunk) -> tuple[Any, ...]:
     codes, mark, printed = _state
     if not mark.begins(chunk.number):
         return tuple(NOT_BEGUN)
+    if not chunk.code.is_whole and codes.held(chunk.code) is None:
+        return tuple(NO_CODE)
     return tuple(run_chunk(chunk, codes, mark, printed, os.getpid()))

@@ -10,10 +10,12 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
+from geoflow.codes import Held
 from geoflow.executors.base import Chunk, Report
-from geoflow.executors.mark import Mark
+from geoflow.executors.mark import SETTING_UP, Mark
 from geoflow.executors.reports import report
 from geoflow.executors.slot import Setup
+from geoflow.executors.watch import Watch
 from geoflow.executors.worker_process import WorkerProcess
 from geoflow.models import Attempt, Category, Failure, Outcome
 from geoflow.text import cut
@@ -23,6 +25,12 @@ MAX_START_FAILURES = 3
 # A chunk that waits behind a call which has run this long is given to an idle slot instead.
 RECALL_SECONDS = 0.1
 _FAULT_HEADS = ("Fatal Python error:", "Stack (most recent call first):", "Current thread 0x")
+_UNHEARD = Failure(
+    "the thread that sends to a worker process and hears it has ended, as when the system lets no other start",
+    "WorkerDied",
+    Category.LOST,
+    True,
+)
 
 
 class Message(NamedTuple):
@@ -38,7 +46,13 @@ class Slot:
     """One process at a time, replaced when it dies, and the chunks that it was sent."""
 
     def __init__(
-        self, number: int, folder: Path, setup: Callable[[Path, Path], Setup], forget: Callable[[int], None]
+        self,
+        number: int,
+        folder: Path,
+        setup: Callable[[Path, Path], Setup],
+        forget: Callable[[int], None],
+        watch: Watch,
+        start_timeout: float | None,
     ) -> None:
         self.number = number
         self.generation = 0
@@ -48,6 +62,9 @@ class Slot:
         self._forget = forget
         self._recalled: set[int] = set()
         self._start_failures = 0
+        self._watch, self._start_timeout = watch, start_timeout
+        self._sign: tuple[int, ...] = ()  # the last sign of life, and when it was first seen
+        self._sign_since = 0.0
         self._begin()
 
     def _begin(self) -> None:
@@ -80,10 +97,16 @@ class Slot:
         if number in self._recalled:
             self._recalled.remove(number)
             return []
+        if not self.chunks or self.chunks[0].number != number:
+            return []  # it came twice: a slot answers in the order in which it was asked
         chunk = self.chunks.popleft()
-        assert chunk.number == number, "a slot answers in the order in which it was asked"
         self._start_failures = 0
-        return [report(chunk, answer, self.number)]
+        held = self._process.held(chunk.code)
+        if answer.held:
+            self._process.holds(Held(*answer.held))
+        elif answer.held is not None:
+            self._process.lacks(chunk.code)
+        return [report(chunk, answer, self.number, held)]
 
     def recall_waiting(self) -> Report | None:
         """Take back the chunk that waits behind one that turned out long, while another slot has nothing to do."""
@@ -105,36 +128,59 @@ class Slot:
             return None
         (chunk,) = self.chunks
         keys = chunk.batch.keys
-        if mark.chunk != chunk.number or mark.position >= len(keys):
+        if chunk.kind != "tasks" or mark.chunk != chunk.number or max(mark.position, 1) >= len(keys):
             return None
         self._mark.recall(chunk.number, rest=True)
         mark = self._mark.read()
-        if mark.position <= 0 or mark.position >= len(keys):
+        if mark.position < 0 or mark.position >= len(keys):
             return None  # it got to its end, and answers for itself
         # Should the call that the mark names now have seen the recall, its chunk's answer says that it did not begin.
         self.chunks[0] = chunk._replace(batch=chunk.batch._replace(keys=keys[: mark.position]))
         return Report(chunk, unstarted=keys[mark.position :])
 
     def check(self) -> list[Report]:
-        """Whether the running call is past its time, or the process gone without its pool's noticing."""
+        """Whether the running call is past its time, a sign of life is, or the process gone without a word."""
         if not self.chunks or not self.started:
             return []
-        mark = self._mark.read()
-        if not mark.pid:
-            return []
-        chunk = self.chunks[0]
-        spent = time.monotonic() - mark.since
-        if chunk.timeout is not None and mark.chunk == chunk.number and mark.position > 0 and spent > chunk.timeout:
-            self._process.dump_stack()
-            failure = Failure(
-                f"timed out: it ran longer than {chunk.timeout:g} s, and its process was ended",
-                "TaskTimeout",
-                Category.TIMEOUT,
-                True,
-            )
-            return self._end(failure)
+        chunk, mark = self.chunks[0], self._mark.read()
+        if mark.chunk == chunk.number and mark.position > 0:
+            if chunk.timeout is not None and self._watch.spent(mark.since) > chunk.timeout:
+                self._process.dump_stack()
+                failure = Failure(
+                    f"timed out: it ran longer than {chunk.timeout:g} s, and its process was ended",
+                    "TaskTimeout",
+                    Category.TIMEOUT,
+                    True,
+                )
+                return self._end(failure)
+        elif self._is_silent(chunk, mark):
+            return self._silenced(chunk, mark)
         # A child of the worker may hold the pipe that would tell of its death (found with os.fork in a handler).
-        return [] if self._process.is_alive() else self.died(None)
+        if mark.pid and not self._process.is_alive():
+            return self.died(None)
+        return [] if self._process.is_heard() else self._end(_UNHEARD)
+
+    def _is_silent(self, chunk: Chunk, mark: Mark) -> bool:
+        """Whether nothing has changed for too long, while no call of the user's ran."""
+        sign = (chunk.number, mark.pid, mark.chunk, mark.position)
+        if sign != self._sign:
+            self._sign, self._sign_since = sign, self._watch.look()
+        return self._start_timeout is not None and self._watch.spent(self._sign_since) > self._start_timeout
+
+    def _silenced(self, chunk: Chunk, mark: Mark) -> list[Report]:
+        if not mark.pid:
+            doing = "start"
+            self._process.give_up_starting()
+        elif mark.chunk == SETTING_UP:
+            doing = "set itself up, and import what preload names"
+        elif mark.chunk != chunk.number:
+            doing = "take the work that it was sent"
+        else:
+            doing = "hand over its answer" if mark.position else f"load the code of {chunk.batch.task_type}"
+        self._process.dump_stack()
+        silence = f"gave no sign of life for {self._start_timeout:g} s (start_timeout)"
+        what = f"a worker process was to {doing}, and {silence}"
+        return self._end(Failure(what, "WorkerDied", Category.LOST, True))
 
     def stop(self) -> list[Report]:
         """End the process for the job's sake: nobody is to blame."""
@@ -154,29 +200,33 @@ class Slot:
         mark, chunks = self._mark.read(), list(self.chunks)
         self._process.kill()
         printed = self._process.printed()
-        why = printed or self._process.trouble
+        trouble = self._process.trouble
         self._replace()
         if not chunks:
             return []
         first, *rest = chunks
+        keys = first.batch.keys
         position = mark.position if mark.chunk == first.number else 0
         if position == 0:
-            reports = [self._unstarted(first, why, counted=failure is not None)]
+            why = None if failure is None else "\n".join(filter(None, (trouble or failure.error, printed)))
+            reports = [self._unstarted(first, why)]
+        elif position > len(keys):  # it had just seen that this call was taken back
+            reports = [Report(first, lost=keys)]
         elif position > 0:
             reports = [self._blamed(first, position - 1, mark.since, failure, printed, mark.pid)]
-        elif len(first.batch.keys) == 1 and failure is not None:
+        elif len(keys) == 1 and failure is not None:
             reports = [self._blamed(first, 0, mark.since, failure, printed, mark.pid)]
         else:
-            keys = first.batch.keys
             reports = [Report(first, lost=keys[:-position], unstarted=keys[-position:], suspects=failure is not None)]
         return reports + [Report(chunk, unstarted=chunk.batch.keys) for chunk in rest]
 
-    def _unstarted(self, chunk: Chunk, why: str, *, counted: bool) -> Report:
-        self._start_failures += counted
+    def _unstarted(self, chunk: Chunk, why: str | None) -> Report:
+        """The process ended before any call; *why*, unless it was on demand."""
+        self._start_failures += why is not None
         broken = None
         if self._start_failures >= MAX_START_FAILURES:
             what = f"Worker processes cannot start: {self._start_failures} in a row ended before any work."
-            broken = f"{what} {cut(why, 4_000)}"
+            broken = f"{what} {cut(why or '', 4_000)}"
         return Report(chunk, unstarted=chunk.batch.keys, broken=broken)
 
     def _blamed(
@@ -209,7 +259,7 @@ class Slot:
 
 
 def _runs_long(mark: Mark) -> bool:
-    return mark.position > 0 and time.monotonic() - mark.since >= RECALL_SECONDS
+    return mark.position >= 0 and time.monotonic() - mark.since >= RECALL_SECONDS
 
 
 def _parted(printed: str | None) -> tuple[str | None, str | None]:

@@ -15,7 +15,6 @@ from typing import Any
 _HAS_FORKSERVER = "forkserver" in multiprocessing.get_all_start_methods()
 _Context: Any = context.ForkServerContext if _HAS_FORKSERVER else context.SpawnContext
 _Process: Any = context.ForkServerProcess if _HAS_FORKSERVER else context.SpawnProcess
-_starting = threading.Lock()
 
 
 def warm_up(preload: tuple[str, ...] = ()) -> None:
@@ -102,25 +101,41 @@ class SlotContext(_Context):  # type: ignore[misc]
             self._made.kill()
 
 
+def end_server() -> None:
+    """End a fork server that starts nothing, and whatever it hangs in. The next start of a process starts another."""
+    if not _HAS_FORKSERVER:
+        return
+    from multiprocessing import forkserver
+
+    pid = getattr(forkserver._forkserver, "_forkserver_pid", None)
+    if pid is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)  # it is this process's child, and not waited for: the number is its own
+
+
 @contextlib.contextmanager
 def _without_main() -> Iterator[None]:
     """Start a process that does not import the caller's ``__main__``: what lives there travels by value.
 
-    Otherwise a script without an ``if __name__ == "__main__"`` guard would start itself again in every worker.
+    Otherwise a script without an ``if __name__ == "__main__"`` guard would start itself again in every worker. Several
+    threads may be at it at once, and one of them for ever.
     """
-    thread = threading.get_ident()
-    original = spawn.get_preparation_data
+    if spawn.get_preparation_data is not _prepared:
+        spawn.get_preparation_data = _prepared
+    _starting.one_of_ours = True
+    try:
+        yield
+    finally:
+        _starting.one_of_ours = False
 
-    def prepared(name: str) -> dict[str, Any]:
-        data = original(name)
-        if threading.get_ident() == thread:
-            data.pop("init_main_from_name", None)
-            data.pop("init_main_from_path", None)
-        return data
 
-    with _starting:
-        spawn.get_preparation_data = prepared
-        try:
-            yield
-        finally:
-            spawn.get_preparation_data = original
+_starting = threading.local()
+_original = spawn.get_preparation_data
+
+
+def _prepared(name: str) -> dict[str, Any]:
+    data = _original(name)
+    if getattr(_starting, "one_of_ours", False):
+        data.pop("init_main_from_name", None)
+        data.pop("init_main_from_path", None)
+    return data

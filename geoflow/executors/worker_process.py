@@ -3,84 +3,157 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import functools
 import os
 import signal
+import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
+from geoflow.codes import Held
 from geoflow.executors.base import Chunk
+from geoflow.executors.identity import end_group, is_running
 from geoflow.executors.mark import MarkFile
 from geoflow.executors.printed import read_output
 from geoflow.executors.slot import STACK_SIGNAL, Setup, initialise, work
-from geoflow.executors.spawning import SlotContext
+from geoflow.executors.spawning import SlotContext, end_server
 from geoflow.transport import Code
+
+# How often it is made sure that the process is there, should nobody tell of its end.
+ALIVE_SECONDS = 0.1
 
 
 class WorkerProcess:
-    """A process in a pool of its own, its mark and output in files named by *stem*. It starts with the first chunk."""
+    """A process in a pool of its own, its mark and output in files named by *stem*. It starts with the first chunk.
+
+    That may take for ever, where a module that the fork server is to import hangs: it is done in a thread of its own,
+    which is left to itself when the process is given up meanwhile.
+    """
 
     def __init__(self, stem: Path, setup: Callable[[Path, Path], Setup], forget: Callable[[int], None]) -> None:
         self.trouble = ""
+        self.started = False
         self._output, self._mark_path = stem.with_suffix(".out"), stem.with_suffix(".mark")
         self._setup = setup
         self._forget = forget
+        self._changing = threading.Lock()
+        self._unsent: deque[tuple[Chunk, Future[Any]]] = deque()  # until the process is there
+        self._left = False
         self._pool: ProcessPoolExecutor | None = None
+        self._hearing: threading.Thread | None = None
         self._context: SlotContext | None = None
-        self._versions: dict[str, str] = {}
+        self._held: dict[str, Held] = {}
+        self._modules: dict[str, str] = {}
+        self._next_look = 0.0
         try:
             self.mark = MarkFile(self._mark_path)
         except OSError as exc:  # the disk is full, or the folder was tidied away: the process will not get further
             self.mark, self.trouble = MarkFile(None), str(exc)
 
-    @property
-    def started(self) -> bool:
-        return self._pool is not None
+    # What it has
+
+    def holds(self, held: Held) -> None:
+        """It says that it has this code."""
+        self._held[held.version] = held
+        self._modules.update(held.modules)
+
+    def lacks(self, code: Code) -> None:
+        """It says that it does not have this code, or no more."""
+        self._held.pop(code.version, None)
+
+    def held(self, code: Code) -> Held | None:
+        """What it has said of this code; None when it has not said that it is there."""
+        return self._held.get(code.version)
 
     def is_outdated(self, code: Code) -> bool:
-        """Whether it has imported another version of a module that *code* needs."""
-        return any(self._versions.get(name, stamp) != stamp for name, stamp in _versions(code).items())
+        """Whether it has imported another version of a module that *code*, which it has not got, needs."""
+        return code.version not in self._held and any(
+            self._modules.get(name, stamp) != stamp for name, stamp in code.modules
+        )
+
+    # Sending
 
     def submit(self, chunk: Chunk) -> Future[Any]:
         """Send *chunk*, with its code unless that is there already. The future is broken where no process can be."""
-        code = chunk.code
-        if code.version in self._versions:
-            chunk = chunk._replace(code=code._replace(value=None))
-        self._versions = _versions(code) | self._versions
+        if chunk.code.version in self._held:
+            chunk = chunk._replace(code=chunk.code.name_only())
+        future: Future[Any] = Future()
         try:
-            return self._started_pool().submit(work, chunk)
-        except (BrokenProcessPool, OSError, EOFError, RuntimeError) as exc:  # EOFError: the fork server was killed
-            self.trouble = f"{type(exc).__name__}: {exc}"
-            future: Future[Any] = Future()
-            future.set_exception(exc if isinstance(exc, BrokenProcessPool) else BrokenProcessPool(str(exc)))
-            return future
-
-    def _started_pool(self) -> ProcessPoolExecutor:
-        if self._pool is None:
+            with self._changing:
+                if self._pool is not None:
+                    return self._pool.submit(work, chunk)
+                self._unsent.append((chunk, future))
+                if self.started:
+                    return future
+                self.started = True
             setup = self._setup(self._mark_path, self._output)
-            self._context = SlotContext(setup.preload)
-            self._pool = ProcessPoolExecutor(1, mp_context=self._context, initializer=initialise, initargs=(setup,))
-        return self._pool
+            threading.Thread(target=self._start, args=(setup,), daemon=True, name="geoflow-start").start()
+        except (OSError, RuntimeError) as exc:  # of which a pool that is broken is one
+            self._break(future, exc)
+        return future
+
+    def _start(self, setup: Setup) -> None:
+        context = SlotContext(setup.preload)
+        pool = None
+        try:
+            pool = ProcessPoolExecutor(1, mp_context=context, initializer=initialise, initargs=(setup,))
+            chunk, future = self._unsent[0]
+            sent = [(pool.submit(work, chunk), future)]
+            with self._changing:
+                self._context, self._hearing = context, _thread_of(pool)
+                if not self._left:
+                    self._pool = pool
+                    sent += [(pool.submit(work, chunk), future) for chunk, future in list(self._unsent)[1:]]
+            if self._left:
+                raise BrokenProcessPool("it was given up before it had started")
+            for inner, outer in sent:
+                inner.add_done_callback(functools.partial(_hand_on, outer))
+            self._unsent.clear()
+        except Exception as exc:  # whatever keeps it from starting is told, and never waited for
+            with self._changing:
+                self._pool = None
+            context.kill()
+            if pool is not None:
+                pool.shutdown(wait=False, cancel_futures=True)
+            for _, future in self._unsent:
+                self._break(future, exc)
+
+    def _break(self, future: Future[Any], exc: Exception) -> None:
+        self.trouble = f"{type(exc).__name__}: {exc}{_hint(exc)}"
+        if not future.done():
+            future.set_exception(exc if isinstance(exc, BrokenProcessPool) else BrokenProcessPool(str(exc)))
+
+    # Looking
 
     def is_alive(self) -> bool:
-        try:
-            os.kill(self.mark.read().pid, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            pass
-        return True
+        """Whether it is there, as far as a look now and then can tell."""
+        if (now := time.monotonic()) < self._next_look:
+            return True
+        self._next_look = now + ALIVE_SECONDS
+        mark = self.mark.read()
+        return is_running(mark.pid, mark.born)
+
+    def is_heard(self) -> bool:
+        """Whether its pool has the thread by which it is heard: to start another one may have failed, which ends it."""
+        if self._hearing is None or self._hearing.is_alive():
+            return True
+        mark = self.mark.read()
+        return mark.pid != 0 and not is_running(mark.pid, mark.born)  # its end ended the thread, which has told of it
 
     def dump_stack(self) -> None:
         """Have it write where it is stuck; a signal handler in C does it, also while the GIL is held."""
-        if STACK_SIGNAL is None:
+        mark = self.mark.read()
+        if STACK_SIGNAL is None or not is_running(mark.pid, mark.born):
             return
         with contextlib.suppress(OSError):
             before = self._output.stat().st_size
-            os.kill(self.mark.read().pid, STACK_SIGNAL)
+            os.kill(mark.pid, STACK_SIGNAL)
             deadline = time.monotonic() + 0.2
             while time.monotonic() < deadline and self._output.stat().st_size == before:
                 time.sleep(0.005)
@@ -101,21 +174,30 @@ class WorkerProcess:
         hint = "; it may have been out of memory" if -code == signal.SIGKILL else ""
         return f"was ended by signal {-code} ({name}{hint})"
 
+    # Ending
+
     def kill(self) -> None:
         """End the process and its children, also one that has not yet told its number: it may hold a chunk."""
-        if pid := self.mark.read().pid:
-            self._kill_group(pid)
+        mark = self.mark.read()
+        if mark.pid:
+            self._kill_group(mark.pid, mark.born)
         elif self._context is not None:
             self._context.kill()
         _cut_off(self._pool)
 
-    def _kill_group(self, pid: int) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(pid, signal.SIGKILL)
+    def give_up_starting(self) -> None:
+        """It does not start: what it is to be forked from may hang, and is ended too."""
+        if self._pool is None:
+            end_server()
+
+    def _kill_group(self, pid: int, born: int) -> None:
+        end_group(pid, born)
         self._forget(pid)  # its number may be another's by the time the reaper acts
 
     def leave(self) -> None:
         """Expect no more of it: one that still runs ends once its call has."""
+        with self._changing:
+            self._left = True
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
         for path in (self._output, self._mark_path):
@@ -124,13 +206,32 @@ class WorkerProcess:
     def close(self) -> None:
         """End it, with all that its tasks left running. Nothing waits for that: it may be asked as Python exits."""
         self.leave()
-        if self._pool is not None and (pid := self.mark.read().pid):
-            self._kill_group(pid)
+        if self._pool is not None and (mark := self.mark.read()).pid:
+            self._kill_group(mark.pid, mark.born)
             _cut_off(self._pool)
 
 
-def _versions(code: Code) -> dict[str, str]:
-    return {code.version: code.version, **dict(code.modules)}
+def _hand_on(future: Future[Any], done: Future[Any]) -> None:
+    """Have *future* end as *done* has."""
+    if future.done():  # it was given up
+        return
+    error = BrokenProcessPool("it was given up") if done.cancelled() else done.exception()
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(done.result())
+
+
+def _hint(exc: Exception) -> str:
+    """What the system was short of, where its own words do not tell."""
+    if isinstance(exc, OSError) and exc.filename is None and exc.errno in (errno.ENOSPC, errno.ENOSYS, errno.EACCES):
+        return ". multiprocessing keeps its semaphores in /dev/shm: is there room, and may they be made there?"
+    return ""
+
+
+def _thread_of(pool: ProcessPoolExecutor | None) -> threading.Thread | None:
+    """The pool's own thread, which sends and hears for it."""
+    return getattr(pool, "_executor_manager_thread", None)
 
 
 def _cut_off(pool: ProcessPoolExecutor | None) -> None:

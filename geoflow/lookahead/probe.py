@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from geoflow.errors import ParameterError
 from geoflow.lookahead.drawing import Drawn, Table, table
 from geoflow.lookahead.forecast import Measured, Ran, Range, failures, forecast, grown, measured
 from geoflow.lookahead.sampling import MARK, SampledType
+from geoflow.processors import usable
 from geoflow.submission import job_id_of, validated
 from geoflow.text import count, human_bytes, human_duration, mask_text
 from geoflow.values import from_json
@@ -65,7 +65,7 @@ def probe(
     """See `Session.probe`."""
     import pandas as pd
 
-    own, processors = session._engine.executor.slots, os.cpu_count() or 1
+    own, processors = session._engine.executor.slots, usable()
     ladder = [own, *(2**power for power in range((4 * processors).bit_length()))] if workers is None else workers
     numbers = sorted({ladder} if isinstance(ladder, int) else {*ladder})
     for name, said in (("items", [items]), ("workers", numbers)):

@@ -1,0 +1,51 @@
+"""The functions that a process was sent, and what it found when it loaded them: it may be newer than what was sent."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, NamedTuple
+
+from geoflow.contract import accepts_context
+from geoflow.fingerprint import fingerprint
+from geoflow.nesting import here
+from geoflow.transport import Code, stamp_of, unpack
+
+
+class Held(NamedTuple):
+    """What a worker says of code that it has loaded: what it means there, and the modules' files as it read them."""
+
+    version: str
+    fingerprint: str
+    modules: tuple[tuple[str, str], ...]
+
+
+class Codes:
+    """The functions that this process was sent, by version. One whose load failed is not among them."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[Any, bool]] = {}
+        self._held: dict[str, Held] = {}
+        self._modules: dict[str, str] = {}  # the stamps of what was imported here
+
+    def get(self, code: Code) -> tuple[Any, bool]:
+        """The function or class, and whether it takes a context."""
+        return self._known.get(code.version) or self._load(code)
+
+    def held(self, code: Code) -> Held | None:
+        """What is here of *code*; None when it is to be sent first, or its load failed."""
+        return self._held.get(code.version)
+
+    def _load(self, code: Code) -> tuple[Any, bool]:
+        missing = [name for name, _ in code.modules if name not in sys.modules]
+        here.loading = True
+        try:
+            target = unpack(code)
+        finally:
+            here.loading = False
+            # Those that were here before, unseen, are taken for what the driver has.
+            self._modules.update({name: stamp_of(name) for name in missing if name in sys.modules})
+        found = tuple((name, self._modules.setdefault(name, stamp)) for name, stamp in code.modules)
+        means = code.fingerprint if found == code.modules else fingerprint(target)
+        self._held[code.version] = Held(code.version, means, found)
+        self._known[code.version] = target, not isinstance(target, type) and accepts_context(target)
+        return self._known[code.version]

@@ -1,0 +1,62 @@
+"""Who a process is. Its number alone is another's once it has ended, or once its container was started again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from functools import cache
+from pathlib import Path
+
+# When a process began that nothing is known of: there is no /proc on this system.
+UNKNOWN = 0
+
+
+def born(pid: int) -> int | None:
+    """When the process began, in ticks since the machine did; None when there is none, or it is dead and not buried."""
+    try:
+        state, *fields = Path(f"/proc/{pid}/stat").read_text("latin-1").rpartition(")")[2].split()
+        return None if state in ("Z", "X") else int(fields[18])
+    except (FileNotFoundError, ProcessLookupError):
+        return None if _has_proc() else _by_signal(pid)
+    except OSError:  # hidden from us
+        return _by_signal(pid)
+
+
+def is_running(pid: object, since: object) -> bool:
+    """Whether *pid* is the process that began at *since*, and has not ended."""
+    if not isinstance(pid, int) or not 0 < pid < 1 << 31:
+        return False
+    found = born(pid)
+    return found is not None and (since in (None, UNKNOWN) or found in (since, UNKNOWN))
+
+
+def end_group(pid: int, since: int) -> None:
+    """End the process group that *pid*, which began at *since*, leads or led, unless the number is another's by now."""
+    if born(pid) in (None, since, UNKNOWN):  # one without its leader keeps the number from being given away
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, signal.SIGKILL)
+
+
+@cache
+def boot() -> str:
+    """What tells this run of the machine from others; empty where nothing does."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+@cache
+def _has_proc() -> bool:
+    return os.path.exists("/proc/self/stat")
+
+
+def _by_signal(pid: int) -> int | None:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        pass
+    return UNKNOWN
