@@ -14,6 +14,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
+from typing import Any, Generic, TypeVar
 
 from concurrent_log_handler import ConcurrentRotatingFileHandler
 
@@ -26,20 +27,18 @@ MOST_WAITING = 10_000
 # What of a record says that the file has it: it may come by way of several loggers.
 WRITTEN = "_geoflow_written"
 
-Line = Callable[[], str]
+Lines = TypeVar("Lines", bound=logging.Formatter)
 
 
-class LogFile(ConcurrentRotatingFileHandler):
+class LogFile(ConcurrentRotatingFileHandler, Generic[Lines]):
     """The rotating file at *path*, opened at the first record, and written *behind* who speaks, or at once.
 
-    Of a record *line* gives its line, or what makes it later.
+    *lines* makes a record a line.
     """
 
-    def __init__(
-        self, path: str | os.PathLike[str], line: Callable[[logging.LogRecord], str | Line], *, behind: bool = False
-    ) -> None:
+    def __init__(self, path: str | os.PathLike[str], lines: Lines, *, behind: bool = False) -> None:
         super().__init__(path, maxBytes=MAX_BYTES, backupCount=BACKUPS, encoding="utf-8", chmod=0o600)
-        self._line = line
+        self.lines = lines
         self._behind = behind
         self.begin()
         _files.add(self)
@@ -47,7 +46,7 @@ class LogFile(ConcurrentRotatingFileHandler):
     def begin(self) -> None:
         """Begin with nothing; in a fork, where what waits is the parent's to write, and so is its thread."""
         self._starting = threading.Lock()
-        self._waiting: deque[str | Line] = deque()
+        self._waiting: deque[str | Callable[[], str]] = deque()
         self._woken = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -56,11 +55,11 @@ class LogFile(ConcurrentRotatingFileHandler):
             return
         record.__dict__[WRITTEN] = True
         try:
-            self.say(self._line(record))
+            self.say(self.lines.format(record))
         except Exception:
             self.handleError(record)
 
-    def say(self, line: str | Line) -> None:
+    def say(self, line: str | Callable[[], str]) -> None:
         """Write *line*, or what it makes, after all that was said before."""
         self._waiting.append(line)
         if not (self._behind and len(self._waiting) < MOST_WAITING and self._has_thread()):
@@ -109,7 +108,7 @@ class LogFile(ConcurrentRotatingFileHandler):
             super().flush()
 
     def format(self, record: logging.LogRecord) -> str:
-        return record.text if isinstance(record, _Ready) else super().format(record)
+        return record.text if isinstance(record, _Ready) else self.lines.format(record)
 
     def close(self) -> None:
         """Also done by `logging.config` to every handler there is: what comes later opens the file again."""
@@ -127,7 +126,7 @@ class _Ready(logging.LogRecord):
         self.text = text
 
 
-_files: weakref.WeakSet[LogFile] = weakref.WeakSet()
+_files: weakref.WeakSet[LogFile[Any]] = weakref.WeakSet()
 # Held while a file is written, and so while this process forks: a fork in the middle of a write would be born with
 # locks that nobody lets go of.
 _writing = threading.RLock()

@@ -15,16 +15,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import orjson
 
 from geoflow import logfile
 from geoflow.errors import ContractViolationError, UnstorableValue
-from geoflow.logfile import WRITTEN, Line, LogFile
-from geoflow.text import DEFAULT_SECRETS, UNSEEN, cut, exact, mask, safe
+from geoflow.logfile import WRITTEN, LogFile
+from geoflow.text import DEFAULT_SECRETS, MASKED, UNSEEN, cut, exact, looks_secret, mask, mask_text, safe
 from geoflow.values import from_json, to_json
 
 _LONGEST_TEXT = 16_000
@@ -58,24 +57,40 @@ class _Own(logging.Logger):
         if record.levelno > self.manager.disable:
             super().handle(record)
 
+    def later(self, level: int, message: Callable[[], str], fields: Mapping[str, object]) -> None:
+        """Log *message* with *fields*; where nobody but the file hears it, both are put into words by who writes it.
 
-def logger_of(name: str) -> logging.Logger:
+        So neither may change meanwhile: a job of which every task fails says as much, in the one thread that drives.
+        """
+        if not self.isEnabledFor(level):
+            return
+        others = [handler for handler in (*ROOT.handlers, *self.handlers) if handler not in (_file, _NOWHERE)]
+        if _file is None or others or ROOT.propagate or self is ROOT:
+            self.log(level, "%s", message(), extra=fields)
+            return
+        told, created, name = {**_of_process, **_bound.get({}), **fields}, time.time(), logging.getLevelName(level)
+        lines = _file.lines
+        _file.say(lambda: lines.line(created, name, self.name, message(), told))
+
+
+def logger_of(name: str) -> _Own:
     """The logger *name*, which begins with ``geoflow``, as one whose lines reach the log whatever user code does."""
     logger = logging.getLogger(name)
     if type(logger) is logging.Logger:
         logger.__class__ = _Own
-    return logger
+    return cast(_Own, logger)
 
 
 ROOT = logger_of("geoflow")
 # Without a handler of its own, Python would print a library's warnings on the screen.
-ROOT.addHandler(logging.NullHandler())
+_NOWHERE = logging.NullHandler()
+ROOT.addHandler(_NOWHERE)
 
 
 # What every record made now carries.
 _bound: ContextVar[Mapping[str, object]] = ContextVar("geoflow_log_fields")
 _of_process: Mapping[str, object] = {}
-_file: LogFile | None = None
+_file: LogFile[JsonLines] | None = None
 _level_before = logging.NOTSET
 
 
@@ -108,10 +123,7 @@ def set_fields(fields: Mapping[str, object] | None = None) -> None:
         logging.root.setLevel(_level_before)
 
 
-# Whoever logs under this name says nothing but text and numbers.
-MACHINE = "geoflow.machine"
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", WRITTEN}
-_AS_IT_IS = frozenset((bool, type(None)))
 # Looked for by their exact value, so never masked, whatever a task is called.
 _IDENTITY = frozenset(("job_id", "job_type", "stage", "task_id", "task_type", "attempt", "correlation_id"))
 
@@ -126,41 +138,56 @@ class JsonLines(logging.Formatter):
         super().__init__()
         self._secrets = tuple(secrets)
 
-    def line(self, record: logging.LogRecord) -> str | Line:
-        """The line of *record*, or what makes it: that may be left for later where nothing of it changes meanwhile."""
-        bound = {**_of_process, **_bound.get({})}
-        return partial(self._made, record, bound) if record.name == MACHINE else self._made(record, bound)
-
     def format(self, record: logging.LogRecord) -> str:
-        return self._made(record, {**_of_process, **_bound.get({})})
-
-    def _made(self, record: logging.LogRecord, bound: Mapping[str, object]) -> str:
-        line: dict[str, object] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname,
-            "logger": record.name,
-            "message": self._text(_message(record)),
-        }
         fields: dict[str, object] = {}
+        traceback = None
         if record.exc_info and record.exc_info[1] is not None:
             error = record.exc_info[1]
             fields = {"error_type": type(error).__name__, "error_message": exact(error)}
-            line["traceback"] = self._text(self.formatException(record.exc_info))
+            traceback = self.formatException(record.exc_info)
         extra = {name: value for name, value in record.__dict__.items() if name not in _STANDARD}
-        for name, value in {**fields, **bound, **extra}.items():
+        fields = {**fields, **_of_process, **_bound.get({}), **extra}
+        return self.line(record.created, record.levelname, record.name, _message(record), fields, traceback)
+
+    def line(
+        self,
+        created: float,
+        level: str,
+        logger: str,
+        message: str,
+        fields: Mapping[str, object],
+        traceback: str | None = None,
+    ) -> str:
+        """The line that says *message*, with *fields*."""
+        line: dict[str, object] = {
+            "time": datetime.fromtimestamp(created, UTC).isoformat(timespec="milliseconds"),
+            "level": level,
+            "logger": logger,
+            "message": self._text(message),
+        }
+        if traceback is not None:
+            line["traceback"] = self._text(traceback)
+        for name, value in fields.items():
             if value is not None:
                 line[f"{name}_" if name in line else name] = self._value(name, value)
         text = orjson.dumps(line).decode()
         return text if text.isascii() else UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
     def _value(self, name: str, value: object) -> object:
-        if type(value) not in _AS_IT_IS and not (type(value) is str and value.isascii()):
+        kind = type(value)
+        # What most values are comes first: a job of which every task fails has as many lines.
+        if kind is bool or (kind is int and name in _IDENTITY and abs(cast(int, value)) < 2**63):
+            return value
+        if not (kind is str and cast(str, value).isascii()):
             try:
                 value = from_json(to_json(value))
             except UnstorableValue:
                 value = exact(value)
         if name not in _IDENTITY:
-            value = mask({name: value}, self._secrets)[name]
+            if type(value) is str:
+                value = MASKED if looks_secret(name, self._secrets) else mask_text(value, self._secrets)
+            else:
+                value = mask({name: value}, self._secrets)[name]
         return cut(value, _LONGEST_TEXT) if isinstance(value, str) else value
 
     def _text(self, text: str) -> str:
@@ -220,7 +247,7 @@ def _configure(path: FilePath | None, level: str, secrets: Sequence[str], *, beh
         _file.close()
         _file = None
     if path is not None:
-        _file = LogFile(path, JsonLines(secrets).line, behind=behind)
+        _file = LogFile(path, JsonLines(secrets), behind=behind)
         ROOT.addHandler(_file)
 
 

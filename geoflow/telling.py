@@ -8,23 +8,26 @@ from collections.abc import Callable
 from typing import Any
 
 from geoflow.jobrun import JobRun
-from geoflow.logs import MACHINE, logger_of
+from geoflow.logs import logger_of
 from geoflow.models import Attempt, JobStatus
 from geoflow.stores.base import Store
 from geoflow.text import count, shorten
 from geoflow.values import from_json
 
-logger = logger_of(MACHINE)
+logger = logger_of("geoflow.machine")
 
 
 def tell(run: JobRun, what: str, level: int = logging.INFO, **fields: Any) -> None:
     """One line about the job, with what it planned, or why it failed."""
     about = {"job_id": run.job_id, "job_type": run.job_type.name, "stage": run.stage_number}
-    if "tasks" in fields:
-        what = f"{what} stage {run.stage_number}: {count(fields['tasks'], 'task')}"
-    if reason := fields.get("error_message"):
-        what = f"{what}: {shorten(reason, 300)}"
-    logger.log(level, "job %s %s", run.job_id[:8], what, extra={**about, **fields})
+    job_id, stage = run.job_id[:8], run.stage_number
+
+    def message() -> str:
+        planned = f" stage {stage}: {count(fields['tasks'], 'task')}" if "tasks" in fields else ""
+        reason = fields.get("error_message")
+        return f"job {job_id} {what}{planned}{(reason and f': {shorten(reason, 300)}') or ''}"
+
+    logger.later(level, message, about | fields)
 
 
 def tell_failure(run: JobRun, attempt: Attempt, task_id: str, task_type: str) -> None:

@@ -116,7 +116,7 @@ def test_S40_any_extra_value_is_written_as_json_or_as_its_text(path, value, writ
 
 def test_S40_a_record_that_does_not_fit_is_written_all_the_same(path):
     # Given to the handler itself: pytest's own, which listens to the logger, raises on such records.
-    handler = logfile.LogFile(path, logs.JsonLines().line)
+    handler = logfile.LogFile(path, logs.JsonLines())
     handler.handle(LOG.makeRecord("x", 20, "", 0, "%d of %d", ("three",), None, extra={"time": "mine", "level": 5}))
     handler.handle(LOG.makeRecord("x", 20, "", 0, "%s", (Unshowable(),), None))
     handler.close()
