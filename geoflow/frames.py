@@ -56,7 +56,14 @@ _KINDS |= dict.fromkeys(_words("first last key task_index attempts retries attem
 _KINDS |= dict.fromkeys(_words("slot pid peak_memory"), "Int64") | {"retryable": "boolean", "superseded": "bool"}
 for _name, _enum in {"status": TaskStatus, "outcome": Outcome, "error_category": Category}.items():
     _KINDS[_name] = pd.CategoricalDtype([str(word) for word in _enum])
-_DTYPES = {"text": "string", "time": "datetime64[us, UTC]", "integer": "Int64", "number": "Float64", "truth": "boolean"}
+_TEXT = pd.StringDtype("python")  # also where pyarrow is installed
+_DTYPES: dict[str, Any] = {
+    "text": _TEXT,
+    "time": "datetime64[us, UTC]",
+    "integer": "Int64",
+    "number": "Float64",
+    "truth": "boolean",
+}
 
 # Tasks with their last attempt, and attempts with their task: `stores/schema.sql` says how the keys hang together.
 _TASK_ROWS = (
@@ -306,7 +313,7 @@ def _typed(kind: Any, *values: Sequence[Any]) -> Any:
     raw = np.fromiter(chain.from_iterable(values), object, sum(map(len, values)))
     match kind:
         case "text":
-            return pd.arrays.StringArray(raw)  # the same whether pyarrow is installed or not
+            return pd.array(raw, dtype=_TEXT, copy=False)
         case "time":
             return pd.DatetimeIndex(raw.astype(float).astype("M8[us]"), tz="UTC")
         case "span":
@@ -316,7 +323,8 @@ def _typed(kind: Any, *values: Sequence[Any]) -> Any:
         case "Int64" | "boolean":
             return pd.array(raw.astype(float), dtype=kind)
     try:
-        return pd.array(raw, dtype=kind, copy=False)  # for None, of the dtype that all of it is
+        found = pd.array(raw, dtype=kind, copy=False)  # for None, of the dtype that all of it is
+        return found.astype(_TEXT, copy=False) if isinstance(found.dtype, pd.StringDtype) else found
     except OverflowError:  # pandas 2 has no place for whole numbers above 2**63
         return raw
 

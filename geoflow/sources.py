@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import inspect
 import linecache
 import os
@@ -158,16 +159,41 @@ def names(text: str) -> tuple[set[str], set[str]]:
     def look(table: symtable.SymbolTable, into: set[str], *, top: bool = False) -> None:
         into |= {one.get_name() for one in table.get_symbols() if one.is_referenced() and (top or one.is_global())}
         for child in table.get_children():
-            look(child, into if child.get_type() == "class" else later)
+            at_that = child.get_type() == "class" or child.get_name() == "genexpr"
+            look(child, into if at_that else later)
 
+    spread = _without_comprehensions(text)
     try:
-        table = symtable.symtable(text, "<alone>", "exec")
+        table = symtable.symtable(spread, "<alone>", "exec")
     except SyntaxError:  # a nonlocal name is like a global one where what it is of is missing
-        table = symtable.symtable(re.sub(r"\bnonlocal\b", "global", text), "<alone>", "exec")
+        table = symtable.symtable(re.sub(r"\bnonlocal\b", "global", spread), "<alone>", "exec")
     look(table, at_once, top=True)
     for annotation in (one for node in ast.walk(parsed(text)) for one in quoted_annotations(node)):
         later |= names(annotation.value)[0]
     return at_once, later
+
+
+class _AsGenerators(ast.NodeTransformer):
+    def visit(self, node: ast.AST) -> ast.AST:
+        node = self.generic_visit(node)
+        match node:
+            case ast.ListComp(element, generators) | ast.SetComp(element, generators):
+                return ast.GeneratorExp(element, generators)
+            case ast.DictComp(key, value, generators):
+                return ast.GeneratorExp(ast.Tuple([key, value], ast.Load()), generators)
+        return node
+
+
+def _without_comprehensions(text: str) -> str:
+    """*text* with generators in their place, which have scopes of their own on every Python.
+
+    Since 3.12 (PEP 709) a comprehension is a part of the function around it: a name of another one in there, or of the
+    class body, hides one that is meant to be global.
+    """
+    tree = parsed(text)
+    if not any(isinstance(node, ast.ListComp | ast.SetComp | ast.DictComp) for node in ast.walk(tree)):
+        return text
+    return ast.unparse(_AsGenerators().visit(copy.deepcopy(tree)))
 
 
 def quoted_annotations(node: ast.AST) -> list[Any]:

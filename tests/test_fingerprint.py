@@ -14,7 +14,7 @@ import pytest
 
 import geoflow as gf
 from geoflow.fingerprint import fingerprint
-from geoflow.sources import source_of
+from geoflow.sources import names, source_of
 
 _cells = iter(range(10_000))
 
@@ -259,3 +259,20 @@ def stat(item: Item) -> int:
     assert (scan == before[0], stat == before[1]) == (True, False)
     scan, stat = versions(source.replace("n: int = 1", "n: int = 2"))
     assert (scan == before[0], stat == before[1]) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("source", "at_once", "later"),
+    [
+        ("def f(p): return [[h for h in p], [h(x) for x in p]]", set(), {"h"}),
+        ("def f(p):\n  global K\n  return {K: x for x in p}", set(), {"K"}),
+        ("def f(p):\n  class C:\n    K = 1\n    t = {K for x in p}\n  return C", set(), {"K"}),
+        ("class C:\n  K = 1\n  t = [K for x in range(3)]", {"K", "range"}, set()),
+        ("def f(p, d=[K for x in q]): return d", {"K", "q"}, set()),
+    ],
+)
+def test_names_in_comprehensions_are_found_alike_on_every_python(
+    source: str, at_once: set[str], later: set[str]
+) -> None:
+    # Python 3.12 makes a comprehension a part of what is around it, where another's name hides that of a helper.
+    assert names(source) == (at_once, later)

@@ -646,3 +646,23 @@ def test_a_duckdb_store_gives_the_frames_that_sqlite_gives(tmp_path: Path) -> No
         pd.testing.assert_frame_equal(ours[same], theirs[same])
         if "parameters" in ours:
             assert ours["parameters"].to_list() == theirs["parameters"].to_list()
+
+
+def text_columns(frame: pd.DataFrame) -> list[str]:
+    return [str(name) for name, dtype in frame.dtypes.items() if isinstance(dtype, pd.StringDtype)]
+
+
+def test_frames_are_used_alike_whether_pyarrow_is_installed_or_not() -> None:
+    with gf.open(":memory:", workers=0, display="none") as session:
+        job = session.run("hello_world", n=2)
+        seen = [session.jobs(), job.tasks(), job.tasks(flat=True), job.attempts(), job.stages(), job.logs()]
+    assert {getattr(frame[name].dtype, "storage", "") for frame in seen for name in text_columns(frame)} == {"python"}
+    for frame in (*seen, seen[1].copy(), seen[1].convert_dtypes(), seen[1].reset_index(drop=True)):
+        for name in text_columns(frame):
+            column = frame[name]
+            known = column.dropna().unique().tolist()
+            assert column.isin(known).equals(column.notna())
+            assert column.str.startswith("").fillna(False).astype(bool).equals(column.notna())
+            assert frame.query(f"`{name}` in @known").shape[0] == column.notna().sum()
+            assert len(frame[[name]].drop_duplicates().merge(frame[[name]], on=name)) == len(frame)
+            assert column.value_counts().sum() == column.notna().sum()
