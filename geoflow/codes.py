@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import sys
 from typing import Any, NamedTuple
 
@@ -9,6 +10,9 @@ from geoflow.contract import accepts_context
 from geoflow.fingerprint import fingerprint
 from geoflow.nesting import here
 from geoflow.transport import Code, stamp_of, unpack
+
+# Whoever sends what is not here any more is told so, and sends it again.
+MOST_VERSIONS = 256
 
 
 class Held(NamedTuple):
@@ -20,11 +24,13 @@ class Held(NamedTuple):
 
 
 class Codes:
-    """The functions that this process was sent, by version. One whose load failed is not among them."""
+    """The last functions that this process was sent, by version. One whose load failed is not among them."""
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[Any, bool]] = {}
         self._held: dict[str, Held] = {}
+        self._sources: dict[str, set[str]] = {}  # the cells that each came from
+        self._brought: set[str] = set()  # those whose text came with it: it goes with it too
         self._modules: dict[str, str] = {}  # the stamps of what was imported here
 
     def get(self, code: Code) -> tuple[Any, bool]:
@@ -37,6 +43,8 @@ class Codes:
 
     def _load(self, code: Code) -> tuple[Any, bool]:
         missing = [name for name, _ in code.modules if name not in sys.modules]
+        cells = {name for name, _ in code.sources}
+        unseen = cells.difference(linecache.cache)
         here.loading = True
         try:
             target = unpack(code)
@@ -47,5 +55,19 @@ class Codes:
         found = tuple((name, self._modules.setdefault(name, stamp)) for name, stamp in code.modules)
         means = code.fingerprint if found == code.modules else fingerprint(target)
         self._held[code.version] = Held(code.version, means, found)
-        self._known[code.version] = target, not isinstance(target, type) and accepts_context(target)
-        return self._known[code.version]
+        found_here = target, not isinstance(target, type) and accepts_context(target)
+        self._known[code.version] = found_here
+        self._sources[code.version] = cells
+        self._brought |= unseen.intersection(linecache.cache)
+        self._forget()
+        return found_here
+
+    def _forget(self) -> None:
+        """Let go of the oldest versions: a cell that is run again and again leaves one each time."""
+        for version in list(self._known)[:-MOST_VERSIONS]:
+            self._known.pop(version, None)
+            self._held.pop(version, None)
+            gone = self._sources.pop(version, set()).difference(*self._sources.values())
+            for name in gone & self._brought:
+                self._brought.remove(name)
+                linecache.cache.pop(name, None)

@@ -8,11 +8,14 @@ import sys
 import types
 import weakref
 
+import cloudpickle
 import pytest
 from conftest import OpenSession
 
-from geoflow import engine, fingerprint, sources, transport
+import geoflow as gf
+from geoflow import codes, engine, fingerprint, sources, transport
 from geoflow.notebook import monitor
+from geoflow.transport import Code
 
 
 @pytest.mark.parametrize("workers", [0, 1], ids=["inline", "processes"])
@@ -60,6 +63,58 @@ def test_what_is_remembered_of_versions_of_cells_has_a_bound(monkeypatch: pytest
     assert 10 <= len([node for node in nodes if node() is not None]) <= 20
     assert len(transport._fingerprints) <= 50
     assert fingerprint.fingerprint(module.__dict__["handler"]) == code.fingerprint
+
+
+def redefined(n: int) -> Code:
+    """A function of a cell that was run for the *n*-th time, as it comes to a worker."""
+    source = f"def handler(params):\n    return {n}\n"
+    space = {"__name__": "__main__"}
+    exec(compile(source, f"<ipython-input-worker-{n}>", "exec"), space)
+    value = cloudpickle.dumps(space["handler"])
+    return Code(f"v{n}", None, value, (), ((f"<ipython-input-worker-{n}>", source),))
+
+
+def test_a_worker_keeps_the_last_versions_and_the_text_of_their_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(codes, "MOST_VERSIONS", 10)
+    monkeypatch.setitem(linecache.cache, "<ipython-input-worker-0>", (1, None, ["x"], "<ipython-input-worker-0>"))
+    held = codes.Codes()
+    functions = []
+    for n in range(50):
+        code = redefined(n)
+        functions.append(weakref.ref(held.get(code)[0]))
+        assert held.get(code)[0]({}) == n
+    gc.collect()
+    assert [n for n in range(50) if held.held(redefined(n)) is not None] == list(range(40, 50))
+    assert [n for n, function in enumerate(functions) if function() is not None] == list(range(40, 50))
+    texts = [n for n in range(50) if f"<ipython-input-worker-{n}>" in linecache.cache]
+    assert texts == [0, *range(40, 50)], "what it did not bring is not its to take away"
+    assert held.get(redefined(3))[0]({}) == 3, "what was let go of is loaded again"
+
+
+def test_code_that_a_worker_has_let_go_of_is_sent_again(open_session: OpenSession) -> None:
+    session = open_session(workers=1)
+    flows = [flow_of(n) for n in range(codes.MOST_VERSIONS // 3 + 2)]
+    for round_, which in enumerate((flows, flows[:2])):
+        for n, flow in enumerate(which):
+            assert session.run(flow, {"round": round_, "n": n}).result() == {"n": n, "sum": 2 * n + 1}
+
+
+def flow_of(n: int) -> gf.JobType:
+    flow = gf.JobType("let_go", description="x")
+
+    @flow.stage
+    def tiles(p: dict[str, int]) -> list[int]:
+        return [n, n + 1]
+
+    @flow.each(tiles)
+    def measure(tile: int) -> int:
+        return tile + 0 * n
+
+    @flow.reduce(measure)
+    def total(values: list[int]) -> dict[str, int]:
+        return {"n": n, "sum": sum(values)}
+
+    return flow
 
 
 def test_the_last_trees_are_kept_however_large(monkeypatch: pytest.MonkeyPatch) -> None:

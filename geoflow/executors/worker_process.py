@@ -16,7 +16,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
-from geoflow.codes import Held
+from geoflow.codes import MOST_VERSIONS, Held
 from geoflow.executors.base import Chunk
 from geoflow.executors.identity import end_group, is_running
 from geoflow.executors.mark import MarkFile
@@ -61,6 +61,8 @@ class WorkerProcess:
     def holds(self, held: Held) -> None:
         """It says that it has this code."""
         self._held[held.version] = held
+        for old in list(self._held)[: -2 * MOST_VERSIONS]:
+            del self._held[old]
         self._modules.update(held.modules)
 
     def lacks(self, code: Code) -> None:
