@@ -28,26 +28,31 @@ exit codes:
   2    nothing was done: a bad command, job type, parameter, job id or store
   3    the job completed, but its finalize failed (see geoflow refinalize)
   130  interrupted; the job was put back, and geoflow resume goes on with it
-       (143 for SIGTERM), with --load FILE where its type is in a file
+       (143 for SIGTERM, 129 for SIGHUP), with --load FILE where its type is in a file
 """
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, which ends the process as an interrupt does: what runs is put back first."""
+    """SIGTERM or SIGHUP, which end the process as an interrupt does: what runs is put back first."""
+
+    number = signal.SIGTERM
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what *argv* (else the command line) says; the exit code."""
     words = sys.argv[1:] if argv is None else argv
     warnings.showwarning = _warned
+    _have_streams()
     signal.signal(signal.SIGTERM, _terminate)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup has it
+        signal.signal(signal.SIGHUP, _terminate)
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that lacks a character shows its number
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return _done(grammar.parse(words, epilog=EXIT_CODES))
     except KeyboardInterrupt as exc:
         verbs.tell("interrupted.")
-        return 128 + signal.SIGTERM if isinstance(exc, Terminated) else INTERRUPTED
+        return 128 + exc.number if isinstance(exc, Terminated) else INTERRUPTED
     except Exception as exc:
         _complain(exc, "--debug" in words)
         return REFUSED
@@ -67,12 +72,14 @@ def _done(args: argparse.Namespace) -> int:
 
 
 def _printed(lines: Iterable[str]) -> bool:
-    """Print *lines*; False when whoever reads them has seen enough."""
+    """Print *lines*; False when whoever reads them has seen enough, or they cannot be written."""
     try:
         for line in lines:
             print(line)
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as exc:  # its reader has seen enough, or the disk is full
+        if not isinstance(exc, BrokenPipeError):
+            verbs.tell(f"error: the output could not be written: {exc.strerror}. What was asked for is done.")
         # What is still in the buffer must not be tried again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return False
@@ -93,7 +100,22 @@ def _exit_code(found: Any, verb: str) -> int:
 
 
 def _terminate(number: int, frame: object) -> NoReturn:
-    raise Terminated
+    if number != signal.SIGTERM:  # a terminal that goes may say so twice, once while its job is put back
+        signal.signal(number, signal.SIG_IGN)
+    ended = Terminated()
+    ended.number = signal.Signals(number)
+    raise ended
+
+
+def _have_streams() -> None:
+    """Have standard streams where the shell closed some, lest the next file that is opened be one of them."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # which takes the lowest number that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
 
 
 def _warned(message: Warning | str, *_: object, **__: object) -> None:

@@ -180,6 +180,14 @@ class Engine:
         is_driving = any(not run.done.is_set() for run in self.runs.values())
         return "the session that runs it" if is_driving else None
 
+    def check_can_drive(self) -> None:
+        """Raise where no job can be driven from here, with what to do instead, before anything is stored."""
+        refuse_inside(self.whose())
+        if self._pool is None and not self._is_inline and "executor" not in self.__dict__:
+            from geoflow.executors.spawning import check_can_start
+
+            check_can_start()
+
     # Taking a job up, and putting it back
 
     @property
@@ -198,7 +206,7 @@ class Engine:
         again: Again | None = None,
     ) -> JobRun:
         """Claim the job for this process; *codes* are by task type, that of the class by an empty name."""
-        refuse_inside(self.whose())
+        self.check_can_drive()
         lease = self.store.claim(row.job_key, self.owner(row.job_id))
         fresh = self.store.job(row.job_id)
         assert fresh is not None, "a claimed job is in the store"

@@ -32,7 +32,7 @@ def watching(job: JobHandle, how: str) -> Iterator[Callable[[], None]]:
     elif how == "none":
         yield lambda: None
     else:
-        is_seen = how != "auto" or sys.stderr.isatty()
+        is_seen = sys.stderr is not None and (how != "auto" or _is_terminal())
         try:
             with _in_terminal(job) if is_seen else nullcontext(lambda: None) as refresh:
                 yield refresh
@@ -54,7 +54,7 @@ def _say_how_to_go_on(job: JobHandle, interrupt: KeyboardInterrupt) -> None:
 def remark(said: Callable[[], str], how: str) -> None:
     """One line, in the caller's thread, where `watching` would show something. Asked for only there."""
     in_notebook = how in ("auto", "html", "text") and _in_notebook()
-    is_shown = in_notebook or how in ("html", "text") or (how == "auto" and sys.stderr.isatty())
+    is_shown = in_notebook or how in ("html", "text") or (how == "auto" and _is_terminal())
 
     def tell() -> None:
         if text := said():
@@ -92,6 +92,14 @@ def safely(draw: Callable[[], None]) -> bool:
         logger.exception("the job could not be drawn")
         return False
     return True
+
+
+def _is_terminal() -> bool:
+    """Whether the standard error is one: it may be none at all, or a program's own that cannot say."""
+    try:
+        return bool(sys.stderr.isatty())
+    except (AttributeError, ValueError, OSError):
+        return False
 
 
 def _is_live(how: str) -> bool:

@@ -19,7 +19,6 @@ from geoflow.handle import JobHandle
 from geoflow.jobrun import CLASS, Intent
 from geoflow.logs import logger_of
 from geoflow.models import JobStatus, Receipt
-from geoflow.nesting import refuse_inside
 from geoflow.origin import is_ours
 from geoflow.retry import RetryPolicy
 from geoflow.staleness import fingerprints, ran_with_older, stale_tasks
@@ -228,7 +227,7 @@ class Session:
     ) -> JobHandle:
         if on_existing not in ("return", "resume", "rerun", "raise"):
             raise ParameterError(f"on_existing cannot be {on_existing!r}: use 'return', 'resume', 'rerun' or 'raise'.")
-        refuse_inside(self._engine.whose())
+        self._engine.check_can_drive()
         registered = self._registered(job_type)
         text = validated(registered, given, self.settings.secrets)
         job_id = job_id_of(registered, text)

@@ -34,6 +34,7 @@ from geoflow.text import human_bytes
 
 # What a function holds is sent with it to every worker, and again whenever its cell is run.
 WARN_BYTES, MAX_BYTES = 1_000_000, 50_000_000
+MAIN = ("__main__", "__mp_main__")
 _CODE = (types.FunctionType, types.MethodType, type, functools.partial)
 
 
@@ -72,6 +73,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     def __init__(self, file: Any) -> None:
         super().__init__(file)
         self.met: list[Any] = []
+        if "__mp_main__" in sys.modules:  # what __main__ is called in a process that multiprocessing started
+            cloudpickle.register_pickle_by_value(sys.modules["__mp_main__"])
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, io.IOBase):
@@ -260,7 +263,7 @@ def unshippable(target: Any) -> str | None:
     if _reference(target) is not None:
         return None
     module = getattr(target, "__module__", None)
-    if module and module != "__main__" and "<locals>" not in getattr(target, "__qualname__", "<locals>"):
+    if module and module not in MAIN and "<locals>" not in getattr(target, "__qualname__", "<locals>"):
         loaded = sys.modules.get(module)
         if (loaded is None or not _importable(loaded)) and isinstance(target, types.FunctionType | type):
             return (
@@ -354,7 +357,7 @@ def _reference(target: Any) -> str | None:
     """``module:name`` when a fresh process would import the very same object, else None."""
     module = getattr(target, "__module__", None)
     name = getattr(target, "__qualname__", None)
-    if not isinstance(module, str) or not isinstance(name, str) or module == "__main__" or "<locals>" in name:
+    if not isinstance(module, str) or not isinstance(name, str) or module in MAIN or "<locals>" in name:
         return None
     loaded = sys.modules.get(module)
     try:

@@ -7,6 +7,7 @@ whoever called shows them. What may be said to each verb is in `geoflow.grammar`
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shlex
 import sys
 from collections.abc import Callable
@@ -233,7 +234,8 @@ def check_store(session: Session, args: argparse.Namespace) -> None:
 
 def tell(text: str) -> None:
     """One remark, beside the output."""
-    print(f"geoflow: {safe(text)}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # the terminal has gone, or the disk behind it is full
+        print(f"geoflow: {safe(text)}", file=sys.stderr)
 
 
 # The code of a job

@@ -713,7 +713,7 @@ def wait_for_began(process: subprocess.Popen[str]) -> set[int]:
     return {child.pid for child in psutil.Process(process.pid).children(recursive=True)}
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_S38_a_signal_puts_the_job_back_and_ends_the_workers(geoflow: Type, number: signal.Signals, code: int) -> None:
     process = start(*long_job())
     workers = wait_for_began(process)

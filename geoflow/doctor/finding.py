@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from geoflow.executors.spawning import python
 from geoflow.text import shorten
 
 CHILD_SECONDS = 60
@@ -34,7 +34,7 @@ def run_python(code: str, *arguments: str, environment: Mapping[str, str] = os.e
     paths = (str(Path(__file__).parents[2]), environment.get("PYTHONPATH"))
     try:
         done = subprocess.run(
-            [sys.executable, "-P", "-c", code, *arguments],
+            [python(), "-P", "-c", code, *arguments],
             env={**environment, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
             stdin=subprocess.DEVNULL,
             capture_output=True,

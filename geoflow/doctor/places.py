@@ -9,11 +9,11 @@ import shlex
 import shutil
 import sqlite3
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 from geoflow.doctor.finding import Finding, ok, problem, warning
+from geoflow.executors.spawning import python
 from geoflow.text import human_bytes
 
 NETWORK = ("afs", "beegfs", "ceph", "cifs", "davfs", "glusterfs", "gpfs", "lustre", "nfs", "nfs4", "smb3", "smbfs")
@@ -107,7 +107,7 @@ def locks(store: Path) -> Finding:
         return problem(f"{own} cannot be written.", "Change its owner or its mode.")
     try:
         with tempfile.NamedTemporaryFile(prefix=TRIAL, dir=store.parent) as file:
-            command = [sys.executable, "-I", "-S", "-c", HOLD_A_LOCK, file.name]
+            command = [python(), "-I", "-S", "-c", HOLD_A_LOCK, file.name]
             pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
             with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=nothing, text=True) as holder:
                 assert holder.stdout is not None

@@ -31,17 +31,19 @@ class _NoMarker:
 class _Tee(io.TextIOBase):
     """Prints go where they went before, and are kept."""
 
-    def __init__(self, screen: TextIO, limit: int) -> None:
+    def __init__(self, screen: TextIO | None, limit: int) -> None:
         self._screen, self._kept, self._room, self._limit = screen, io.StringIO(), limit, limit
 
     def write(self, text: str) -> int:
-        self._screen.write(text)
+        if self._screen is not None:  # a program without a console has none
+            self._screen.write(text)
         self._kept.write(text[: max(self._room, 0)])
         self._room -= len(text)
         return len(text)
 
     def flush(self) -> None:
-        self._screen.flush()
+        if self._screen is not None and hasattr(self._screen, "flush"):
+            self._screen.flush()
 
     def take(self) -> str:
         kept, over = self._kept.getvalue(), -self._room

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-import sys
 import weakref
 from pathlib import Path
 
 from geoflow.executors import reaper
+from geoflow.executors.spawning import python
 
 
 class Lifeline:
@@ -21,7 +21,7 @@ class Lifeline:
         # Held open, so that workers never wait.
         self._registry = os.open(self.registry, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
         self._reaper = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(reaper.__file__), self.registry],
+            [python(), "-I", "-S", str(reaper.__file__), self.registry],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -5,13 +5,19 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
-from multiprocessing import context, spawn
+from multiprocessing import context, spawn, util
 from typing import Any
 
+from geoflow.errors import ParameterError
+
+# Of bytes: a socket's path may have 103 on macOS and 107 on Linux, and "/listener-" and eight characters follow.
+MAX_SOCKET_FOLDER = 84
 _HAS_FORKSERVER = "forkserver" in multiprocessing.get_all_start_methods()
 _Context: Any = context.ForkServerContext if _HAS_FORKSERVER else context.SpawnContext
 _Process: Any = context.ForkServerProcess if _HAS_FORKSERVER else context.SpawnProcess
@@ -20,9 +26,36 @@ _Process: Any = context.ForkServerProcess if _HAS_FORKSERVER else context.SpawnP
 def warm_up(preload: tuple[str, ...] = ()) -> None:
     """Start the fork server now: it imports what workers need while this process imports what a session needs."""
     inline, unknown = os.environ.get("GEOFLOW_WORKERS") == "0", "GEOFLOW_PRELOAD" in os.environ  # which is read later
-    if _HAS_FORKSERVER and not inline and not unknown:
+    if _HAS_FORKSERVER and not inline and not unknown and _why_not() is None:
         SlotContext(preload)
-        _start_server()
+        with contextlib.suppress(OSError):  # should a process be wanted, its start says why it cannot be
+            _start_server()
+
+
+def check_can_start() -> None:
+    """Raise ``ParameterError`` where this process cannot start others at all, with what to do instead."""
+    if why := _why_not():
+        raise ParameterError(f"{why} Or run without worker processes: workers=0, or a pool of your own as executor=.")
+
+
+def _why_not() -> str | None:
+    if multiprocessing.current_process().daemon:
+        return (
+            "This process was started by multiprocessing as a daemon, such as a worker of a Pool or of Dask, which may "
+            "start no processes. Run the job from the process that started it."
+        )
+    name = os.path.basename(python()).lower()
+    if any(known in name for known in ("python", "pypy", "graalpy")) or (name and python() != sys.executable):
+        return None
+    return (
+        f"Worker processes are started with Python's own program, and sys.executable is {sys.executable!r}, as where "
+        "Python is part of another one. Say which it is: multiprocessing.set_executable('/path/to/python')."
+    )
+
+
+def python() -> str:
+    """The program that is started for another process: what multiprocessing was told, as where Python is embedded."""
+    return os.fsdecode(spawn.get_executable() or "")
 
 
 def _start_server() -> None:
@@ -30,12 +63,29 @@ def _start_server() -> None:
     from multiprocessing import forkserver, resource_tracker
 
     _complete_main()
+    _have_room_for_sockets()
     resource_tracker.ensure_running()  # first: to start it lets interrupts through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _have_room_for_sockets() -> None:
+    """Have multiprocessing put its sockets where their paths are short enough, which those in a long TMPDIR are not."""
+    long = util.get_temp_dir()
+    if len(os.fsencode(long)) <= MAX_SOCKET_FOLDER:
+        return
+    try:
+        short = tempfile.mkdtemp(prefix="pymp-", dir="/tmp")
+    except OSError as exc:
+        raise OSError(
+            f"a socket's path in {os.path.dirname(long)} is too long for the system, and there can be none in /tmp "
+            f"({exc.strerror}). Set TMPDIR to a folder with a shorter path"
+        ) from None
+    util.Finalize(None, shutil.rmtree, args=(short, True), exitpriority=-100)
+    multiprocessing.current_process()._config["tempdir"] = short  # type: ignore[attr-defined]
 
 
 def _complete_main() -> None:
@@ -139,3 +189,16 @@ def _prepared(name: str) -> dict[str, Any]:
         data.pop("init_main_from_name", None)
         data.pop("init_main_from_path", None)
     return data
+
+
+def _forget_server() -> None:
+    """In a fork of this process, whose child the fork server is not: it starts its own."""
+    forkserver = sys.modules.get("multiprocessing.forkserver")
+    server: Any = getattr(forkserver, "_forkserver", None)
+    if getattr(server, "_forkserver_pid", None) is not None:
+        os.close(server._forkserver_alive_fd)
+        server.__init__()  # anew
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_server)

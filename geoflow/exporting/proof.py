@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from geoflow.errors import DefinitionError
+from geoflow.executors.spawning import python
 from geoflow.flow.crossing import ADDED
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def prove(name: str, text: str, calls: list[Call]) -> dict[str, int]:
         asked.write_text(json.dumps({"name": name, "sys_path": paths, "calls": calls}), "utf-8")
         try:
             done = subprocess.run(
-                [sys.executable, "-P", str(_CHILD), str(asked), str(told)],
+                [python(), "-P", str(_CHILD), str(asked), str(told)],
                 capture_output=True,
                 text=True,
                 check=False,
