@@ -6,6 +6,7 @@ a worker that two processes hold would be broken by the first one that lets it g
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -23,7 +24,7 @@ from geoflow.contract import JobType
 from geoflow.executors.base import Executor
 from geoflow.executors.remains import ran_at_death, seal
 from geoflow.jobrun import CLASS, Intent, JobRun, Options
-from geoflow.machine import CoreMachine, Verb
+from geoflow.machine import CoreMachine
 from geoflow.nesting import refuse_inside
 from geoflow.processors import usable
 from geoflow.retry import RetryPolicy
@@ -32,6 +33,7 @@ from geoflow.stores.choice import store_at
 from geoflow.stores.place import file_at
 from geoflow.submission import stored_type
 from geoflow.transport import Code, pack
+from geoflow.turns import Verb
 
 if TYPE_CHECKING:
     import concurrent.futures
@@ -208,11 +210,15 @@ class Engine:
         """Claim the job for this process; *codes* are by task type, that of the class by an empty name."""
         self.check_can_drive()
         lease = self.store.claim(row.job_key, self.owner(row.job_id))
-        fresh = self.store.job(row.job_id)
-        assert fresh is not None, "a claimed job is in the store"
-        # The owner before this claim left marks that say what ran when it ended.
-        claimed = fresh._replace(owner=row.owner)
-        run = JobRun(claimed, lease, job_type, codes, self.options, intent=intent, again=again)
+        try:
+            fresh = self.store.job(row.job_id)
+            assert fresh is not None, "a claimed job is in the store"
+            # The owner before this claim left marks that say what ran when it ended.
+            claimed = fresh._replace(owner=row.owner)
+            run = JobRun(claimed, lease, job_type, codes, self.options, intent=intent, again=again)
+        except BaseException:
+            self.store.release(lease)
+            raise
         run.on_done = self._let_go
         self.runs[row.job_id] = run
         if self.taken_up is not None:
@@ -226,13 +232,15 @@ class Engine:
                 self.runs.pop(one.job_id, None)
 
     def put_back(self, row: JobRow) -> None:
-        """Have nobody drive the job, though an interrupt came while it was being taken up."""
+        """Have nobody drive the job, though its being taken up was interrupted, or failed."""
         run = self.runs.get(row.job_id)
-        if run is not None and not run.done.is_set():
-            self.ask("interrupt", run)
-        if run is None or not run.done.is_set():  # the machine never heard of it
-            self.runs.pop(row.job_id, None)
-            self.store.abandon(row.job_key)
+        try:
+            if run is not None and not run.done.is_set():
+                self.ask("interrupt", run)
+        finally:
+            if run is None or not run.done.is_set():  # the machine never heard of it
+                self.runs.pop(row.job_id, None)
+                self.store.abandon(row.job_key)
 
     def cancel_here(self, row: JobRow) -> None:
         """Cancel a job that nobody drives; its code is not needed for that."""
@@ -260,7 +268,8 @@ class Engine:
     def _drive(self) -> None:
         # A method of the engine's, which keeps it: one that nobody else holds still drives its jobs, and is found when
         # the interpreter exits.
-        self.machine.drive(linger=0.0 if self._is_inline else LINGER_SECONDS)
+        with contextlib.suppress(BaseException):  # whoever waits for a job was told
+            self.machine.drive(linger=0.0 if self._is_inline else LINGER_SECONDS)
 
     def wait_for(
         self, run: JobRun, deadline: Callable[[], bool] | None = None, refresh: Callable[[], None] | None = None

@@ -114,3 +114,7 @@ class SchemaTooNew(StoreError):
 
 class LeaseLost(StoreError):
     """Another session took the job over; this one must not write to it again."""
+
+
+class DriverFailed(GeoflowError):
+    """What drives a job failed, through no fault of the job's; the message says how, and what to do."""

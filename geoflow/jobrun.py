@@ -364,19 +364,18 @@ class JobRun:
         self._changes.moves.extend(Move(event, keys) for event, keys in moves.items())
 
     def give_up(self, reports: Sequence[Report], outcome: Outcome) -> tuple[list[int], list[int]]:
-        """Let go of the chunks that were stopped: (keys that had begun, keys that had not). Their attempts are kept."""
+        """Let go of what was stopped: (keys that had begun, keys that had not). Their attempts are kept."""
         begun: list[int] = []
         unstarted: list[int] = []
         why = Failure(f"the job was {outcome}", str(outcome).capitalize(), "lost", True)
         for report in reports:
-            if report.chunk.kind == "tasks":
-                begun += report.lost
-                unstarted += report.unstarted
-                number, failure = report.chunk.batch.attempt, why if outcome == Outcome.INTERRUPTED else None
-                stopped = [_unseen(key, number, outcome, failure) for key in report.lost]
-                if stopped:
-                    stopped[-1] = stopped[-1]._replace(output=report.printed)
-                self._changes.attempts.extend(stopped)
+            begun += report.lost
+            unstarted += report.unstarted
+            number, failure = report.chunk.batch.attempt, why if outcome == Outcome.INTERRUPTED else None
+            stopped = [_unseen(key, number, outcome, failure) for key in report.lost]
+            if stopped:
+                stopped[-1] = stopped[-1]._replace(output=report.printed)
+            self._changes.attempts.extend(stopped)
         return begun, unstarted
 
 

@@ -10,18 +10,17 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
 from itertools import chain, repeat
-from queue import Empty, SimpleQueue
-from typing import Any, Literal, NamedTuple
+from queue import Empty
+from typing import Any, Literal
 
 from geoflow.arguments import fallback_result, fan_in_parameters, finalize_argument, plan_argument
 from geoflow.batch import NewTasks
 from geoflow.clock import Clock
 from geoflow.contract import task_id
-from geoflow.errors import DefinitionError, TooLarge
+from geoflow.errors import DefinitionError, GeoflowError, TooLarge
 from geoflow.executors.base import Executor, Report
 from geoflow.jobrun import JobRun
 from geoflow.logs import operation
@@ -30,9 +29,10 @@ from geoflow.pace import PATIENCE
 from geoflow.parcel import packed
 from geoflow.stores.base import Move, Store
 from geoflow.takeup import put_in_order, take_up
-from geoflow.telling import tell, tell_end, tell_failure
+from geoflow.telling import stopped, tell, tell_end, tell_failure
 from geoflow.text import human_bytes
 from geoflow.transitions import Close, Ended, Fail, Finalize, Plan, Start, Work, failure_message, next_step
+from geoflow.turns import NUDGE, Command, Turns
 from geoflow.values import MAX_BYTES, to_json
 
 # How long the loop sleeps at most: timeouts and silent deaths are seen that late.
@@ -41,20 +41,8 @@ TICK_SECONDS = 0.1
 REQUEST_SECONDS = 0.5
 FAN_IN_UNIT = "fan_in_aggregate"
 
-Verb = Literal["drive", "cancel", "interrupt"]
 
-
-class Command(NamedTuple):
-    """What another thread asks of the loop about a job."""
-
-    verb: Verb
-    run: JobRun
-
-
-_DISMISSED = object()
-
-
-class CoreMachine:
+class CoreMachine(Turns):
     """Drives jobs, in whichever one thread calls `drive`, with one store and one executor."""
 
     def __init__(
@@ -66,77 +54,28 @@ class CoreMachine:
         on_job_complete: Callable[..., object] | None = None,
         ran_at_death: Callable[[str, str], frozenset[int] | None] = lambda owner, job_id: None,
     ) -> None:
+        super().__init__()
         self._store = store
         self._executor = executor
         self._clock = clock
         self._on_job_complete = on_job_complete
         self._ran_at_death = ran_at_death
-        self._inbox: SimpleQueue[Any] = SimpleQueue()
-        self._runs: dict[str, JobRun] = {}
-        self._pending = 0  # commands that no turn has seen yet
         self._chunks = 0
         self._next_request = 0.0
-        self._driving = threading.Lock()
-        self._handing_over = threading.Lock()
-        self._driven = False
         executor.start(self._inbox)
-
-    # What other threads may call
-
-    def ask(self, verb: Verb, run: JobRun) -> bool:
-        """Have the loop take the job up, cancel it, or put it back to be resumed; whether any thread drives it."""
-        with self._handing_over:
-            self._pending += 1
-            self._inbox.put(Command(verb, run))
-            return self._driven
-
-    def dismiss(self) -> None:
-        """Have a thread that only lingers go now."""
-        self._inbox.put(_DISMISSED)
-
-    def idle(self) -> bool:
-        """Whether there is nothing to drive."""
-        return not self._runs and not self._pending
-
-    def drive(self, until: Callable[[], bool] = lambda: False, *, linger: float = 0.0) -> None:
-        """Turn until *until*, or until nothing is left to drive. One thread at a time: others wait for it.
-
-        With *linger*, wait as many seconds for another job before giving the thread up.
-        """
-        with self._driving:
-            self._driven = True
-            try:
-                while not until() and self._has_work(linger):
-                    self.turn()
-            finally:
-                self._driven = False
-
-    def _has_work(self, linger: float) -> bool:
-        if linger and self.idle():
-            with contextlib.suppress(Empty):
-                message = self._inbox.get(timeout=linger)
-                if message is not _DISMISSED:
-                    self._inbox.put(message)  # nothing else is in there, so no order is changed
-        with self._handing_over:  # whoever asks from now on is told that nobody drives
-            self._driven = not self.idle()
-            return self._driven
 
     # The loop
 
     def turn(self) -> None:
-        """One round: take in what happened, do what follows from it."""
         message = self._received()  # before any work that is done right here: it may be an interrupt
-        if message is None:
+        if message is None and not self._commands:
             message = self._received() if self._executor.run_here() else self._next_message()
-        commands: list[Command] = []  # obeyed once all that has happened by now is taken in
         while message is not None:
-            if isinstance(message, Command):
-                commands.append(message)
-            elif message is not _DISMISSED:
+            if message is not NUDGE:
                 for report in self._executor.collect(message):
                     self._settle(report)
             message = self._received()
-        for command in commands:
+        while (command := self._asked()) is not None:  # once all that has happened by now is taken in
             self._obey(command)
         for report in self._executor.check():
             self._settle(report)
@@ -161,33 +100,31 @@ class CoreMachine:
         return self._clock.wait(self._inbox, min(seconds, self._clock.tick))
 
     def _obey(self, command: Command) -> None:
-        with self._handing_over:
-            self._pending -= 1
         verb, run = command
         if verb == "drive":
             self._runs[run.job_id] = run
             self._guarded(run, self._take_up)
         elif run.job_id in self._runs:
             self._guarded(run, self._cancel if verb == "cancel" else self._interrupt)
+        elif not run.done.is_set():  # an interrupt came before it could be taken up
+            self._runs[run.job_id] = run
+            self._guarded(run, self._let_go)
 
     def _guarded(self, run: JobRun, act: Callable[[JobRun], None]) -> None:
-        """A store that fails stops this job's run and tells whoever waits for it; other jobs go on."""
-
-        def stop(exc: Exception) -> None:
-            self._executor.stop(run.job_id)
-            run.error = exc
-            self._let_go(run)
-
+        """What fails for one job stops its run and tells whoever waits for it; other jobs go on."""
         about: dict[str, Any] = {"job_id": run.job_id, "job_type": run.job_type.name, "stage": run.stage_number}
-        with contextlib.suppress(Exception), operation("drive the job", on_error=stop, **about):
-            try:
-                act(run)
-            except TooLarge as exc:
-                self._end_for(run, str(exc))
+        try:
+            with operation("drive the job", **about):
+                try:
+                    act(run)
+                except TooLarge as exc:
+                    self._end_for(run, str(exc))
+        except Exception as exc:
+            self._drop(run, exc)
 
     def _end_for(self, run: JobRun, error: str) -> None:
         """The job's own data cannot be stored: that would be so again with each resume."""
-        begun, unstarted = self._stop(run, Outcome.INTERRUPTED)
+        begun, unstarted = run.give_up(self._stop(run), Outcome.INTERRUPTED)
         changes = run.take_changes()
         changes.moves.extend([Move("release", unstarted), Move("requeue", begun)])
         now = self._clock.now()
@@ -196,6 +133,27 @@ class CoreMachine:
         self._store.close(run.lease, error=None, now=now)
         tell(run, "failed", logging.WARNING, error_message=error)
         self._end(run)
+
+    def _drop(self, run: JobRun, error: Exception) -> None:
+        """Drive *run* no more. Its row stays as it is: a resume finds it, and accounts for what ran."""
+        run.error = error if isinstance(error, GeoflowError) else stopped(run, error)
+        for report in self._executor.stop(run.job_id):
+            if report.chunk.job_id != run.job_id:
+                self._settle(report)
+        self._let_go(run)
+
+    def _give_up(self, runs: list[JobRun], error: BaseException) -> None:
+        # The state of the executor is not known: it ends what it has, and begins anew with the next chunk.
+        with contextlib.suppress(BaseException):
+            self._executor.close()
+        for run in runs:
+            if not run.done.is_set():
+                run.error = run.error or stopped(run, error)
+                tell(run, "stopped", logging.ERROR, error_message=str(run.error), error_type=type(error).__name__)
+            for act in (self._clear_up, lambda run: self._store.release(run.lease), JobRun.finish):
+                with contextlib.suppress(BaseException):
+                    act(run)
+            self._runs.pop(run.job_id, None)
 
     def _advance(self, run: JobRun) -> None:
         """Do what comes next, until that is to wait."""
@@ -237,17 +195,17 @@ class CoreMachine:
             self._let_go(run)
 
     def _let_go(self, run: JobRun) -> None:
-        self._runs.pop(run.job_id, None)
         self._clear_up(run)
         self._store.release(run.lease)
         run.finish()
+        self._runs.pop(run.job_id, None)  # last: until then it is this loop's to end, whatever happens
 
     def _end(self, run: JobRun) -> None:
         """The row says how the job ended: give it back, then tell the callback, in a thread of its own."""
-        self._runs.pop(run.job_id, None)
         self._clear_up(run)
         self._store.release(run.lease)
         tell_end(run, self._store, self._on_job_complete)
+        self._runs.pop(run.job_id, None)
 
     # The steps
 
@@ -385,8 +343,12 @@ class CoreMachine:
         elif report.chunk.kind != "tasks":
             self._guarded(run, lambda run: self._answered(run, report))
         else:
-            for attempt, task in run.settle(report, self._clock.now()):
-                tell_failure(run, attempt, task.task_id, task.task_type)
+            try:
+                for attempt, task in run.settle(report, self._clock.now()):
+                    tell_failure(run, attempt, task.task_id, task.task_type)
+            except Exception as exc:
+                tell(run, "stopped", logging.ERROR, error_message=str(exc), error_type=type(exc).__name__)
+                self._drop(run, exc)
 
     def _cannot_work(self, run: JobRun, report: Report) -> None:
         if report.chunk.kind == "tasks":
@@ -458,8 +420,9 @@ class CoreMachine:
         if run.refinalizing:  # the job is complete, and stays so
             self._interrupt(run)
             return
+        reports = self._stop(run)
         self._flush(run)  # so that the store's queue is the whole queue
-        begun, unstarted = self._stop(run, Outcome.CANCELLED)
+        begun, unstarted = run.give_up(reports, Outcome.CANCELLED)
         queued = [key for key, _, _ in self._store.in_state(run.planned, "queued")] if run.planned else []
         changes = run.take_changes()
         changes.moves.extend([Move("release", unstarted), Move("cancel", [*begun, *unstarted, *queued])])
@@ -473,7 +436,7 @@ class CoreMachine:
         self._end(run)
 
     def _interrupt(self, run: JobRun) -> None:
-        begun, unstarted = self._stop(run, Outcome.INTERRUPTED)
+        begun, unstarted = run.give_up(self._stop(run), Outcome.INTERRUPTED)
         changes = run.take_changes()
         changes.moves.extend([Move("release", unstarted), Move("requeue", begun)])
         run.interrupted = True
@@ -484,12 +447,14 @@ class CoreMachine:
         tell(run, "interrupted")
         self._let_go(run)
 
-    def _stop(self, run: JobRun, outcome: Outcome) -> tuple[list[int], list[int]]:
-        """End the job's processes; what had begun and what had not, once what is known is written."""
+    def _stop(self, run: JobRun) -> list[Report]:
+        """End the job's processes, and settle what had ended by then: what there is to say of its other tasks."""
         reports = self._executor.stop(run.job_id)
-        begun, unstarted = run.give_up([report for report in reports if report.chunk.job_id == run.job_id], outcome)
+        ours = [report for report in reports if report.chunk.job_id == run.job_id and report.chunk.kind == "tasks"]
         for report in reports:
             if report.chunk.job_id != run.job_id:
                 self._settle(report)
+        for report in ours:
+            self._settle(report._replace(lost=(), unstarted=(), broken=None))
         run.asked = run.to_send = None
-        return begun, unstarted
+        return ours

@@ -243,7 +243,7 @@ class Session:
             try:
                 receipt = Receipt(job_id=job_id, job_type=registered.name, status="created")
                 return self._drive(row, registered, "go on", codes=codes, here=here, receipt=receipt)
-            except KeyboardInterrupt:
+            except BaseException:
                 self._engine.put_back(row)
                 raise
         check_same_job(row, registered, text, self.settings.secrets)
@@ -315,7 +315,7 @@ class Session:
         try:
             run = self._engine.take_up(row, registered, codes or self._packed(registered), intent, again)
             self._engine.start(run, awaited=here)
-        except KeyboardInterrupt:
+        except BaseException:
             self._engine.put_back(row)
             raise
         return JobHandle(self, row.job_id, receipt)

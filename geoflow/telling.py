@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable
 from typing import Any
 
+from geoflow.errors import DriverFailed
 from geoflow.jobrun import JobRun
 from geoflow.logs import logger_of
 from geoflow.models import Attempt, JobStatus
 from geoflow.stores.base import Store
-from geoflow.text import count, shorten
+from geoflow.text import count, exact, shorten
 from geoflow.values import from_json
 
 logger = logger_of("geoflow.machine")
@@ -27,7 +29,8 @@ def tell(run: JobRun, what: str, level: int = logging.INFO, **fields: Any) -> No
         reason = fields.get("error_message")
         return f"job {job_id} {what}{planned}{(reason and f': {shorten(reason, 300)}') or ''}"
 
-    logger.later(level, message, about | fields)
+    with contextlib.suppress(Exception):  # a log that cannot be written, or a user's filter, stops no job
+        logger.later(level, message, about | fields)
 
 
 def tell_failure(run: JobRun, attempt: Attempt, task_id: str, task_type: str) -> None:
@@ -37,6 +40,19 @@ def tell_failure(run: JobRun, attempt: Attempt, task_id: str, task_type: str) ->
     fields = {"error_message": error, "error_type": error_type, "error_category": category, "retryable": retryable}
     about = {"task_id": task_id, "task_type": task_type, "attempt": attempt.attempt}
     tell(run, f"task failed: {error_type}", logging.WARNING, **about, **fields)
+
+
+def stopped(run: JobRun, error: BaseException) -> DriverFailed:
+    """What to tell who waits for a job that is not driven any more."""
+    job = run.job_id[:8]
+    made = DriverFailed(
+        f"Job {job} was stopped, since what drives it failed: {type(error).__name__}: {exact(error)}. "
+        "What had completed is kept;",
+        python="job.resume() goes on.",
+        typed=f"geoflow resume {job} goes on.",
+    )
+    made.__cause__ = error
+    return made
 
 
 def tell_end(run: JobRun, store: Store, callback: Callable[..., object] | None) -> None:

@@ -315,6 +315,8 @@ def _misbehave(how: str | None) -> None:
         raise RuntimeError("on purpose")
     if how == "hang":
         time.sleep(60)
+    if how == "slow":
+        time.sleep(0.4)
     if how == "exit":
         sys.exit(3)
     if how == "interrupt":

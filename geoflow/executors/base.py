@@ -88,7 +88,7 @@ class Executor(Protocol):
         """Look for calls that are past their timeout and processes that ended without a word; end those."""
 
     def stop(self, job_id: str) -> list[Report]:
-        """End the processes that run this job's chunks, and report on these."""
+        """End the processes that run this job's chunks, and report on these: what had ended by then, it has ended."""
 
     def busy(self) -> bool:
         """Whether any chunk is out."""

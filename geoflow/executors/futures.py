@@ -148,14 +148,13 @@ class FuturesExecutor:
             return []
         error = CancelledError() if future.cancelled() else future.exception()
         if isinstance(error, _Refused):
-            return _last_broken(self._lose_all(suspects=False), self._broken(error))
+            return _last_broken(self._lose_all(), self._broken(error))
         if isinstance(error, BrokenExecutor):
-            return _last_broken(self._lose_all(suspects=True), self._broken(error))
+            return _last_broken(self._lose_all(broken=True), self._broken(error))
         del self._out[number]
         self._answers += 1
         if error is None:
-            answer = Answer(*future.result())
-            return [report(out.chunk, answer, self._pids.setdefault(answer.pid, len(self._pids)))]
+            return [self._answered(out)]
         # By the pool's owner, or with the cluster: nobody's fault, but not to go on for ever.
         if isinstance(error, CancelledError) or _status(self._pool) != "running":
             return [Report(out.chunk, lost=out.keys, suspects=True)]
@@ -172,7 +171,7 @@ class FuturesExecutor:
             return []
         self._next_check = now + CHECK_SECONDS
         if self._out and _status(self._pool) in ("closed", "closing"):
-            return _last_broken(self._lose_all(suspects=False), self._broken("its client was closed"))
+            return _last_broken(self._lose_all(), self._broken("its client was closed"))
         late = []
         for out in list(self._out.values())[: max(self.slots - len(self._held), 0)]:
             if out.since is None:
@@ -208,17 +207,27 @@ class FuturesExecutor:
 
     def _stop(self, wanted: Callable[[Chunk], bool]) -> list[Report]:
         reports = []
-        for position, out in enumerate(list(self._out.values())):
-            if not wanted(out.chunk):
-                continue
-            # Dask says yes to any cancel, also of what runs; so the first ones in line count as begun.
-            cancelled = out.future.cancel() and (_dask_client(self._pool) is None or position >= self.slots)
-            if not cancelled:
+        for out in [out for out in self._out.values() if wanted(out.chunk)]:
+            found = self._let_go(out)
+            if found.lost:
                 self._say(logging.WARNING, "what already runs in a pool cannot be stopped: its late answer is dropped")
-            self._give_up(out)
-            keys = out.keys
-            reports.append(Report(out.chunk, unstarted=keys) if cancelled else Report(out.chunk, lost=keys))
+            reports.append(found)
         return [*reports, *self._unsent(wanted)]
+
+    def _let_go(self, out: _Out) -> Report:
+        """Give *out* up: what is known of it, which may be its answer."""
+        # Dask says yes to any cancel, also of what runs.
+        cancelled = not out.future.done() and out.future.cancel() and _dask_client(self._pool) is None
+        self._give_up(out)
+        if cancelled:
+            return Report(out.chunk, unstarted=out.keys)
+        if out.future.done() and not out.future.cancelled() and out.future.exception() is None:
+            return self._answered(out)
+        return Report(out.chunk, lost=out.keys)
+
+    def _answered(self, out: _Out) -> Report:
+        answer = Answer(*out.future.result())
+        return report(out.chunk, answer, self._pids.setdefault(answer.pid, len(self._pids)))
 
     def _unsent(self, wanted: Callable[[Chunk], bool]) -> list[Report]:
         """Reports on what waits and is *wanted*; it is then not sent any more."""
@@ -247,16 +256,19 @@ class FuturesExecutor:
         blamed = Attempt(key, number, Outcome.FAILED, None, ended, failure=failure, code=version)
         return Report(out.chunk, (blamed,))
 
-    def _lose_all(self, *, suspects: bool) -> list[Report]:
-        """Reports on all that is out: the first ones in line may have run, the others cannot."""
-        outs, self._out = list(self._out.values()), {}
+    def _lose_all(self, *, broken: bool = False) -> list[Report]:
+        """Reports on all that is out. A *broken* pool has told all that had ended, and runs nothing any more."""
         reports = []
-        for position, out in enumerate(outs):
+        for position, out in enumerate(list(self._out.values())):
             refused = out.future.done() and not out.future.cancelled() and type(out.future.exception()) is _Refused
-            if refused or position >= self.slots:
+            if refused or (broken and position >= self.slots):  # the first ones in line may have run
+                del self._out[out.chunk.number]
                 reports.append(Report(out.chunk, unstarted=out.keys))
+            elif broken:
+                del self._out[out.chunk.number]
+                reports.append(Report(out.chunk, lost=out.keys, suspects=True))
             else:
-                reports.append(Report(out.chunk, lost=out.keys, suspects=suspects))
+                reports.append(self._let_go(out))
         return [*reports, *self._unsent(lambda chunk: True)]
 
     def _broken(self, why: object) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import threading
 from collections import deque
 from queue import SimpleQueue
 from typing import Any, TextIO
@@ -81,7 +82,8 @@ class InlineExecutor:
         self._calls: deque[Call] = deque()  # what is left of the first chunk
         self._limit = output_limit
         self._inbox: SimpleQueue[Any] = SimpleQueue()
-        self._running = False
+        self._running = False  # the first of them was begun
+        self._ended: Report | None = None  # and this is how it ended, until it is collected
 
     def start(self, inbox: SimpleQueue[Any]) -> None:
         self._inbox = inbox
@@ -93,6 +95,10 @@ class InlineExecutor:
         self._waiting.append(chunk)
 
     def run_here(self) -> bool:
+        # Of each step below an interrupt may be what comes next: a call counts as begun, then as ended, and stays so.
+        if self._ended is not None:
+            self._inbox.put(self._ended)
+            return True
         if not self._waiting:
             return False
         chunk = self._waiting[0]
@@ -100,35 +106,46 @@ class InlineExecutor:
             self._calls.extend(chunk.batch.calls())
         # One call at a time, so that a cancel from another thread, or an interrupt, costs no other.
         call = self._calls[0]
+        # An interrupt is the user's, not the handler's: it goes up, and the chunk stays to be stopped. Other threads
+        # are never interrupted: what looks like it is the handler's own.
+        passes = (KeyboardInterrupt,) if threading.current_thread() is threading.main_thread() else ()
         self._running = True
         with _Capture(self._limit) as capture:
-            # An interrupt is the user's, not the handler's: it goes up, and the chunk stays to be stopped.
-            answer = run_chunk(
-                chunk, self._codes, _NoMarker(), capture, os.getpid(), passes=(KeyboardInterrupt,), calls=[call]
-            )
+            answer = run_chunk(chunk, self._codes, _NoMarker(), capture, os.getpid(), passes=passes, calls=[call])
+        one = chunk.batch._replace(keys=(call.key,), task_ids=to_json([call.task_id]), parameters="[]")
+        self._ended = report(chunk._replace(batch=one), answer, slot=0)
+        self._inbox.put(self._ended)
+        return True
+
+    def collect(self, message: Report) -> list[Report]:
+        return [] if message is not self._ended else [self._taken()]
+
+    def _taken(self) -> Report:
+        """How the first call ended, which is told of now."""
+        ended = self._ended
+        assert ended is not None, "asked only of what has ended"
         self._running = False
         self._calls.popleft()
         if not self._calls:
             self._waiting.popleft()
-        one = chunk.batch._replace(keys=(call.key,), task_ids=to_json([call.task_id]), parameters="[]")
-        self._inbox.put(report(chunk._replace(batch=one), answer, slot=0))
-        return True
-
-    def collect(self, message: Any) -> list[Report]:
-        return [message]
+        self._ended = None
+        return ended
 
     def check(self) -> list[Report]:
         return []
 
     def stop(self, job_id: str) -> list[Report]:
-        stopped = [chunk for chunk in self._waiting if chunk.job_id == job_id]
-        self._waiting = deque(chunk for chunk in self._waiting if chunk.job_id != job_id)
-        began = 1 if self._running else 0  # the call that an interrupt came in
-        self._running = False
         reports = []
-        for chunk in stopped:
-            keys = chunk.batch.keys[-len(self._calls) :] if self._calls else chunk.batch.keys
-            self._calls.clear()  # they were the first one's
+        if self._ended is not None and self._ended.chunk.job_id == job_id:
+            reports.append(self._taken())
+        for chunk in [chunk for chunk in self._waiting if chunk.job_id == job_id]:
+            keys, began = chunk.batch.keys, 0
+            if self._calls and chunk is self._waiting[0]:
+                keys = keys[-len(self._calls) :]
+                began = 1 if self._running else 0  # the call that an interrupt came in
+                self._calls.clear()
+                self._running = False
+            self._waiting.remove(chunk)
             reports.append(Report(chunk, lost=keys[:began], unstarted=keys[began:]))
         return reports
 
@@ -140,3 +157,5 @@ class InlineExecutor:
 
     def close(self) -> None:
         self._waiting.clear()
+        self._calls.clear()
+        self._running, self._ended = False, None

@@ -6,10 +6,12 @@ processes start from a fork server, or by spawn where there is none, never as a 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
 import threading
+import time
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from queue import SimpleQueue
@@ -19,7 +21,7 @@ from geoflow.executors.base import Chunk, Report
 from geoflow.executors.lifeline import Lifeline
 from geoflow.executors.remains import PREFIX, sign, sweep
 from geoflow.executors.slot import Setup
-from geoflow.executors.slots import Message, Slot
+from geoflow.executors.slots import ANSWER_SECONDS, Message, Slot
 from geoflow.executors.watch import Watch
 from geoflow.pace import CHUNK_SECONDS
 from geoflow.text import DEFAULT_SECRETS
@@ -98,8 +100,8 @@ class ProcessExecutor:
         return False
 
     def collect(self, message: Message) -> list[Report]:
-        slot = self._slots[message.slot]
-        if message.generation != slot.generation:
+        slot = self._slots[message.slot] if self._slots else None
+        if slot is None or message.generation != slot.generation:
             return []  # of a process that was ended meanwhile and accounted for then
         error = message.future.exception()
         if error is None:
@@ -117,24 +119,21 @@ class ProcessExecutor:
         return found
 
     def stop(self, job_id: str) -> list[Report]:
-        return [
-            found
-            for slot in self._slots
-            if any(chunk.job_id == job_id for chunk in slot.chunks)
-            for found in slot.stop()
-        ]
+        concerned = [slot for slot in self._slots if any(chunk.job_id == job_id for chunk in slot.chunks)]
+        until = time.monotonic() + ANSWER_SECONDS
+        return [found for slot in concerned for found in slot.stop(until)]
 
     def busy(self) -> bool:
         return any(slot.chunks for slot in self._slots)
 
     def close(self) -> None:
-        for slot in self._slots:
-            slot.close()
-        self._slots = []
-        if self._lifeline is not None:
-            self._lifeline.close()
-            self._lifeline = None
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = None
-            sweep(Path(tempfile.gettempdir()))
+        slots, lifeline, folder = self._slots, self._lifeline, self._folder
+        self._slots, self._lifeline, self._folder = [], None, None
+        with contextlib.ExitStack() as each:  # whatever one of them raises, from the last to the first
+            if folder is not None:
+                each.callback(lambda: sweep(Path(tempfile.gettempdir())))
+                each.callback(shutil.rmtree, folder, ignore_errors=True)
+            if lifeline is not None:
+                each.callback(lifeline.close)
+            for slot in slots:
+                each.callback(slot.close)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
+from itertools import count
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NamedTuple
@@ -24,6 +25,11 @@ from geoflow.worker import Answer
 MAX_START_FAILURES = 3
 # A chunk that waits behind a call which has run this long is given to an idle slot instead.
 RECALL_SECONDS = 0.1
+# An answer that is on its way is waited for so long before its process is ended.
+ANSWER_SECONDS = 0.25
+# How long the pool may take to see that its process has gone, and to hand over what that had told.
+GONE_SECONDS = 0.5
+_generations = count()  # of all slots: a late message is never taken for one of another process
 _FAULT_HEADS = ("Fatal Python error:", "Stack (most recent call first):", "Current thread 0x")
 _UNHEARD = Failure(
     "the thread that sends to a worker process and hears it has ended, as when the system lets no other start",
@@ -55,8 +61,9 @@ class Slot:
         start_timeout: float | None,
     ) -> None:
         self.number = number
-        self.generation = 0
+        self.generation = next(_generations)
         self.chunks: deque[Chunk] = deque()
+        self._futures: dict[int, Future[Any]] = {}  # by chunk
         self._folder = folder
         self._setup = setup
         self._forget = forget
@@ -76,8 +83,9 @@ class Slot:
     def _replace(self) -> None:
         """Forget the process; the next chunk starts another."""
         self._process.leave()
-        self.generation += 1
+        self.generation = next(_generations)
         self.chunks.clear()
+        self._futures.clear()
         self._recalled.clear()
         self._begin()
 
@@ -90,10 +98,11 @@ class Slot:
             self._replace()
         self.chunks.append(chunk)
         generation = self.generation
-        future = self._process.submit(chunk)
+        future = self._futures[chunk.number] = self._process.submit(chunk)
         future.add_done_callback(lambda done: inbox.put(Message(self.number, generation, chunk.number, done)))
 
     def answered(self, number: int, answer: Answer) -> list[Report]:
+        self._futures.pop(number, None)
         if number in self._recalled:
             self._recalled.remove(number)
             return []
@@ -146,13 +155,15 @@ class Slot:
         if mark.chunk == chunk.number and mark.position > 0:
             if chunk.timeout is not None and self._watch.spent(mark.since) > chunk.timeout:
                 self._process.dump_stack()
+                if self._mark.read()[:3] != mark[:3]:
+                    return []  # meanwhile it ended by itself
                 failure = Failure(
                     f"timed out: it ran longer than {chunk.timeout:g} s, and its process was ended",
                     "TaskTimeout",
                     Category.TIMEOUT,
                     True,
                 )
-                return self._end(failure)
+                return self._end(failure, mark)
         elif self._is_silent(chunk, mark):
             return self._silenced(chunk, mark)
         # A child of the worker may hold the pipe that would tell of its death (found with os.fork in a handler).
@@ -182,9 +193,21 @@ class Slot:
         what = f"a worker process was to {doing}, and {silence}"
         return self._end(Failure(what, "WorkerDied", Category.LOST, True))
 
-    def stop(self) -> list[Report]:
-        """End the process for the job's sake: nobody is to blame."""
+    def stop(self, until: float) -> list[Report]:
+        """End the process for the job's sake: nobody is to blame. An answer on its way is waited for, *until* then."""
+        first = self.chunks[0]
+        self._mark.recall(self.chunks[-1].number, rest=False)  # nothing more is to begin meanwhile
+        if self._has_ended(first, self._mark.read()):
+            wait([self._futures[first.number]], max(until - time.monotonic(), 0.0))
         return self._end(None)
+
+    @staticmethod
+    def _has_ended(chunk: Chunk, mark: Mark) -> bool:
+        """Whether all of the chunk's calls that the process will make are over."""
+        if mark.chunk != chunk.number:
+            return mark.chunk > chunk.number  # they are numbered in the order in which they are sent
+        # Behind the last one comes only a call that saw that it was taken back.
+        return mark.position < 0 or mark.position > len(chunk.batch.keys)
 
     def died(self, error: BaseException | None) -> list[Report]:
         """The process ended by itself, or could not answer: the running call is to blame."""
@@ -195,38 +218,53 @@ class Slot:
             what = f"worker process {pid} {self._process.how_it_ended()} while it ran this task"
         return self._end(Failure(what, "WorkerDied", Category.LOST, True))
 
-    def _end(self, failure: Failure | None) -> list[Report]:
-        """End the process, and account for all that it was sent. *failure* is for the call that ran."""
-        mark, chunks = self._mark.read(), list(self.chunks)
+    def _end(self, failure: Failure | None, judged: Mark | None = None) -> list[Report]:
+        """End the process, and account for all that it was sent.
+
+        *failure* is for the call that ran: for that of *judged*, where that is given.
+        """
+        chunks = list(self.chunks)
         self._process.kill()
+        # What it had told by then is told; and only once it is gone does its mark stand still.
+        wait([self._futures[chunk.number] for chunk in chunks], GONE_SECONDS)
+        mark = self._mark.read()
+        if judged is not None and mark[:3] != judged[:3]:
+            failure = None
         printed = self._process.printed()
         trouble = self._process.trouble
+        futures = dict(self._futures)
         self._replace()
-        if not chunks:
-            return []
-        first, *rest = chunks
-        keys = first.batch.keys
-        position = mark.position if mark.chunk == first.number else 0
-        if position == 0:
+        reports = []
+        for chunk in chunks:
+            answer = _told(futures[chunk.number])
+            if answer is not None:
+                reports.append(report(chunk, answer, self.number))
+                continue
+            reports.append(self._untold(chunk, mark, failure, printed, trouble))
+            failure = None  # of several that it did not tell of, only the first is what it died with
+        return reports
+
+    def _untold(self, chunk: Chunk, mark: Mark, failure: Failure | None, printed: str | None, trouble: str) -> Report:
+        """What the *mark* says of a chunk whose process is gone without an answer."""
+        keys, position = chunk.batch.keys, mark.position
+        if self._has_ended(chunk, mark):
+            if len(keys) == 1 and failure is not None:
+                return self._blamed(chunk, 0, mark.since, failure, printed, mark.pid)
+            ended = min(abs(position), len(keys)) if mark.chunk == chunk.number else len(keys)
+            return Report(chunk, lost=keys[:ended], unstarted=keys[ended:], suspects=failure is not None)
+        if mark.chunk != chunk.number or position == 0:
             why = None if failure is None else "\n".join(filter(None, (trouble or failure.error, printed)))
-            reports = [self._unstarted(first, why)]
-        elif position > len(keys):  # it had just seen that this call was taken back
-            reports = [Report(first, lost=keys)]
-        elif position > 0:
-            reports = [self._blamed(first, position - 1, mark.since, failure, printed, mark.pid)]
-        elif len(keys) == 1 and failure is not None:
-            reports = [self._blamed(first, 0, mark.since, failure, printed, mark.pid)]
-        else:
-            reports = [Report(first, lost=keys[:-position], unstarted=keys[-position:], suspects=failure is not None)]
-        return reports + [Report(chunk, unstarted=chunk.batch.keys) for chunk in rest]
+            return self._unstarted(chunk, why)
+        return self._blamed(chunk, position - 1, mark.since, failure, printed, mark.pid)
 
     def _unstarted(self, chunk: Chunk, why: str | None) -> Report:
         """The process ended before any call; *why*, unless it was on demand."""
-        self._start_failures += why is not None
         broken = None
-        if self._start_failures >= MAX_START_FAILURES:
-            what = f"Worker processes cannot start: {self._start_failures} in a row ended before any work."
-            broken = f"{what} {cut(why or '', 4_000)}"
+        if why is not None:
+            self._start_failures += 1
+            if self._start_failures >= MAX_START_FAILURES:
+                what = f"Worker processes cannot start: {self._start_failures} in a row ended before any work."
+                broken = f"{what} {cut(why, 4_000)}"
         return Report(chunk, unstarted=chunk.batch.keys, broken=broken)
 
     def _blamed(
@@ -256,6 +294,12 @@ class Slot:
         if self.chunks:
             self._process.kill()
         self._process.close()
+
+
+def _told(future: Future[Any]) -> Answer | None:
+    """What the process answered, should it have."""
+    told = future.done() and not future.cancelled() and future.exception() is None
+    return Answer(*future.result()) if told else None
 
 
 def _runs_long(mark: Mark) -> bool:

@@ -203,7 +203,8 @@ class WorkerProcess:
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
         for path in (self._output, self._mark_path):
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # gone, or the disk became read-only: nobody reads it any more
+                path.unlink()
 
     def close(self) -> None:
         """End it, with all that its tasks left running. Nothing waits for that: it may be asked as Python exits."""

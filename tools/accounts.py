@@ -1,0 +1,193 @@
+"""Stop jobs at random moments, for as long as you like, and compare what ran with what is on record.
+
+    python tools/accounts.py kill 200        kill -9 of the process that drives a job, in each of six shapes of jobs
+    python tools/accounts.py cancel 150      job.cancel(), and a resume
+    python tools/accounts.py interrupt 150   session.close(), and a resume
+
+Options: --store work.duckdb, --seed N, --size N (tasks). Ends with status 1 where anything was lost, ran twice or is
+not on record, or where processes or folders were left behind.
+"""
+
+from __future__ import annotations
+
+import argparse
+import atexit
+import contextlib
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+TESTS = Path(__file__).resolve().parent.parent / "tests"
+sys.path.insert(0, str(TESTS))
+FOLDER = Path(tempfile.mkdtemp(prefix="accounts-"))
+atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)  # the first one here: it is called last
+
+import jobs  # noqa: E402
+import psutil  # noqa: E402
+from accounting import SHAPES, account  # noqa: E402
+from conftest import Trace, rows  # noqa: E402
+
+import geoflow as gf  # noqa: E402
+
+DRIVER = """
+import sys; sys.path.insert(0, {tests!r})
+import json, jobs
+import geoflow as gf
+session = gf.open({store!r}, workers=2, display="none", base_delay=0.05, max_delay=0.1)
+session.register(jobs)
+session.run({job_type!r}, json.loads(sys.argv[1]), on_existing="resume")
+session.close()
+"""
+OPTIONS: dict[str, Any] = {"workers": 2, "display": "none", "base_delay": 0.05, "max_delay": 0.1}
+
+
+Kept = list[tuple[set[str], Counter[str]]]  # at each stop: what had completed, and how often each task had run
+
+
+class Totals(Counter[str]):
+    """What was counted, over all jobs."""
+
+    def add(
+        self, session: gf.Session, job: gf.JobHandle, trace: Trace, kept: list[tuple[set[str], Counter[str]]]
+    ) -> None:
+        found = account(session, job, trace)
+        runs = Counter(line.split()[0] for line in trace.lines())
+        open_tasks = rows(session, "SELECT task_id FROM tasks WHERE status <> 'completed' AND job_id = ?", job.id)
+        self["jobs"] += 1
+        self["executions"] += found.executions
+        self["attempts"] += found.attempts
+        self["attempts of what had just begun"] += found.unseen
+        self["lost"] += len(open_tasks) + (job.status != "completed")
+        self["run twice"] += len(found.twice)
+        self["run twice"] += sum(runs[task] != ran[task] for completed, ran in kept for task in completed)
+        self["unaccounted"] += len(found.unaccounted)
+
+
+def opened(store: Path) -> gf.Session:
+    session = gf.open(store, **OPTIONS)
+    session.register(jobs)
+    return session
+
+
+def completed(session: gf.Session, job_id: str) -> set[str]:
+    found = rows(
+        session, "SELECT task_id FROM tasks WHERE status = 'completed' AND task_type = 'act' AND job_id = ?", job_id
+    )
+    return {name for (name,) in found}
+
+
+def kills(folder: Path, store: Path, count: int, size: int, chance: random.Random, totals: Totals) -> None:
+    """A job of each shape in turn is driven by a process that is killed again and again, until it completes."""
+    for number, shape in enumerate(cycle(SHAPES)):
+        if totals["kills"] >= count:
+            return
+        job_type, make = SHAPES[shape]
+        trace = Trace(folder / f"trace-{number}")
+        params = {**make(trace.path, size), "number": number}
+        code = DRIVER.format(tests=str(TESTS), store=str(store), job_type=job_type)
+        kept: Kept = []
+        job_id = ""
+        for _ in range(6):
+            driver = subprocess.Popen([sys.executable, "-c", code, json.dumps(params)], cwd=folder)
+            try:
+                driver.wait(chance.uniform(0.5, 3.0))
+                break
+            except subprocess.TimeoutExpired:
+                driver.kill()
+                driver.wait()
+            totals["kills"] += 1
+            ran = Counter(line.split()[0] for line in trace.lines())
+            with opened(store) as session:
+                for row in session.store.jobs()[-1:]:
+                    if row.job_type == job_type and json.loads(row.parameters).get("number") == number:
+                        job_id = row.job_id
+                        kept.append((completed(session, job_id), ran))
+        with opened(store) as session:
+            job = session.run(job_type, params, on_existing="resume")
+            if job.status == "failed":  # a task that ran at three kills in a row may be the cause, and says so (S30)
+                totals["taken for the cause"] += 1
+                job = session.run(job_type, params, on_existing="resume")
+            totals.add(session, job, trace, kept)
+
+
+def stops(how: str, folder: Path, store: Path, count: int, size: int, chance: random.Random, totals: Totals) -> None:
+    """A job is cancelled, or interrupted, at random moments, and resumed until it completes."""
+    session = opened(store)
+    for number, shape in enumerate(cycle(SHAPES)):
+        if totals[how] >= count:
+            break
+        job_type, make = SHAPES[shape]
+        trace = Trace(folder / f"trace-{number}")
+        kept: Kept = []
+        job = session.submit(job_type, {**make(trace.path, size), "number": number})
+        for _ in range(5):
+            time.sleep(chance.uniform(0.0, 0.6))
+            if job.ended:
+                break
+            totals[how] += 1
+            if how == "cancel":
+                job.cancel()
+            else:
+                session.close()
+                session = opened(store)
+                job = session.job(job.id)
+            kept.append((completed(session, job.id), Counter(line.split()[0] for line in trace.lines())))
+            job.resume()
+        job.wait(300)
+        totals.add(session, job, trace, kept)
+    session.close()
+
+
+def left(folder: Path) -> list[str]:
+    """Folders of geoflow's and multiprocessing's, and processes, once all is over; not this process's own."""
+    from multiprocessing import util  # not before `FOLDER`: it has an exit handler too
+
+    own = Path(util.get_temp_dir()).name
+    found = [path.name for kind in ("geoflow-*", "pymp-*") for path in folder.glob(kind) if path.name != own]
+    mine = {os.getpid(), *(child.pid for child in psutil.Process().children())}
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.pid not in mine and process.environ().get("TMPDIR") == str(folder):
+                found.append(f"process {process.pid} {process.cmdline()}")
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("how", choices=("kill", "cancel", "interrupt"))
+    parser.add_argument("count", type=int)
+    parser.add_argument("--store", default="work.db")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--size", type=int, default=200)
+    given = parser.parse_args()
+    began = time.monotonic()
+    (temporary := FOLDER / "tmp").mkdir()
+    os.environ["TMPDIR"] = tempfile.tempdir = str(temporary)
+    totals = Totals()
+    arguments = FOLDER, FOLDER / given.store, given.count, given.size, random.Random(given.seed), totals
+    if given.how == "kill":
+        kills(*arguments)
+    else:
+        stops(given.how, *arguments)
+    time.sleep(1.0)  # what was killed goes within milliseconds
+    leftovers = left(temporary)
+    for name in ("lost", "run twice", "unaccounted"):
+        totals[name] += 0
+    totals["leftovers"] = len(leftovers)
+    print(f"{given.how}, {given.store}, seed {given.seed}: {dict(totals)}, {time.monotonic() - began:.0f} s")
+    for name in leftovers[:10]:
+        print("left:", name)
+    return int(any(totals[name] for name in ("lost", "run twice", "unaccounted", "leftovers")))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
