@@ -37,8 +37,6 @@ def lines(found: Any, session: Session, args: argparse.Namespace) -> Iterable[st
     width = shutil.get_terminal_size().columns
     if args.verb == "debug":
         return plain(json.dumps(mask(found, secrets), indent=2, default=repr)).splitlines() if found is not None else []
-    if args.verb == "jobs":
-        return _job_lines(session, len(found), width)
     if hasattr(found, "columns"):
         rows = records(found, secrets)
         if args.verb == "tasks":
@@ -59,6 +57,8 @@ def document(found: Any, secrets: Sequence[str]) -> Any:
     """What a verb found, for JSON: a job, a list of jobs, or a list of rows. Secrets are masked, except in results."""
     if isinstance(found, list):
         return [_job(job, secrets) for job in found]
+    if hasattr(found, "frame"):
+        found = found.frame()
     if hasattr(found, "columns"):  # first: a frame has an attribute for each of its columns, whatever they are called
         return records(found, secrets)
     if hasattr(found, "document"):
@@ -140,15 +140,6 @@ def _next(job: JobHandle, view: JobView, args: argparse.Namespace) -> Iterator[s
     elif view.failed:
         verb, why = "retry", f"{count(view.failed, 'failed task')} again, then on"
     yield f"Next: {verbs.command(args, verb, job._row())}   # {why}"
-
-
-def _job_lines(session: Session, number: int, width: int) -> list[str]:
-    from geoflow.notebook.display import jobs_text
-    from geoflow.notebook.snapshot import listing
-
-    if not number:
-        return [f"There are no jobs in {plain(session.settings.store)} yet."]
-    return jobs_text(reversed(listing(session.store, session._clock.now(), number)), width).splitlines()
 
 
 def _task_lines(rows: Sequence[dict[str, Any]], width: int) -> list[str]:

@@ -18,7 +18,7 @@ from geoflow.errors import DefinitionError, JobExists, JobNotFound, ParameterErr
 from geoflow.handle import JobHandle
 from geoflow.jobrun import CLASS, Intent
 from geoflow.logs import logger_of
-from geoflow.models import JobStatus, Receipt
+from geoflow.models import Receipt
 from geoflow.origin import is_ours
 from geoflow.retry import RetryPolicy
 from geoflow.staleness import fingerprints, ran_with_older, stale_tasks
@@ -373,10 +373,8 @@ class Session:
         warning and stay as they are.
         """
         resumed = []
-        for row in self.store.jobs():
-            unfinished = row.status in (JobStatus.QUEUED, JobStatus.PROCESSING)
-            draining = row.status == JobStatus.FAILED and row.ended_at is None
-            if not (unfinished or draining) or self.store.driver(row.job_key) is not None:
+        for row in self.store.unended():
+            if self.store.driver(row.job_key) is not None:
                 continue
             try:
                 resumed.append(self._drive(row, self._registered_as(row), "go on"))

@@ -180,6 +180,8 @@ def plain(text: str) -> str:
     A carriage return becomes a line end, so that a progress bar's steps stay apart and nothing is overwritten.
     Overrides of text direction and characters without width are removed; lone surrogates become ``\udc80``.
     """
+    if text.isascii() and text.isprintable():
+        return text
     text = _ESCAPES.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
     return _encodable(UNSEEN.sub("", text))
 
@@ -250,9 +252,17 @@ def shorten(text: str, width: int) -> str:
     return line if len(line) <= width else line[: max(width - 1, 0)].rstrip() + "…"
 
 
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]")
+
+
 def columns(text: str) -> int:
     """How many columns of a terminal *text* takes."""
-    return sum(0 if combining(char) else 2 if east_asian_width(char) in "WF" else 1 for char in text)
+    return len(text) if text.isascii() else len(text) + sum(_width(char) - 1 for char in _NOT_ASCII.findall(text))
+
+
+@lru_cache(10_000)
+def _width(char: str) -> int:
+    return 0 if combining(char) else 2 if east_asian_width(char) in "WF" else 1
 
 
 def fit(line: str, width: int) -> str:
@@ -273,6 +283,8 @@ def fit_middle(line: str, width: int) -> str:
 
 def pad(text: str, width: int) -> str:
     """*text* in exactly *width* `columns`."""
+    if text.isascii() and len(text) <= width:
+        return text.ljust(width)
     return (fitted := fit(text, width)) + " " * (width - columns(fitted))
 
 

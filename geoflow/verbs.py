@@ -65,18 +65,40 @@ def _given(args: argparse.Namespace) -> dict[str, Any]:
     return {**of_file, **args.given, **parameters(args.words, args.variables)}
 
 
-def jobs(session: Session, args: argparse.Namespace) -> pd.DataFrame:
-    return session.jobs()
+class Jobs:
+    """All jobs of a session's store, for a terminal: lines are drawn without a DataFrame's being made."""
+
+    exit_status = 0
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def frame(self) -> pd.DataFrame:
+        return self._session.jobs()
+
+    def lines(self, width: int) -> list[str]:
+        from geoflow.notebook.display import jobs_text
+        from geoflow.notebook.snapshot import listing
+
+        session = self._session
+        found = listing(session.store, session._clock.now(), None)
+        if not found:
+            return [f"There are no jobs in {plain(session.settings.store)} yet."]
+        return jobs_text(reversed(found), width).splitlines()
+
+
+def jobs(session: Session, args: argparse.Namespace) -> Jobs:
+    return Jobs(session)
 
 
 def status(session: Session, args: argparse.Namespace) -> JobHandle:
     """The job that was named, or the latest."""
     if args.job is not None:
         return session.job(args.job)
-    found = session.store.jobs()
-    if not found:
+    found = session.store.latest()
+    if found is None:
         raise JobNotFound(f"There are no jobs in {session.settings.store}. {args.prog} run hello_world makes one.")
-    return session.job(found[-1].job_id)
+    return session.job(found.job_id)
 
 
 def watch(session: Session, args: argparse.Namespace) -> JobHandle:
@@ -122,7 +144,7 @@ def resume(session: Session, args: argparse.Namespace) -> JobHandle | list[JobHa
     if args.job:
         return retry(session, args)
     _load(session, args)
-    stopped = [job for row in session.store.jobs() if (job := session.job(row.job_id)).interrupted]
+    stopped = [job for row in session.store.unended() if (job := session.job(row.job_id)).interrupted]
     for job in session.resume():
         session.follow(job)
     return stopped

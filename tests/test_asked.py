@@ -86,7 +86,7 @@ def when_all_is_read(session: gf.Session, query: str, monkeypatch: pytest.Monkey
     def not_understood(*_: Any) -> Any:
         raise KeyError("a plan that is drawn otherwise")
 
-    queries._copies.pop(session.store)
+    queries._copies.pop(session.store, None)
     monkeypatch.setattr(queries, "asked", not_understood)
     return told(session, query)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -251,3 +253,23 @@ def test_a_plan_is_written_to_its_file_only_where_it_is_long(tmp_path: Path, mon
     spool.close()
     assert (len(ids), len(types), rest) == (9, 9, [[], []])
     assert list(Texts(file=spool.path, of=2)) == [f'{{"n":{n}}}' for n in range(9)]
+
+
+def test_jobs_are_listed_in_a_terminal_without_pandas_and_those_to_resume_found_without_their_values(
+    open_session: OpenSession, tmp_path: Path
+) -> None:
+    session = open_session(tmp_path / "work.db", workers=0)
+    session.run("acts", tasks=[{}] * 3)
+    session.run("acts", tasks=[{"do": "raise", "value": "ValueError"}, {}])
+    assert session.store.unended() == []
+    latest = session.store.latest()
+    assert latest is not None
+    assert latest.status == "failed"
+    code = (
+        "import sys; from geoflow.cli import main; code = main(sys.argv[1:]);"
+        "print({name for name in ('pandas', 'duckdb', 'numpy') if name in sys.modules}, code)"
+    )
+    words = [sys.executable, "-c", code, "jobs", "--store", str(tmp_path / "work.db")]
+    said = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert said.splitlines()[-1] == "set() 0"
+    assert [line.split()[1] for line in said.splitlines()[:-1]] == ["completed", "failed"]

@@ -56,7 +56,12 @@ class Magic:
     def __init__(self, shell: Any) -> None:
         self._shell = shell
         self._kept: list[Session] = []  # those that --store and --workers chose: nobody else may hold them
-        self._verbs = verbs.VERBS | {"watch": self._watch, "errors": self._errors, "load": self._load}
+        self._verbs = verbs.VERBS | {
+            "jobs": self._jobs,
+            "watch": self._watch,
+            "errors": self._errors,
+            "load": self._load,
+        }
 
     def __call__(self, line: str, cell: str | None = None) -> Any:
         """Do what *line* says, with the rest of the cell; the value, or one line in place of a traceback."""
@@ -110,6 +115,9 @@ class Magic:
         return _opened_as(session, args) if chosen is None else chosen
 
     # Verbs that a notebook has, or has in its own way
+
+    def _jobs(self, session: Session, args: argparse.Namespace) -> pd.DataFrame:
+        return session.jobs()
 
     def _watch(self, session: Session, args: argparse.Namespace) -> Any:
         return verbs.status(session, args).watch()

@@ -222,10 +222,10 @@ def find(session: Session, name: str | None = None) -> TaskHandle:
     job_id, slash, task_id = (name or "").partition("/")
     if slash and re.fullmatch("[0-9a-f]+", job_id) and session.store.find(job_id):
         return task_of(session.job(job_id), task_id or None)
-    jobs = session.store.jobs()
-    if not jobs:
+    latest = session.store.latest()
+    if latest is None:
         raise JobNotFound(f"There are no jobs in {session.settings.store}.")
-    return task_of(session.job(jobs[-1].job_id), name)
+    return task_of(session.job(latest.job_id), name)
 
 
 def task_of(job: JobHandle, task_id: str | None = None) -> TaskHandle:

@@ -6,7 +6,6 @@ The cost hardly grows with the tasks: states are counted in SQL, and few of the 
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -37,6 +36,16 @@ _OTHERS = (
     "SELECT (task_key - $first) - (task_key - $first) % $width, status, count(*), count(not_before) FROM task"
     " WHERE task_key >= $first AND task_key < $end AND status <> 'completed' GROUP BY 1, 2"
 )
+# Of a result, whether it is finalize's own: it may be long, and so may the rest.
+_SHORT = "CASE WHEN substr(CAST(result AS VARCHAR), 1, 500) LIKE '%\"completed_with_errors\"%' THEN result END"
+_IN_A_LIST = {"parameters": "'{}'", "result": _SHORT, "error": "NULL", "traceback": "NULL", "owner": "NULL"}
+_OUTLINED = (
+    f"SELECT {', '.join(_IN_A_LIST.get(name, name) for name in JobRow._fields)} FROM job ORDER BY job_key DESC LIMIT ?"
+)
+_PLANNED = (
+    f"SELECT job_key, {', '.join(StageRow._fields)} FROM stage WHERE job_key >= ? AND superseded = 0"
+    " ORDER BY job_key, stage"
+)
 
 
 def snapshot(store: Store, job_id: str, now: float, secrets: Sequence[str] = DEFAULT_SECRETS) -> JobView:
@@ -64,14 +73,24 @@ def snapshot(store: Store, job_id: str, now: float, secrets: Sequence[str] = DEF
     )
 
 
-def listing(store: Store, now: float, limit: int = LISTED) -> tuple[JobView, ...]:
-    """The outlines of the last *limit* jobs of *store*, newest first."""
-    query = f"SELECT {', '.join(JobRow._fields)} FROM job ORDER BY job_key DESC LIMIT ?"
+def listing(store: Store, now: float, limit: int | None = LISTED) -> tuple[JobView, ...]:
+    """The outlines of the last *limit* jobs of *store*, or of all of them, newest first."""
     with store.reading() as connection:
-        rows = map(JobRow._make, connection.execute(query, (limit,)).fetchall())
+        rows = [JobRow._make(row) for row in connection.execute(_OUTLINED, (limit or 1 << 62,)).fetchall()]
+        plans: dict[int, list[StageRow]] = {row.job_key: [] for row in rows}
+        planned = connection.execute(_PLANNED, (rows[-1].job_key if rows else 0,)).fetchall()
+        for job_key, *plan in planned:
+            if job_key in plans:
+                plans[job_key].append(StageRow._make(plan))
+        # Who drives a job that has ended, to finalize it once more, is not told in a list.
         return tuple(
-            _outline(connection, row, store.stages(row.job_key), store.driver(row.job_key), now) for row in rows
+            _outline(connection, row, plans[row.job_key], None if _ended(row) else store.driver(row.job_key), now)
+            for row in rows
         )
+
+
+def _ended(row: JobRow) -> bool:
+    return row.ended_at is not None and row.status not in (JobStatus.QUEUED, JobStatus.PROCESSING)
 
 
 def _with_times(connection: Any, view: JobView, row: JobRow, plans: Sequence[StageRow], now: float) -> JobView:
@@ -130,21 +149,22 @@ def _stages(connection: Any, row: JobRow, plans: Sequence[StageRow], now: float 
         width = max(1, -(-plan.task_count // CELLS))
         bounds = {"first": plan.first_key, "width": width, "end": plan.end_key}
         completed = following or row.status == JobStatus.COMPLETED  # so are all its tasks, which need not be counted
-        others = () if completed else connection.execute(_OTHERS, bounds).fetchall()
+        others = [] if completed else connection.execute(_OTHERS, bounds).fetchall()
         time = _elapsed(plan.planned_at, following.planned_at if following else row.ended_at, now)
-        seen = aggregate(plan.task_count, width, (row[:3] for row in others))
+        seen = aggregate(plan.task_count, width, [row[:3] for row in others])
         waiting = 0 if now is None else sum(row[3] for row in others)
         yield StageView(*names, True, plan.task_count, *seen, time, waiting=waiting)
 
 
 def aggregate(tasks: int, width: int, others: Iterable[tuple[int, str, int]]) -> tuple[dict[str, int], tuple[str, ...]]:
     """Counts and strip of a stage; *others* has (first of a cell, state, how many) of all but the completed tasks."""
-    counts = Counter(completed=tasks)
+    counts = {"completed": tasks}
     cells = ["completed"] * -(-tasks // width)
     for first, state, number in others:
-        counts.update({state: number, "completed": -number})
+        counts[state] = counts.get(state, 0) + number
+        counts["completed"] -= number
         cells[first // width] = worst((cells[first // width], state))
-    return {state: counts[state] for state in reversed(STATES) if counts[state]}, tuple(cells)
+    return {state: counts[state] for state in reversed(STATES) if counts.get(state)}, tuple(cells)
 
 
 def _fallback(result: str | None) -> Mapping[str, Any]:

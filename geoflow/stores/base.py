@@ -205,6 +205,12 @@ class Store(Protocol):
     def jobs(self) -> list[JobRow]:
         """All jobs, oldest first."""
 
+    def unended(self) -> list[JobRow]:
+        """Those of which something is still to be done, oldest first."""
+
+    def latest(self) -> JobRow | None:
+        """The job that was submitted last."""
+
     def stages(self, job_key: int) -> list[StageRow]:
         """The current plans of the job's stages, in order."""
 

@@ -37,11 +37,11 @@ def convert(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> d
     assert isinstance(new, TableStore), "a store of tables"
     try:
         old.open()
-        for job in old.jobs():
+        for job in old.unended():
             if driver := old.driver(job.job_key):
                 raise StoreBusy(f"Job {job.job_id[:8]} is driven by {driver}: wait for it, or interrupt it, then copy.")
         new.open()
-        if new.jobs():
+        if new.latest() is not None:
             raise StoreError(f"{new.name} has jobs already, and was not touched: name a new file.")
         return _copy(old, new)
     finally:

@@ -53,6 +53,15 @@ class TableReader(abc.ABC):
     def jobs(self) -> list[JobRow]:
         return [job_row(row) for row in self._rows(f"SELECT {JOB_COLUMNS} FROM job ORDER BY job_key")]
 
+    def unended(self) -> list[JobRow]:
+        # In this order: to see an end, SQLite has to wade through all parameters and results before it.
+        unended = "status IN ('queued', 'processing') OR (status = 'failed' AND ended_at IS NULL)"
+        return [job_row(row) for row in self._rows(f"SELECT {JOB_COLUMNS} FROM job WHERE {unended} ORDER BY job_key")]
+
+    def latest(self) -> JobRow | None:
+        found = self._rows(f"SELECT {JOB_COLUMNS} FROM job ORDER BY job_key DESC LIMIT 1")
+        return job_row(found[0]) if found else None
+
     def stages(self, job_key: int) -> list[StageRow]:
         found = self._rows(
             "SELECT stage_key, stage, first_key, task_count, planned_at FROM stage"
