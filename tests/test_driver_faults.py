@@ -7,6 +7,9 @@ is brought to its end, and no task that had completed runs again.
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -246,6 +249,41 @@ def test_S37_a_job_whose_start_fails_is_nobodys_and_can_be_taken_up(open_session
     other = open_session()
     (job,) = other.resume()
     assert job.wait(timeout=SECONDS).status == "completed"
+
+
+TIDIED = """
+import os, shutil, sys
+sys.path.insert(0, sys.argv[1])
+import jobs
+import geoflow as gf
+
+session = gf.open(sys.argv[2], workers=1, display="none")
+session.register(jobs)
+assert session.run("acts", tasks=[]).status == "completed"
+session.close()
+shutil.rmtree(os.environ["TMPDIR"])
+try:
+    session.run("acts", tasks=[{}])
+except FileNotFoundError:
+    print("refused")
+os.mkdir(os.environ["TMPDIR"])
+(job,) = session.resume()
+print(job.wait(60).status)
+session.close()
+"""
+
+
+def test_S37_a_session_whose_temporary_folder_was_tidied_away_goes_on_once_it_is_back(tmp_path: Path) -> None:
+    (temporary := tmp_path / "t").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", TIDIED, Path(__file__).parent, tmp_path / "work.db"],
+        env={**os.environ, "TMPDIR": str(temporary)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.stdout.split() == ["refused", "completed"], done.stderr
 
 
 def test_S37_a_job_for_which_no_thread_can_be_started_is_put_back(

@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from itertools import cycle
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -87,10 +87,11 @@ def completed(session: gf.Session, job_id: str) -> set[str]:
 
 def kills(folder: Path, store: Path, count: int, size: int, chance: random.Random, totals: Totals) -> None:
     """A job of each shape in turn is driven by a process that is killed again and again, until it completes."""
-    for number, shape in enumerate(cycle(SHAPES)):
+    for number, shape in enumerate(islice(cycle(SHAPES), chance.randrange(len(SHAPES)), None)):
         if totals["kills"] >= count:
             return
         job_type, make = SHAPES[shape]
+        totals[f"jobs, {shape}"] += 1
         trace = Trace(folder / f"trace-{number}")
         params = {**make(trace.path, size), "number": number}
         code = DRIVER.format(tests=str(TESTS), store=str(store), job_type=job_type)
@@ -122,10 +123,11 @@ def kills(folder: Path, store: Path, count: int, size: int, chance: random.Rando
 def stops(how: str, folder: Path, store: Path, count: int, size: int, chance: random.Random, totals: Totals) -> None:
     """A job is cancelled, or interrupted, at random moments, and resumed until it completes."""
     session = opened(store)
-    for number, shape in enumerate(cycle(SHAPES)):
+    for number, shape in enumerate(islice(cycle(SHAPES), chance.randrange(len(SHAPES)), None)):
         if totals[how] >= count:
             break
         job_type, make = SHAPES[shape]
+        totals[f"jobs, {shape}"] += 1
         trace = Trace(folder / f"trace-{number}")
         kept: Kept = []
         job = session.submit(job_type, {**make(trace.path, size), "number": number})

@@ -34,6 +34,8 @@ _LONGEST = 10_000  # bytes, of the file that says whose a folder is
 def sign(folder: Path) -> None:
     """Write into the new *folder* whose it is."""
     temp = get_temp_dir()  # multiprocessing's own, which it leaves behind when this process is killed
+    if not os.path.lexists(temp):
+        os.mkdir(temp, 0o700)  # it was tidied away; multiprocessing would go on to look for it
     found = os.stat(temp)
     owner = {
         **_identity(os.getpid()),

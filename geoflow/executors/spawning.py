@@ -60,13 +60,18 @@ def python() -> str:
 
 def _start_server() -> None:
     """Start the fork server, unless it runs, deaf to interrupts while it imports: these are sent to a whole group."""
-    from multiprocessing import forkserver, resource_tracker
+    from multiprocessing import forkserver, resource_tracker, util
 
     _complete_main()
     _have_room_for_sockets()
     resource_tracker.ensure_running()  # first: to start it lets interrupts through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
+        server: Any = forkserver._forkserver
+        address = server._forkserver_address
+        if address and not util.is_abstract_socket_namespace(address) and not os.path.lexists(address):
+            with contextlib.suppress(FileNotFoundError):
+                server._stop()  # nobody can reach it: its folder was tidied away, as of what lies in /tmp for long
         forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
