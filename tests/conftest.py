@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -27,6 +29,50 @@ OpenSession = Callable[..., gf.Session]
 Drive = Callable[..., subprocess.Popen[str]]
 Test = Callable[..., None]
 HERE = str(Path(__file__).parent)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Run the whole suite in as many processes as there are processors, unless told otherwise (``-n 0`` for one)."""
+    if "PYTEST_XDIST_WORKER" in os.environ:  # one of those processes, or a pytest that a test starts
+        return
+    option = config.option
+    whole = config.args_source is not pytest.Config.ArgsSource.ARGS and not (option.keyword or option.markexpr)
+    if not whole or option.collectonly or option.usepdb or getattr(option, "numprocesses", 0) is not None:
+        return  # the last is what it is where pytest-xdist is missing or was told a number
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if processors > 1:
+        option.numprocesses = processors
+        option.tx = [f"{processors}*popen"]
+        option.dist = "loadscope"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Give each process of the suite a folder for temporary files: tests look at what is left behind in it."""
+    folder = node.workerinput["folder"] = tempfile.mkdtemp(prefix="gf-")  # short: sockets lie in it
+    node.config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if folder := getattr(config, "workerinput", {}).get("folder"):
+        os.environ["TMPDIR"] = tempfile.tempdir = folder
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[Any, Any, Any]:
+    """Reports travel between processes as UTF-8, which some of what the tests log and print is not."""
+    return _encodable((yield))
+
+
+def _encodable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _encodable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_encodable(item) for item in value]
+    if isinstance(value, tuple):
+        return tuple(_encodable(item) for item in value)
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
 @pytest.fixture(autouse=True)

@@ -363,7 +363,8 @@ class World:
     def plan(self, chunk: Chunk) -> Report:
         script = self.by_id[chunk.job_id]
         stage = script.stages[chunk.stage - 1]
-        previous = chunk.batch.calls()[0].parameters["previous_results"]
+        given = chunk.batch.calls()[0].parameters["previous_results"] or []
+        previous = [*given, *(result for text in chunk.texts for result in json.loads(text or "[]"))] or None
         earlier = script.stages[chunk.stage - 2].tasks if chunk.stage > 1 else ()
         names = [name_of(chunk.job_id, script, chunk.stage - 1, index) for index in range(len(earlier))]
         assert previous == ([{"success": True, "result": name} for name in names] or None), "S14: all, in task order"
@@ -386,7 +387,8 @@ class World:
         if not self.by_id[chunk.job_id].finalized:
             why = Failure("no result", "Scripted", Category.UNKNOWN, True)
             return Report(chunk, (Attempt(0, 1, Outcome.FAILED, None, None, failure=why),))
-        result = to_json({"finalized": given["task_results"][0]})
+        ids = [*given["task_results"][0], *(name for text in chunk.texts for name in json.loads(text or "[[]]")[0])]
+        result = to_json({"finalized": ids})
         return Report(chunk, (Attempt(0, 1, Outcome.COMPLETED, None, None, result=result),))
 
     def check_sent(self, chunk: Chunk, out: list[Chunk]) -> None:
