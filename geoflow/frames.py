@@ -20,7 +20,9 @@ import pandas as pd
 
 from geoflow.logs import FIELDS, read
 from geoflow.models import Category, Outcome, TaskStatus
+from geoflow.parcel import PIECE
 from geoflow.stores.base import Store
+from geoflow.stores.sqlite import one_row
 from geoflow.values import from_json
 
 
@@ -248,10 +250,19 @@ def _read(connection: Any, names: Sequence[str], source: str, keys: Sequence[tup
     usual: list[Any] = [None for _ in alike]
     told: list[list[Any]] = [[] for _ in ("key", *alike)]  # what is usual, after a -1, and all that is not
     which = [np.arange(0)]  # for each row that is read, its place in these
+    at_once = size
     for first, last in keys:
-        for start in range(first, last + 1, size):
-            asked = {"first": start, "last": min(start + size - 1, last), **dict(zip(alike, usual, strict=True))}
-            *columns, others = map(from_json, connection.execute(select, asked).fetchone())
+        start = first
+        while start <= last:
+            end = min(start + at_once - 1, last)
+            row = _row(
+                connection, select, {"first": start, "last": end, **dict(zip(alike, usual, strict=True))}, at_once
+            )
+            if row is None:
+                at_once = max(at_once // 8, 1)
+                continue
+            start, at_once = end + 1, min(2 * at_once, size)
+            *columns, others = map(from_json, row)
             for part, column in zip(parts, columns, strict=True):
                 part.append(column)
             count = len(columns[0])
@@ -269,6 +280,13 @@ def _read(connection: Any, names: Sequence[str], source: str, keys: Sequence[tup
     unusual = np.flatnonzero(told_keys >= 0)
     places[np.searchsorted(found["key"], told_keys[unusual])] = unusual
     return found | {name: _typed(_KINDS[name], column).take(places) for name, column in zip(alike, told, strict=True)}
+
+
+def _row(connection: Any, select: str, asked: dict[str, Any], keys: int) -> Any:
+    """What *select* finds of so many *keys*, or None where these are too many: a text of theirs would be too long."""
+    if isinstance(connection, sqlite3.Connection):
+        return one_row(connection, select, asked, PIECE if keys > 1 else None)
+    return connection.execute(select, asked).fetchone()
 
 
 def _select(connection: Any, source: str, own: Sequence[str], alike: Sequence[str]) -> tuple[str, int]:

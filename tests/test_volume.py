@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from conftest import OpenSession
 
-from geoflow import machine, values, worker
+from geoflow import frames, machine, values, worker
 from geoflow.batch import NewTasks
 from geoflow.errors import DefinitionError, UnstorableValue
 from geoflow.jobrun import JobRun
@@ -273,3 +273,16 @@ def test_jobs_are_listed_in_a_terminal_without_pandas_and_those_to_resume_found_
     said = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True).stdout
     assert said.splitlines()[-1] == "set() 0"
     assert [line.split()[1] for line in said.splitlines()[:-1]] == ["completed", "failed"]
+
+
+def test_frames_of_values_of_any_length_are_read_a_bounded_length_at_a_time(
+    open_session: OpenSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = open_session(workers=0)
+    lengths = [10, 9_000, 20, 2_000, 2_000, 0, *[3] * 20]
+    job = session.run("acts", tasks=[{"value": "x" * length} for length in lengths])
+    monkeypatch.setattr(frames, "PIECE", 3_000)
+    found = job.tasks()
+    assert [len(one["value"]) for one in found["parameters"]] == lengths
+    assert [one["result"]["index"] for one in found["result"]] == list(range(len(lengths)))
+    assert job.attempts()["task_index"].tolist() == list(range(len(lengths)))
