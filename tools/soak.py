@@ -90,7 +90,7 @@ def main() -> int:
             job = session.run(flow, {"n": jobs, "large": large})
             assert job.status == ("failed" if jobs % 5 == 4 else "completed"), job.error
             jobs += 1
-            if jobs in (1, 100) or jobs % max(args.jobs // 20, 1) == 0:
+            if jobs == 1 or time.monotonic() - began > len(seen) * args.seconds / 16:
                 seen.append(look(session, jobs, began))
                 print("".join(f"{value:12,.0f}" for value in seen[-1].values()), flush=True)
         seen.append(look(session, jobs, began))
@@ -99,6 +99,7 @@ def main() -> int:
         session.close()
         for file in folder.glob("*soak*"):
             file.unlink()
+    # Until the caches are full there is more each time: the second half counts.
     middle = min(seen, key=lambda one: abs(one["jobs"] - jobs / 2))
     grown = [name for name in _COLUMNS[2:] if seen[-1][name] > 1.1 * middle[name]]
     print(f"{jobs:,} jobs. Grew since job {middle['jobs']:,.0f}: {', '.join(grown) or 'nothing'}.")
