@@ -353,7 +353,10 @@ class CoreMachine(Turns):
     def _cannot_work(self, run: JobRun, report: Report) -> None:
         if report.chunk.kind == "tasks":
             run.settle(report, self._clock.now())
-        run.asked = run.to_send = None
+        begun, unstarted = run.give_up(self._stop(run), Outcome.INTERRUPTED)  # other slots may be at work on it
+        changes = run.take_changes()
+        changes.moves.extend([Move("release", unstarted), Move("requeue", begun)])
+        self._store.commit(run.lease, *changes)
         if run.status == JobStatus.PROCESSING:
             self._fail(run, report.broken or "")
         self._store.close(run.lease, error=None, now=self._clock.now())

@@ -172,6 +172,23 @@ def test_a_worker_that_is_never_heard_of_is_given_up_and_the_job_says_why(
     assert "3 in a row ended before any work. a worker process was to start, and gave no sign of life" in str(job.error)
 
 
+def test_S36_a_job_that_fails_as_one_slot_cannot_start_leaves_no_task_running_in_another(
+    open_session: OpenSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from geoflow.executors.processes import ProcessExecutor
+
+    def setup(self: ProcessExecutor, mark: Path, output: Path) -> Setup:
+        return real(self, tmp_path / mark.name if "slot-1-" in mark.name else mark, output)
+
+    real = ProcessExecutor._setup
+    monkeypatch.setattr(ProcessExecutor, "_setup", setup)
+    session = open_session(workers=2, start_timeout=SOON)
+    job = session.run("acts", tasks=[{"do": "hang"}, {"do": "hang"}])
+    assert "3 in a row ended before any work" in str(job.error)
+    assert rows(session, "SELECT status, count(*) FROM tasks GROUP BY 1") == [("queued", 2)]
+    assert rows(session, OUTCOMES) == [("interrupted", 1)]
+
+
 def test_S36_a_worker_that_is_stopped_before_it_begins_is_replaced(open_session: OpenSession, tmp_path: Path) -> None:
     session = open_session(workers=1, start_timeout=SOON)
     session.run("acts", tasks=[{}])

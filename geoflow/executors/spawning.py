@@ -10,14 +10,17 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from multiprocessing import context, spawn, util
 from typing import Any
 
 from geoflow.errors import ParameterError
+from geoflow.executors.identity import born
 
 # Of bytes: a socket's path may have 103 on macOS and 107 on Linux, and "/listener-" and eight characters follow.
 MAX_SOCKET_FOLDER = 84
+END_SECONDS = 1.0
 _HAS_FORKSERVER = "forkserver" in multiprocessing.get_all_start_methods()
 _Context: Any = context.ForkServerContext if _HAS_FORKSERVER else context.SpawnContext
 _Process: Any = context.ForkServerProcess if _HAS_FORKSERVER else context.SpawnProcess
@@ -166,6 +169,9 @@ def end_server() -> None:
     if pid is not None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)  # it is this process's child, and not waited for: the number is its own
+        deadline = time.monotonic() + END_SECONDS
+        while born(pid) is not None and time.monotonic() < deadline:  # else the next start would still ask this one
+            time.sleep(0.005)
 
 
 @contextlib.contextmanager

@@ -229,6 +229,8 @@ def _hint(exc: Exception) -> str:
     """What the system was short of, where its own words do not tell."""
     if isinstance(exc, OSError) and exc.filename is None and exc.errno in (errno.ENOSPC, errno.ENOSYS, errno.EACCES):
         return ". multiprocessing keeps its semaphores in /dev/shm: is there room, and may they be made there?"
+    if isinstance(exc, ConnectionError | BlockingIOError | EOFError) or "start new thread" in str(exc):
+        return ". Does the system let so many processes and threads start (ulimit -u, pids.max)? Or use fewer workers"
     return ""
 
 
