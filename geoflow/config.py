@@ -5,6 +5,7 @@ The variables are read here, in three lines: to import pydantic-settings for it 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from pathlib import Path
@@ -67,6 +68,18 @@ class Settings(BaseModel):
     sql_files: bool = True  # whether session.sql may read files of this machine
     output_limit: Annotated[int, Field(ge=0)] = 64_000  # characters
     display: Literal["auto", "html", "text", "none"] = "auto"
+
+    def in_place(self) -> Settings:
+        """The same with its paths as they are from the folder of now, whatever folder the process goes to later."""
+        store = self.store if self.store == ":memory:" else os.path.abspath(self.store)
+        return self.model_copy(update={"store": store, "log_file": self.log_file and self.log_file.absolute()})
+
+    @property
+    def store_name(self) -> str:
+        """The store as one would say it from the folder of now."""
+        with contextlib.suppress(OSError, ValueError):  # the folder is gone, or not above the store
+            return str(Path(self.store).relative_to(Path.cwd()))
+        return self.store
 
     @property
     def log_path(self) -> Path | None:

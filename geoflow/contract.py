@@ -237,6 +237,12 @@ def _checked_handlers(handlers: Mapping[str, Handler], problems: list[str]) -> d
             problems.append(f"two handlers are called {normalise(name)!r}.")
         if problem := handler_problem(handler):
             problems.append(f"the handler of {name!r} {problem}")
+        elif hides_its_arguments(handler):
+            warnings.warn(
+                f"The handler of {name!r} takes *args, so it is given its parameters alone and no context: put "
+                "functools.wraps(function) into its decorator, which tells what the function takes.",
+                stacklevel=5,
+            )
     return known
 
 
@@ -334,6 +340,13 @@ def _binds(signature: inspect.Signature, *arguments: Any) -> bool:
     except TypeError:
         return False
     return True
+
+
+def hides_its_arguments(handler: Handler) -> bool:
+    """Whether nobody can see if *handler* wants a context: a decorator takes ``*args``, and says not for whom."""
+    signature = _signature(handler)
+    kinds = [parameter.kind for parameter in signature.parameters.values()] if signature else []
+    return inspect.Parameter.VAR_POSITIONAL in kinds[:2]
 
 
 def accepts_context(handler: Handler) -> bool:

@@ -72,22 +72,22 @@ def register(target: type | DefinesJob | ModuleType | str, handlers: Mapping[str
     return default_session().register(target, handlers)
 
 
-def submit(job_type: str | type | DefinesJob, params: Mapping[str, Any] | None = None, **parameters: Any) -> JobHandle:
+def submit(job_type: str | type | DefinesJob, params: object = None, **parameters: Any) -> JobHandle:
     """`Session.submit` of the default session."""
     return default_session().submit(job_type, params, **parameters)
 
 
-def run(job_type: str | type | DefinesJob, params: Mapping[str, Any] | None = None, **parameters: Any) -> JobHandle:
+def run(job_type: str | type | DefinesJob, params: object = None, **parameters: Any) -> JobHandle:
     """`Session.run` of the default session."""
     return default_session().run(job_type, params, **parameters)
 
 
-def plan(job_type: str | type | DefinesJob, params: Mapping[str, Any] | None = None, **parameters: Any) -> Plan:
+def plan(job_type: str | type | DefinesJob, params: object = None, **parameters: Any) -> Plan:
     """`Session.plan` of the default session."""
     return default_session().plan(job_type, params, **parameters)
 
 
-def probe(job_type: str | type | DefinesJob, params: Mapping[str, Any] | None = None, **parameters: Any) -> Probe:
+def probe(job_type: str | type | DefinesJob, params: object = None, **parameters: Any) -> Probe:
     """`Session.probe` of the default session."""
     return default_session().probe(job_type, params, **parameters)
 

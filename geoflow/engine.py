@@ -246,7 +246,6 @@ class Engine:
         """Cancel a job that nobody drives; its code is not needed for that."""
         known = stored_type(row)
         run = self.take_up(row, known, {CLASS: pack(known.job_class)})
-        self.machine.ask("drive", run)
         self.ask("cancel", run)
 
     # Driving: in a thread of its own, or, where there are no workers, in the one that waits

@@ -82,8 +82,10 @@ class JobExists(GeoflowError):
 class JobFailed(GeoflowError):
     """The job ended without a result. ``job_id`` and ``status`` say which and how."""
 
-    def __init__(self, message: str, *, job_id: str = "", status: str = "failed") -> None:
-        super().__init__(message)
+    def __init__(
+        self, message: str, *, job_id: str = "", status: str = "failed", python: str = "", typed: str = ""
+    ) -> None:
+        super().__init__(message, python=python, typed=typed)
         self.job_id = job_id
         self.status = status
 

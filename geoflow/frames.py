@@ -30,21 +30,23 @@ def _words(*lines: str) -> list[str]:
     return " ".join(lines).split()
 
 
+# The job's 64 digits come last: a printed frame begins with what tells its rows apart.
 _JOBS = _words(
-    "job_id job_type status stage total_stages parameters result error created_at started_at ended_at duration",
-    "tasks completed failed traceback source",
+    "job_type status stage total_stages parameters result error created_at started_at ended_at duration",
+    "tasks completed failed traceback source job_id",
 )
 _STAGES = _words(
-    "job_id stage stage_name task_type parallelism tasks queued processing completed failed cancelled",
-    "planned_at started_at ended_at duration",
+    "stage stage_name task_type parallelism tasks queued processing completed failed cancelled",
+    "planned_at started_at ended_at duration job_id",
 )
 _TASKS = _words(
-    "job_id task_id stage stage_name task_index task_type status attempts retries parameters result",
-    "error error_type error_category created_at started_at ended_at duration code metadata not_before",
+    "task_id stage stage_name task_index task_type status attempts retries parameters result",
+    "error error_type error_category created_at started_at ended_at duration code metadata not_before job_id",
 )
 _ATTEMPTS = _words(
-    "job_id task_id stage attempt outcome error error_type error_category retryable traceback output slot pid",
-    "queued_at started_at ended_at duration cpu peak_memory stage_name task_index task_type backoff code superseded",
+    "task_id stage attempt outcome error error_type error_category retryable traceback output slot pid",
+    "queued_at started_at ended_at duration cpu peak_memory stage_name",
+    "task_index task_type backoff code superseded job_id",
 )
 _PLAN = _words("job_id stage stage_name created_at superseded first last")  # what a plan's tasks share, and their keys
 

@@ -10,7 +10,10 @@ import ast
 import contextlib
 import importlib
 import json
-from collections.abc import Mapping, Sequence
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from geoflow import __version__
@@ -49,6 +52,11 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
 
     def error(self, message: str) -> NoReturn:
+        if wrong := re.match(r"argument VERB: invalid choice: '(.*?)' \(choose from (.*)\)", message):
+            known = re.findall(r"[\w-]+", wrong[2])
+            near = get_close_matches(wrong[1], known, n=1)
+            there = f"Did you mean {near[0]}?" if near else f"The verbs are {', '.join(known)}."
+            raise UsageError(f"There is no verb {wrong[1]!r}. {there} See {self.prog} --help.")
         raise UsageError(f"{message}. See {self.prog} --help.")
 
 
@@ -129,7 +137,7 @@ def parser(prog: str = "geoflow", epilog: str = "", *, notebook: bool = False) -
     )
     verb("refinalize", "Run a completed job's finalize again, over the results that are there.", latest, code)
     verb("cancel", "End a job; what runs is stopped, what waits will not run.", job)
-    sql = verb("sql", "Ask about the tables jobs, tasks, attempts and logs; result->>'$.x' reads JSON.")
+    sql = verb("sql", "Ask about the tables jobs, stages, tasks, attempts and logs; result->>'$.result.x' reads JSON.")
     if notebook:
         sql.add_argument("-o", "--output", metavar="NAME", help="keep the answer in this variable, and show nothing")
     sql.add_argument(
@@ -210,18 +218,43 @@ def parameters(words: Sequence[str], variables: Mapping[str, Any] | None = None)
     wrong = [repr("".join(pair)) for pair in pairs if not (pair[0] and pair[1])]
     if wrong:
         raise UsageError(f"A parameter is written name=value, such as n=3, and not {', '.join(wrong)}.")
-    return {name: _value(text, variables) for name, _, text in pairs}
+    return _each_once(((name, _value(text, variables)) for name, _, text in pairs), "What was typed")
+
+
+def _each_once(pairs: Iterable[tuple[str, Any]], where: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise UsageError(
+                f"{where} has {name} twice, as {_brief(found[name])} and as {_brief(value)}: give it once."
+            )
+        found[name] = value
+    return found
+
+
+def _brief(value: Any) -> str:
+    return shorten(repr(value), 40)
 
 
 def _value(text: str, variables: Mapping[str, Any] | None) -> Any:
     if is_variable(text, variables):
         return variable(text, variables or {})
     with contextlib.suppress(ValueError):
-        return json.loads(text, parse_constant=str)  # NaN and Infinity are no JSON
+        # NaN and Infinity are no JSON; the commit 980e663509 is no number that anything could hold.
+        return json.loads(text, parse_constant=str, parse_float=_number_or_text, parse_int=_number_or_text)
     if text.startswith(("[", "(", "{")) or text in ("True", "False", "None"):
         with contextlib.suppress(ValueError, SyntaxError):
             return ast.literal_eval(text)
     return text
+
+
+def _number_or_text(text: str) -> int | float | str:
+    """The number that *text* says, or *text* where that would be another: out of range, or nothing left of it."""
+    if text.lstrip("-").isdecimal():
+        return number if len(text) < 25 and -(2**63) <= (number := int(text)) < 2**64 else text
+    value = float(text)
+    vanished = not value and re.search("[1-9]", re.split("[eE]", text)[0])
+    return text if vanished or not math.isfinite(value) else value
 
 
 def is_variable(word: str | None, variables: Mapping[str, Any] | None) -> bool:
@@ -239,7 +272,9 @@ def variable(word: str, variables: Mapping[str, Any]) -> Any:
 def written(text: str, where: str) -> dict[str, Any]:
     """The parameters in *text*, which is JSON, or YAML where PyYAML is installed; *where* says it in an error."""
     try:
-        found = json.loads(text)
+        found = json.loads(text, object_pairs_hook=lambda pairs: _each_once(pairs, where))
+    except UsageError:
+        raise
     except ValueError as exc:
         try:
             yaml = importlib.import_module("yaml")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import time
+import warnings
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
-from geoflow.errors import DefinitionError, JobFailed, ParameterError, StoreBusy
+from geoflow.errors import DefinitionError, GeoflowWarning, JobFailed, ParameterError, StoreBusy
 from geoflow.models import JobStatus, Receipt
 from geoflow.staleness import Stale, again_from, stale_tasks
 from geoflow.stores.base import Again, JobRow
@@ -204,9 +205,12 @@ class JobHandle:
         return frames.stages(self._session.store, self.id)
 
     def logs(self) -> pd.DataFrame:
-        """The log lines of this job, its handlers' included."""
+        """The log lines of this job, its handlers' included; their times are in UTC. A store in memory has none."""
         from geoflow import frames
 
+        if self._session.settings.log_path is None:
+            told = "A store in memory keeps no log, so there are no lines: give gf.open a file, or log_file=."
+            warnings.warn(told, GeoflowWarning, stacklevel=2)
         return frames.logs(self._session.settings.log_path, self.id)
 
     # One task
@@ -250,8 +254,22 @@ class JobHandle:
         return self._session._drive(row, self._session._registered_as(row), "resume")
 
     def retry_failed(self) -> JobHandle:
-        """Run the failed tasks again, with the code of now and all their retries; then go on from there."""
-        return self.resume()
+        """Run the failed tasks again, with the code of now and all their retries; then go on from there.
+
+        What was cancelled stays so, and with it the job: `resume` runs that too.
+        """
+        row = self._row()
+        if row.status == JobStatus.CANCELLED:
+            raise JobFailed(
+                f"Job {self.id[:8]} was cancelled, so there is nothing that failed to run again;",
+                python="job.resume() goes on with it.",
+                typed=f"geoflow resume {self.id[:8]} goes on with it.",
+                job_id=self.id,
+                status="cancelled",
+            )
+        if row.status == JobStatus.COMPLETED:
+            return self
+        return self._session._drive(row, self._session._registered_as(row), "retry")
 
     def refinalize(self) -> JobHandle:
         """Run finalize again, with the code of now, over the results that are there; then wait for it."""
@@ -303,9 +321,19 @@ class JobHandle:
         watch(self)
 
     def __repr__(self) -> str:
+        """One line, as in a list of jobs; ``print(job)`` shows all, and so does a notebook."""
+        row = self._row()
+        state = "completed with errors" if self.with_errors else row.status
+        return f"<job {self.id[:8]} {row.job_type}: {state}>"
+
+    def __str__(self) -> str:
         from geoflow.notebook.display import job_text
 
         return job_text(self._session._snapshot(self.id))
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """By itself at the end of a cell, all; within a list or a dict, one line."""
+        printer.text(repr(self) if len(printer.stack) > 1 else str(self))
 
     def _repr_html_(self) -> str:
         from geoflow.notebook.display import job_html, job_line

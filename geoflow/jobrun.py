@@ -25,7 +25,7 @@ from geoflow.transport import Code
 
 CLOCK_SLACK = 1.0  # seconds by which a clock may be corrected without its counting as set
 CLASS = ""  # what its class goes by among a job's codes
-Intent = Literal["go on", "resume", "rerun", "refinalize"]
+Intent = Literal["go on", "resume", "retry", "rerun", "refinalize"]
 _LOST = Failure("its worker process ended, through no fault of its own; it runs again, uncharged", "Lost", "lost", True)
 _ENGINE = Failure("the process that drove the job ended; it runs again, uncharged", "EngineLost", "lost", True)
 _TOO_OFTEN = Failure(

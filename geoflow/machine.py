@@ -30,8 +30,8 @@ from geoflow.parcel import packed
 from geoflow.stores.base import Move, Store
 from geoflow.takeup import put_in_order, take_up
 from geoflow.telling import stopped, tell, tell_end, tell_failure
-from geoflow.text import human_bytes
-from geoflow.transitions import Close, Ended, Fail, Finalize, Plan, Start, Work, failure_message, next_step
+from geoflow.text import count, human_bytes
+from geoflow.transitions import Cancel, Close, Ended, Fail, Finalize, Plan, Start, Work, failure_message, next_step
 from geoflow.turns import NUDGE, Command, Turns
 from geoflow.values import MAX_BYTES, to_json
 
@@ -101,10 +101,14 @@ class CoreMachine(Turns):
 
     def _obey(self, command: Command) -> None:
         verb, run = command
-        if verb == "drive":
+        # A job of nobody's is taken up and cancelled in one go: in between, a lingering thread would begin to plan it.
+        of_nobody = verb == "cancel" and run.job_id not in self._runs and not run.done.is_set()
+        if verb == "drive" or of_nobody:
             self._runs[run.job_id] = run
             self._guarded(run, self._take_up)
-        elif run.job_id in self._runs:
+        if verb == "drive":
+            return
+        if run.job_id in self._runs:
             self._guarded(run, self._cancel if verb == "cancel" else self._interrupt)
         elif not run.done.is_set():  # an interrupt came before it could be taken up
             self._runs[run.job_id] = run
@@ -174,6 +178,8 @@ class CoreMachine(Turns):
                     return
                 case Fail():
                     self._fail(run, failure_message(run.failures))
+                case Cancel():
+                    self._cancel(run, f"{count(run.counts['cancelled'], 'task')} of this stage stayed cancelled")
                 case Finalize():
                     self._flush(run)
                     self._ask_finalize(run)
@@ -419,7 +425,7 @@ class CoreMachine(Turns):
         if not run.refinalizing and self._store.cancel_requested(run.row.job_key):
             self._cancel(run)
 
-    def _cancel(self, run: JobRun) -> None:
+    def _cancel(self, run: JobRun, error: str = "cancelled") -> None:
         if run.refinalizing:  # the job is complete, and stays so
             self._interrupt(run)
             return
@@ -434,7 +440,7 @@ class CoreMachine(Turns):
             self._close(run)
         else:
             now = self._clock.now()
-            self._store.change_job(run.lease, "cancel", now=now, error="cancelled", **changes._asdict())
+            self._store.change_job(run.lease, "cancel", now=now, error=error, **changes._asdict())
             run.status = JobStatus.CANCELLED
         self._end(run)
 

@@ -82,9 +82,9 @@ class Stage(BaseModel):
     """One stage of a job type: its place, its name, its handler, and who makes its tasks.
 
     ``timeout`` is in seconds for each task; ``max_retries`` and ``on_failure`` overrule the session's; at most
-    ``workers`` of its tasks run at once. Tasks start in the ``order`` of the plan, or the ``"largest"`` first, so that
-    no long one is left for the end. How large a task is, its metadata say as ``size``, a number of any unit; else the
-    time counts that it took when the job was run before.
+    ``workers`` of its tasks run at once in each job: two jobs may run twice as many. Tasks start in the ``order`` of
+    the plan, or the ``"largest"`` first, so that no long one is left for the end. How large a task is, its metadata say
+    as ``size``, a number of any unit; else the time counts that it took when the job was run before.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 
 _RESULT_LINES = 40
 _KINDS = 12  # of failures, the largest
+_ANY = 100_000  # columns
+# What a handler returns is {"success": true, "result": …}: the second is shown, called as SQL and JSON call it.
+_ENDED_AS = "error or $.result"
 _LOGGED = ("time", "level", "task_id", "message")
 
 
@@ -35,6 +40,8 @@ def lines(found: Any, session: Session, args: argparse.Namespace) -> Iterable[st
     if args.json:
         return [json.dumps(document(found, secrets), indent=2, default=_in_json)]
     width = shutil.get_terminal_size().columns
+    if not sys.stdout.isatty() and "COLUMNS" not in os.environ:
+        width = _ANY if hasattr(found, "columns") else 160  # for a pipe or a file nothing need be cut
     if args.verb == "debug":
         return plain(json.dumps(mask(found, secrets), indent=2, default=repr)).splitlines() if found is not None else []
     if hasattr(found, "columns"):
@@ -43,7 +50,7 @@ def lines(found: Any, session: Session, args: argparse.Namespace) -> Iterable[st
             return _task_lines(mask(rows, secrets), width)
         if args.verb == "errors":
             return _error_lines(rows, verbs.status(session, args), args.traceback, width)
-        return _table(_LOGGED if args.verb == "logs" else list(map(str, found.columns)), rows, width)
+        return _table(_LOGGED if args.verb == "logs" else list(map(str, found.columns)), mask(rows, secrets), width)
     if hasattr(found, "lines"):
         return found.lines(width)  # type: ignore[no-any-return]
     jobs = found if isinstance(found, list) else [found]
@@ -145,8 +152,8 @@ def _next(job: JobHandle, view: JobView, args: argparse.Namespace) -> Iterator[s
 def _task_lines(rows: Sequence[dict[str, Any]], width: int) -> list[str]:
     for row in rows:
         returned = row["result"] or {}
-        row["error or result"] = row["error"] or returned.get("result", returned)
-    return _table(("stage", "task_id", "status", "attempts", "duration", "error or result"), rows, width)
+        row[_ENDED_AS] = row["error"] or returned.get("result", returned)
+    return _table(("stage", "task_id", "status", "attempts", "duration", _ENDED_AS), rows, width)
 
 
 def _error_lines(rows: Sequence[dict[str, Any]], job: JobHandle, with_tracebacks: bool, width: int) -> Iterator[str]:
@@ -182,7 +189,9 @@ def tracebacks(view: JobView, rows: Sequence[dict[str, Any]]) -> list[str]:
 
 def _table(names: Sequence[str], rows: Sequence[dict[str, Any]], width: int) -> list[str]:
     ids = [place for place, name in enumerate(names) if name == "task_id"]
-    return aligned([names, *([_cell(row[name]) for name in names] for row in rows)], width, ends_differ=ids)
+    heads = [f"{name} (UTC)" if any(isinstance(row[name], datetime) for row in rows) else name for name in names]
+    cells = ([_cell(row[name]) for name in names] for row in rows)
+    return aligned([heads, *cells], width, ends_differ=ids, longest=200 if width < _ANY else 4_000)
 
 
 def _cell(value: Any) -> str:

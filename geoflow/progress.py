@@ -76,7 +76,7 @@ def watch(job: JobHandle) -> None:
     """Show *job* live and return; where this is no notebook, print it as it is now."""
     is_shown = _in_notebook() and job._session.settings.display != "text"
     if not is_shown or not safely(lambda: _monitor(job).show(job, asked_for=True)):
-        print(repr(job))
+        print(job)
 
 
 def shown_here(job: JobHandle) -> bool:

@@ -77,8 +77,8 @@ _copying = threading.Lock()
 def answer(store: Store, log: str | os.PathLike[str] | None, statement: str, *, files: bool = True) -> pd.DataFrame:
     """What *statement* finds in ``jobs``, ``stages``, ``tasks``, ``attempts`` and ``logs``, the file *log*.
 
-    ``parameters``, ``result`` and ``metadata`` are JSON: ``result->>'$.bytes'``. Times are ``TIMESTAMPTZ``, in UTC;
-    ``duration``, ``cpu`` and ``backoff`` are seconds. Without *files* no file of the disk is read for it. Raises
+    ``parameters``, ``result`` and ``metadata`` are JSON: ``result->>'$.result.bytes'``. Times are ``TIMESTAMPTZ``, in
+    UTC; ``duration``, ``cpu`` and ``backoff`` are seconds. Without *files* no file of the disk is read for it. Raises
     ``ParameterError`` with DuckDB's own words.
     """
     check_query(statement, files=files)  # before anything looks at it: what a query calls may act when it is prepared

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 import warnings
@@ -14,7 +15,7 @@ from geoflow.clock import Clock, SystemClock
 from geoflow.config import Settings, load_settings
 from geoflow.contract import DefinesJob, Handler, JobType, Registry, defines_job
 from geoflow.engine import Engine
-from geoflow.errors import DefinitionError, JobExists, JobNotFound, ParameterError, StoreBusy
+from geoflow.errors import DefinitionError, GeoflowWarning, JobExists, JobNotFound, ParameterError, StoreBusy
 from geoflow.handle import JobHandle
 from geoflow.jobrun import CLASS, Intent
 from geoflow.logs import logger_of
@@ -23,7 +24,8 @@ from geoflow.origin import is_ours
 from geoflow.retry import RetryPolicy
 from geoflow.staleness import fingerprints, ran_with_older, stale_tasks
 from geoflow.stores.base import Again, JobRow, NewJob, Store
-from geoflow.submission import check_same_job, job_id_of, keeps_its_own, validated
+from geoflow.submission import by_name, check_same_job, job_id_of, keeps_its_own, validated
+from geoflow.text import shorten
 from geoflow.transport import Code, pack
 from geoflow.values import to_json
 
@@ -74,8 +76,9 @@ class Session:
             workers = slots_of(executor) if workers is None else workers
             if workers == 0:
                 raise ParameterError("workers=0 runs everything in this process: leave it out, or executor=.")
-        self.settings: Settings = load_settings(store=path, workers=workers, **settings)
+        self.settings: Settings = load_settings(store=path, workers=workers, **settings).in_place()
         self.registry = Registry()
+        _check_preload(self.settings.preload)
         self._clock = clock or SystemClock()
         self._engine = Engine(self.settings, self._clock, retry, executor, on_job_complete)
 
@@ -89,7 +92,7 @@ class Session:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<geoflow session on {self.settings.store}>"
+        return f"<geoflow session on {self.settings.store_name}>"
 
     def _repr_html_(self) -> str:
         """The last jobs of the store; one that is not there yet is not made for that."""
@@ -99,7 +102,7 @@ class Session:
         is_there = "store" in self._engine.__dict__ or os.path.exists(self.settings.store)
         views = listing(self.store, self._clock.now()) if is_there else ()
         notes = {0: "There are none yet.", LISTED: f"These are the last {LISTED}; session.jobs() has all of them."}
-        return jobs_html(views, f"Jobs in {self.settings.store}", notes.get(len(views), ""))
+        return jobs_html(views, f"Jobs in {self.settings.store_name}", notes.get(len(views), ""))
 
     @property
     def store(self) -> Store:
@@ -134,7 +137,7 @@ class Session:
     def submit(
         self,
         job_type: str | type | DefinesJob,
-        params: Mapping[str, Any] | None = None,
+        params: object = None,
         *,
         on_existing: OnExisting = "return",
         **parameters: Any,
@@ -145,14 +148,14 @@ class Session:
         stopped), ``"rerun"`` (all over again, the old attempts kept) or ``"raise"`` (``JobExists``). Raises
         ``ParameterError`` for parameters that the job type refuses; nothing is stored then.
         """
-        job = self._submit(job_type, {**(params or {}), **parameters}, on_existing, here=False)
+        job = self._submit(job_type, by_name(params, parameters), on_existing, here=False)
         self._remark(job, on_existing)
         return job
 
     def run(
         self,
         job_type: str | type | DefinesJob,
-        params: Mapping[str, Any] | None = None,
+        params: object = None,
         *,
         on_existing: OnExisting = "return",
         **parameters: Any,
@@ -162,9 +165,24 @@ class Session:
         An interrupt ends what runs and puts the job back, to be resumed. A job that fails does not raise here:
         ``job.result()`` does, and the job draws itself with its errors.
         """
-        job = self._submit(job_type, {**(params or {}), **parameters}, on_existing, here=True)
-        self._remark(job, on_existing)
-        self.follow(job)
+        return self._run(job_type, by_name(params, parameters), on_existing, self._remark)
+
+    def _run(
+        self,
+        job_type: str | type | DefinesJob,
+        given: dict[str, Any],
+        on_existing: OnExisting,
+        remark: Callable[[JobHandle, OnExisting], None],
+    ) -> JobHandle:
+        begun: list[JobRow] = []
+        try:
+            job = self._submit(job_type, given, on_existing, here=True, begun=begun)
+            remark(job, on_existing)
+            self.follow(job)
+        except KeyboardInterrupt:  # wherever it came: nothing that was begun here goes on behind the user's back
+            for row in begun:
+                self._engine.put_back(row)
+            raise
         return job
 
     def follow(self, job: JobHandle) -> None:
@@ -195,18 +213,16 @@ class Session:
 
         return Form(self, self._registered(job_type).name, values)
 
-    def plan(
-        self, job_type: str | type | DefinesJob, params: Mapping[str, Any] | None = None, **parameters: Any
-    ) -> Plan:
+    def plan(self, job_type: str | type | DefinesJob, params: object = None, **parameters: Any) -> Plan:
         """What `submit` would start: the job's id, its stages, the tasks of the first. Nothing is run or stored."""
         from geoflow.lookahead.plan import plan
 
-        return plan(self, job_type, {**(params or {}), **parameters})
+        return plan(self, job_type, by_name(params, parameters))
 
     def probe(
         self,
         job_type: str | type | DefinesJob,
-        params: Mapping[str, Any] | None = None,
+        params: object = None,
         *,
         items: int = 3,
         workers: int | Sequence[int] | None = None,
@@ -219,12 +235,18 @@ class Session:
         """
         from geoflow.lookahead.probe import probe
 
-        given = {**(params or {}), **parameters}
+        given = by_name(params, parameters)
         return probe(self, job_type, given, items, workers, seed)
 
     def _submit(
-        self, job_type: str | type | DefinesJob, given: dict[str, Any], on_existing: OnExisting, here: bool
+        self,
+        job_type: str | type | DefinesJob,
+        given: dict[str, Any],
+        on_existing: OnExisting,
+        here: bool,
+        begun: list[JobRow] | None = None,
     ) -> JobHandle:
+        """Submit it; the row of what is then driven is put into *begun* before that."""
         if on_existing not in ("return", "resume", "rerun", "raise"):
             raise ParameterError(f"on_existing cannot be {on_existing!r}: use 'return', 'resume', 'rerun' or 'raise'.")
         self._engine.check_can_drive()
@@ -239,7 +261,9 @@ class Session:
         row, created = self.store.create(
             NewJob(job_id, registered.name, to_json(stages), text, self._clock.now(), source), hold=True
         )
+        begun = [] if begun is None else begun
         if created:
+            begun.append(row)
             try:
                 receipt = Receipt(job_id=job_id, job_type=registered.name, status="created")
                 return self._drive(row, registered, "go on", codes=codes, here=here, receipt=receipt)
@@ -266,6 +290,7 @@ class Session:
                 receipt = receipt.model_copy(update={"stale": sum(one.tasks for one in outdated)})
                 warnings.warn(ran_with_older(row, outdated), stacklevel=_stacklevel())
             return JobHandle(self, job_id, receipt)
+        begun.append(row)
         again = Again(parameters=text) if on_existing == "rerun" else None
         return self._drive(row, registered, on_existing, codes=codes, here=here, receipt=receipt, again=again)
 
@@ -290,7 +315,17 @@ class Session:
     def _registered(self, job_type: str | type | DefinesJob) -> JobType:
         if defines_job(job_type):
             return self.registry.get(self.registry.register(job_type)[0])
-        name = str(getattr(job_type, "job_type", job_type.__name__)) if isinstance(job_type, type) else str(job_type)
+        if not isinstance(job_type, str | type):
+            kind, also = type(job_type).__name__, ""
+            if isinstance(getattr(job_type, "stages", None), list):
+                also = f" {kind} is a job class: give the class itself, {kind}, and no object of it."
+            elif callable(job_type):
+                also = f" {getattr(job_type, '__name__', kind)} is a function; it runs as a stage or handler of one."
+            raise DefinitionError(
+                f"{shorten(repr(job_type), 60)} is no job type.{also} A job type is given as a gf.JobType, as a class, "
+                "or as its name, its file or its module, a text."
+            )
+        name = str(getattr(job_type, "job_type", job_type.__name__)) if isinstance(job_type, type) else job_type
         return self.registry.get(loading.find(self.registry, name))
 
     # Driving
@@ -309,7 +344,7 @@ class Session:
         """Have this session's machine drive the job, with *codes*, or else the code of now."""
         running = self._engine.runs.get(row.job_id)
         if running is not None and not running.done.is_set():
-            if intent in ("go on", "resume"):
+            if intent in ("go on", "resume", "retry"):
                 return JobHandle(self, row.job_id, receipt)
             raise StoreBusy(f"Job {row.job_id[:8]} is running in this session: wait for it or cancel it first.")
         try:
@@ -340,9 +375,14 @@ class Session:
         return JobHandle(self, self._row(job_id).job_id)
 
     def _row(self, job_id: str) -> JobRow:
+        if not isinstance(job_id, str):
+            raise ParameterError(
+                f"A job is known by its id or the beginning of it, a text such as '4f23fe85': "
+                f"{shorten(repr(job_id), 60)} is {type(job_id).__name__}. session.jobs() lists the ids."
+            )
         found = self.store.find(job_id.strip().lower()) if job_id.strip() else []
         if not found:
-            what = f"No job in {self.settings.store} has an id that begins with {job_id!r};"
+            what = f"No job in {self.settings.store_name} has an id that begins with {job_id!r};"
             raise JobNotFound(what, python="see jobs().", typed="see geoflow jobs.")
         if len(found) > 1:
             several = ", ".join(f"{row.job_id[:12]} ({row.job_type})" for row in found[:5])
@@ -383,6 +423,22 @@ class Session:
             except DefinitionError as exc:
                 warnings.warn(exc.as_warning(), stacklevel=2)
         return resumed
+
+
+def _check_preload(names: Sequence[str]) -> None:
+    """Say at once what workers would go without: what cannot be found here is not imported there either."""
+    for name in names:
+        try:
+            found = importlib.util.find_spec(name.partition(".")[0])
+        except (ImportError, ValueError):
+            found = None
+        if found is None:
+            warnings.warn(
+                f"preload names {name!r}, which is no module that can be imported here, so workers start without it: "
+                "mend its name, or install it.",
+                GeoflowWarning,
+                stacklevel=_stacklevel(),
+            )
 
 
 def _stacklevel() -> int:

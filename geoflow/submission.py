@@ -18,6 +18,15 @@ if TYPE_CHECKING:
     from geoflow.notebook.views import JobView
 
 
+def by_name(params: Any, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """What was given in one piece, a dict or an object of a job type's parameters, and by name, which counts more."""
+    if not isinstance(params, Mapping | None):
+        from geoflow.flow.crossing import as_dict
+
+        params = as_dict(params)
+    return {**(params or {}), **parameters}
+
+
 def validated(registered: JobType, given: dict[str, Any], secrets: Sequence[str] = DEFAULT_SECRETS) -> str:
     """The parameters as JSON text, after the job type has checked them. An error shows none of its *secrets*."""
     name = registered.name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from geoflow.jobrun import JobRun
 from geoflow.models import JobStatus
@@ -21,8 +21,9 @@ def take_up(run: JobRun, store: Store, now: float, ran_at_death: Callable[[str, 
         if left:
             run.recover(left, ran)
             store.commit(run.lease, *run.take_changes())
-    if run.intent == "resume" and run.row.status in (JobStatus.FAILED, JobStatus.CANCELLED):
-        moves = [] if planned is None else _resets(store, planned)
+    if run.intent in ("resume", "retry") and run.row.status in (JobStatus.FAILED, JobStatus.CANCELLED):
+        states = ("failed",) if run.intent == "retry" else ("failed", "cancelled")
+        moves = [] if planned is None else _resets(store, planned, states)
         store.change_job(run.lease, "resume", now=now, moves=moves)
     elif run.intent == "rerun":
         moves = _out_of_date(store, run) if run.again.keep else []
@@ -48,8 +49,8 @@ def _planned(store: Store, row: JobRow) -> StageRow | None:
     return next((stage for stage in store.stages(row.job_key) if stage.stage == row.stage), None)
 
 
-def _resets(store: Store, planned: StageRow) -> list[Move]:
-    ended = (store.in_state(planned, state) for state in ("failed", "cancelled"))
+def _resets(store: Store, planned: StageRow, states: Sequence[str] = ("failed", "cancelled")) -> list[Move]:
+    ended = (store.in_state(planned, state) for state in states)
     return [Move("reset", [key for key, _, _ in found]) for found in ended]
 
 

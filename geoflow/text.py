@@ -89,11 +89,9 @@ _TYPES = ("any", "anything", "bool", "bytes", "dict", "float", "int", "list", "s
 _SAID = frozenset((*_TYPES, "assertion", "extra", "field", "input", "string", "there", "unexpected", "value"))
 
 _LOGIN = re.compile(r"""://[^\s/?#"'<>]*@""")
+_OPTION = re.compile(r"""(?<![\w.-])--(\w[\w-]*+)[ \t]++(?:"[^"\n]*"|'[^'\n]*'|[^\s"'-][^\s"']*)""")
 _NAME = re.compile(
-    r"""
-      (?<![\w.-])(?<!//) (?P<name>[\w.-]++) (?P<quote>\\*["']?) [ \t]*+ (?P<sign>[:=]{1,2}>?|%3D) [ \t]*+
-    | (?<![\w.-])-- (?P<option>\w[\w-]*+) [ \t]++ (?![-\s])                # --password X
-    """,
+    r"""(?<![\w.-])(?<!//) (?P<name>[\w.-]++) (?P<quote>\\*["']?) [ \t]*+ (?P<sign>[:=]{1,2}>?|%3D) [ \t]*+""",
     re.VERBOSE | re.IGNORECASE,
 )
 _VALUE = re.compile(
@@ -118,12 +116,19 @@ def mask_text(text: str, secrets: Sequence[str] = DEFAULT_SECRETS) -> str:
     ``Authorization: Bearer ...``, ``--password ...`` and the login of ``scheme://user:password@host``. A value ends
     with its word, its quotes or its brackets; where these are cut off, with the line.
     """
-    text = _LOGIN.sub(f"://{MASKED}@", text)
+    # The regular expressions are asked where they may find something: most lines of a log have no such text.
     names = tuple(secrets)
-    text = _PAIR.sub(lambda pair: _masked_pair(pair, names), text)
+    if "://" in text:
+        text = _LOGIN.sub(f"://{MASKED}@", text)
+    if "[" in text or "(" in text:
+        text = _PAIR.sub(lambda pair: _masked_pair(pair, names), text)
+    if "--" in text:
+        text = _OPTION.sub(lambda one: f"--{one[1]} {MASKED}" if looks_secret(one[1], names) else one[0], text)
+    if "=" not in text and ":" not in text and "%3" not in text:
+        return text
     shown, done = [], 0
     for found in _NAME.finditer(text):
-        name = (found["name"] or found["option"])[-_LONGEST_NAME:]
+        name = found["name"][-_LONGEST_NAME:]
         if found.start() < done or not looks_secret(name, names):
             continue
         stands_alone = found["sign"] == ":" and not found["quote"]  # as what a sentence is about may
@@ -289,14 +294,18 @@ def pad(text: str, width: int) -> str:
 
 
 def aligned(
-    rows: Iterable[Sequence[str]], width: int, gives_way: int | None = None, ends_differ: Sequence[int] = ()
+    rows: Iterable[Sequence[str]],
+    width: int,
+    gives_way: int | None = None,
+    ends_differ: Sequence[int] = (),
+    longest: int = 200,
 ) -> list[str]:
     """*rows* of cells as lines of at most *width* `columns`.
 
     Where there are more, with a margin of two, the widest column gives way, or that at *gives_way*, which has at least
     8; then the lines are cut. The columns *ends_differ* are cut in the middle.
     """
-    cells = [[shorten(cell, 200) for cell in row] for row in rows]
+    cells = [[shorten(cell, longest) for cell in row] for row in rows]
     widths = [max(map(columns, column)) for column in zip(*cells, strict=True)]
     if gives_way is not None and cells:
         widths[gives_way] = max(widths[gives_way], 8)

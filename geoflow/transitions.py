@@ -113,6 +113,11 @@ class Fail:
 
 
 @dataclass(frozen=True, slots=True)
+class Cancel:
+    """What failed has been run again, and what was cancelled was not asked for: the job is cancelled again."""
+
+
+@dataclass(frozen=True, slots=True)
 class Finalize:
     """All stages are complete: make the job's result."""
 
@@ -127,7 +132,7 @@ class Ended:
     """Nothing is left to do."""
 
 
-Step = Start | Plan | Work | Fail | Finalize | Close | Ended
+Step = Start | Plan | Work | Fail | Cancel | Finalize | Close | Ended
 
 
 def next_step(view: View) -> Step:
@@ -151,6 +156,8 @@ def next_step(view: View) -> Step:
                 return Fail()
             if view.queued or view.processing:
                 return Work()
+            if view.cancelled:
+                return Cancel()
             if view.stage < view.total_stages:
                 return Plan(view.stage + 1)
             return Finalize()

@@ -34,16 +34,18 @@ if TYPE_CHECKING:
 
 
 def run(session: Session, args: argparse.Namespace) -> JobHandle:
-    job = submit(session, args, here=True)
-    session.follow(job)
+    return session._run(args.job_type, _given(args), args.on_existing, _remark)
+
+
+def submit(session: Session, args: argparse.Namespace) -> JobHandle:
+    job = session._submit(args.job_type, _given(args), args.on_existing, here=False)
+    _remark(job, args.on_existing)
     return job
 
 
-def submit(session: Session, args: argparse.Namespace, here: bool = False) -> JobHandle:
-    job = session._submit(args.job_type, _given(args), args.on_existing, here=here)
-    if args.on_existing == "return" and (said := job._found_again("--on-existing {}")):
+def _remark(job: JobHandle, on_existing: str) -> None:
+    if on_existing == "return" and (said := job._found_again("--on-existing {}")):
         tell(said)
-    return job
 
 
 def plan(session: Session, args: argparse.Namespace) -> Plan:
@@ -83,7 +85,7 @@ class Jobs:
         session = self._session
         found = listing(session.store, session._clock.now(), None)
         if not found:
-            return [f"There are no jobs in {plain(session.settings.store)} yet."]
+            return [f"There are no jobs in {plain(session.settings.store_name)} yet."]
         return jobs_text(reversed(found), width).splitlines()
 
 
@@ -97,7 +99,7 @@ def status(session: Session, args: argparse.Namespace) -> JobHandle:
         return session.job(args.job)
     found = session.store.latest()
     if found is None:
-        raise JobNotFound(f"There are no jobs in {session.settings.store}. {args.prog} run hello_world makes one.")
+        raise JobNotFound(f"There are no jobs in {session.settings.store_name}. {args.prog} run hello_world makes one.")
     return session.job(found.job_id)
 
 
@@ -142,7 +144,9 @@ def task(session: Session, args: argparse.Namespace) -> TaskHandle:
 def resume(session: Session, args: argparse.Namespace) -> JobHandle | list[JobHandle]:
     """Go on with one job, or with all that were interrupted; those whose code is not here are told of and left."""
     if args.job:
-        return retry(session, args)
+        job = _with_code(session, args).resume()
+        session.follow(job)
+        return job
     _load(session, args)
     stopped = [job for row in session.store.unended() if (job := session.job(row.job_id)).interrupted]
     for job in session.resume():
@@ -251,7 +255,8 @@ def check_store(session: Session, args: argparse.Namespace) -> None:
     store = session.settings.store
     needs_one = args.verb not in ("run", "submit", "plan", "probe", "convert", "export", "check", "doctor")
     if needs_one and store != ":memory:" and not Path(store).exists():
-        raise StoreError(f"There is no store {store} yet. {args.prog} run makes one; --store names another.")
+        where = f"{Path(store).name} in {Path(store).parent}"
+        raise StoreError(f"There is no store {where} yet. {args.prog} run makes one; --store names another.")
 
 
 def tell(text: str) -> None:

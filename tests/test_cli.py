@@ -142,6 +142,31 @@ def test_values_are_json_where_they_can_be_and_text_where_not(geoflow: Type) -> 
     }  # fmt: skip
 
 
+def test_a_number_that_nothing_could_hold_stays_text(geoflow: Type) -> None:
+    typed = geoflow(*acts(), "commit=980e663509", "none=1e-999", "id=99999999999999999999", "n=[1e999,1e-3]", "--json")
+    found = typed.document["parameters"]
+    assert found == {
+        "tasks": [], "commit": "980e663509", "none": "1e-999", "id": "99999999999999999999", "n": ["1e999", 0.001]
+    }  # fmt: skip
+
+
+def test_a_file_of_parameters_says_each_once(geoflow: Type) -> None:
+    Path("twice.json").write_text('{"n": 2, "n": 3}')
+    assert (
+        "twice.json has n twice, as 2 and as 3: give it once"
+        in geoflow("run", "hello_world", "--params", "twice.json").err
+    )
+
+
+def test_what_goes_into_a_pipe_is_not_cut(geoflow: Type, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    error = "it said " + "no " * 200
+    geoflow(*acts({"do": "fail", "value": {"error": error, "retryable": False}}))
+    for verb in ("tasks", "errors"):
+        assert error.strip() in geoflow(verb).out
+    assert "time (UTC)" in geoflow("logs").out
+
+
 def test_python_s_own_words_and_lists_are_values_too(geoflow: Type) -> None:
     typed = geoflow(*acts(), "yes=True", "none=None", "bands=['B1', 'B2']", "tile=33_12", "open=[1", "--json")
     found = typed.document["parameters"]
@@ -298,10 +323,12 @@ def test_a_module_is_found_in_the_folder_where_the_command_is_typed(geoflow: Typ
         (["run"], ["the following arguments are required: JOB_TYPE"]),
         (["run", "gone.py"], ["There is no file", "gone.py"]),
         (["run", "gone.away"], ["There is no module 'gone.away'"]),
-        (["rum", "hello_world"], ["invalid choice: 'rum'", "'run'"]),
+        (["rum", "hello_world"], ["There is no verb 'rum'. Did you mean run?"]),
+        (["zzz"], ["There is no verb 'zzz'. The verbs are run, plan, probe, jobs,"]),
+        (["run", "hello_world", "n=1", "n=2"], ["has n twice, as 1 and as 2: give it once"]),
         (["run", "hello_world", "--store", "gone/work.db"], ["gone does not exist. Make it first."]),
-        (["jobs"], ["There is no store geoflow.db yet"]),
-        (["resume", "--load", "x.py"], ["There is no store geoflow.db yet"]),
+        (["jobs"], ["There is no store geoflow.db in /"]),
+        (["resume", "--load", "x.py"], ["There is no store geoflow.db in /"]),
     ],
 )
 def test_S7_what_cannot_be_done_is_one_message_and_leaves_no_store(

@@ -7,6 +7,7 @@ import os
 import pytest
 from pydantic import ValidationError
 
+import geoflow as gf
 from geoflow import config
 from geoflow.config import load_settings
 from geoflow.errors import ParameterError
@@ -132,6 +133,18 @@ def test_settings_cannot_be_changed():
     with pytest.raises(ValidationError):
         settings.store = "b.db"
     assert hash(settings) == hash(load_settings(store="a.db"))
+
+
+def test_paths_are_settled_when_the_session_is_made_not_when_they_are_used(tmp_path, monkeypatch):
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with gf.open("work.db", log_file="logs/x.log", workers=0, display="none") as session:
+        monkeypatch.chdir(tmp_path / "there")
+        session.run("hello_world", n=1)
+        assert session.settings.log_path == tmp_path / "logs" / "x.log"
+    assert {found.name for found in tmp_path.iterdir() if found.suffix == ".db"} == {"work.db"}
+    assert (tmp_path / "logs" / "x.log").exists()
+    assert list((tmp_path / "there").iterdir()) == []
 
 
 def test_the_log_lies_beside_the_store_unless_it_is_put_elsewhere(tmp_path, monkeypatch):

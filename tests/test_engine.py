@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import warnings
+from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
@@ -214,8 +215,10 @@ def test_S34_finalize_alone_can_be_run_again_with_new_code(
     job = session.run("acts", tasks=[{}], finalize="raise")
     assert job.with_errors
     monkeypatch.setattr(jobs.Acts, "finalize_job", staticmethod(lambda context=None: {"mended": True}))
+    ended_at = job._row().ended_at
     assert job.refinalize().result() == {"mended": True}
     assert not job.with_errors
+    assert job._row().ended_at == ended_at, "the time that went by until then is no time of the job's"
     assert rows(session, "SELECT count(*) FROM attempts") == [(1,)]
 
 
@@ -243,6 +246,25 @@ def test_S37_resume_runs_exactly_the_tasks_that_have_not_completed(open_session:
     job.retry_failed().wait()
     assert job.status == "completed"
     assert trace.lines() == ["s1-t0 1", "s1-t1 1", "s1-t2 1", "s1-t1 2"]
+
+
+def test_S37_retry_failed_runs_what_failed_and_leaves_what_was_cancelled(
+    open_session: OpenSession, tmp_path: Path, trace: Trace
+) -> None:
+    session = open_session(workers=1)
+    flaky = {"do": "raise", "value": "ValueError", "until_attempt": 2, "trace": trace.path}
+    waits = {"do": "wait for", "value": str(tmp_path / "there"), "trace": trace.path}
+    job = session.submit("two_acts", tasks=[flaky, waits, waits])
+    wait_until(lambda: job.status == "failed" and len(trace.lines()) == 2)
+    job.cancel()
+    assert (job.status, rows(session, "SELECT status FROM tasks")) == ("failed", [("failed",), *[("cancelled",)] * 2])
+    job.retry_failed().wait()
+    assert (job.status, job.error) == ("cancelled", "2 tasks of this stage stayed cancelled")
+    assert trace.lines() == ["s1-t0 1", "s1-t1 1", "s1-t0 2"]
+    with pytest.raises(JobFailed, match=r"nothing that failed to run again; job.resume\(\) goes on with it"):
+        job.retry_failed()
+    (tmp_path / "there").touch()
+    assert job.resume().wait().status == "completed"
 
 
 def test_S10_a_rerun_does_all_again_and_keeps_the_old_attempts(open_session: OpenSession) -> None:
@@ -360,6 +382,24 @@ def test_S38_cancel_ends_running_and_waiting_tasks(open_session: OpenSession, tr
     assert rows(session, "SELECT status, count(*) FROM tasks GROUP BY 1") == [("cancelled", 5)]
     assert rows(session, "SELECT outcome, count(*) FROM attempts GROUP BY 1") == [("cancelled", 2)]
     assert session.run("acts", tasks=[{"value": "after"}]).status == "completed"
+
+
+@WORKERS
+def test_S38_an_interrupt_between_the_submission_and_the_waiting_puts_the_job_back(
+    open_session: OpenSession, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    session = open_session(workers=workers)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("geoflow.progress.remark", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        session.run("acts", tasks=[{"do": "hang", "until_attempt": 2}])
+    (row,) = session.store.jobs()
+    job = session.job(row.job_id)
+    assert (job.status, job.interrupted) == ("queued", True)
+    assert job.cancel().status == "cancelled", "nobody has it any more"
 
 
 def test_S38_a_cancelled_job_can_be_resumed(open_session: OpenSession, trace: Trace) -> None:

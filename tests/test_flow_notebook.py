@@ -180,7 +180,7 @@ def test_a_stage_with_an_older_class_that_can_no_longer_be_made_is_told_of_at_on
 
 @pytest.mark.parametrize("verb", ["run", "submit"])
 def test_what_are_no_parameters_is_said_in_words(notebook: Notebook, verb: str) -> None:
-    with pytest.raises(ParameterError, match="given by name, or as one dict or object of their class: 'data' is none"):
+    with pytest.raises(ParameterError, match=r"^'data' is str, and no parameters: give them by name"):
         notebook.run(f"t.{verb}('data', session=session)")
 
 

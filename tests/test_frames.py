@@ -34,11 +34,11 @@ STAGES = json.dumps(
     ]
 )
 DOCUMENTED = {
-    "jobs": "job_id job_type status stage total_stages parameters result error created_at started_at ended_at duration "
+    "jobs": "job_type status stage total_stages parameters result error created_at started_at ended_at duration "
     "tasks completed failed",
-    "tasks": "job_id task_id stage stage_name task_index task_type status attempts retries parameters result error "
+    "tasks": "task_id stage stage_name task_index task_type status attempts retries parameters result error "
     "error_type error_category created_at started_at ended_at duration code",
-    "attempts": "job_id task_id stage attempt outcome error error_type error_category retryable traceback output slot "
+    "attempts": "task_id stage attempt outcome error error_type error_category retryable traceback output slot "
     "pid queued_at started_at ended_at duration cpu peak_memory",
 }
 BROKEN = Failure("no such tile", "OSError", "transient", True, "Traceback: here")

@@ -238,15 +238,15 @@ def test_a_cell_is_a_query_whose_answer_may_go_to_a_variable(session: gf.Session
     ("cell", "said"),
     [
         ("%geoflow", "the following arguments are required: VERB. See %geoflow --help."),
-        ("%geoflow rum x", "argument VERB: invalid choice: 'rum'"),
+        ("%geoflow rum x", "There is no verb 'rum'. Did you mean run? See %geoflow --help."),
         ("%geoflow run", "the following arguments are required: JOB_TYPE. See %geoflow run --help."),
         ("%geoflow run hello_wrold", "Unknown job type 'hello_wrold'. Did you mean 'hello_world'?"),
         ("%geoflow run hello_world n=abc", "hello_world refuses these parameters:\n  - n: "),
         ("%geoflow run hello_world n", "A parameter is written name=value, such as n=3, and not 'n'."),
         ("%geoflow run hello_world --json", "%geoflow run does not know --json. See %geoflow run --help."),
         ("%geoflow run hello_world n=[1", "The bracket [ is never closed: [1"),
-        ("%geoflow jobs", "There is no store geoflow.db yet. %geoflow run makes one; --store names another."),
-        ("%geoflow jobs --store no.db", "There is no store no.db yet."),
+        ("%geoflow jobs", "There is no store geoflow.db in /"),
+        ("%geoflow jobs --store no.db", "There is no store no.db in /"),
         ("%geoflow tasks --limit few", "argument --limit: 'few' is not a number of rows."),
         ("%geoflow convert a.db b.db", "There is no store at a.db"),
     ],
@@ -279,7 +279,7 @@ def test_the_session_that_was_opened_last_is_used_unless_a_store_is_named(
     second = open_session("second.db", workers=0)
     job = shell("%geoflow run acts tasks=[{}]")
     assert job._session is second
-    assert shell.error("%geoflow --store first.db jobs").startswith("There is no store first.db yet")
+    assert shell.error("%geoflow --store first.db jobs").startswith("There is no store first.db in /")
     assert shell("%geoflow status")._session is second  # what failed has changed nothing
     assert shell("%geoflow --store first.db run acts tasks=[{}]")._session is first
     assert shell("%geoflow status")._session is first

@@ -254,11 +254,11 @@ def test_a_probe_is_gone_on_with_as_a_probe_or_not_at_all(open_session: OpenSess
 def test_what_a_failed_probe_says_to_type_next_goes_on_with_it(open_session: OpenSession, tmp_path: Path) -> None:
     session = open_session(max_retries=0)
     probe = session.probe("acts", tasks=[{"do": "raise", "value": "ValueError"}] * 5)
-    (hint,) = re.findall(r"^Next: (probe\.job\.retry_failed\(\)) ", repr(probe.job), re.MULTILINE)
+    (hint,) = re.findall(r"^Next: (probe\.job\.retry_failed\(\)) ", str(probe.job), re.MULTILINE)
     assert f"Next: <code>{hint}" in probe.job._repr_html_()
     assert eval(hint, {"probe": probe}).wait().status == "failed"
     assert len(probe.job.attempts()) == 6, "the three that were run, twice"
-    assert "Next: job.retry_failed()" in repr(session.run("acts", tasks=[{"do": "raise", "value": "ValueError"}]))
+    assert "Next: job.retry_failed()" in str(session.run("acts", tasks=[{"do": "raise", "value": "ValueError"}]))
 
 
 def test_an_interrupted_probe_is_cancelled(open_session: OpenSession) -> None:

@@ -110,7 +110,7 @@ def outputs(folder: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[tuple[
     }
     found = {name: session.run("leaking", parameters(**more)) for name, more in which.items()}
     for name, job in found.items():
-        yield f"{name}: text", f"{job!r} {job.error}"
+        yield f"{name}: text", f"{job!r} {job} {job.error}"
         yield f"{name}: html", job._repr_html_()
         try:
             yield f"{name}: result", json.dumps(job.result())

@@ -85,7 +85,7 @@ def test_it(geoflow_session, again):
 
 def test_nothing_is_left():
     assert os.environ["GEOFLOW_STORE"] == "theirs.db"
-    assert gf.default_session().settings.store == "theirs.db"
+    assert gf.default_session().settings.store_name == "theirs.db"
     assert sorted(name for name in os.listdir() if "db" in name or "log" in name) == []
 """,
         passed=3,

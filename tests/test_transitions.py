@@ -15,6 +15,7 @@ from geoflow.transitions import (
     JOB_TRANSITIONS,
     MAX_LOSSES,
     TASK_TRANSITIONS,
+    Cancel,
     Close,
     Ended,
     Fail,
@@ -164,7 +165,7 @@ def has_ended(view: View) -> bool:
 
 
 def test_S32_every_situation_has_a_step_and_always_the_same_one() -> None:
-    assert {type(step) for _, step in ALL} == {Start, Plan, Work, Fail, Finalize, Close, Ended}
+    assert {type(step) for _, step in ALL} == {Start, Plan, Work, Fail, Cancel, Finalize, Close, Ended}
     assert all(next_step(View(*view)) == step for view, step in ALL)
 
 
@@ -196,6 +197,13 @@ def test_S29_S32_no_later_stage_and_no_finalize_before_every_task_of_this_one_ha
 def test_S16_a_stage_without_tasks_is_passed() -> None:
     assert next_step(View(JobStatus.PROCESSING, 1, 3, planned=True)) == Plan(2)
     assert next_step(View(JobStatus.PROCESSING, 3, 3, planned=True)) == Finalize()
+
+
+def test_S37_a_stage_in_which_tasks_stayed_cancelled_leads_to_no_other() -> None:
+    for view, _ in of(Cancel):
+        assert view.status == "processing"
+        assert view.cancelled
+        assert (view.queued, view.processing, view.failed) == (0, 0, 0)
 
 
 def test_S29_a_failed_task_fails_its_job_at_once_whatever_its_siblings_do() -> None:

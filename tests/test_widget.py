@@ -124,7 +124,7 @@ def a_panel(act: Callable[[str], None] = lambda name: None, browse: Callable[[],
     [
         ({"status": "processing", "driver": "process 1"}, ["cancel"]),
         ({"status": "failed", "driver": "process 1"}, ["cancel"]),
-        ({"status": "failed", "driver": None}, ["retry_failed"]),
+        ({"status": "failed", "driver": None}, ["retry_failed", "resume"]),
         ({"status": "failed", "driver": None, "stages": ()}, ["resume"]),
         ({"status": "cancelled", "driver": None}, ["resume"]),
         ({"status": "processing", "driver": None}, ["resume", "cancel"]),

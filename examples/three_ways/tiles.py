@@ -17,7 +17,7 @@ def measured(path: Path) -> dict[str, Any]:
     if len({len(row) for row in rows}) != 1:
         raise ValueError(f"{path.name} has rows of different lengths")
     cells = [cell for row in rows for cell in row if cell != NODATA]
-    low, high = min(cells, default=math.inf), max(cells, default=-math.inf)
+    low, high = min(cells, default=math.nan), max(cells, default=math.nan)
     return {"name": path.stem, "cells": len(cells), "total": sum(cells), "low": low, "high": high}
 
 

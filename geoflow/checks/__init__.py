@@ -12,6 +12,7 @@ from geoflow.checks.findings import RULES, Finding, finding
 from geoflow.checks.report import Report
 from geoflow.contract import Registry, defines_job, jobs_of, normalise
 from geoflow.errors import DefinitionError, ParameterError
+from geoflow.submission import by_name
 
 if TYPE_CHECKING:
     from geoflow.checks.subject import Subject
@@ -26,7 +27,7 @@ def check(
     target: type | DefinesJob | ModuleType | str,
     handlers: Mapping[str, Handler] | None = None,
     *,
-    params: Mapping[str, Any] | None = None,
+    params: object = None,
     run: int | bool = True,
     seconds: float = SECONDS,
     **parameters: Any,
@@ -46,7 +47,7 @@ def check(
     """
     from geoflow import default
 
-    given = None if params is None and not parameters else {**(params or {}), **parameters}
+    given = None if params is None and not parameters else by_name(params, parameters)
     registry = default._session.registry if default._session is not None else Registry()
     return checked(target, handlers, given, run, seconds, registry)
 

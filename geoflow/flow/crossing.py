@@ -183,7 +183,8 @@ def as_dict(params: Any) -> Mapping[str, Any] | None:
     names = getattr(type(params), "model_fields", None) or fields_of(type(params))
     if names is None and not isinstance(params, Mapping | None):
         raise ParameterError(
-            f"Parameters are given by name, or as one dict or object of their class: {params!r} is none."
+            f"{shorten(repr(params), 60)} is {type(params).__name__}, and no parameters: give them by name, as in "
+            "run(job, n=5), or as one dict or object of their class."
         )
     return params if names is None else {name: getattr(params, name) for name in names}
 

@@ -113,7 +113,7 @@ class JobType:
         """The first stage: one task, which is given the job's parameters.
 
         *retries* of a failed task, *timeout* in seconds for each, how many *workers* may run tasks of this stage at
-        once, and *on_failure* (``"drain"`` or ``"stop"``) overrule the session's.
+        once in each job, and *on_failure* (``"drain"`` or ``"stop"``) overrule the session's.
         """
         decorate = self._decorator("stage", options)
         return decorate if function is None else decorate(function)

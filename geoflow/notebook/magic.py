@@ -44,7 +44,7 @@ class Jobs(list[JobHandle]):
     """Several jobs, which show themselves one below the other."""
 
     def __repr__(self) -> str:
-        return "\n".join(map(repr, self)) or "No job is interrupted."
+        return "\n".join(map(str, self)) or "No job is interrupted."
 
     def _repr_html_(self) -> str | None:
         return "".join(job._repr_html_() for job in self) or None

@@ -18,7 +18,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from geoflow.contract import Handler, accepts_context
-from geoflow.errors import ContractViolationError, DefinitionError, GeoflowError, JobNotFound, UnstorableValue
+from geoflow.errors import (
+    ContractViolationError,
+    DefinitionError,
+    GeoflowError,
+    JobNotFound,
+    ParameterError,
+    UnstorableValue,
+)
 from geoflow.logs import logger_of
 from geoflow.models import TaskContext, TaskStatus
 from geoflow.notebook.tracebacks import LIBRARY
@@ -230,6 +237,11 @@ def find(session: Session, name: str | None = None) -> TaskHandle:
 
 def task_of(job: JobHandle, task_id: str | None = None) -> TaskHandle:
     """The task of *job* whose id is, or begins with, *task_id*; without one, the first that failed."""
+    if not isinstance(task_id, str | None):
+        raise ParameterError(
+            f"A task is known by its id or the beginning of it, a text: {shorten(repr(task_id), 60)} is "
+            f"{type(task_id).__name__}. job.tasks() lists the ids."
+        )
     failed = _tasks(job, "AND status = 'failed'")
     name = f"job {job.id[:8]} ({job.job_type})"
     if task_id is None:

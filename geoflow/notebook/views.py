@@ -111,7 +111,8 @@ class JobView:
         if self.status == "completed":
             return ("refinalize",) if self.with_errors else ()
         if self.status == "failed" and self.failed:
-            return ("retry_failed",)
+            cancelled = any(stage.counts.get("cancelled") for stage in self.stages)
+            return ("retry_failed", "resume") if cancelled else ("retry_failed",)
         return ("resume", "cancel") if self.state in ("interrupted", "queued") else ("resume",)
 
 

@@ -44,7 +44,8 @@ _JOB_CHANGES = {
     "start": "started_at = coalesce(started_at, $now), ended_at = NULL, error = NULL, traceback = NULL",
     "complete": _END,
     "cancel": _END,
-    "refinalize": _END,
+    # Not the end: hours may lie between, in which nothing ran, and the job's duration is that of its run.
+    "refinalize": _END.removeprefix("ended_at = $now, "),
     # Its siblings may still run: `close` writes the end.
     "fail": "error = $error, traceback = $traceback, result = NULL, ended_at = NULL",
     "interrupt": "ended_at = NULL",

@@ -138,7 +138,7 @@ def test_F067_F068_F069_F070_ids_and_texts_that_are_sql_markup_or_commands_are_t
     tags.feed(job._repr_html_())
     assert not {"script", "img", "iframe"} & {tag for tag, _ in tags.found}
     assert not [name for _, given in tags.found for name, _ in given if name.startswith("on") or name == "src"]
-    assert "\x1b" not in repr(job)
+    assert "\x1b" not in repr(job) + str(job)
     assert "\x1b" not in job._repr_html_()
     log = Path(session.settings.log_path or "").read_text()
     assert all(json.loads(line) for line in log.splitlines())
