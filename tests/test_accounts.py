@@ -11,7 +11,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
@@ -27,6 +27,7 @@ from geoflow.executors.base import Chunk
 from geoflow.executors.base import Executor as Slots
 from geoflow.executors.futures import FuturesExecutor
 from geoflow.executors.inline import InlineExecutor
+from geoflow.executors.mark import MarkFile
 from geoflow.executors.processes import ProcessExecutor
 from geoflow.retry import RetryPolicy
 from geoflow.transport import pack
@@ -81,6 +82,31 @@ def test_S37_what_a_worker_answered_before_it_died_in_the_next_chunk_is_kept(tmp
     assert [list(report.completed.keys) if report.completed else [] for report in reports] == [[1, 2], []]
     assert [attempt.key for attempt in reports[1].attempts] == [4]
     assert list(reports[1].lost) == [3]
+
+
+def test_S37_a_process_that_is_given_up_while_it_starts_begins_nothing(tmp_path: Path) -> None:
+    """Its start is in another thread, and the chunk on its way: it can neither be ended yet nor called back."""
+    trace = Trace(tmp_path / "trace")
+    executor = ProcessExecutor(2)
+    with started(executor):
+        for number in range(1, 13):
+            executor.capacity(JOB, reserve=False)
+            executor.submit(chunk_of(number, number, {"trace": trace.path}))
+            wait([Future()], number / 200)
+            for report in executor.stop(JOB):
+                assert report.chunk.number == number
+                if report.unstarted:
+                    (tmp_path / f"t{number}").touch()
+        executor.submit(chunk_of(99, 99, {"trace": trace.path}))
+        wait_until(lambda: "t99 1" in trace.lines())
+    ran = {line.split()[0] for line in trace.lines()}
+    assert not [name for name in ran if (tmp_path / name).exists()]
+
+
+def test_S37_a_mark_that_is_gone_is_not_made_anew_by_its_process(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        MarkFile(tmp_path / "slot-0-0.mark", new=False)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("kind", [ThreadPoolExecutor, ProcessPoolExecutor])

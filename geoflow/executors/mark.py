@@ -42,11 +42,11 @@ class MarkFile:
     at least one of them sees the other. Without a *path* it is nobody else's.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, *, new: bool = True) -> None:
         if path is None:
             self._map = mmap.mmap(-1, _SIZE)
         else:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if new else 0), 0o600)
             try:
                 # Written, not only made so long: to look at memory for which the disk has no room ends the process.
                 if os.fstat(descriptor).st_size < _SIZE:

@@ -64,7 +64,10 @@ def initialise(setup: Setup) -> None:
     time.tzset()
     with open(os.devnull) as nothing:
         os.dup2(nothing.fileno(), 0)
-    mark = MarkFile(Path(setup.mark))
+    try:
+        mark = MarkFile(Path(setup.mark), new=False)
+    except FileNotFoundError:  # it was given up while it started: what it was sent runs elsewhere
+        os._exit(1)
     printed = Printed(Path(setup.output), setup.output_limit, mark.printed)
     faulthandler.enable(file=2)
     if STACK_SIGNAL is not None:

@@ -96,9 +96,9 @@ class Slot:
     def send(self, chunk: Chunk, inbox: SimpleQueue[Any]) -> None:
         if not self.chunks and self._process.is_outdated(chunk.code):
             self._replace()
+        future, generation = self._process.submit(chunk), self.generation
         self.chunks.append(chunk)
-        generation = self.generation
-        future = self._futures[chunk.number] = self._process.submit(chunk)
+        self._futures[chunk.number] = future
         future.add_done_callback(lambda done: inbox.put(Message(self.number, generation, chunk.number, done)))
 
     def answered(self, number: int, answer: Answer) -> list[Report]:
@@ -224,6 +224,8 @@ class Slot:
         *failure* is for the call that ran: for that of *judged*, where that is given.
         """
         chunks = list(self.chunks)
+        if chunks:  # nor does one begin them that is only about to start, and cannot be ended yet
+            self._mark.recall(chunks[-1].number, rest=False)
         self._process.kill()
         # What it had told by then is told; and only once it is gone does its mark stand still.
         wait([self._futures[chunk.number] for chunk in chunks], GONE_SECONDS)
