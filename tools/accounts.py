@@ -99,12 +99,15 @@ def kills(folder: Path, store: Path, count: int, size: int, chance: random.Rando
         job_id = ""
         for _ in range(6):
             driver = subprocess.Popen([sys.executable, "-c", code, json.dumps(params)], cwd=folder)
-            try:
-                driver.wait(chance.uniform(0.5, 3.0))
+            # Once it has begun, and some tasks further: a kill of what only starts shows little.
+            enough, late = len(trace.lines()) + chance.randint(0, size), time.monotonic() + 20
+            while driver.poll() is None and len(trace.lines()) < enough and time.monotonic() < late:
+                time.sleep(0.005)
+            time.sleep(chance.uniform(0.0, 0.3))
+            if driver.poll() is not None:
                 break
-            except subprocess.TimeoutExpired:
-                driver.kill()
-                driver.wait()
+            driver.kill()
+            driver.wait()
             totals["kills"] += 1
             ran = Counter(line.split()[0] for line in trace.lines())
             with opened(store) as session:
