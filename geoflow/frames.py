@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from geoflow.errors import StoreError
 from geoflow.logs import FIELDS, read
 from geoflow.models import Category, Outcome, TaskStatus
 from geoflow.parcel import PIECE
@@ -88,7 +89,7 @@ _CHUNK = 1_000  # keys that are read at a time: few enough for the processor's c
 def jobs(store: Store) -> pd.DataFrame:
     """All jobs, one row each, oldest first. ``tasks``, ``completed`` and ``failed`` are numbers of tasks."""
     with _snapshot(store) as connection:
-        keys = connection.execute("SELECT 1, coalesce(max(job_key), 0) FROM job").fetchall()
+        keys = connection.execute("SELECT 1, coalesce(max(job_key), 0) FROM job WHERE job_key < 1000000000").fetchall()
         names = [name for name in _JOBS if name != "duration"]
         return _frame(_JOBS, _read(connection, names, "jobs WHERE job_key BETWEEN $first AND $last", keys))
 
@@ -106,6 +107,8 @@ def stages(store: Store, job_id: str) -> pd.DataFrame:
         rows = [stage | {"job_id": job_id, "stage": stage["number"], "stage_name": stage["name"]} for stage in declared]
         for plan in _plans(connection, job_id):
             keys = {"first": plan["first"], "last": plan["last"]}
+            if not 0 < plan["stage"] <= len(rows):  # another program's
+                continue
             row = rows[plan["stage"] - 1]
             row |= {"planned_at": plan["created_at"], "tasks": plan["last"] - plan["first"] + 1}
             row |= connection.execute(states, keys).fetchall()
@@ -220,7 +223,11 @@ def _plans(connection: Any, job_id: str, history: bool = False) -> list[dict[str
         " FROM stages WHERE job_id = $job_id AND superseded <= $history ORDER BY first_key, stage_key",
         {"job_id": job_id, "history": int(history)},
     )
-    return [dict(zip(_PLAN, row, strict=True)) for row in rows.fetchall()]
+    plans = [dict(zip(_PLAN, row, strict=True)) for row in rows.fetchall()]
+    (last,) = connection.execute("SELECT coalesce(max(task_key), 0) FROM task").fetchone()
+    plans = [plan for plan in plans if 1 <= plan["first"] <= last + 1]
+    ends = [plan["first"] - 1 for plan in plans[1:]] + [last]  # whatever a plan of another program's making says
+    return [plan | {"last": min(plan["last"], end)} for plan, end in zip(plans, ends, strict=True)] if plans else []
 
 
 def _attempts(store: Store, job_id: str, condition: str = "") -> pd.DataFrame:
@@ -264,7 +271,7 @@ def _read(connection: Any, names: Sequence[str], source: str, keys: Sequence[tup
                 at_once = max(at_once // 8, 1)
                 continue
             start, at_once = end + 1, min(2 * at_once, size)
-            *columns, others = map(from_json, row)
+            *columns, others = map(_sound, row)
             for part, column in zip(parts, columns, strict=True):
                 part.append(column)
             count = len(columns[0])
@@ -278,6 +285,8 @@ def _read(connection: Any, names: Sequence[str], source: str, keys: Sequence[tup
     found = {name: _typed(_KINDS[name], *lists) for name, lists in zip(own, parts, strict=True)}
     if "key" not in found:
         found["key"] = np.concatenate([np.arange(0), *(np.arange(first, last + 1) for first, last in keys)])
+    if len(found["key"]) != sum(map(len, which)):
+        raise StoreError("Tasks of this job are missing from the store: it is damaged, or another program changed it.")
     places, told_keys = np.concatenate(which), np.array(told.pop(0), dtype="int64")
     unusual = np.flatnonzero(told_keys >= 0)
     places[np.searchsorted(found["key"], told_keys[unusual])] = unusual
@@ -289,6 +298,16 @@ def _row(connection: Any, select: str, asked: dict[str, Any], keys: int) -> Any:
     if isinstance(connection, sqlite3.Connection):
         return one_row(connection, select, asked, PIECE if keys > 1 else None)
     return connection.execute(select, asked).fetchone()
+
+
+def _sound(text: str) -> Any:
+    try:
+        return from_json(text)
+    except ValueError as exc:
+        raise StoreError(
+            "A row of the store has as JSON what is none, or is too deep: it is damaged, or another program changed it."
+            " session.jobs() and session.sql() without its columns show the others."
+        ) from exc
 
 
 def _select(connection: Any, source: str, own: Sequence[str], alike: Sequence[str]) -> tuple[str, int]:
@@ -333,9 +352,15 @@ def _typed(kind: Any, *values: Sequence[Any]) -> Any:
     raw = np.fromiter(chain.from_iterable(values), object, sum(map(len, values)))
     match kind:
         case "text":
-            return pd.array(raw, dtype=_TEXT, copy=False)
+            try:
+                return pd.array(raw, dtype=_TEXT, copy=False)
+            except (ValueError, TypeError):  # another program's: a name that is none
+                texts = [None if value is None else str(value) for value in raw]
+                return pd.array(np.array(texts, dtype=object), dtype=_TEXT, copy=False)
         case "time":
-            return pd.DatetimeIndex(raw.astype(float).astype("M8[us]"), tz="UTC")
+            times = raw.astype(float)
+            times[~(np.abs(times) < 1e17)] = np.nan  # of another program's making: beyond the year 5138
+            return pd.DatetimeIndex(times.astype("M8[us]"), tz="UTC")
         case "span":
             return pd.TimedeltaIndex(raw.astype(float).astype("m8[us]"))
         case "int64" | "bool":

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import duckdb
 
 from geoflow.asked import Part, asked
-from geoflow.errors import ParameterError
+from geoflow.errors import ParameterError, StoreError
 from geoflow.logs import FIELDS, read
 from geoflow.parcel import PIECE
 from geoflow.statements import check_query
@@ -89,7 +89,10 @@ def answer(store: Store, log: str | os.PathLike[str] | None, statement: str, *, 
             connection = stack.enter_context(store.reading())
             _dress(connection)
         else:
-            connection = stack.enter_context(contextlib.closing(_copied(store, statement)))
+            try:
+                connection = stack.enter_context(contextlib.closing(_copied(store, statement)))
+            except duckdb.Error as exc:
+                raise StoreError(f"Rows of {store.name} are damaged, or another program changed them: {exc}") from exc
         connection.execute(_LOG_TABLE)
         if "logs" in named and log is not None:
             _copy_log(connection, read(os.fspath(log)))
@@ -211,10 +214,9 @@ def _fill(reader: Any, copy: _Copy, table: str, part: Part) -> None:
     """Copy that *part* of *table*, in place of what was there. Each column comes as one JSON text."""
     types = {name: type_ for name, type_ in copy.types[table].items() if name in part.columns}
     # A text has 15 digits of a number, which are too few for a time.
-    texts = ", ".join(
-        f"json_group_array({f'CAST({name} * 1e6 + 0.5 AS INTEGER)' if type_ == 'TIMESTAMPTZ' else name})"
-        for name, type_ in types.items()
-    )
+    time = "CASE WHEN abs({0}) < 1e11 THEN CAST({0} * 1e6 + 0.5 AS INTEGER) END"
+    shown = (time.format(name) if type_ == "TIMESTAMPTZ" else name for name, type_ in types.items())
+    texts = ", ".join(map("json_group_array({})".format, shown))
     rows = ", ".join(_UNNESTED.get(type_, f"unnest(from_json(?, '[\"{type_}\"]'))") for type_ in types.values())
     into = f"INSERT INTO {table} ({', '.join(types)}) SELECT {rows}"
     if not types:  # the rows alone are needed
@@ -245,7 +247,8 @@ def _keys(reader: Any, table: str, jobs: AbstractSet[str] | None) -> list[tuple[
     """The ranges of keys that the rows of *table* have, of these *jobs*."""
     key, source = _KEYS[table]
     if jobs is None:
-        return [(1, *reader.execute(f"SELECT coalesce(max({key}), 0) FROM {source}").fetchone())]
+        last = f"SELECT coalesce(max({key}), 0) FROM {source} WHERE {key} < 1000000000"
+        return [(1, *reader.execute(last).fetchone())]
     keys = {"job": "job_key, job_key", "stage": "stage_key, stage_key"}
     ranges = keys.get(source, "first_key, first_key + task_count - 1")
     of_stages = "job" if source == "job" else "stage JOIN job USING (job_key)"
@@ -265,7 +268,9 @@ def _dress(connection: duckdb.DuckDBPyConnection) -> None:
     for table in _KEYS:
         names = [column[0] for column in connection.execute(f"SELECT * FROM {table} LIMIT 0").description]
         shown = [
-            f"to_timestamp({name}) AS {name}" if _TYPES[name] == "TIMESTAMPTZ" else f"CAST({name} AS BOOLEAN) AS {name}"
+            f"to_timestamp(CASE WHEN abs({name}) < 1e11 THEN {name} END) AS {name}"
+            if _TYPES[name] == "TIMESTAMPTZ"
+            else f"CAST({name} AS BOOLEAN) AS {name}"
             for name in names
             if _TYPES.get(name) in ("TIMESTAMPTZ", "BOOLEAN")
         ]

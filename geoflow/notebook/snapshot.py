@@ -19,6 +19,7 @@ from geoflow.notebook.tracebacks import fold
 from geoflow.notebook.views import STATES, JobView, StageView, worst
 from geoflow.notebook.words import ACTIONS, READ, readable
 from geoflow.stores.base import JobRow, StageRow, Store
+from geoflow.stores.checked import job_row
 from geoflow.text import DEFAULT_SECRETS, cut, human_bytes, mask, mask_text, shorten
 from geoflow.values import from_json
 
@@ -55,7 +56,7 @@ def snapshot(store: Store, job_id: str, now: float, secrets: Sequence[str] = DEF
         raise JobNotFound(f"{store.name} has no job {shorten(job_id, 64)!r}: session.jobs() lists those it has.")
     driver = store.driver(row.job_key)
     row = store.job(job_id) or row  # again: it may have ended since, and must not be taken for interrupted
-    plans = store.stages(row.job_key)
+    plans = _known(row, store.stages(row.job_key))
     with store.reading() as connection:
         view = _with_times(connection, _outline(connection, row, plans, driver, now), row, plans, now)
         errors = groups(connection, plans[-1], secrets) if view.failed else ()
@@ -76,7 +77,7 @@ def snapshot(store: Store, job_id: str, now: float, secrets: Sequence[str] = DEF
 def listing(store: Store, now: float, limit: int | None = LISTED) -> tuple[JobView, ...]:
     """The outlines of the last *limit* jobs of *store*, or of all of them, newest first."""
     with store.reading() as connection:
-        rows = [JobRow._make(row) for row in connection.execute(_OUTLINED, (limit or 1 << 62,)).fetchall()]
+        rows = [job_row(row) for row in connection.execute(_OUTLINED, (limit or 1 << 62,)).fetchall()]
         plans: dict[int, list[StageRow]] = {row.job_key: [] for row in rows}
         planned = connection.execute(_PLANNED, (rows[-1].job_key if rows else 0,)).fetchall()
         for job_key, *plan in planned:
@@ -84,7 +85,13 @@ def listing(store: Store, now: float, limit: int | None = LISTED) -> tuple[JobVi
                 plans[job_key].append(StageRow._make(plan))
         # Who drives a job that has ended, to finalize it once more, is not told in a list.
         return tuple(
-            _outline(connection, row, plans[row.job_key], None if _ended(row) else store.driver(row.job_key), now)
+            _outline(
+                connection,
+                row,
+                _known(row, plans[row.job_key]),
+                None if _ended(row) else store.driver(row.job_key),
+                now,
+            )
             for row in rows
         )
 
@@ -102,6 +109,12 @@ def _with_times(connection: Any, view: JobView, row: JobRow, plans: Sequence[Sta
         if plan is plans[-1] and view.driver and view.status == JobStatus.PROCESSING:
             left = _remaining(stages[place], now - max(began, plan.planned_at), share)
     return replace(view, stages=tuple(stages), remaining=left)
+
+
+def _known(row: JobRow, plans: Sequence[StageRow]) -> list[StageRow]:
+    """The plans of stages that the job has: a store of another program's making may tell of more."""
+    declared = len(from_json(row.stages))
+    return [plan for plan in plans if 1 <= plan.stage <= declared]
 
 
 def _since(row: JobRow) -> float:

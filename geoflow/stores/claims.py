@@ -10,8 +10,10 @@ from typing import Any
 
 from geoflow.errors import LeaseLost, StoreBusy, StoreError
 from geoflow.stores.base import JobRow, Lease, NewJob
+from geoflow.stores.checked import job_row
 from geoflow.stores.ownership import Ownership
-from geoflow.stores.reading import JOB_COLUMNS, TableReader, job_row
+from geoflow.stores.reading import JOB_COLUMNS, TableReader
+from geoflow.text import shorten
 
 
 class JobClaims(TableReader):
@@ -44,7 +46,8 @@ class JobClaims(TableReader):
                 created = self._changed(
                     connection,
                     "INSERT INTO job (job_key, job_id, job_type, status, stages, parameters, created_at, source)"
-                    " VALUES ((SELECT coalesce(max(job_key), 0) + 1 FROM job), $job_id, $job_type, 'queued', $stages,"
+                    " VALUES ((SELECT coalesce(max(job_key), 0) + 1 FROM job WHERE job_key < 1000000000),"
+                    " $job_id, $job_type, 'queued', $stages,"
                     " $parameters, $created_at, $source) ON CONFLICT (job_id) DO NOTHING",
                     job._asdict(),
                 )
@@ -102,9 +105,8 @@ class JobClaims(TableReader):
             if self._ownership.is_free(job_key):
                 return None
             found = self._rows("SELECT owner FROM job WHERE job_key = ?", job_key)
-            owner = json.loads(found[0][0]) if found and found[0][0] else {}
-            since = f", since {owner['since']}" if "since" in owner else ""
-            return f"process {owner.get('pid', '?')}{since}"
+            pid, since = _owner(found[0][0]) if found else ("?", "")
+            return f"process {pid}{since}"
 
     def request_cancel(self, job_key: int) -> None:
         with self._transaction() as connection:
@@ -120,3 +122,13 @@ class JobClaims(TableReader):
                 f"Job {lease.job_id[:8]} was taken over by another session; this one has stopped driving it. "
                 "Nothing was written: look at it with session.job(...)."
             )
+
+
+def _owner(told: str | None) -> tuple[str, str]:
+    """The process and the time that *told* (JSON text of a row) names, as far as it does."""
+    try:
+        owner = json.loads(told or "{}")
+        pid, since = owner.get("pid", "?"), owner.get("since")
+    except (ValueError, AttributeError, TypeError, RecursionError):
+        return "?", ""
+    return shorten(str(pid), 20), f", since {shorten(str(since), 40)}" if since else ""

@@ -68,6 +68,8 @@ class Ownership:
         with _guard:
             if (self._identity, job_key) in _held:
                 return False
+            if job_key < 0:  # of no job of ours
+                return True
             if self._path is None or not HAS_LOCKS or not os.path.exists(self._path):
                 return True
             return not is_locked(self._descriptor(), job_key)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import abc
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
-from geoflow.models import JobStatus
 from geoflow.parcel import PIECE
 from geoflow.stores.base import FailedRow, JobRow, Results, StageRow
+from geoflow.stores.checked import job_row, stage_rows
 
 # How many tasks are told of in one row: the first few say how long their texts are.
 _FIRST_AT_ONCE, _RESULTS_AT_ONCE, _GROWTH = 1_000, 50_000, 8
@@ -68,7 +68,10 @@ class TableReader(abc.ABC):
             " WHERE job_key = ? AND superseded = 0 ORDER BY stage",
             job_key,
         )
-        return list(map(StageRow._make, found))
+        if not found:
+            return []
+        ((last,),) = self._rows("SELECT coalesce(max(task_key), 0) FROM task")
+        return stage_rows(found, last)
 
     def counts(self, stage: StageRow) -> dict[str, int]:
         return dict(
@@ -184,17 +187,15 @@ class TableReader(abc.ABC):
         return list(map(FailedRow._make, found))
 
 
-def job_row(row: Sequence[Any]) -> JobRow:
-    found = JobRow(*row)
-    return found._replace(status=JobStatus(found.status))
-
-
 def _is_hex(text: str) -> bool:
     return not set(text) - set("0123456789abcdef")
 
 
 def _size(metadata: str | None) -> float:
     """The size that a task's metadata tell, or 0."""
-    told = json.loads(metadata) if metadata else None
+    try:
+        told = json.loads(metadata) if metadata else None
+    except (ValueError, RecursionError):  # another program's: it says no size
+        told = None
     size = told.get("size") if isinstance(told, dict) else None
     return float(size) if isinstance(size, int | float) else 0.0

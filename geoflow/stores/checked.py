@@ -1,0 +1,114 @@
+"""Rows as they are read: typed and bounded, since a file may come from anywhere.
+
+What is not sound in a job's row is replaced, and the row then is that of a failed job whose error says what is wrong:
+it is shown as such, it stops no listing of the others, and nothing of it is run by a resume.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any
+
+from pydantic import ValidationError
+
+from geoflow.models import JobStatus, Stage
+from geoflow.stores.base import JobRow, StageRow
+from geoflow.values import from_json
+
+_LATEST = 1e11  # seconds: the year 5138
+_HIGHEST = 1 << 50  # of a task's key; an attempt's is 4,096 times that
+_MOST_STAGES, _NAME = 10_000, 1_000
+_PARSED = 100_000  # characters of a JSON text that is parsed for the check
+_STAGES = '[{"number":1,"name":"?","task_type":"?","parallelism":"single"}]'
+
+
+def job_row(row: Sequence[Any]) -> JobRow:
+    """The job's row, sound in any case."""
+    found = JobRow(*row)
+    wrong = [name for name, is_sound in _unsound(found) if not is_sound]
+    if not wrong:
+        return found._replace(status=JobStatus(found.status))
+    created = found.created_at if _is_time(found.created_at) else 0.0
+    ended = found.ended_at if found.ended_at is not None and _is_time(found.ended_at) else created
+    told = ", ".join(wrong)
+    return JobRow(
+        job_key=found.job_key if _is_key(found.job_key) else 0,
+        job_id=str(found.job_id)[:64],
+        job_type=str(found.job_type)[:_NAME],
+        status=JobStatus.FAILED,
+        stage=found.stage if "stage" not in wrong and "stages" not in wrong else 1,
+        stages=found.stages if "stages" not in wrong else _STAGES,
+        parameters="{}",
+        result=None,
+        error=f"The row of this job in the store is damaged, or another program changed it: {told}. It is not run.",
+        traceback=None,
+        created_at=created,
+        started_at=None,
+        ended_at=ended,
+        owner=None,
+        epoch=found.epoch if _is_key(found.epoch) else 0,
+        source=None,
+    )
+
+
+def _unsound(row: JobRow) -> Iterable[tuple[str, bool]]:
+    stages = _number_of_stages(row.stages) if isinstance(row.stages, str) else 0
+    yield "job_key", _is_key(row.job_key) and row.job_key > 0
+    yield "job_id", isinstance(row.job_id, str) and len(row.job_id) == 64 and not set(row.job_id) - _HEX
+    yield "job_type", isinstance(row.job_type, str) and len(row.job_type) <= _NAME
+    yield "status", row.status in _STATES
+    yield "stages", stages > 0
+    yield "stage", isinstance(row.stage, int) and (1 <= row.stage <= stages or not stages)
+    yield "parameters", _is_object(row.parameters)
+    yield "result", row.result is None or _is_object(row.result)
+    for name in ("error", "traceback", "owner", "source"):
+        yield name, isinstance(getattr(row, name), str | None)
+    yield "created_at", _is_time(row.created_at)
+    for name in ("started_at", "ended_at"):
+        yield name, getattr(row, name) is None or _is_time(getattr(row, name))
+    yield "epoch", _is_key(row.epoch)
+
+
+_HEX = set("0123456789abcdef")
+_STATES = {str(state) for state in JobStatus}
+
+
+def stage_rows(rows: Iterable[Sequence[Any]], last_key: int) -> list[StageRow]:
+    """The plans of a job's stages, with no more tasks than there may be in a store whose last one is *last_key*."""
+    found = []
+    for stage_key, stage, first_key, count, planned_at in rows:
+        if all(isinstance(number, int) for number in (stage_key, stage, first_key, count)):
+            first = first_key if 1 <= first_key <= _HIGHEST else last_key + 1
+            there = max(0, min(count, last_key - first + 1))
+            found.append(StageRow(stage_key, stage, first, there, planned_at if _is_time(planned_at) else 0.0))
+    return found
+
+
+@lru_cache(maxsize=256)
+def _number_of_stages(text: str) -> int:
+    """How many stages *text* declares, or 0 where it is not what a job type declares."""
+    try:
+        stages = [Stage(**stage) for stage in from_json(text)][:_MOST_STAGES]
+    except (ValueError, TypeError, ValidationError):
+        return 0
+    in_order = all(stage.number == number for number, stage in enumerate(stages, start=1))
+    return len(stages) if in_order and all(len(stage.name) <= _NAME for stage in stages) else 0
+
+
+def _is_object(text: object) -> bool:
+    if not isinstance(text, str) or not text.lstrip().startswith("{"):
+        return False
+    try:
+        return len(text) > _PARSED or isinstance(from_json(text), dict)
+    except ValueError:
+        return False
+
+
+def _is_time(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value) and 0 <= value <= _LATEST
+
+
+def _is_key(value: object) -> bool:
+    return isinstance(value, int) and 0 <= value <= _HIGHEST
