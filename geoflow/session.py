@@ -414,7 +414,9 @@ class Session:
         """
         resumed = []
         for row in self.store.unended():
-            if self.store.driver(row.job_key) is not None:
+            # A row that is not sound is read as that of a failed job, which has ended.
+            ended = row.status == JobStatus.FAILED and row.ended_at is not None
+            if ended or self.store.driver(row.job_key) is not None:
                 continue
             try:
                 resumed.append(self._drive(row, self._registered_as(row), "go on"))
