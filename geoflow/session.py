@@ -415,7 +415,7 @@ class Session:
         resumed = []
         for row in self.store.unended():
             # A row that is not sound is read as that of a failed job, which has ended.
-            ended = row.status == JobStatus.FAILED and row.ended_at is not None
+            ended = row.status == "failed" and row.ended_at is not None
             if ended or self.store.driver(row.job_key) is not None:
                 continue
             try:
