@@ -66,6 +66,10 @@ class Settings(BaseModel):
     secrets: Names = DEFAULT_SECRETS  # these replace the default ones
     preload: Names = ()
     sql_files: bool = True  # whether session.sql may read files of this machine
+    # A worker process is replaced, by one that has started meanwhile, after about so many tasks, or once it holds so
+    # many megabytes. For code that leaks; where none does, a process that stays is the faster one.
+    worker_max_tasks: Annotated[Annotated[int, Field(ge=1)] | None, BeforeValidator(_none)] = None
+    worker_max_memory: Limit = None
     output_limit: Annotated[int, Field(ge=0)] = 64_000  # characters
     display: Literal["auto", "html", "text", "none"] = "auto"
 

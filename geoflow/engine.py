@@ -23,6 +23,7 @@ from geoflow.config import Settings
 from geoflow.contract import JobType
 from geoflow.executors.base import Executor
 from geoflow.executors.remains import ran_at_death, seal
+from geoflow.executors.surroundings import Surroundings
 from geoflow.jobrun import CLASS, Intent, JobRun, Options
 from geoflow.machine import CoreMachine
 from geoflow.nesting import refuse_inside
@@ -118,12 +119,16 @@ class Engine:
             executor = InlineExecutor(output_limit=output_limit)
         else:
             from geoflow.executors.processes import ProcessExecutor
+            from geoflow.executors.slots import Most
 
+            megabytes = settings.worker_max_memory
+            most = Most(settings.worker_max_tasks, None if megabytes is None else megabytes * 1e6)
             executor = ProcessExecutor(
                 workers,
                 preload=settings.preload,
                 start_timeout=settings.start_timeout,
                 output_limit=output_limit,
+                most=most,
                 **logged,
             )
         logger.debug("executor opened: %d slots", executor.slots)
@@ -209,13 +214,14 @@ class Engine:
     ) -> JobRun:
         """Claim the job for this process; *codes* are by task type, that of the class by an empty name."""
         self.check_can_drive()
+        here = Surroundings.now()
         lease = self.store.claim(row.job_key, self.owner(row.job_id))
         try:
             fresh = self.store.job(row.job_id)
             assert fresh is not None, "a claimed job is in the store"
             # The owner before this claim left marks that say what ran when it ended.
             claimed = fresh._replace(owner=row.owner)
-            run = JobRun(claimed, lease, job_type, codes, self.options, intent=intent, again=again)
+            run = JobRun(claimed, lease, job_type, codes, self.options, intent=intent, again=again, surroundings=here)
         except BaseException:
             self.store.release(lease)
             raise

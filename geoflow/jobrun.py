@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple
 from geoflow.batch import Batch, Completed
 from geoflow.contract import JobType
 from geoflow.executors.base import Chunk, Report
+from geoflow.executors.surroundings import Surroundings
 from geoflow.models import Attempt, Category, Failure, JobStatus, OnFailure, Outcome, Stage
 from geoflow.pace import Pace
 from geoflow.parcel import Texts
@@ -69,8 +70,10 @@ class JobRun:
         *,
         intent: Intent = "go on",
         again: Again | None = None,
+        surroundings: Surroundings | None = None,
     ) -> None:
         self.row = row
+        self.surroundings = surroundings
         self.lease = lease
         self.job_type = job_type
         self.codes = codes
@@ -264,7 +267,8 @@ class JobRun:
         patience: float = 0.0,
     ) -> Chunk:
         job, policy, known = self.job_type, self.options.policy, tuple(self.job_type.handlers)
-        return Chunk(number, kind, self.job_id, job.name, stage, code, batch, policy, timeout, known, patience)
+        named = (number, kind, self.job_id, job.name, stage, code, batch, policy, timeout, known)
+        return Chunk(*named, patience, surroundings=self.surroundings)
 
     def _again(self, keys: Sequence[int], *, since: float = 0.0, new: bool) -> None:
         """Have *keys* go out once more, not before *since*."""

@@ -62,6 +62,7 @@ class Answer(NamedTuple):
     results of a `geoflow.batch.Completed`. ``told`` are rows of a `Told`, ``planned`` a plan's columns, or its ids and
     types and the file that has the rest. ``held`` is a `geoflow.codes.Held` of the chunk's code when it came with the
     chunk and was loaded; empty when it neither came nor is here: nothing was begun, and it is to be sent along.
+    ``sick`` says why the process begins nothing more, ``memory`` how much it holds, in bytes, where that was asked.
     """
 
     pid: int
@@ -71,6 +72,8 @@ class Answer(NamedTuple):
     completed: tuple[Any, ...]
     told: list[tuple[Any, ...]]
     planned: tuple[Any, ...]
+    sick: str = ""
+    memory: int = 0
     held: tuple[Any, ...] | None = None
 
 
@@ -93,6 +96,18 @@ class Output(Protocol):
     def take(self) -> str | None: ...
 
 
+class Keeper(Protocol):
+    """Keeps the process as it was before a call."""
+
+    def after(self, ended: float, failed: bool, printed: bool) -> str:
+        """Put back what the call that has *ended* changed. Why no other is to run here, or an empty text."""
+
+    def look(self) -> None:
+        """Compare all that there is to compare."""
+
+    sick: str
+
+
 def run_chunk(
     chunk: Chunk,
     codes: Codes,
@@ -101,13 +116,14 @@ def run_chunk(
     pid: int,
     passes: tuple[type[BaseException], ...] = (),
     calls: Sequence[Call] | None = None,
+    keeper: Keeper | None = None,
 ) -> Answer:
     """Run the chunk's calls, or only *calls*, one after another. Exceptions in *passes* end it; others become rows."""
     here.inside = True
     try:
         with contextlib.nullcontext() if chunk.kind == "tasks" else _rare_collections():
             calls = chunk.batch.calls() if calls is None else calls
-            return _run_chunk(chunk, calls, codes, marker, output, pid, passes)
+            return _run_chunk(chunk, calls, codes, marker, output, pid, passes, keeper)
     finally:
         logs.set_fields(None)
         here.inside = False
@@ -121,6 +137,7 @@ def _run_chunk(
     output: Output,
     pid: int,
     passes: tuple[type[BaseException], ...],
+    keeper: Keeper | None,
 ) -> Answer:
     zero = time.perf_counter()
     base = time.time() - zero
@@ -135,6 +152,7 @@ def _run_chunk(
     not_loaded = _loading(chunk.code, codes, passes)
     if are_tasks:
         about["task_type"], about["attempt"] = chunk.batch.task_type, chunk.batch.attempt
+    after = None if keeper is None else keeper.after
     ran = 0
     for position, call in enumerate(calls):
         if marker.running(chunk.number, position, call.key) is False:
@@ -178,13 +196,19 @@ def _run_chunk(
             row = (call.key, base + started, base + ended, cpu, result)
             told.append((*row, failure and tuple(failure), printed))
             length += len(printed or "") + (len(failure.traceback or "") if failure else len(result or ""))
+        if after is not None and after(ended, failure is not None, printed is not None):
+            break
         if ended - zero > chunk.patience or length > PIECE:
             break
+    if keeper is not None:
+        keeper.look()
     marker.reporting(chunk.number)
     peak_memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT
     completed = (positions, times[::3], times[1::3], times[2::3], results)
     held = codes.held(chunk.code) if chunk.code.is_whole else None
-    return Answer(pid, ran, time.perf_counter() - zero, peak_memory, completed, told, planned, held and tuple(held))
+    sick = keeper.sick if keeper is not None else ""
+    spent = time.perf_counter() - zero
+    return Answer(pid, ran, spent, peak_memory, completed, told, planned, sick, 0, held and tuple(held))
 
 
 def _loading(code: Code, codes: Codes, passes: tuple[type[BaseException], ...]) -> BaseException | None:

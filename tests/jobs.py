@@ -249,7 +249,15 @@ def _too_large_to_store(megabytes: int) -> dict[str, Any]:
     return {"success": True, "result": [text, text]}
 
 
+def _tell(source: str) -> dict[str, Any]:
+    """Run *source*, and tell what it calls ``told``."""
+    names: dict[str, Any] = {}
+    exec(source, names)
+    return {"success": True, "result": {"told": names.get("told"), "pid": os.getpid()}}
+
+
 RETURNS: dict[str, Any] = {
+    "tell": _tell,
     "return much": lambda megabytes: {"success": True, "result": {"text": "x" * (megabytes << 20)}},
     "return more than memory": _too_large_to_store,
     "return coroutine": _unfinished,

@@ -11,6 +11,7 @@ from queue import SimpleQueue
 from typing import Any, Literal, NamedTuple, Protocol
 
 from geoflow.batch import Batch, Completed, NewTasks
+from geoflow.executors.surroundings import Surroundings
 from geoflow.models import Attempt
 from geoflow.parcel import Texts
 from geoflow.retry import RetryPolicy
@@ -23,7 +24,7 @@ class Chunk(NamedTuple):
     A plan or finalize is a batch of one call, with the key 0 and its arguments as ``parameters``; what it is told of
     results is in ``texts``, and a long plan may be written to the file ``answer``. ``timeout`` is in seconds for each
     call. ``task_types`` are those that a plan may name. When it has taken ``patience`` seconds, it goes back with what
-    is done.
+    is done. ``surroundings`` are None for a process that is in them already.
     """
 
     number: int
@@ -39,6 +40,7 @@ class Chunk(NamedTuple):
     patience: float = 0.0
     texts: Texts = Texts()
     answer: str | None = None
+    surroundings: Surroundings | None = None
 
 
 class Report(NamedTuple):

@@ -129,7 +129,7 @@ class FuturesExecutor:
             if self._is_stuck():
                 raise _Refused("all its workers are held by calls past their timeout, which cannot be ended from here")
             order = self._order._replace(token=f"{self._order.token}-{number}")
-            future = self._pool.submit(run, pickle.dumps(chunk), order)
+            future = self._pool.submit(run, pickle.dumps(chunk._replace(surroundings=None)), order)
         except Exception as exc:  # each kind of pool has its own way of refusing
             future.set_exception(exc if isinstance(exc, _Refused) else _Refused(f"{type(exc).__name__}: {exc}"))
         self._out[number] = _Out(chunk, future)

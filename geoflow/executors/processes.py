@@ -21,7 +21,7 @@ from geoflow.executors.base import Chunk, Report
 from geoflow.executors.lifeline import Lifeline
 from geoflow.executors.remains import PREFIX, sign, sweep
 from geoflow.executors.slot import Setup
-from geoflow.executors.slots import ANSWER_SECONDS, Message, Slot
+from geoflow.executors.slots import ANSWER_SECONDS, Message, Most, Slot
 from geoflow.executors.watch import Watch
 from geoflow.pace import CHUNK_SECONDS
 from geoflow.text import DEFAULT_SECRETS
@@ -43,11 +43,13 @@ class ProcessExecutor:
         log_file: Path | None = None,
         log_level: str = "INFO",
         secrets: tuple[str, ...] = DEFAULT_SECRETS,
+        most: Most | None = None,
     ) -> None:
         self.slots = slots
         self._preload = preload
         self._watch, self._start_timeout = Watch(), start_timeout
         self._output_limit = output_limit
+        self._most = most or Most()
         self._log = (None if log_file is None else str(log_file.absolute()), log_level, secrets)
         self._slots: list[Slot] = []
         self._inbox: SimpleQueue[Any] = SimpleQueue()
@@ -67,7 +69,7 @@ class ProcessExecutor:
                 sign(self._folder)
                 self._lifeline = Lifeline(self._folder)
                 forget = self._lifeline.forget
-                shared = self._folder, self._setup, forget, self._watch, self._start_timeout
+                shared = self._folder, self._setup, forget, self._watch, self._start_timeout, self._most
                 self._slots = [Slot(number, *shared) for number in range(self.slots)]
             except BaseException:  # an interrupt, mostly: the next call begins anew
                 self.close()
@@ -75,7 +77,10 @@ class ProcessExecutor:
 
     def _setup(self, mark: Path, output: Path) -> Setup:
         registry = self._lifeline.registry if self._lifeline else None
-        return Setup(str(mark), str(output), self._output_limit, registry, dict(os.environ), self._preload, *self._log)
+        environment, weighs = dict(os.environ), self._most.memory is not None
+        return Setup(
+            str(mark), str(output), self._output_limit, registry, environment, self._preload, weighs, *self._log
+        )
 
     def where(self) -> str | None:
         self._open()
@@ -86,12 +91,13 @@ class ProcessExecutor:
         idle = sum(1 for slot in self._slots if not slot.chunks)
         if not reserve:
             return idle
-        return idle * 2 + sum(1 for slot in self._slots if len(slot.chunks) == 1 and slot.chunks[0].job_id == job_id)
+        behind = [slot for slot in self._slots if len(slot.chunks) == 1 and not slot.is_due]
+        return idle * 2 + sum(1 for slot in behind if slot.chunks[0].job_id == job_id)
 
     def submit(self, chunk: Chunk) -> None:
-        def burden(slot: Slot) -> tuple[bool, int, bool]:
+        def burden(slot: Slot) -> tuple[bool, int, bool, bool]:
             foreign = any(other.job_id != chunk.job_id for other in slot.chunks)
-            return foreign, len(slot.chunks), not slot.started
+            return foreign, len(slot.chunks), slot.is_due, not slot.started
 
         slot = min(self._slots, key=burden)
         slot.send(chunk, self._inbox)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import faulthandler
 import gc
 import importlib
 import multiprocessing
@@ -19,6 +18,9 @@ from geoflow.executors.base import Chunk
 from geoflow.executors.identity import UNKNOWN, born
 from geoflow.executors.mark import MarkFile
 from geoflow.executors.printed import Printed
+from geoflow.executors.restoring import Restorer, arm_faulthandler, memory
+from geoflow.executors.surroundings import Surroundings
+from geoflow.transport import Code
 from geoflow.worker import NO_CODE, NOT_BEGUN, run_chunk
 
 # One thread for each native pool: the slots already use the processors. Not where the user set them.
@@ -31,7 +33,6 @@ ONE_THREAD = (
     "GDAL_NUM_THREADS",
 )
 DEFAULT_ENVIRONMENT = {**dict.fromkeys(ONE_THREAD, "1"), "GDAL_CACHEMAX": "64"}
-STACK_SIGNAL = getattr(signal, "SIGUSR1", None)
 
 
 class Setup(NamedTuple):
@@ -43,17 +44,19 @@ class Setup(NamedTuple):
     registry: str | None
     environment: dict[str, str]
     preload: tuple[str, ...]
+    weighs: bool  # whether its answers say how much memory it has
     log_file: str | None
     log_level: str
     secrets: tuple[str, ...]
 
 
-_state: tuple[Codes, MarkFile, Printed] | None = None
+_state: tuple[Codes, MarkFile, Printed, Restorer] | None = None
+_weighs = False
 
 
 def initialise(setup: Setup) -> None:
     """Make this process a worker: deaf to the kernel's interrupts, known to the reaper, its output in a file."""
-    global _state  # noqa: PLW0603 - one for the process is what it is
+    global _state, _weighs  # noqa: PLW0603 - one for the process is what it is
     nesting.settle_in()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.setpgid(0, 0)
@@ -69,16 +72,15 @@ def initialise(setup: Setup) -> None:
     except FileNotFoundError:  # it was given up while it started: what it was sent runs elsewhere
         os._exit(1)
     printed = Printed(Path(setup.output), setup.output_limit, mark.printed)
-    faulthandler.enable(file=2)
-    if STACK_SIGNAL is not None:
-        faulthandler.register(STACK_SIGNAL, file=2, all_threads=False)
+    arm_faulthandler()
     mark.setting_up()
     logs.configure_worker(Path(setup.log_file) if setup.log_file else None, setup.log_level, setup.secrets)
     for module in setup.preload:
         with contextlib.suppress(ImportError):  # the handler that needs it says so better
             importlib.import_module(module)
+    _weighs = setup.weighs
+    _state = (Codes(), mark, printed, Restorer())
     mark.ready()
-    _state = (Codes(), mark, printed)
     gc.freeze()  # what is there now is never garbage, and looking for some in it takes time from every chunk
 
 
@@ -95,12 +97,39 @@ def _register(registry: str) -> None:
         os._exit(1)
 
 
-def work(chunk: Chunk) -> tuple[Any, ...]:
-    """Run *chunk* in this slot; a plain tuple, see `geoflow.worker.Answer`."""
+def work(chunk: Chunk | None) -> tuple[Any, ...]:
+    """Run *chunk* in this slot; a plain tuple, see `geoflow.worker.Answer`. None asks only whether it has started."""
     assert _state is not None
-    codes, mark, printed = _state
-    if not mark.begins(chunk.number):
-        return tuple(NOT_BEGUN)
+    if chunk is None:
+        return ()
+    codes, mark, printed, restorer = _state
+    trouble = _enter(restorer, chunk.surroundings)
+    if restorer.sick or not mark.begins(chunk.number):
+        return tuple(NOT_BEGUN._replace(sick=restorer.sick))
     if not chunk.code.is_whole and codes.held(chunk.code) is None:
         return tuple(NO_CODE)
-    return tuple(run_chunk(chunk, codes, mark, printed, os.getpid()))
+    codes = codes if trouble is None else _NoCodes(trouble)
+    answer = run_chunk(chunk, codes, mark, printed, os.getpid(), keeper=restorer)
+    return tuple(answer._replace(memory=memory()) if _weighs else answer)
+
+
+def _enter(restorer: Restorer, surroundings: Surroundings | None) -> OSError | None:
+    if surroundings is not None:
+        environment = {**DEFAULT_ENVIRONMENT, **surroundings.environment}
+        surroundings = surroundings._replace(environment=environment)
+    try:
+        restorer.enter(surroundings)
+    except OSError as exc:
+        return exc
+    return None
+
+
+class _NoCodes(Codes):
+    """Of a process that is not where its calls are to run: each fails with the reason."""
+
+    def __init__(self, reason: Exception) -> None:
+        super().__init__()
+        self._reason = reason
+
+    def get(self, code: Code) -> tuple[Any, bool]:
+        raise self._reason

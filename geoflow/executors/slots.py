@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -22,6 +24,7 @@ from geoflow.models import Attempt, Category, Failure, Outcome
 from geoflow.text import cut
 from geoflow.worker import Answer
 
+logger = logging.getLogger("geoflow.executors")
 MAX_START_FAILURES = 3
 # A chunk that waits behind a call which has run this long is given to an idle slot instead.
 RECALL_SECONDS = 0.1
@@ -48,6 +51,13 @@ class Message(NamedTuple):
     future: Future[Any]
 
 
+class Most(NamedTuple):
+    """After how many tasks, and from how many bytes on, a process is replaced; None is never."""
+
+    tasks: int | None = None
+    memory: float | None = None
+
+
 class Slot:
     """One process at a time, replaced when it dies, and the chunks that it was sent."""
 
@@ -59,6 +69,7 @@ class Slot:
         forget: Callable[[int], None],
         watch: Watch,
         start_timeout: float | None,
+        most: Most,
     ) -> None:
         self.number = number
         self.generation = next(_generations)
@@ -72,13 +83,25 @@ class Slot:
         self._watch, self._start_timeout = watch, start_timeout
         self._sign: tuple[int, ...] = ()  # the last sign of life, and when it was first seen
         self._sign_since = 0.0
+        self._most_tasks, self._most_memory = most.tasks or math.inf, most.memory or math.inf
+        self._successor: WorkerProcess | None = None
         self._begin()
 
     def _begin(self) -> None:
-        # Other files for each process: the last one may still write while it dies.
-        stem = self._folder / f"slot-{self.number}-{self.generation}"
-        self._process = WorkerProcess(stem, self._setup, self._forget)
+        self._drop_failed()
+        self._process, self._successor = self._successor or self._made(self.generation), None
         self._mark = self._process.mark
+        self._ran = 0
+
+    def _drop_failed(self) -> None:
+        if self._successor is not None and self._successor.has_failed:
+            self._successor.leave()
+            self._successor, self._ran = None, 0  # to be tried again, in a while
+
+    def _made(self, generation: int) -> WorkerProcess:
+        # Other files for each process: the last one may still write while it dies.
+        stem = self._folder / f"slot-{self.number}-{generation}"
+        return WorkerProcess(stem, self._setup, self._forget)
 
     def _replace(self) -> None:
         """Forget the process; the next chunk starts another."""
@@ -89,13 +112,34 @@ class Slot:
         self._recalled.clear()
         self._begin()
 
+    def _retire(self) -> None:
+        """The same for one that still runs and has nothing to do: it is ended as well."""
+        self._process.close()  # a task may have left it a thread that goes on for ever
+        self._replace()
+
+    def _wear(self, answer: Answer) -> None:
+        """Replace a process that a task made sick; have a successor ready for one that is old or large."""
+        self._ran += answer.ran
+        self._drop_failed()
+        if answer.sick and not self.chunks:  # what it was sent behind comes back unbegun
+            logger.info("a worker process is replaced: %s", answer.sick)
+            self._retire()
+        elif self._successor is None and (self._ran >= self._most_tasks or answer.memory > self._most_memory):
+            self._successor = self._made(next(_generations))
+            self._successor.warm_up()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether another process stands ready for the next chunk, once this one has done what it has."""
+        return self._successor is not None and self._successor.is_warm
+
     @property
     def started(self) -> bool:
         return self._process.started
 
     def send(self, chunk: Chunk, inbox: SimpleQueue[Any]) -> None:
-        if not self.chunks and self._process.is_outdated(chunk.code):
-            self._replace()
+        if not self.chunks and (self.is_due or self._process.is_outdated(chunk.code)):
+            self._retire()
         future, generation = self._process.submit(chunk), self.generation
         self.chunks.append(chunk)
         self._futures[chunk.number] = future
@@ -115,6 +159,7 @@ class Slot:
             self._process.holds(Held(*answer.held))
         elif answer.held is not None:
             self._process.lacks(chunk.code)
+        self._wear(answer)
         return [report(chunk, answer, self.number, held)]
 
     def recall_waiting(self) -> Report | None:
@@ -296,6 +341,8 @@ class Slot:
         if self.chunks:
             self._process.kill()
         self._process.close()
+        if self._successor is not None:
+            self._successor.close()
 
 
 def _told(future: Future[Any]) -> Answer | None:

@@ -21,8 +21,10 @@ from geoflow.executors.base import Chunk
 from geoflow.executors.identity import end_group, is_running
 from geoflow.executors.mark import MarkFile
 from geoflow.executors.printed import read_output
-from geoflow.executors.slot import STACK_SIGNAL, Setup, initialise, work
+from geoflow.executors.restoring import STACK_SIGNAL
+from geoflow.executors.slot import Setup, initialise, work
 from geoflow.executors.spawning import SlotContext, end_server
+from geoflow.executors.surroundings import Surroundings
 from geoflow.transport import Code
 
 # How often it is made sure that the process is there, should nobody tell of its end.
@@ -43,7 +45,7 @@ class WorkerProcess:
         self._setup = setup
         self._forget = forget
         self._changing = threading.Lock()
-        self._unsent: deque[tuple[Chunk, Future[Any]]] = deque()  # until the process is there
+        self._unsent: deque[tuple[Chunk | None, Future[Any]]] = deque()  # until the process is there
         self._left = False
         self._pool: ProcessPoolExecutor | None = None
         self._hearing: threading.Thread | None = None
@@ -51,6 +53,8 @@ class WorkerProcess:
         self._held: dict[str, Held] = {}
         self._modules: dict[str, str] = {}
         self._next_look = 0.0
+        self._surroundings: Surroundings | None = None
+        self._warm: Future[Any] | None = None
         try:
             self.mark = MarkFile(self._mark_path)
         except OSError as exc:  # the disk is full, or the folder was tidied away: the process will not get further
@@ -85,6 +89,13 @@ class WorkerProcess:
         """Send *chunk*, with its code unless that is there already. The future is broken where no process can be."""
         if chunk.code.version in self._held:
             chunk = chunk._replace(code=chunk.code.name_only())
+        if chunk.surroundings == self._surroundings:
+            chunk = chunk._replace(surroundings=None)
+        elif chunk.surroundings is not None:
+            self._surroundings = chunk.surroundings
+        return self._send(chunk)
+
+    def _send(self, chunk: Chunk | None) -> Future[Any]:
         future: Future[Any] = Future()
         try:
             with self._changing:
@@ -99,6 +110,20 @@ class WorkerProcess:
         except (OSError, RuntimeError) as exc:  # of which a pool that is broken is one
             self._break(future, exc)
         return future
+
+    def warm_up(self) -> None:
+        """Start it before there is a chunk for it."""
+        self._warm = self._send(None)
+
+    @property
+    def is_warm(self) -> bool:
+        """Whether it has started, after `warm_up`."""
+        return self._warm is not None and self._warm.done() and self._warm.exception() is None
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether `warm_up` was in vain."""
+        return self._warm is not None and self._warm.done() and self._warm.exception() is not None
 
     def _start(self, setup: Setup) -> None:
         context = SlotContext(setup.preload)
