@@ -1,4 +1,4 @@
-.PHONY: install test browser lint types layers format notebooks outputs screenshots examples readme bench ci
+.PHONY: install test browser lint types layers format notebooks outputs screenshots examples readme bench ci constraints
 
 install: ; pip install -e ".[dev]"
 test: ; pytest
@@ -14,3 +14,4 @@ examples: ; .ci/examples
 readme: ; python .ci/readme_blocks.py README.md
 bench: ; python -m benchmarks
 ci: ; .ci/run
+constraints: ; KEEP_CONSTRAINTS=1 .ci/run
