@@ -153,6 +153,20 @@ def test_classes_whose_cells_run_again_are_still_the_same_to_older_stages(notebo
     assert notebook.run("_ = t.run(n=2, by=3, session=session).result()") == {"sum": 30.0}
 
 
+def test_a_function_that_takes_a_class_whose_cell_ran_again_with_more_is_told_of(notebook: Notebook) -> None:
+    tile = "class Tile(BaseModel):\n    name: str\n    width: int = 1\n"
+    notebook.run(tile)
+    notebook.run(STAT)  # the class is what it was
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        notebook.run(tile)
+        notebook.run("_ = t.run(n=3, session=session)")
+    notebook.run(tile + "    height: int = 7\n")
+    told = "tile_stats: stat takes tile: Tile as it was before its cell ran again, without what is new in it."
+    with pytest.warns(UserWarning, match=re.escape(told)):
+        notebook.run("_ = t.run(n=4, session=session)")
+
+
 @pytest.mark.parametrize("header", ["class Half(BaseModel):", "@dataclass\nclass Half:"])
 def test_a_stage_with_an_older_class_that_can_no_longer_be_made_is_told_of_at_once(
     notebook: Notebook, header: str

@@ -108,6 +108,21 @@ def missed(given: Any, wanted: Any) -> list[str]:
     return [] if None in items or Any in items else missed(*items)
 
 
+def older(annotation: Any, names: dict[str, Any]) -> bool:
+    """Whether its class is of a cell that ran again since, and has other fields where *names* are looked up now."""
+    kind, items = core(annotation), items_of(annotation)
+    if is_model(kind):
+        now = names.get(kind.__qualname__)
+        return now is not kind and is_model(now) and _told_of(now) != _told_of(kind)
+    return items is not None and items is not Any and older(items, names)
+
+
+def _told_of(kind: Any) -> str:
+    if issubclass(kind, BaseModel):
+        return repr(kind.model_fields)
+    return repr([(one.name, one.type, one.default, one.default_factory) for one in dataclasses.fields(kind)])
+
+
 def _needed(kind: Any) -> list[str]:
     """The names of the fields of a model or dataclass that have no default."""
     if issubclass(kind, BaseModel):

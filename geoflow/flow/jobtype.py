@@ -16,7 +16,7 @@ from typing_extensions import TypedDict  # pydantic reads typing's own from Pyth
 
 from geoflow.contract import MAX_RETRIES, MAX_WORKERS, Handler, normalise
 from geoflow.errors import DefinitionError
-from geoflow.flow.annotations import core, fields_of, form, is_model, same, show
+from geoflow.flow.annotations import core, fields_of, form, is_model, older, same, show
 from geoflow.flow.crossing import as_dict, problems_of
 from geoflow.flow.lowered import Kind, Pick, Step
 from geoflow.flow.stage import defined, linked, lower, outdated
@@ -183,7 +183,20 @@ class JobType:
                         f"again with one that is there: {', '.join(found.name for found in order)}."
                     )
             self._made = lower(self.__module__, self.description, self.params, order, self._finalize)
+        self._tell_of_older()
         return self._made
+
+    def _tell_of_older(self) -> None:
+        """Warn of functions that take a class as it was before its cell ran again: new fields are none to them."""
+        for step in [*self._stages.values(), *([self._finalize] if self._finalize else [])]:
+            for name, (_, taken) in step.takes.items():
+                if older(taken.annotation, getattr(step.function, "__globals__", {})):
+                    told = (
+                        f"{self.name}: {step.name} takes {name}: {show(taken.annotation)} as it was before its cell "
+                        f"ran again, without what is new in it. Run the cell of {step.name} again."
+                    )
+                    code = step.function.__code__
+                    warnings.warn_explicit(told, UserWarning, code.co_filename, code.co_firstlineno)
 
     def _decorator(self, kind: Kind, options: Options, previous: Any = None, **how: How) -> Callable[[F], F]:
         caller = sys._getframe(2)
