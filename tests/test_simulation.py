@@ -302,7 +302,8 @@ class World:
         self._not_before: dict[int, float] = {}
         for number, script in enumerate(self.scripts):
             job_id = hashlib.sha256(b"%d" % number).hexdigest()
-            stages = [{"number": n, "name": f"n{n}"} for n in range(1, len(script.stages) + 1)]
+            declared = {"task_type": "t0", "parallelism": "single"}
+            stages = [{"number": n, "name": f"n{n}", **declared} for n in range(1, len(script.stages) + 1)]
             self.store.create(NewJob(job_id, "simulated", to_json(stages), "{}", self.clock.now()))
             self.by_id[job_id] = script
 

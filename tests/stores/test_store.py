@@ -22,6 +22,7 @@ from geoflow.stores import reading, tables
 from geoflow.stores.base import Again, FailedRow, JobRow, Lease, Move, NewJob, StageRow, Store, Take
 from geoflow.stores.duckdb import DuckDbStore
 from geoflow.stores.sqlite import SqliteStore
+from geoflow.text import shorten
 from geoflow.transitions import JOB_TRANSITIONS, TASK_TRANSITIONS
 
 STORES: dict[str, Callable[[Path], Store]] = {
@@ -1069,7 +1070,7 @@ def test_S45_the_owner_and_the_source_of_a_job_are_text_too(store: Store) -> Non
         lease = store.claim(row.job_key, json.dumps({"pid": text, "since": text}))
         found = again(store, lease)
         assert (found.job_type, found.source, json.loads(found.parameters)) == (text, text, {"v": text})
-        assert store.driver(row.job_key) == f"process {text}, since {text}"
+        assert store.driver(row.job_key) == f"process {shorten(text, 20)}, since {shorten(text, 40)}"
 
 
 DOCUMENTED = {
