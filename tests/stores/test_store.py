@@ -1070,7 +1070,8 @@ def test_S45_the_owner_and_the_source_of_a_job_are_text_too(store: Store) -> Non
         lease = store.claim(row.job_key, json.dumps({"pid": text, "since": text}))
         found = again(store, lease)
         assert (found.job_type, found.source, json.loads(found.parameters)) == (text, text, {"v": text})
-        assert store.driver(row.job_key) == f"process {shorten(text, 20)}, since {shorten(text, 40)}"
+        since = f", since {shorten(text, 40)}" if text else ""
+        assert store.driver(row.job_key) == f"process {shorten(text, 20)}{since}"
 
 
 DOCUMENTED = {
