@@ -62,6 +62,12 @@ def opened() -> list[Session]:
     return [session for found in reversed(_opened) if (session := found()) is not None]
 
 
+def is_open(store: str) -> bool:
+    """Whether one of those sessions has the store at that path open."""
+    here = [session for session in opened() if "store" in session._engine.__dict__]
+    return any(os.path.realpath(session.settings.store) == os.path.realpath(store) for session in here)
+
+
 def make_latest(session: Session) -> None:
     """Have `latest_session` find *session*, without keeping it."""
     _opened[:] = [*(found for found in _opened if found() not in (None, session)), weakref.ref(session)]

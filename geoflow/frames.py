@@ -197,6 +197,17 @@ def logs(path: str | os.PathLike[str] | None, job_id: str | None = None) -> pd.D
     return frame.astype({name: _DTYPES[kind] for name, kind in FIELDS.items()}, errors="ignore")
 
 
+def files(**found: Iterable[str | os.PathLike[str]]) -> pd.DataFrame:
+    """What was done with which files, and how many bytes they have: ``files(copied=["work.db"])``."""
+    rows = [(what.replace("_", " "), os.fspath(file)) for what, several in found.items() for file in several]
+    columns: dict[str, Any] = {
+        "what": pd.array([what for what, _ in rows], dtype="string"),
+        "file": pd.array([file for _, file in rows], dtype="string"),
+        "bytes": np.array([os.stat(file).st_size for _, file in rows], dtype="int64"),
+    }
+    return pd.DataFrame(columns)
+
+
 @contextmanager
 def _snapshot(store: Store) -> Iterator[Any]:
     """A connection that sees the store as it is now, whatever is written meanwhile."""

@@ -162,6 +162,10 @@ def parser(prog: str = "geoflow", epilog: str = "", *, notebook: bool = False) -
     convert = verb("convert", "Copy a store, from SQLite to DuckDB or back, and check the copy.")
     convert.add_argument("source", metavar="SOURCE")
     convert.add_argument("target", metavar="TARGET", help="a file that is not there yet; .duckdb makes it a DuckDB one")
+    backup = verb("backup", "Copy the store and its log while jobs run, to a new file, and check the copy.")
+    backup.add_argument("target", metavar="PATH", help="a file that is not there yet")
+    restore = verb("restore", "Put a backup in the store's place; the store that is there gets another name.")
+    restore.add_argument("source", metavar="BACKUP", help="what geoflow backup made; it stays as it is")
     return top
 
 

@@ -7,18 +7,26 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
-from geoflow import loading
+from geoflow import loading, logs
 from geoflow.clock import Clock, SystemClock
 from geoflow.config import Settings, load_settings
 from geoflow.contract import DefinesJob, Handler, JobType, Registry, defines_job
 from geoflow.engine import Engine
-from geoflow.errors import DefinitionError, GeoflowWarning, JobExists, JobNotFound, ParameterError, StoreBusy
+from geoflow.errors import (
+    DefinitionError,
+    GeoflowWarning,
+    JobExists,
+    JobNotFound,
+    ParameterError,
+    StoreBusy,
+    StoreError,
+)
 from geoflow.handle import JobHandle
 from geoflow.jobrun import CLASS, Intent
-from geoflow.logs import logger_of
 from geoflow.models import Receipt
 from geoflow.origin import is_ours
 from geoflow.retry import RetryPolicy
@@ -42,7 +50,7 @@ if TYPE_CHECKING:
 OnExisting = Literal["return", "resume", "rerun", "raise"]
 # What is run in place of a job type's handlers: `geoflow.testing` sets it while a fault is to happen.
 replace_handlers: Callable[[Session, Mapping[str, Handler]], Mapping[str, Handler]] | None = None
-logger = logger_of("geoflow.session")
+logger = logs.logger_of("geoflow.session")
 
 
 class Session:
@@ -405,6 +413,20 @@ class Session:
         from geoflow import queries
 
         return queries.answer(self.store, self.settings.log_path, query, files=self.settings.sql_files)
+
+    def backup(self, path: str | os.PathLike[str]) -> pd.DataFrame:
+        """Copy the store as it is at this moment to the new file *path*, and its log beside it, while jobs run.
+
+        The copy is checked before it gets its name; what was made, and how many bytes. Raises ``StoreError`` where
+        something is there already. ``geoflow restore`` puts it in the store's place again.
+        """
+        from geoflow import frames
+        from geoflow.stores.backup import back_up
+
+        logs.flush()
+        if self.settings.store != ":memory:" and not os.path.exists(self.settings.store):
+            raise StoreError(f"There is no store {self.settings.store_name} yet: nothing was copied.")
+        return frames.files(copied=back_up(self.store, Path(path), self.settings.log_path))
 
     def resume(self) -> list[JobHandle]:
         """Go on with every job that was interrupted, or whose process ended; the jobs that were taken up.

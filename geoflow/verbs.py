@@ -15,7 +15,8 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geoflow.errors import DefinitionError, JobNotFound, StoreError
+from geoflow.default import is_open
+from geoflow.errors import DefinitionError, JobNotFound, StoreBusy, StoreError
 from geoflow.grammar import UsageError, parameters, written
 from geoflow.text import plain, safe
 
@@ -203,6 +204,29 @@ def convert(session: Session, args: argparse.Namespace) -> pd.DataFrame:
     return pd.DataFrame(list(copied.items()), columns=["table", "rows"])
 
 
+def backup(session: Session, args: argparse.Namespace) -> pd.DataFrame:
+    """What was made, and how large it is."""
+    try:
+        return session.backup(args.target)
+    except StoreBusy as exc:
+        there = f"session.backup({args.target!r})"
+        raise StoreBusy(f"{exc} Or make the backup where it is held: {there}.") from None
+
+
+def restore(session: Session, args: argparse.Namespace) -> pd.DataFrame:
+    """What was put in the store's place, and what has another name now. No session may have the store open."""
+    from geoflow.frames import files
+    from geoflow.stores.backup import restore as put_back
+
+    settings = session.settings
+    if settings.store == ":memory:":
+        raise StoreError("A store in memory is its session's own: name a file with --store.")
+    if is_open(settings.store):
+        raise StoreBusy(f"{settings.store_name} is open in this process: close its session first.")
+    restored, aside = put_back(Path(args.source), Path(settings.store), settings.log_path)
+    return files(restored=restored, set_aside=aside)
+
+
 def export(session: Session, args: argparse.Namespace) -> Export:
     """What was written of a job type that was made with `gf.JobType`, and what it was proved on."""
     from geoflow.exporting import export as write
@@ -234,7 +258,7 @@ VERBS: dict[str, Callable[[Session, argparse.Namespace], Any]] = {
     verb.__name__: verb
     for verb in (
         *(run, submit, plan, probe, jobs, status, watch, tasks, errors, logs, debug),
-        *(resume, retry, rerun, refinalize, cancel, sql, convert, export, check, doctor),
+        *(resume, retry, rerun, refinalize, cancel, sql, convert, backup, restore, export, check, doctor),
     )
 }
 
@@ -253,7 +277,7 @@ def open_session(args: argparse.Namespace) -> Session:
 def check_store(session: Session, args: argparse.Namespace) -> None:
     """Only a submission makes a store that is not there; to look for jobs in a new one is a mistake."""
     store = session.settings.store
-    needs_one = args.verb not in ("run", "submit", "plan", "probe", "convert", "export", "check", "doctor")
+    needs_one = args.verb not in ("run", "submit", "plan", "probe", "convert", "restore", "export", "check", "doctor")
     if needs_one and store != ":memory:" and not Path(store).exists():
         where = f"{Path(store).name} in {Path(store).parent}"
         raise StoreError(f"There is no store {where} yet. {args.prog} run makes one; --store names another.")

@@ -249,6 +249,8 @@ def test_a_cell_is_a_query_whose_answer_may_go_to_a_variable(session: gf.Session
         ("%geoflow jobs --store no.db", "There is no store no.db in /"),
         ("%geoflow tasks --limit few", "argument --limit: 'few' is not a number of rows."),
         ("%geoflow convert a.db b.db", "There is no store at a.db"),
+        ("%geoflow backup b.db", "There is no store geoflow.db in /"),
+        ("%geoflow restore b.db", "There is no backup at b.db"),
     ],
 )
 def test_an_error_is_one_line_and_makes_no_store(shell: Shell, tmp_path: Path, cell: str, said: str) -> None:
@@ -356,7 +358,8 @@ def test_tracebacks_are_printed_beside_the_frame_of_errors(
 
 
 def test_verbs_options_and_job_types_are_offered(shell: Shell, tmp_path: Path) -> None:
-    assert shell.tab("%geoflow r") == [f"%geoflow {verb}" for verb in ("run", "resume", "retry", "rerun", "refinalize")]
+    verbs = ("run", "resume", "retry", "rerun", "refinalize", "restore")
+    assert shell.tab("%geoflow r") == [f"%geoflow {verb}" for verb in verbs]
     assert shell.tab("df = %geoflow ta") == ["df = %geoflow tasks"]
     assert shell.tab("%geoflow run ") == ["%geoflow run hello_world", "%geoflow run list_container_contents"]
     assert shell.tab("%%geoflow run he") == ["%%geoflow run hello_world"]

@@ -56,10 +56,10 @@ def _sqlite_faults(path: Path) -> tuple[str, str]:
 
 
 def _duckdb_faults(path: Path) -> tuple[str, str]:
-    """DuckDB has no check of its own: every row is read once."""
+    from geoflow.stores.duckdb_file import read_through
+
     with _opened(path) as store, store.reading() as connection:
-        for table in ("job", "stage", "task", "attempt"):
-            connection.execute(f"SELECT count(COLUMNS(*)) FROM {table}").fetchall()
+        read_through(connection)
     return "", ", can be read"
 
 

@@ -43,13 +43,14 @@ def convert(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> d
         new.open()
         if new.latest() is not None:
             raise StoreError(f"{new.name} has jobs already, and was not touched: name a new file.")
-        return _copy(old, new)
+        return copy_rows(old, new)
     finally:
         old.shut()
         new.shut()
 
 
-def _copy(old: TableStore, new: TableStore) -> dict[str, int]:
+def copy_rows(old: TableStore, new: TableStore) -> dict[str, int]:
+    """Write all rows of *old* into *new*, which has none: those of one moment, with the same keys."""
     copied: dict[str, int] = {}
     with old.reading() as reader, new._transaction() as writer:
         reader.execute("BEGIN")  # one moment for all tables

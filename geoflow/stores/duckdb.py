@@ -20,7 +20,7 @@ from geoflow.errors import StoreError
 from geoflow.models import Attempt, Outcome
 from geoflow.parcel import PIECE
 from geoflow.stores.base import Lease, Move, Take
-from geoflow.stores.duckdb_file import File, borrow, explaining
+from geoflow.stores.duckdb_file import File, borrow, check_whole, explaining
 from geoflow.stores.ownership import Ownership
 from geoflow.stores.tables import ATTEMPTS_PER_TASK, TableStore, consecutive, not_long, nothing_queued
 from geoflow.values import to_json
@@ -99,6 +99,12 @@ class DuckDbStore(TableStore):
                 yield cursor
         finally:
             cursor.close()
+
+    def copy_to(self, target: Path) -> None:
+        file = self._open_file()
+        with explaining(self.name):
+            file.copy_to(target)
+        check_whole(target)
 
     @contextlib.contextmanager
     def _transaction(self, lease: Lease | None = None) -> Iterator[duckdb.DuckDBPyConnection]:

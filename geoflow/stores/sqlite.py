@@ -22,8 +22,9 @@ from typing import Any
 from geoflow.batch import Completed, NewTasks
 from geoflow.errors import SchemaTooNew, StoreBusy, StoreError, TooLarge
 from geoflow.models import Attempt
-from geoflow.stores.aside import free_name, set_aside
+from geoflow.stores.aside import set_aside
 from geoflow.stores.base import Lease
+from geoflow.stores.copies import rescued, write_copy
 from geoflow.stores.guard import Guard, close_as_it_is
 from geoflow.stores.ownership import Ownership
 from geoflow.stores.place import check_place, file_at, gone
@@ -81,6 +82,7 @@ class SqliteStore(TableStore):
         if self._connection is None:
             if self._path is not None:
                 _check_file(self._path)
+            opened = self._files_now()[0]  # before it is opened: it may be replaced at this very moment
             try:
                 connection = sqlite3.connect(
                     self._path or self.name, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
@@ -96,7 +98,7 @@ class SqliteStore(TableStore):
                 connection.close()
                 raise
             self._connection = connection
-            self._files = self._files_now()
+            self._files = opened, self._files_now()[1]
         else:
             self._check_files(connection := self._connection)
         return connection
@@ -115,7 +117,7 @@ class SqliteStore(TableStore):
         if now[0] is None:  # moved, as a rule: it may be put back, with its log
             raise StoreError(gone(self.name))
         if self._why_not is None:
-            kept = _rescued(connection, self._path)
+            kept = rescued(connection, self._path)
             if now[0] != then[0]:
                 # Else the next program that opens the new file copies the old one's log over it.
                 aside = set_aside(self._path, ("-wal", "-shm")) if now[1] == then[1] else []
@@ -180,6 +182,15 @@ class SqliteStore(TableStore):
             raise _explained(exc, self.name) from exc
         finally:
             connection.close()
+
+    def copy_to(self, target: Path) -> None:
+        with self.reading() as connection:
+            connection.execute("BEGIN")
+            try:
+                connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # from here on nothing changes
+                write_copy(connection, target)
+            finally:
+                connection.rollback()
 
     @contextlib.contextmanager
     def _transaction(self, lease: Lease | None = None) -> Iterator[sqlite3.Connection]:
@@ -363,22 +374,6 @@ def _log_ahead(connection: sqlite3.Connection) -> bool:
             if exc.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
         time.sleep(0.002)
-
-
-def _rescued(connection: sqlite3.Connection, path: Path) -> Path | None:
-    """Keep what *connection* sees, whose file or log nobody else finds any more; where, if that could be done."""
-    target = free_name(path, "rescued")
-    try:
-        os.close(os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-        with contextlib.closing(sqlite3.connect(target)) as copy:
-            connection.backup(copy)
-            if copy.execute("PRAGMA quick_check(1)").fetchone() == ("ok",):
-                return target
-    except (sqlite3.Error, OSError):
-        pass
-    with contextlib.suppress(OSError):
-        target.unlink()
-    return None
 
 
 def _read_only(path: Path) -> sqlite3.Connection:

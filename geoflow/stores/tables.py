@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import cache
 from itertools import takewhile
+from pathlib import Path
 from typing import Any, ClassVar
 
 from geoflow.batch import Batch, Completed, NewTasks
@@ -82,6 +83,10 @@ class TableStore(JobClaims):
 
     @abc.abstractmethod
     def reading(self) -> AbstractContextManager[Any]: ...
+
+    @abc.abstractmethod
+    def copy_to(self, target: Path) -> None:
+        """Write all that it has at this moment to the new file *target*, and check it there; others may go on."""
 
     @abc.abstractmethod
     def insert_rows(self, connection: Any, table: str, names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
