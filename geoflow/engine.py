@@ -12,6 +12,7 @@ import os
 import socket
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import cache
@@ -85,6 +86,7 @@ class Engine:
         # Those that are driven, and the last that did not get to their end. The others are let go of with their
         # parameters and their code: a session may run for weeks.
         self.runs: dict[str, JobRun] = {}
+        self._stopped: deque[JobRun] = deque()  # these last, the oldest first
         self.taken_up: list[JobRun] | None = None  # all of them, for as long as `geoflow.testing` wants to know
         self.opening = threading.RLock()
         _engines.add(self)
@@ -232,10 +234,13 @@ class Engine:
         return run
 
     def _let_go(self, run: JobRun) -> None:
-        stopped = [one for one in list(self.runs.values()) if one.done.is_set() and (one.interrupted or one.error)]
-        for one in stopped[:-REMEMBERED] if run in stopped else [run]:
-            if self.runs.get(one.job_id) is one:
-                self.runs.pop(one.job_id, None)
+        if run.interrupted or run.error:
+            self._stopped.append(run)
+            if len(self._stopped) <= REMEMBERED:
+                return
+            run = self._stopped.popleft()
+        if self.runs.get(run.job_id) is run:
+            self.runs.pop(run.job_id, None)
 
     def put_back(self, row: JobRow) -> None:
         """Have nobody drive the job, though its being taken up was interrupted, or failed."""

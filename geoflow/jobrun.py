@@ -10,6 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Literal, NamedTuple
 
 from geoflow.batch import Batch, Completed
@@ -25,6 +26,7 @@ from geoflow.transitions import MAX_LOSSES, View
 from geoflow.transport import Code
 
 CLOCK_SLACK = 1.0  # seconds by which a clock may be corrected without its counting as set
+_numbers = count()  # of all runs: the older one comes first
 CLASS = ""  # what its class goes by among a job's codes
 Intent = Literal["go on", "resume", "retry", "rerun", "refinalize"]
 _LOST = Failure("its worker process ended, through no fault of its own; it runs again, uncharged", "Lost", "lost", True)
@@ -72,6 +74,7 @@ class JobRun:
         again: Again | None = None,
         surroundings: Surroundings | None = None,
     ) -> None:
+        self.number = next(_numbers)
         self.row = row
         self.surroundings = surroundings
         self.lease = lease
@@ -169,6 +172,11 @@ class JobRun:
         """When the next task that waits for its retry may start."""
         return self._returned[0][0] if self._returned else None
 
+    def can_start(self, now: float) -> bool:
+        """Whether a task is ready to go out, and the stage lets one more run."""
+        ready = self.counts["queued"] > len(self._returned) or (self._returned and self._returned[0][0] <= now)
+        return bool(ready) and (self.stage.workers is None or self.counts["processing"] < self.stage.workers)
+
     # Changes for the store
 
     def take_changes(self) -> Changes:
@@ -194,9 +202,9 @@ class JobRun:
             return None
         if self.stage.workers is not None:
             room, seconds = min(room, self.stage.workers - self.counts["processing"]), 0.0
+        self._wait_anew(now)
         if room <= 0:
             return None
-        self._wait_anew(now)
         groups: list[list[int]] = []
         while len(groups) < room and self._returned and self._returned[0][0] <= now:
             groups.append([heapq.heappop(self._returned)[1]])

@@ -80,8 +80,15 @@ class CoreMachine(Turns):
         for report in self._executor.check():
             self._settle(report)
         self._look_for_requests()
-        for run in list(self._runs.values()):
-            self._guarded(run, self._advance)
+        for run in self._agenda.take(self._clock.now(), self._room()):
+            if self._runs.get(run.job_id) is run:
+                self._guarded(run, self._advance)
+
+    def _room(self) -> int:
+        """How much the first run in line can send."""
+        run = self._agenda.first_in_line()
+        reserve = run is not None and run.asked is None and run.pace.is_short()
+        return 0 if run is None else self._executor.capacity(run.job_id, reserve=reserve)
 
     def _received(self) -> Any:
         try:
@@ -95,8 +102,10 @@ class CoreMachine(Turns):
             with contextlib.suppress(Empty):
                 return self._inbox.get(timeout=TICK_SECONDS)
             return None
-        due = [at for run in self._runs.values() if (at := run.due()) is not None]
-        seconds = max(min(due) - self._clock.now(), 0.0) if due else TICK_SECONDS
+        due = self._agenda.due()
+        if due is None:  # no run should be left then that nothing happened to
+            self._agenda.touch(self._runs.values())
+        seconds = max(due - self._clock.now(), 0.0) if due is not None else TICK_SECONDS
         return self._clock.wait(self._inbox, min(seconds, self._clock.tick))
 
     def _obey(self, command: Command) -> None:
@@ -105,6 +114,7 @@ class CoreMachine(Turns):
         of_nobody = verb == "cancel" and run.job_id not in self._runs and not run.done.is_set()
         if verb == "drive" or of_nobody:
             self._runs[run.job_id] = run
+            self._agenda.touch([run])
             self._guarded(run, self._take_up)
         if verb == "drive":
             return
@@ -157,7 +167,7 @@ class CoreMachine(Turns):
             for act in (self._clear_up, lambda run: self._store.release(run.lease), JobRun.finish):
                 with contextlib.suppress(BaseException):
                     act(run)
-            self._runs.pop(run.job_id, None)
+            self._forget(run)
 
     def _advance(self, run: JobRun) -> None:
         """Do what comes next, until that is to wait."""
@@ -165,6 +175,7 @@ class CoreMachine(Turns):
             if run.asked is not None:
                 self._send_asked(run)
                 self._flush(run)
+                self._agenda.rest(run, to_send=run.to_send is not None)
                 return
             match Finalize() if run.refinalizing else next_step(run.view()):
                 case Start():
@@ -175,6 +186,7 @@ class CoreMachine(Turns):
                     self._plan(run, stage)
                 case Work(dispatch):
                     self._work(run, dispatch)
+                    self._agenda.rest(run, to_send=dispatch and run.can_start(self._clock.now()))
                     return
                 case Fail():
                     self._fail(run, failure_message(run.failures))
@@ -204,14 +216,14 @@ class CoreMachine(Turns):
         self._clear_up(run)
         self._store.release(run.lease)
         run.finish()
-        self._runs.pop(run.job_id, None)  # last: until then it is this loop's to end, whatever happens
+        self._forget(run)
 
     def _end(self, run: JobRun) -> None:
         """The row says how the job ended: give it back, then tell the callback, in a thread of its own."""
         self._clear_up(run)
         self._store.release(run.lease)
         tell_end(run, self._store, self._on_job_complete)
-        self._runs.pop(run.job_id, None)
+        self._forget(run)
 
     # The steps
 
@@ -344,6 +356,7 @@ class CoreMachine(Turns):
         run = self._runs.get(report.chunk.job_id)
         if run is None:
             return
+        self._agenda.touch([run])
         if report.broken is not None:
             self._guarded(run, lambda run: self._cannot_work(run, report))
         elif report.chunk.kind != "tasks":
@@ -418,12 +431,15 @@ class CoreMachine(Turns):
         now = self._clock.now()
         if self._runs and now >= self._next_request:
             self._next_request = now + REQUEST_SECONDS
-            for run in list(self._runs.values()):
-                self._guarded(run, self._cancel_if_asked)
-
-    def _cancel_if_asked(self, run: JobRun) -> None:
-        if not run.refinalizing and self._store.cancel_requested(run.row.job_key):
-            self._cancel(run)
+            runs = {run.row.job_key: run for run in self._runs.values()}
+            try:
+                asked = self._store.cancels_requested(list(runs))
+            except Exception as exc:
+                for run in runs.values():
+                    self._drop(run, exc)
+                return
+            for run in [runs[key] for key in asked if not runs[key].refinalizing]:
+                self._guarded(run, self._cancel)
 
     def _cancel(self, run: JobRun, error: str = "cancelled") -> None:
         if run.refinalizing:  # the job is complete, and stays so

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any, Literal, NamedTuple
 
+from geoflow.agenda import Agenda
 from geoflow.jobrun import JobRun
 
 Verb = Literal["drive", "cancel", "interrupt"]
@@ -33,6 +34,7 @@ class Turns(abc.ABC):
     def __init__(self) -> None:
         self._inbox: SimpleQueue[Any] = SimpleQueue()
         self._runs: dict[str, JobRun] = {}
+        self._agenda = Agenda()
         self._commands: deque[Command] = deque()  # that no turn has seen yet
         self._driving = threading.Lock()
         self._handing_over = threading.Lock()
@@ -75,6 +77,7 @@ class Turns(abc.ABC):
                     try:
                         self.turn()
                     except BaseException as exc:
+                        self._agenda.touch(self._runs.values())  # what it was about to look at, nobody knows
                         if isinstance(exc, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
                             raise  # the user's: it ends the waiting, and what waits says what becomes of the job
                         with self._handing_over:  # whoever asks from now on is told that nobody drives
@@ -88,6 +91,10 @@ class Turns(abc.ABC):
                 self._driven = False
 
     # For the turns
+
+    def _forget(self, run: JobRun) -> None:
+        self._agenda.drop(run)
+        self._runs.pop(run.job_id, None)  # last: until then it is this loop's to end, whatever happens
 
     def _asked(self) -> Command | None:
         """The next command that is to be obeyed, or None."""

@@ -152,7 +152,8 @@ class Store(Protocol):
     def request_cancel(self, job_key: int) -> None:
         """Ask whoever drives the job to cancel it."""
 
-    def cancel_requested(self, job_key: int) -> bool: ...
+    def cancels_requested(self, job_keys: Sequence[int]) -> list[int]:
+        """Those of the jobs that somebody wants cancelled."""
 
     # Driving: each of these is one transaction, guarded by the lease
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import json
 import threading
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -112,8 +113,9 @@ class JobClaims(TableReader):
         with self._transaction() as connection:
             connection.execute("UPDATE job SET cancel_requested = 1 WHERE job_key = ?", (job_key,))
 
-    def cancel_requested(self, job_key: int) -> bool:
-        return bool(self._rows("SELECT cancel_requested FROM job WHERE job_key = ?", job_key)[0][0])
+    def cancels_requested(self, job_keys: Sequence[int]) -> list[int]:
+        among = f"job_key IN ({', '.join(map(str, job_keys))})"
+        return [key for (key,) in self._rows(f"SELECT job_key FROM job WHERE {among} AND cancel_requested <> 0")]
 
     def _verify(self, connection: Any, lease: Lease) -> None:
         row = connection.execute("SELECT epoch FROM job WHERE job_key = ?", (lease.job_key,)).fetchone()

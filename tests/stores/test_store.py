@@ -231,12 +231,12 @@ def test_S36_a_store_that_is_shut_drives_nothing_and_opens_again(store: Store) -
 
 def test_S38_a_wish_to_cancel_is_kept_until_the_job_is_taken_up_again(store: Store) -> None:
     lease = started(store)
-    assert not store.cancel_requested(lease.job_key)
+    assert store.cancels_requested([lease.job_key]) == []
     store.request_cancel(lease.job_key)
-    assert store.cancel_requested(lease.job_key)
+    assert store.cancels_requested([lease.job_key, lease.job_key + 1]) == [lease.job_key]
     store.change_job(lease, "cancel", now=NOW)
     store.change_job(lease, "resume", now=NOW)
-    assert not store.cancel_requested(lease.job_key)
+    assert store.cancels_requested([lease.job_key]) == []
 
 
 # Changes of a job
