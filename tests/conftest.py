@@ -37,7 +37,8 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     if "PYTEST_XDIST_WORKER" in os.environ:  # one of those processes, or a pytest that a test starts
         return
     option = config.option
-    whole = config.args_source is not pytest.Config.ArgsSource.ARGS and not (option.keyword or option.markexpr)
+    whole = config.args_source is not pytest.Config.ArgsSource.ARGS and not option.keyword
+    whole = whole and option.markexpr != "browser"  # one browser at a time
     if not whole or option.collectonly or option.usepdb or getattr(option, "numprocesses", 0) is not None:
         return  # the last is what it is where pytest-xdist is missing or was told a number
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
