@@ -69,6 +69,10 @@ class _OpenFileError(TypeError):
     """cloudpickle would send a file's contents in its place."""
 
 
+class _UnimportableError(TypeError):
+    """cloudpickle would send a name that no other process can import."""
+
+
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     def __init__(self, file: Any) -> None:
         super().__init__(file)
@@ -89,6 +93,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             return types.CodeType, _code_arguments(obj)
         if isinstance(obj, type | types.FunctionType | types.ModuleType):
             self.met.append(obj)
+            if len(self.met) > 1 and (why := _unimportable(obj)) is not None:  # the first is what is asked for
+                raise _UnimportableError(f"{obj.__qualname__!r}, which {why}")
         if isinstance(obj, types.FunctionType):  # which may import by itself
             self.met += [sys.modules[name] for name in obj.__code__.co_names if name in sys.modules]
         reduced = super().reducer_override(obj)
@@ -262,18 +268,14 @@ def unshippable(target: Any) -> str | None:
     """Why *target* cannot travel to another process, as the rest of a sentence about it, or None when it can."""
     if _reference(target) is not None:
         return None
-    module = getattr(target, "__module__", None)
-    if module and module not in MAIN and "<locals>" not in getattr(target, "__qualname__", "<locals>"):
-        loaded = sys.modules.get(module)
-        if (loaded is None or not _importable(loaded)) and isinstance(target, types.FunctionType | type):
-            return (
-                f"is of the module {module!r}, which worker processes cannot import: put the folder of its file on "
-                "sys.path, or define it in the notebook."
-            )
+    if (why := _unimportable(target)) is not None:
+        return why
     scale = _Scale()
     pickler = _Pickler(scale)
     try:
         pickler.dump(target)
+    except _UnimportableError as exc:
+        return f"uses {exc}"
     except Exception as exc:  # whatever user objects raise when they are pickled
         return _culprit(target) or f"cannot travel to a worker process ({type(exc).__name__}: {exc})."
     if scale.size > MAX_BYTES:
@@ -367,20 +369,44 @@ def _reference(target: Any) -> str | None:
     return f"{module}:{name}" if found is target and loaded is not None and _importable(loaded) else None
 
 
+def _unimportable(target: Any) -> str | None:
+    """Why nobody would find *target* by the name that it travels as, as the rest of a sentence; None if they would."""
+    module = getattr(target, "__module__", None)
+    by_name = isinstance(target, types.FunctionType | type) and "<locals>" not in target.__qualname__
+    if not by_name or not module or module in MAIN:
+        return None
+    loaded = sys.modules.get(module)
+    path = getattr(loaded, "__file__", None)
+    if loaded is not None and ((path and not is_users(path)) or _importable(loaded)):
+        return None
+    return (
+        f"is of the module {module!r}, which worker processes cannot import: put the folder of its file on sys.path, "
+        "or define it in the notebook."
+    )
+
+
 def _importable(module: types.ModuleType) -> bool:
-    """Whether a process with this one's ``sys.path`` would find *module* where it was found here."""
+    """Whether a process with this one's ``sys.path`` would find *module*, and its packages, where they were found here.
+
+    That a package is loaded does not say so: pytest's importlib mode makes packages that nobody can import.
+    """
     spec = getattr(module, "__spec__", None)
     if spec is None:
         return False
-    if not spec.has_location:  # built in, or of a package without a file
+    if not spec.has_location and spec.submodule_search_locations is None:  # built in
         return spec.origin in ("built-in", "frozen")
     package, _, _ = spec.name.rpartition(".")
-    where = getattr(sys.modules.get(package), "__path__", None) if package else None
+    parent = sys.modules.get(package)
+    if package and (parent is None or not _importable(parent)):
+        return False
+    where = getattr(parent, "__path__", None)
     # Looked for anew: `importlib.util.find_spec` would answer with what is loaded already.
     for finder in sys.meta_path:
         found = finder.find_spec(spec.name, where) if hasattr(finder, "find_spec") else None
         if found is not None:
-            return bool(found.origin == spec.origin)
+            if spec.has_location:
+                return bool(found.origin == spec.origin)
+            return set(found.submodule_search_locations or ()) >= set(spec.submodule_search_locations)  # a namespace
     return False
 
 

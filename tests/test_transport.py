@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from geoflow.builtin import hello_world
+from geoflow.errors import DefinitionError
 from geoflow.transport import Code, pack, unpack, unshippable
 
 UNPACK = """
@@ -124,6 +125,18 @@ def test_S5_the_version_changes_when_the_file_of_the_module_does(module_file: Pa
     assert elsewhere(edited) == 4, "a fresh process imports the file as it is now"
     module_file.unlink()
     assert pack(handler).version not in (first.version, edited.version)
+
+
+def test_what_a_handler_uses_of_a_module_that_no_worker_can_import_is_refused_by_name(module_file: Path) -> None:
+    used = importlib.import_module("tiles_of_a_user").handler
+    module_file.unlink()  # as pytest's importlib mode has it: it is loaded, and nobody else finds it
+
+    def handler(params: dict[str, Any]) -> Any:
+        return used(params)
+
+    told = "handler uses 'handler', which is of the module 'tiles_of_a_user', which worker processes cannot import"
+    with pytest.raises(DefinitionError, match=told):
+        pack(handler)
 
 
 def test_a_name_that_now_means_something_else_does_not_travel_as_that_name(module_file: Path) -> None:
