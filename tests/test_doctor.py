@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import resource
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -67,8 +68,18 @@ def by_name(findings: Report) -> dict[str, Finding]:
 def test_all_checks_are_made_and_nothing_is_left_behind(tmp_path: Path, temp: Path) -> None:
     found = by_name(doctor(load_settings(store=str(tmp_path / "work.db"))))
     assert list(found) == [
-        *("python", "sqlite", "packages", "extras", "geo variables", "store folder", "file system", "write-ahead log"),
-        *("locks", "temporary folder", "log", "shared memory", "open files", "workers", "leftovers", "store", "jobs"),
+        *("python", "sqlite", "packages", "extras", "geo variables", "store folder", "file system", "locks"),
+        *(
+            "write-ahead log",
+            "temporary folder",
+            "log",
+            "shared memory",
+            "open files",
+            "workers",
+            "leftovers",
+            "store",
+            "jobs",
+        ),
     ]
     for name in ("sqlite", "write-ahead log", "locks", "workers", "store", "jobs"):
         assert found[name].status == "ok", found[name]
@@ -88,6 +99,7 @@ def test_S40_the_log_of_the_session_that_asks_goes_on(open_session: OpenSession,
     session.run("acts", tasks=[{}])
     assert workers().status == "ok"
     logging.getLogger("geoflow").warning("after the doctor")
+    session.close()
     assert "after the doctor" in (tmp_path / "work.db.log").read_text()
 
 
@@ -317,6 +329,88 @@ def asked_elsewhere(check: str, path: Path) -> str:
         f"import sys; from pathlib import Path; from geoflow.doctor.store import *; print({check}(Path(sys.argv[1])))"
     )
     return subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True).stdout
+
+
+WITHOUT_LOCKS = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+static int call(const char *name, int descriptor, int command, void *more) {
+    if (command == F_SETLK || command == F_SETLKW || command == F_GETLK || (command >= 36 && command <= 38)) {
+        errno = ENOLCK;
+        return -1;
+    }
+    return ((int (*)(int, int, ...))dlsym(RTLD_NEXT, name))(descriptor, command, more);
+}
+#define CALL(name) int name(int descriptor, int command, ...) { va_list more; va_start(more, command); \
+    void *given = va_arg(more, void *); va_end(more); return call(#name, descriptor, command, given); }
+CALL(fcntl)
+CALL(fcntl64)
+"""
+
+
+@pytest.fixture
+def no_locks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """An environment whose processes find no locks on any disk."""
+    if not sys.platform.startswith("linux") or shutil.which("gcc") is None:
+        pytest.skip("needs Linux and a compiler")
+    made = tmp_path_factory.mktemp("shim")
+    (made / "shim.c").write_text(WITHOUT_LOCKS)
+    command = ["gcc", "-shared", "-fPIC", "-o", str(made / "shim.so"), str(made / "shim.c"), "-ldl"]
+    subprocess.run(command, check=True)
+    return {**os.environ, "LD_PRELOAD": str(made / "shim.so")}
+
+
+def found_by_another(store: Path, environment: dict[str, str]) -> dict[str, dict[str, str]]:
+    """What a doctor in another process says of the disk and the store, waiting for no lock."""
+    code = """
+import json, sys
+from pathlib import Path
+from geoflow import doctor
+from geoflow.config import load_settings
+from geoflow.doctor.finding import ok
+doctor.workers = lambda: ok("not tried")
+print(json.dumps(doctor.doctor(load_settings(store=sys.argv[1])).document()))
+"""
+    command = [sys.executable, "-c", code, str(store)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=25)
+    return {finding["name"]: finding for finding in json.loads(done.stdout)}
+
+
+def test_S36_where_the_disk_has_no_locks_that_is_said_at_once_and_a_whole_store_is_whole(
+    store: Path, no_locks: dict[str, str]
+) -> None:
+    found = found_by_another(store, no_locks)
+    assert found["locks"]["status"] == "problem"
+    assert "has no locks (No locks available)" in found["locks"]["text"]
+    assert found["store"]["status"] == "ok"
+    assert f"whole, schema {SCHEMA_VERSION}" in found["store"]["text"]
+    Path(f"{store}-wal").write_bytes(b"a log" * 10_000)
+    found = found_by_another(store, no_locks)
+    assert "cannot be looked at" in found["store"]["text"]
+    assert "whether it is whole is not known" in found["store"]["text"]
+    assert "damaged" not in json.dumps(found)
+
+
+def test_S36_where_the_disk_is_full_that_is_said_and_a_whole_store_is_whole(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("geoflow.doctor.unwritable", lambda _: "No space left on device")
+    monkeypatch.setattr("geoflow.doctor.places.unwritable", lambda _: "No space left on device")
+    found = by_name(doctor(load_settings(store=str(store))))
+    assert "No space left on device" in found["store folder"].text
+    assert found["store folder"].remedy == "Free some space, or name another folder."
+    assert found["store"].status == "ok"
+    assert "locks" not in found
+
+
+def test_what_locks_do_not_hold_on_this_system_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("geoflow.doctor.places.are_kept", lambda: False)
+    found = locks(tmp_path / "work.db")
+    assert found.status == "ok"
+    assert "to copy, hash or zip a store in the process that has it open drops them" in found.text
 
 
 def test_the_log_may_be_in_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:

@@ -75,10 +75,14 @@ def _checks(settings: Settings) -> Iterator[tuple[str, Callable[[], Finding]]]:
         yield "store folder", partial(folder, store.parent)
     if kept and store.parent.is_dir():
         yield "file system", partial(file_system, store.parent, mounts())
-    if kept and not unwritable(store.parent):
-        if not is_duckdb(store):
+    # Where there are no locks, or no space, SQLite would wait for them half a minute each time.
+    fit = kept and not unwritable(store.parent)
+    if fit:
+        held = _made(partial(locks, store))
+        yield "locks", lambda: held
+        fit = held.status == "ok"
+        if fit and not is_duckdb(store):
             yield "write-ahead log", partial(write_ahead, store.parent)
-        yield "locks", partial(locks, store)
     yield "temporary folder", partial(folder, temp)
     yield "log", partial(log, settings.log_path)
     yield "shared memory", shared_memory
@@ -86,8 +90,9 @@ def _checks(settings: Settings) -> Iterator[tuple[str, Callable[[], Finding]]]:
     yield "workers", workers
     yield "leftovers", partial(leftovers, temp)
     if kept:
-        yield "store", partial(store_file, store)
-        yield "jobs", partial(jobs, store)
+        yield "store", partial(store_file, store, as_it_lies=not fit)
+        if fit:
+            yield "jobs", partial(jobs, store)
 
 
 def _made(check: Callable[[], Finding]) -> Finding:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shlex
@@ -13,7 +14,9 @@ import tempfile
 from pathlib import Path
 
 from geoflow.doctor.finding import Finding, ok, problem, warning
+from geoflow.errors import StoreError
 from geoflow.executors.spawning import python
+from geoflow.stores.locks import are_kept, lock
 from geoflow.text import human_bytes
 
 NETWORK = ("afs", "beegfs", "ceph", "cifs", "davfs", "glusterfs", "gpfs", "lustre", "nfs", "nfs4", "smb3", "smbfs")
@@ -45,7 +48,8 @@ def folder(path: Path) -> Finding:
     if not path.is_dir():
         return problem(f"{path} is not there.", f"mkdir -p {shlex.quote(str(path))}")
     if why := unwritable(path):
-        return problem(f"{path} cannot be written: {why}.", "Change its mode, or name another folder.")
+        first = "Free some space" if why == os.strerror(errno.ENOSPC) else "Change its mode"
+        return problem(f"{path} cannot be written: {why}.", f"{first}, or name another folder.")
     free = shutil.disk_usage(path).free
     text = f"{path}, {human_bytes(free)} free."
     if free < LITTLE:
@@ -73,7 +77,11 @@ def file_system(path: Path, mounts: str | None) -> Finding:
             kind, where = mounted, point
     text, remedy = f"{kind}, mounted at {where or '/'}", "Keep the store on a disk of this machine."
     if kind.removeprefix("fuse.") in (*NETWORK, "sshfs"):
-        return problem(f"{text}: a store's log and locks do not hold over a network.", remedy)
+        return problem(
+            f"{text}: a store's log and locks do not hold over a network. Two machines may drive one job, "
+            "and damage the store; one alone may lose its locks when the connection breaks.",
+            remedy,
+        )
     if kind.startswith("fuse") or kind in SHARED:
         return warning(f"{text}: whether locks always hold on it is not known.", remedy)
     return ok(f"{text}.")
@@ -116,19 +124,21 @@ def locks(store: Path) -> Finding:
             given_back = _taken(file.fileno())
     except OSError as exc:
         return problem(f"They cannot be taken in {store.parent}: {exc}.", remedy)
+    except StoreError as exc:
+        return problem(str(exc), remedy)
     if not (kept and given_back):
         return problem(f"In {store.parent} they are not kept from others, or not given back.", remedy)
-    return ok("They are kept from others while held, and free once their holder is killed.")
+    text = "They are kept from others while held, and free once their holder is killed."
+    if not are_kept():
+        text += (
+            " On this system they are the process's: to copy, hash or zip a store in the process that has it open "
+            "drops them. What is then lost is noticed and said; geoflow backup copies without harm."
+        )
+    return ok(text)
 
 
 def _taken(descriptor: int) -> bool:
-    import fcntl  # which Windows lacks
-
-    try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 0)
-    except OSError:
-        return False
-    return True
+    return lock(descriptor, 0)
 
 
 def log(path: Path | None) -> Finding:

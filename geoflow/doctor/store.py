@@ -16,21 +16,27 @@ from geoflow.stores.base import Store
 from geoflow.stores.choice import is_duckdb, store_at
 from geoflow.text import count, human_bytes, shorten
 
+DISK = "See what is said of its folder and of locks; a copy of it and its -wal on another disk can be looked at."
+LOOK_SECONDS = 1.0
 ANOTHER = "Name another store, with --store or GEOFLOW_STORE."
 
 
-def store_file(path: Path) -> Finding:
-    """Whether the store is whole, and of a version that is known."""
+def store_file(path: Path, *, as_it_lies: bool = False) -> Finding:
+    """Whether the store is whole, and of a version that is known; *as_it_lies*: without locks, and nothing written."""
     quoted = shlex.quote(str(path))
     if not path.exists():
         return ok(f"{path} is not there yet: the first job makes it.")
     try:
-        faults, about = _duckdb_faults(path) if is_duckdb(path) else _sqlite_faults(path)
-    except StoreBusy as exc:
-        return warning(str(exc), "Ask again once that process has ended.")
+        faults, about = _duckdb_faults(path) if is_duckdb(path) else _sqlite_faults(path, as_it_lies)
     except StoreError as exc:
-        return problem(str(exc), ANOTHER)
-    except sqlite3.Error as exc:
+        if as_it_lies and isinstance(exc.__cause__, sqlite3.OperationalError):
+            return _unknown(path, exc.__cause__)
+        if not isinstance(exc, StoreBusy):
+            return problem(str(exc), ANOTHER)
+        return warning(str(exc), "Ask again once that process has ended.")
+    except sqlite3.DatabaseError as exc:
+        if isinstance(exc, sqlite3.OperationalError):  # of the disk: it says nothing of the file
+            return _unknown(path, exc)
         faults, about = str(exc), ""
     text = f"{path}, {human_bytes(path.stat().st_size)}{about}"
     if faults:
@@ -43,9 +49,13 @@ def store_file(path: Path) -> Finding:
     return ok(f"{text}.")
 
 
-def _sqlite_faults(path: Path) -> tuple[str, str]:
+def _unknown(path: Path, exc: sqlite3.Error) -> Finding:
+    return problem(f"{path} cannot be looked at ({exc}): whether it is whole is not known.", DISK)
+
+
+def _sqlite_faults(path: Path, as_it_lies: bool) -> tuple[str, str]:
     """What is damaged, and what else there is to say."""
-    with _looked_at(path) as (connection, version):
+    with _looked_at(path, as_it_lies) as (connection, version):
         faults = [fault for (fault,) in connection.execute("PRAGMA quick_check(3)")]
     if faults != ["ok"]:
         return "; ".join(faults), ""
@@ -82,11 +92,19 @@ def jobs(path: Path) -> Finding:
 
 
 @contextlib.contextmanager
-def _looked_at(path: Path) -> Iterator[tuple[sqlite3.Connection, int]]:
+def _looked_at(path: Path, as_it_lies: bool = False) -> Iterator[tuple[sqlite3.Connection, int]]:
     """The SQLite store, unchanged, and the version of its schema."""
-    sqlite._check_file(path)
-    with contextlib.closing(sqlite._read_only(path)) as connection:
+    read = _as_it_lies if as_it_lies else sqlite._read_only
+    sqlite._check_file(path, read)
+    with contextlib.closing(read(path)) as connection:
         yield connection, connection.execute("PRAGMA user_version").fetchone()[0]
+
+
+def _as_it_lies(path: Path) -> sqlite3.Connection:
+    """Without locks and shared memory, unless a log belongs to it, which takes both."""
+    log = Path(f"{path}-wal")
+    more = "" if log.exists() and log.stat().st_size else "&immutable=1"
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro{more}", uri=True, timeout=LOOK_SECONDS)
 
 
 def _is_of_now(path: Path) -> bool:

@@ -12,7 +12,7 @@ import sqlite3
 import sys
 import time
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from importlib import resources
 from itertools import chain, count, islice
@@ -321,7 +321,7 @@ def schema() -> str:
     return resources.files("geoflow.stores").joinpath("schema.sql").read_text("utf-8")
 
 
-def _check_file(path: Path) -> None:
+def _check_file(path: Path, read: Callable[[Path], sqlite3.Connection] | None = None) -> None:
     """Refuse what cannot be a store before anything is written; make a new file readable by its owner alone.
 
     An existing file is looked at through SQLite only: opening and closing it by other means would drop the locks
@@ -338,7 +338,7 @@ def _check_file(path: Path) -> None:
             raise StoreError(f"{path} is not a SQLite file. It was not touched: name another store.")
     except OSError as exc:
         raise StoreError(f"{path} cannot be opened: {exc.strerror}. Check its permissions and the disk.") from exc
-    with contextlib.closing(_read_only(path)) as connection:
+    with contextlib.closing((read or _read_only)(path)) as connection:
         try:
             # In one statement: another process may make the store at this very moment.
             application, version, tables, foreign = connection.execute(

@@ -49,7 +49,7 @@ def told(folder: Path, **other: object) -> str:
     return json.dumps({"folder": str(folder), "seal": seal(str(folder), STORE, JOB), "pid": 1, **other})
 
 
-def test_F129_the_dead_ones_folder_tells_what_ran_and_goes_with_the_next_session(temp: Path) -> None:
+def test_S36_the_dead_ones_folder_tells_what_ran_and_goes_with_the_next_session(temp: Path) -> None:
     folder = left_by_the_dead()
     assert is_left(folder)
     sweep(temp)
@@ -68,7 +68,7 @@ def test_what_a_kill_during_a_plan_a_finalize_or_a_start_leaves_goes_with_the_ne
     assert [path.name for path in temp.iterdir() if not path.name.startswith("pymp-")] == []
 
 
-def test_F129_what_a_kernel_that_lives_has_in_the_temporary_folder_is_left_to_it(temp: Path) -> None:
+def test_S36_what_a_kernel_that_lives_has_in_the_temporary_folder_is_left_to_it(temp: Path) -> None:
     """It may have given a job up when its store failed, and still have workers there."""
     folder = Path(tempfile.mkdtemp(prefix=remains.PREFIX))
     sign(folder)
