@@ -81,6 +81,13 @@ def parser(prog: str = "geoflow", epilog: str = "", *, notebook: bool = False) -
     def verb(name: str, text: str, *parts: Parser, epilog: str = "") -> argparse.ArgumentParser:
         return verbs.add_parser(name, help=text, description=text, epilog=epilog, parents=[common, *parts])
 
+    def latest_of(number: int) -> Parser:
+        """A limit for what may be very long: so many are shown in a terminal, where no other number is given."""
+        told = "only the last N" if notebook else f"only the last N; default: {number}, and with --json all"
+        found = part("--limit", metavar="N", type=_number, help=told)
+        found.set_defaults(shown=None if notebook else number)
+        return found
+
     job = part("job", metavar="JOB", help="the beginning of its id")
     latest = part("job", metavar="JOB", nargs="?", help="the beginning of its id; without it, the latest job")
     stopped = part("job", metavar="JOB", nargs="?", help="the beginning of its id; without it, every interrupted job")
@@ -110,7 +117,7 @@ def parser(prog: str = "geoflow", epilog: str = "", *, notebook: bool = False) -
     verb("plan", "Show what a job would be: its id, stages and first tasks. Nothing runs.", work, epilog=examples)
     probe = verb("probe", "Run a few tasks of each stage, and forecast the whole job.", work, epilog=examples)
     probe.add_argument("--items", metavar="N", type=int, default=3, help="how many tasks of each stage; default: 3")
-    verb("jobs", "List the jobs of the store, oldest first.")
+    verb("jobs", "List the jobs of the store, oldest first.", latest_of(50))
     verb("status", "Show a job: its stages, its errors, its result.", latest)
     verb("watch", "Show a job while it runs, whoever runs it.", latest)
     tasks = verb("tasks", "List a job's tasks.", latest, first)
@@ -118,10 +125,7 @@ def parser(prog: str = "geoflow", epilog: str = "", *, notebook: bool = False) -
     tasks.add_argument("--state", choices=states, help="only the tasks in this state")
     kinds = "" if notebook else "How many failed alike comes first; --json has the attempts alone, all of them."
     text = "List the attempts that failed in a job, newest last."
-    errors = verb("errors", text, latest, epilog=kinds)
-    errors.set_defaults(shown=None if notebook else 20)
-    told = "only the last N" if notebook else "only the last N; default: 20, and with --json all"
-    errors.add_argument("--limit", metavar="N", type=_number, help=told)
+    errors = verb("errors", text, latest, latest_of(20), epilog=kinds)
     errors.add_argument("--traceback", action="store_true", help="with their tracebacks, each once")
     verb("logs", "List the log lines of a job, its handlers' included.", latest, last)
     verb("debug", "Run one task again, here, and open a debugger where it raises.", task, code)

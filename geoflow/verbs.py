@@ -69,29 +69,35 @@ def _given(args: argparse.Namespace) -> dict[str, Any]:
 
 
 class Jobs:
-    """All jobs of a session's store, for a terminal: lines are drawn without a DataFrame's being made."""
+    """The jobs of a session's store, for a terminal: lines are drawn without a DataFrame's being made."""
 
     exit_status = 0
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, limit: int | None) -> None:
         self._session = session
+        self._limit = limit
 
     def frame(self) -> pd.DataFrame:
-        return self._session.jobs()
+        found = self._session.jobs()
+        return found if self._limit is None else found.tail(self._limit)
 
     def lines(self, width: int) -> list[str]:
         from geoflow.notebook.display import jobs_text
         from geoflow.notebook.snapshot import listing
 
         session = self._session
-        found = listing(session.store, session._clock.now(), None)
+        found = listing(session.store, session._clock.now(), self._limit)
         if not found:
             return [f"There are no jobs in {plain(session.settings.store_name)} yet."]
-        return jobs_text(reversed(found), width).splitlines()
+        with session.store.reading() as connection:
+            (number,) = connection.execute("SELECT count(*) FROM job").fetchone()
+        more = [f"The last {len(found):,} of {number:,}; --limit {number} shows all."] if number > len(found) else []
+        return more + jobs_text(reversed(found), width).splitlines()
 
 
 def jobs(session: Session, args: argparse.Namespace) -> Jobs:
-    return Jobs(session)
+    """In a terminal the latest, unless more are asked for or a program reads them: there may be 10,000."""
+    return Jobs(session, _limit(args))
 
 
 def status(session: Session, args: argparse.Namespace) -> JobHandle:
@@ -118,8 +124,11 @@ def tasks(session: Session, args: argparse.Namespace) -> pd.DataFrame:
 
 def errors(session: Session, args: argparse.Namespace) -> pd.DataFrame:
     """In a terminal the last few, unless more are asked for or a program reads them: there may be 100,000."""
-    limit = args.shown if args.limit is None and not args.json else args.limit
-    return status(session, args).errors(limit=limit)
+    return status(session, args).errors(limit=_limit(args))
+
+
+def _limit(args: argparse.Namespace) -> int | None:
+    return args.shown if args.limit is None and not args.json else args.limit  # type: ignore[no-any-return]
 
 
 def logs(session: Session, args: argparse.Namespace) -> pd.DataFrame:

@@ -434,6 +434,23 @@ def test_jobs_lists_every_job_and_status_shows_the_latest(geoflow: Type, open_se
     assert geoflow("status", "--json").document["job_id"] == listed[1]["job_id"]
 
 
+def test_jobs_shows_the_latest_and_how_many_there_are_and_a_program_reads_all(
+    geoflow: Type, open_session: OpenSession
+) -> None:
+    with open_session("geoflow.db", workers=0) as session:
+        jobs = [session.submit("hello_world", n=1, message=str(number)) for number in range(52)]
+        assert {str(job.wait(60).status) for job in jobs} == {"completed"}
+    lines = geoflow("jobs").out.splitlines()
+    assert lines[0] == "The last 50 of 52; --limit 52 shows all."
+    assert [job.id[:8] in line for job, line in zip(jobs[2:], lines[1:], strict=True)] == [True] * 50
+    assert len(geoflow("jobs", "--limit", "52").out.splitlines()) == 52
+    assert geoflow("jobs", "--limit", "1").out.splitlines()[1:] == lines[-1:]
+    assert [job["job_id"] for job in geoflow("jobs", "--json").document] == [job.id for job in jobs]
+    assert [job["job_id"] for job in geoflow("jobs", "--json", "--limit", "2").document] == [
+        job.id for job in jobs[50:]
+    ]
+
+
 def test_tasks_are_listed_all_or_those_in_a_state(geoflow: Type) -> None:
     geoflow(*acts({"value": 7}, {"do": "fail", "value": {"retryable": False}}, {"value": 9}))
     everything = geoflow("tasks", "--json").document

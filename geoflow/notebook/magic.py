@@ -117,7 +117,7 @@ class Magic:
     # Verbs that a notebook has, or has in its own way
 
     def _jobs(self, session: Session, args: argparse.Namespace) -> pd.DataFrame:
-        return session.jobs()
+        return verbs.jobs(session, args).frame()
 
     def _watch(self, session: Session, args: argparse.Namespace) -> Any:
         return verbs.status(session, args).watch()
