@@ -371,7 +371,6 @@ from pathlib import Path
 from geoflow import doctor
 from geoflow.config import load_settings
 from geoflow.doctor.finding import ok
-doctor.workers = lambda: ok("not tried")
 print(json.dumps(doctor.doctor(load_settings(store=sys.argv[1])).document()))
 """
     command = [sys.executable, "-c", code, str(store)]
@@ -383,6 +382,7 @@ def test_S36_where_the_disk_has_no_locks_that_is_said_at_once_and_a_whole_store_
     store: Path, no_locks: dict[str, str]
 ) -> None:
     found = found_by_another(store, no_locks)
+    assert "has no locks" in found["workers"]["text"]  # in the temporary folder neither
     assert found["locks"]["status"] == "problem"
     assert "has no locks (No locks available)" in found["locks"]["text"]
     assert found["store"]["status"] == "ok"

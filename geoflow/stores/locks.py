@@ -52,13 +52,8 @@ def lock(descriptor: int, start: int, length: int = 1, *, shared: bool = False) 
     """Take the bytes; False when another holds them. `StoreError` where the disk has no locks."""
     try:
         _ask("SETLK", descriptor, fcntl.F_RDLCK if shared else fcntl.F_WRLCK, start, length)
-    except OSError as exc:
-        if exc.errno in (errno.EAGAIN, errno.EACCES):
-            return False
-        raise StoreError(
-            f"The disk of this store has no locks ({exc.strerror}), and without them two sessions might drive one job: "
-            "keep the store on a disk of this machine, or in memory (':memory:'). geoflow doctor says more."
-        ) from exc
+    except BlockingIOError:
+        return False
     return True
 
 
@@ -85,4 +80,12 @@ def _ask(command: str, descriptor: int, kind: int, start: int, length: int) -> t
     number = _OWN[command]
     number = getattr(fcntl, f"F_{command}") if number is None else number
     told = (start, length, 0, kind, os.SEEK_SET) if _DARWIN else (kind, os.SEEK_SET, start, length, 0)
-    return struct.unpack(_LAYOUT, fcntl.fcntl(descriptor, number, struct.pack(_LAYOUT, *told)))
+    try:
+        return struct.unpack(_LAYOUT, fcntl.fcntl(descriptor, number, struct.pack(_LAYOUT, *told)))
+    except OSError as exc:
+        if exc.errno in (errno.EAGAIN, errno.EACCES):
+            raise BlockingIOError from None
+        raise StoreError(
+            f"The disk of this store has no locks ({exc.strerror}), and without them two sessions might drive one job: "
+            "keep the store on a disk of this machine, or in memory (':memory:'). geoflow doctor says more."
+        ) from exc

@@ -13,7 +13,7 @@ import uuid
 from pathlib import Path
 
 from geoflow.errors import StoreError
-from geoflow.stores.locks import HAS_LOCKS, is_locked, lock, lock_file, open_lock_file, unlock
+from geoflow.stores.locks import HAS_LOCKS, WRITES, is_locked, lock, lock_file, open_lock_file, unlock
 
 _guard = threading.Lock()
 # One descriptor a file and process: where locks are the process's, to close any other would drop them all.
@@ -73,6 +73,22 @@ class Ownership:
             if self._path is None or not HAS_LOCKS or not os.path.exists(self._path):
                 return True
             return not is_locked(self._descriptor(), job_key)
+
+    def check(self) -> None:
+        """`StoreError` where the disk has no locks; SQLite would wait for them, and then name another process."""
+        if self._path is None or not HAS_LOCKS:
+            return
+        with _guard:
+            if self._path in _files:  # then it was found to have them
+                return
+            try:
+                descriptor = open_lock_file(self._path)
+            except StoreError:  # the store itself is told of then
+                return
+            try:
+                is_locked(descriptor, WRITES)
+            finally:
+                os.close(descriptor)
 
     def release_all(self) -> None:
         with _guard:

@@ -81,7 +81,12 @@ class SqliteStore(TableStore):
     def _writer(self) -> sqlite3.Connection:
         if self._connection is None:
             if self._path is not None:
-                _check_file(self._path)
+                try:
+                    _check_file(self._path, _read_soon)
+                except StoreBusy:
+                    self._ownership.check()
+                    _check_file(self._path)
+                self._ownership.check()
             opened = self._files_now()[0]  # before it is opened: it may be replaced at this very moment
             try:
                 connection = sqlite3.connect(
@@ -376,8 +381,13 @@ def _log_ahead(connection: sqlite3.Connection) -> bool:
         time.sleep(0.002)
 
 
-def _read_only(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_SECONDS)
+def _read_only(path: Path, seconds: float | None = None) -> sqlite3.Connection:
+    timeout = BUSY_SECONDS if seconds is None else seconds
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=timeout)
+
+
+def _read_soon(path: Path) -> sqlite3.Connection:
+    return _read_only(path, 1.0)
 
 
 def _explained(exc: sqlite3.Error, name: str) -> StoreError:
