@@ -13,6 +13,7 @@ import os
 import sqlite3
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +33,11 @@ class _Descriptor:
     users: int = 0
 
 
+Held = list[tuple[tuple[int, int], tuple[int, int]]]
 _guard = threading.Lock()
+# What is to be let go. A store may be collected at any moment, also in a thread that is in the middle of `_guard`: to
+# wait for that would be for ever, so it goes in here, and whoever has `_guard` sees to it.
+_leaving: deque[Held] = deque()
 # By device and inode. A descriptor is kept when its last user goes: to close it would drop SQLite's locks.
 _descriptors: dict[tuple[int, int], _Descriptor] = {}
 
@@ -45,6 +50,7 @@ def _forget() -> None:
         with contextlib.suppress(OSError):
             os.close(descriptor.number)
     _descriptors.clear()
+    _leaving.clear()
 
 
 if hasattr(os, "register_at_fork"):
@@ -55,7 +61,7 @@ class Guard:
     """Holds the open store at *path*, from now to `let_go`; nothing where the system has no locks that stay."""
 
     def __init__(self, path: Path, seconds: float) -> None:
-        self._held: list[tuple[tuple[int, int], tuple[int, int]]] = []
+        self._held: Held = []
         # Of its own for each store: two of one process are kept from each other as those of two processes are.
         self._writes = -1
         self._pid = os.getpid()
@@ -65,6 +71,7 @@ class Guard:
             self._writes = open_lock_file(lock_file(path))
             for name, bytes_ in ((path, OPENED), (path.with_name(f"{path.name}-shm"), SHARED_MEMORY)):
                 self._hold(name, bytes_, seconds)
+                _see_off()
         except BaseException:
             self.let_go()
             raise
@@ -94,17 +101,27 @@ class Guard:
     def let_go(self) -> None:
         if self._pid != os.getpid():
             return
-        with _guard:
-            for identity, bytes_ in self._held:
-                descriptor = _descriptors[identity]
-                descriptor.users -= 1
-                if not descriptor.users:
-                    unlock(descriptor.number, *bytes_)
-            self._held.clear()
-            _close_idle()
+        held, self._held = self._held, []
+        _leaving.append(held)
+        _see_off()
         if self._writes >= 0:
             os.close(self._writes)
             self._writes = -1
+
+
+def _see_off() -> None:
+    """Let go of what is to be let go, unless a thread has `_guard`: that one does it next."""
+    while _leaving and _guard.acquire(blocking=False):
+        try:
+            while _leaving:
+                for identity, bytes_ in _leaving.popleft():
+                    descriptor = _descriptors[identity]
+                    descriptor.users -= 1
+                    if not descriptor.users:
+                        unlock(descriptor.number, *bytes_)
+            _close_idle()
+        finally:
+            _guard.release()
 
 
 def _close_idle() -> None:

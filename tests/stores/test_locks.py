@@ -17,10 +17,11 @@ import pytest
 
 import geoflow as gf
 from geoflow.errors import StoreBusy, StoreError
-from geoflow.stores import locks
+from geoflow.stores import guard, locks
 from geoflow.stores.base import NewJob
 from geoflow.stores.choice import store_at
 from geoflow.stores.duckdb import DuckDbStore
+from geoflow.stores.place import file_at
 from geoflow.stores.sqlite import SqliteStore
 
 pytestmark = pytest.mark.skipif(not locks.are_kept(), reason="this system has no locks that belong to an open file")
@@ -306,3 +307,19 @@ def test_a_connection_of_the_users_to_the_same_store_keeps_its_own_locks(tmp_pat
     subprocess.run([sys.executable, "-c", SHELL, str(path)], check=True)
     assert path.with_name("work.db-wal").exists(), "it is open here"
     own.close()
+
+
+def test_S42_a_store_that_is_collected_while_another_is_opened_waits_for_nothing_and_is_let_go_of_then(
+    tmp_path: Path,
+) -> None:
+    one, other = (SqliteStore(tmp_path / name) for name in ("one.db", "other.db"))
+    one.open()
+    assert one._guard is not None
+    with guard._guard:  # as the thread has it that opens the other
+        one._guard.let_go()  # as the collection of the first does, which may come at any moment in that thread
+    other.open()
+    place = file_at(tmp_path / "one.db")
+    assert place is not None
+    assert guard._descriptors[place].users == 0
+    one.shut()
+    other.shut()
