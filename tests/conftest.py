@@ -33,7 +33,10 @@ HERE = str(Path(__file__).parent)
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Run the whole suite in as many processes as there are processors, unless told otherwise (``-n 0`` for one)."""
+    """Run the whole suite in two processes for each processor, unless told otherwise (``-n 0`` for one alone).
+
+    Two, since most tests wait for processes of their own.
+    """
     if "PYTEST_XDIST_WORKER" in os.environ:  # one of those processes, or a pytest that a test starts
         return
     option = config.option
@@ -43,8 +46,8 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         return  # the last is what it is where pytest-xdist is missing or was told a number
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if processors > 1:
-        option.numprocesses = processors
-        option.tx = [f"{processors}*popen"]
+        option.numprocesses = 2 * processors
+        option.tx = [f"{2 * processors}*popen"]
         option.dist = "loadscope"
 
 
