@@ -93,7 +93,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             return types.CodeType, _code_arguments(obj)
         if isinstance(obj, type | types.FunctionType | types.ModuleType):
             self.met.append(obj)
-            if len(self.met) > 1 and (why := _unimportable(obj)) is not None:  # the first is what is asked for
+            is_named = len(self.met) > 1 and getattr(obj, "__module__", None) in sys.modules  # others go by value
+            if is_named and (why := _unimportable(obj)) is not None:
                 raise _UnimportableError(f"{obj.__qualname__!r}, which {why}")
         if isinstance(obj, types.FunctionType):  # which may import by itself
             self.met += [sys.modules[name] for name in obj.__code__.co_names if name in sys.modules]
