@@ -18,6 +18,7 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from geoflow.codes import Held
 from geoflow.executors.base import Chunk
+from geoflow.executors.mark import MarkFile
 from geoflow.executors.slot import Setup
 from geoflow.executors.worker_process import WorkerProcess
 
@@ -163,6 +164,7 @@ def test_a_worker_that_is_never_heard_of_is_given_up_and_the_job_says_why(
     from geoflow.executors.processes import ProcessExecutor
 
     def setup(self: ProcessExecutor, mark: Path, output: Path) -> Setup:
+        MarkFile(tmp_path / mark.name)
         return real(self, tmp_path / mark.name, output)
 
     real = ProcessExecutor._setup
@@ -178,6 +180,7 @@ def test_S36_a_job_that_fails_as_one_slot_cannot_start_leaves_no_task_running_in
     from geoflow.executors.processes import ProcessExecutor
 
     def setup(self: ProcessExecutor, mark: Path, output: Path) -> Setup:
+        MarkFile(tmp_path / mark.name)
         return real(self, tmp_path / mark.name if "slot-1-" in mark.name else mark, output)
 
     real = ProcessExecutor._setup

@@ -13,7 +13,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,6 +109,12 @@ class Guard:
             self._writes = -1
 
 
+def tidy() -> None:
+    """Close what is let go of, once SQLite has closed it too."""
+    _leaving.append([])
+    _see_off()
+
+
 def _see_off() -> None:
     """Let go of what is to be let go, unless a thread has `_guard`: that one does it next."""
     while _leaving and _guard.acquire(blocking=False):
@@ -125,11 +131,23 @@ def _see_off() -> None:
 
 
 def _close_idle() -> None:
-    """Close what nobody here uses any more: files that were deleted, and the oldest where there are many."""
+    """Close what nobody in this process has open beside us, and the oldest where there are many."""
     idle = [identity for identity, known in _descriptors.items() if not known.users]
+    open_ones = _open_files() if idle else Counter()
     for number, identity in enumerate(idle):
-        if number < len(idle) - _IDLE or not os.fstat(_descriptors[identity].number).st_nlink:
+        if number < len(idle) - _IDLE or open_ones.get(identity, 2) < 2:
             os.close(_descriptors.pop(identity).number)
+
+
+def _open_files() -> Counter[tuple[int, int]]:
+    """How often this process has each file open, by device and inode; none where the system does not tell."""
+    found: Counter[tuple[int, int]] = Counter()
+    with contextlib.suppress(OSError):
+        for name in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):  # that of the listing itself is closed by now
+                status = os.fstat(int(name))
+                found[status.st_dev, status.st_ino] += 1
+    return found
 
 
 def _patiently(descriptor: int, bytes_: tuple[int, int], name: str, seconds: float, *, shared: bool = False) -> None:

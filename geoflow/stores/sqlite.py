@@ -25,7 +25,7 @@ from geoflow.models import Attempt
 from geoflow.stores.aside import set_aside
 from geoflow.stores.base import Lease
 from geoflow.stores.copies import rescued, write_copy
-from geoflow.stores.guard import Guard, close_as_it_is
+from geoflow.stores.guard import Guard, close_as_it_is, tidy
 from geoflow.stores.ownership import Ownership
 from geoflow.stores.place import check_place, file_at, gone
 from geoflow.stores.tables import ATTEMPTS_PER_TASK, TableStore
@@ -170,6 +170,8 @@ class SqliteStore(TableStore):
                 guard.let_go()
             if connection is not None:
                 connection.close()
+            if guard is not None:
+                tidy()
             self._why_not = None
 
     @contextlib.contextmanager
