@@ -150,15 +150,21 @@ def _run_chunk(
     about: dict[str, object] = {"job_id": chunk.job_id, "job_type": chunk.job_type, "stage": chunk.stage}
     logs.set_fields(about)
     not_loaded = _loading(chunk.code, codes, passes)
+    handler = codes.get(chunk.code) if are_tasks and not_loaded is None else None
+    clock, running, take = (
+        time.perf_counter,
+        marker.running,
+        output.take,
+    )  # looked up once for short calls
     if are_tasks:
         about["task_type"], about["attempt"] = chunk.batch.task_type, chunk.batch.attempt
     after = None if keeper is None else keeper.after
     ran = 0
     for position, call in enumerate(calls):
-        if marker.running(chunk.number, position, call.key) is False:
+        if running(chunk.number, position, call.key) is False:
             break
         ran = position + 1
-        started = time.perf_counter()
+        started = clock()
         result: str | None = None
         failure: Failure | None = None
         try:
@@ -167,7 +173,8 @@ def _run_chunk(
             if are_tasks:
                 about["task_id"] = call.task_id
                 logs.set_fields(about)
-                result, failure = _run_task(chunk, call, codes)
+                handler = handler or codes.get(chunk.code)
+                result, failure = _run_task(chunk, call, *handler)
             elif chunk.kind == "plan":
                 planned = _run_plan(chunk, call, codes)
             else:
@@ -179,8 +186,8 @@ def _run_chunk(
             if failure.category == Category.UNKNOWN and isinstance(exc, _CANNOT_LOAD) and not codes.held(chunk.code):
                 failure = failure._replace(category=str(Category.PERMANENT), retryable=False)
             not_loaded = None  # the next call asks once more
-        printed = output.take()
-        ended = time.perf_counter()
+        printed = take()
+        ended = clock()
         cpu = ended - started
         if ended - asked > _CPU_SECONDS:
             cpu_now = time.process_time()
@@ -222,8 +229,9 @@ def _loading(code: Code, codes: Codes, passes: tuple[type[BaseException], ...]) 
     return None
 
 
-def _run_task(chunk: Chunk, call: Call, codes: Codes) -> tuple[str | None, Failure | None]:
-    handler, with_context = codes.get(chunk.code)
+def _run_task(
+    chunk: Chunk, call: Call, handler: Callable[..., Any], with_context: bool
+) -> tuple[str | None, Failure | None]:
     task_type = chunk.batch.task_type
     if with_context:
         logger = logs.logger_of(f"geoflow.task.{task_type}")
