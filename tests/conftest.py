@@ -55,6 +55,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 def pytest_configure_node(node: Any) -> None:
     """Give each process of the suite a folder for temporary files: tests look at what is left behind in it."""
     folder = node.workerinput["folder"] = tempfile.mkdtemp(prefix="gf-")  # short: sockets lie in it
+    os.chmod(folder, 0o1777)  # as that of the system is
     node.config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
