@@ -44,7 +44,7 @@ import json, jobs
 import geoflow as gf
 session = gf.open({store!r}, workers=2, display="none", base_delay=0.05, max_delay=0.1)
 session.register(jobs)
-session.run({job_type!r}, json.loads(sys.argv[1]), on_existing="resume")
+session.run({job_type!r}, json.load(open(sys.argv[1])), on_existing="resume")
 session.close()
 """
 OPTIONS: dict[str, Any] = {"workers": 2, "display": "none", "base_delay": 0.05, "max_delay": 0.1}
@@ -94,11 +94,13 @@ def kills(folder: Path, store: Path, count: int, size: int, chance: random.Rando
         totals[f"jobs, {shape}"] += 1
         trace = Trace(folder / f"trace-{number}")
         params = {**make(trace.path, size), "number": number}
+        asked = folder / f"params-{number}.json"  # in a file: an argument may have 128 kB
+        asked.write_text(json.dumps(params))
         code = DRIVER.format(tests=str(TESTS), store=str(store), job_type=job_type)
         kept: Kept = []
         job_id = ""
         for _ in range(6):
-            driver = subprocess.Popen([sys.executable, "-c", code, json.dumps(params)], cwd=folder)
+            driver = subprocess.Popen([sys.executable, "-c", code, str(asked)], cwd=folder)
             # Once it has begun, and some tasks further: a kill of what only starts shows little.
             enough, late = len(trace.lines()) + chance.randint(0, size), time.monotonic() + 20
             while driver.poll() is None and len(trace.lines()) < enough and time.monotonic() < late:
