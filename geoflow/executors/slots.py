@@ -260,8 +260,8 @@ class Slot:
         if error is not None:
             what = f"the worker's answer could not be read: {type(error).__name__}: {error}"
         else:
-            when = "while it ran this task" if pid else "before it said anything"
-            what = f"worker process {pid or ''} {self._process.how_it_ended()} {when}".replace("  ", " ")
+            who, when = (f" {pid}", "while it ran this task") if pid else ("", "before it said anything")
+            what = f"worker process{who} {self._process.how_it_ended()} {when}"
         return self._end(Failure(what, "WorkerDied", Category.LOST, True))
 
     def _end(self, failure: Failure | None, judged: Mark | None = None) -> list[Report]:
