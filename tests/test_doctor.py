@@ -513,7 +513,7 @@ def test_S36_what_a_killed_session_left_is_found_and_how_to_go_on(
     wait_until(lambda: not psutil.pid_exists(worker))
     wait_until(lambda: leftovers(temp).status != "ok")
     left, stopped = leftovers(temp), jobs(store)
-    [made] = [path for path in temp.glob("geoflow-*") if path.name != "geoflow-not-ours"]
+    [made] = [path for path in temp.glob("geoflow-*") if (path / "slot-0-0.mark").exists()]
     assert left.status == "warning"
     assert left.text == f"1 folder in {temp} of sessions that were killed."
     assert left.remedy == f"Resume their jobs, then: cd {temp} && rm -r {made.name}"

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from geoflow.executors import reaper
-from geoflow.executors.identity import born, end_group, is_running
+from geoflow.executors.identity import PREFIX, born, end_group, is_running
 from geoflow.executors.lifeline import Lifeline
 from geoflow.executors.mark import MarkFile
-from geoflow.executors.remains import PREFIX, ran_at_death, seal, sign
+from geoflow.executors.remains import ran_at_death, seal, sign
 
 pytestmark = pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="it takes /proc to tell")
 

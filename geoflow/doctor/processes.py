@@ -13,8 +13,9 @@ from pathlib import Path
 
 from geoflow.doctor.finding import Finding, ok, problem, run_python, warning
 from geoflow.doctor.places import TRIAL, unwritable
+from geoflow.executors.identity import PREFIX
 from geoflow.executors.mark import read_mark
-from geoflow.executors.remains import PREFIX, is_left
+from geoflow.executors.remains import is_left
 from geoflow.processors import usable
 from geoflow.text import count, human_bytes, human_duration
 
@@ -82,7 +83,8 @@ def workers() -> Finding:
 
 def leftovers(temp: Path) -> Finding:
     """What sessions that were killed left in the temporary folder, and workers that outlived theirs."""
-    left = sorted(path for path in temp.glob(f"{PREFIX}*") if is_left(path))
+    # One without marks tells nothing: it goes when the next session ends.
+    left = sorted(path for path in temp.glob(f"{PREFIX}*") if is_left(path) and any(path.glob("slot-*.mark")))
     marks = [read_mark(mark.read_bytes()) for path in left for mark in path.glob("slot-*.mark")]
     if outlived := sorted({mark.pid for mark in marks if mark and mark.pid and _leads_a_group(mark.pid)}):
         pids = " ".join(map(str, outlived))

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
+import re
 import signal
+import socket
 from functools import cache
 from pathlib import Path
 
+PREFIX = "geoflow-"  # of the names of folders that a session makes
+_LABEL = re.compile(PREFIX + r"([0-9a-f]{8})-(\d{1,10})-(\d{1,20})-")
 # When a process began that nothing is known of: there is no /proc on this system.
 UNKNOWN = 0
 
@@ -36,6 +41,27 @@ def end_group(pid: int, since: int) -> None:
     if born(pid) in (None, since, UNKNOWN):  # one without its leader keeps the number from being given away
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, signal.SIGKILL)
+
+
+def label() -> str:
+    """The beginning of a folder's name that says which process makes it, from the moment that the folder is there."""
+    return f"{PREFIX}{_system()}-{os.getpid()}-{born(os.getpid()) or UNKNOWN}-"
+
+
+def is_left_behind(name: str) -> bool:
+    """Whether a folder's name says that a process of this system made it, which has ended."""
+    found = _LABEL.match(name)
+    return found is not None and found[1] == _system() and not is_running(int(found[2]), int(found[3]))
+
+
+@cache
+def _system() -> str:
+    """Where a process's number says which process it is: containers may share a folder, and count for themselves."""
+    try:
+        space = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        space = ""
+    return hashlib.sha256(f"{socket.gethostname()}|{space}".encode()).hexdigest()[:8]
 
 
 @cache

@@ -18,10 +18,12 @@ from queue import SimpleQueue
 from typing import Any
 
 from geoflow.executors.base import Chunk, Report
+from geoflow.executors.identity import label
 from geoflow.executors.lifeline import Lifeline
-from geoflow.executors.remains import PREFIX, sign, sweep
+from geoflow.executors.remains import sign, sweep
 from geoflow.executors.slot import Setup
 from geoflow.executors.slots import ANSWER_SECONDS, Message, Most, Slot
+from geoflow.executors.spawning import SHORT_FOLDER
 from geoflow.executors.watch import Watch
 from geoflow.pace import CHUNK_SECONDS
 from geoflow.text import DEFAULT_SECRETS
@@ -65,7 +67,7 @@ class ProcessExecutor:
             if self._slots:
                 return
             try:
-                self._folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+                self._folder = Path(tempfile.mkdtemp(prefix=label()))
                 sign(self._folder)
                 self._lifeline = Lifeline(self._folder)
                 forget = self._lifeline.forget
@@ -137,7 +139,8 @@ class ProcessExecutor:
         self._slots, self._lifeline, self._folder = [], None, None
         with contextlib.ExitStack() as each:  # whatever one of them raises, from the last to the first
             if folder is not None:
-                each.callback(lambda: sweep(Path(tempfile.gettempdir())))
+                for temp in {tempfile.gettempdir(), SHORT_FOLDER}:
+                    each.callback(sweep, Path(temp))
                 each.callback(shutil.rmtree, folder, ignore_errors=True)
             if lifeline is not None:
                 each.callback(lifeline.close)

@@ -17,14 +17,13 @@ import shutil
 import socket
 import stat
 import time
-from multiprocessing.util import get_temp_dir
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from geoflow.executors.identity import boot, born, is_running
+from geoflow.executors.identity import PREFIX, boot, born, is_left_behind, is_running
 from geoflow.executors.mark import Mark, read_mark
 
-PREFIX = "geoflow-"
 _OWNER, _SEEN = "owner", "seen"
 # So long a folder is kept that says which tasks ran when its session was killed: a resume asks for it.
 _KEPT_SECONDS = 86_400.0
@@ -33,15 +32,7 @@ _LONGEST = 10_000  # bytes, of the file that says whose a folder is
 
 def sign(folder: Path) -> None:
     """Write into the new *folder* whose it is."""
-    temp = get_temp_dir()  # multiprocessing's own, which it leaves behind when this process is killed
-    if not os.path.lexists(temp):
-        os.mkdir(temp, 0o700)  # it was tidied away; multiprocessing would go on to look for it
-    found = os.stat(temp)
-    owner = {
-        **_identity(os.getpid()),
-        "secret": secrets.token_hex(16),
-        "multiprocessing": [temp, found.st_dev, found.st_ino],
-    }
+    owner = {**_identity(os.getpid()), "secret": secrets.token_hex(16)}
     with open(os.open(folder / _OWNER, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         json.dump(owner, file)
 
@@ -85,14 +76,24 @@ def sweep(temp: Path) -> None:
                 continue
             asked = (folder / _SEEN).exists() or _age(folder) > _KEPT_SECONDS
             if asked or not any(mark.position > 0 for mark in _marks(folder)):
-                _remove_of_multiprocessing(_owner(folder) or {}, temp)
                 shutil.rmtree(folder, ignore_errors=True)
 
 
 def is_left(folder: Path) -> bool:
-    """Whether *folder* is a session's, and the session is gone for sure."""
+    """Whether *folder* is a session's, and the session is gone for sure.
+
+    One without an account of whose it is has its name to say so: multiprocessing's sockets are in such a folder, and a
+    process may be killed between the folder and the account.
+    """
+    if not os.path.lexists(folder / _OWNER):
+        return is_left_behind(folder.name) and _is_ours(folder, stat.S_ISDIR)
     owner = _owner(folder)
     return owner is not None and not _lives(owner) and not _is_read(folder / "workers")
+
+
+def _is_ours(path: Path, is_kind: Callable[[int], bool]) -> bool:
+    found = path.lstat()
+    return is_kind(found.st_mode) and found.st_uid == os.getuid()
 
 
 def _owner(folder: Path) -> dict[str, Any] | None:
@@ -101,9 +102,8 @@ def _owner(folder: Path) -> dict[str, Any] | None:
     try:
         if not folder.name.startswith(PREFIX):
             return None
-        for found, is_kind in ((folder.lstat(), stat.S_ISDIR), (path.lstat(), stat.S_ISREG)):
-            if not is_kind(found.st_mode) or found.st_uid != os.getuid() or found.st_size > _LONGEST:
-                return None
+        if not (_is_ours(folder, stat.S_ISDIR) and _is_ours(path, stat.S_ISREG)) or path.lstat().st_size > _LONGEST:
+            return None
         owner = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
@@ -117,18 +117,6 @@ def _marks(folder: Path) -> list[Mark]:
 
 def _age(folder: Path) -> float:
     return time.time() - folder.stat().st_mtime
-
-
-def _remove_of_multiprocessing(owner: dict[str, Any], temp: Path) -> None:
-    try:
-        path, device, inode = owner["multiprocessing"]
-        folder = Path(path)
-        found = folder.lstat()
-    except (KeyError, TypeError, ValueError, OSError):
-        return
-    same = (found.st_dev, found.st_ino, found.st_uid) == (device, inode, os.getuid())
-    if same and folder.parent == temp and folder.name.startswith("pymp-") and stat.S_ISDIR(found.st_mode):
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _identity(pid: int) -> dict[str, Any]:

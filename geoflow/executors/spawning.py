@@ -16,10 +16,11 @@ from multiprocessing import context, spawn, util
 from typing import Any
 
 from geoflow.errors import ParameterError
-from geoflow.executors.identity import born
+from geoflow.executors.identity import born, label
 
 # Of bytes: a socket's path may have 103 on macOS and 107 on Linux, and "/listener-" and eight characters follow.
 MAX_SOCKET_FOLDER = 84
+SHORT_FOLDER = "/tmp"
 END_SECONDS = 1.0
 _HAS_FORKSERVER = "forkserver" in multiprocessing.get_all_start_methods()
 _Context: Any = context.ForkServerContext if _HAS_FORKSERVER else context.SpawnContext
@@ -81,19 +82,28 @@ def _start_server() -> None:
 
 
 def _have_room_for_sockets() -> None:
-    """Have multiprocessing put its sockets where their paths are short enough, which those in a long TMPDIR are not."""
-    long = util.get_temp_dir()
-    if len(os.fsencode(long)) <= MAX_SOCKET_FOLDER:
+    """Have multiprocessing put its sockets into a folder of ours, unless it has one that will do.
+
+    Ours says by its name whose it is, so that it does not stay for ever when this process is killed; and its path is
+    short enough for a socket, which those in a long TMPDIR are not.
+    """
+    settings = multiprocessing.current_process()._config  # type: ignore[attr-defined]
+    present = settings.get("tempdir")
+    if present and os.path.lexists(present) and len(os.fsencode(present)) <= MAX_SOCKET_FOLDER:
         return
+    parent, name = tempfile.gettempdir(), label()
+    is_long = len(os.fsencode(os.path.join(parent, name))) + 8 > MAX_SOCKET_FOLDER
     try:
-        short = tempfile.mkdtemp(prefix="pymp-", dir="/tmp")
+        folder = tempfile.mkdtemp(prefix=name, dir=SHORT_FOLDER if is_long else parent)
     except OSError as exc:
+        if not is_long:
+            raise
         raise OSError(
-            f"a socket's path in {os.path.dirname(long)} is too long for the system, and there can be none in /tmp "
+            f"a socket's path in {parent} is too long for the system, and there can be none in {SHORT_FOLDER} "
             f"({exc.strerror}). Set TMPDIR to a folder with a shorter path"
         ) from None
-    util.Finalize(None, shutil.rmtree, args=(short, True), exitpriority=-100)
-    multiprocessing.current_process()._config["tempdir"] = short  # type: ignore[attr-defined]
+    util.Finalize(None, shutil.rmtree, args=(folder, True), exitpriority=-100)
+    settings["tempdir"] = folder
 
 
 def _complete_main() -> None:

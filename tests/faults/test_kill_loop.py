@@ -92,8 +92,10 @@ def select(store: Path, sql: str) -> list[Any]:
 
 
 def completed_tasks(store: Path, job_key: int) -> set[str]:
-    """Those whose completion is committed, in a store that is whole."""
+    """Those whose completion is committed, in a store that is whole; none where the kill came before its tables."""
     assert select(store, "PRAGMA integrity_check") == [("ok",)]
+    if not select(store, "SELECT 1 FROM sqlite_master WHERE name = 'tasks'"):
+        return set()
     return {
         name
         for (name,) in select(store, f"SELECT task_id FROM tasks WHERE job_key = {job_key} AND status = 'completed'")

@@ -11,9 +11,10 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from conftest import wait_until
 
 import geoflow as gf
-from geoflow.executors import remains
+from geoflow.executors.identity import label
 from geoflow.executors.mark import MarkFile
 from geoflow.executors.remains import is_left, ran_at_death, seal, sign, sweep
 
@@ -21,9 +22,13 @@ JOB, STORE = "a" * 64, "(1, 2)"
 GONE = """
 import pathlib, sys, tempfile
 from geoflow.executors.mark import MarkFile
-from geoflow.executors.remains import PREFIX, sign
-folder = pathlib.Path(tempfile.mkdtemp(prefix=PREFIX))
-sign(folder)
+from geoflow.executors.remains import sign
+from geoflow.executors.identity import label
+folder = pathlib.Path(tempfile.mkdtemp(prefix=label()))
+if sys.argv[1] == "not yet signed":
+    (folder / "listener-abcdefgh").touch()
+else:
+    sign(folder)
 mark = MarkFile(folder / "slot-0-0.mark")
 if sys.argv[1] == "ran":
     mark.running(1, 0, 7)
@@ -57,7 +62,7 @@ def test_S36_the_dead_ones_folder_tells_what_ran_and_goes_with_the_next_session(
     assert ran_at_death(told(folder), STORE, JOB) == frozenset({7})
     assert ran_at_death(told(folder), STORE, JOB) == frozenset({7}), "nor is the second job of that session told less"
     sweep(temp)
-    assert sorted(path.name for path in temp.iterdir()) == [], "multiprocessing's folder is gone as well"
+    assert sorted(path.name for path in temp.iterdir()) == []
 
 
 def test_what_a_kill_during_a_plan_a_finalize_or_a_start_leaves_goes_with_the_next_session(temp: Path) -> None:
@@ -65,12 +70,12 @@ def test_what_a_kill_during_a_plan_a_finalize_or_a_start_leaves_goes_with_the_ne
     with gf.open(":memory:", workers=1, display="none") as session:
         session.run("hello_world", n=1)
     assert not folder.exists()
-    assert [path.name for path in temp.iterdir() if not path.name.startswith("pymp-")] == []
+    assert [path for path in temp.iterdir() if is_left(path)] == []
 
 
 def test_S36_what_a_kernel_that_lives_has_in_the_temporary_folder_is_left_to_it(temp: Path) -> None:
     """It may have given a job up when its store failed, and still have workers there."""
-    folder = Path(tempfile.mkdtemp(prefix=remains.PREFIX))
+    folder = Path(tempfile.mkdtemp(prefix=label()))
     sign(folder)
     MarkFile(folder / "slot-0-0.mark").running(1, 0, 7)
     assert ran_at_death(told(folder, pid=999_999_999), STORE, JOB) == frozenset()
@@ -137,12 +142,30 @@ def test_S43_a_folder_that_does_not_prove_itself_is_never_removed(temp: Path, wh
     assert not dead.exists()
 
 
-def test_S43_a_folder_of_multiprocessings_is_removed_only_where_it_is_the_very_one(temp: Path) -> None:
-    dead = left_by_the_dead("nothing")
-    (precious := temp / "pymp-precious").mkdir()
-    owner = json.loads((dead / "owner").read_text())
-    owner["multiprocessing"][0] = str(precious)
-    (dead / "owner").write_text(json.dumps(owner))
+def test_a_folder_whose_maker_was_killed_before_it_had_signed_goes_by_its_name(temp: Path) -> None:
+    """Multiprocessing's sockets are in one as well, which nobody signs."""
+    folder = left_by_the_dead("not yet signed")
+    living = Path(tempfile.mkdtemp(prefix=label()))
+    elsewhere = temp / folder.name.replace(folder.name.split("-")[1], "00000000")
+    elsewhere.mkdir()
+    precious = temp / "elsewhere"
+    precious.mkdir()
+    (link := temp / f"{folder.name}x").symlink_to(precious)
     sweep(temp)
-    assert precious.exists()
-    assert not dead.exists()
+    assert {path.name for path in temp.iterdir()} == {living.name, elsewhere.name, precious.name, link.name}
+
+
+def test_the_fork_servers_sockets_are_in_a_folder_that_says_whose_it_is() -> None:
+    code = """if True:
+        import os, geoflow as gf
+        session = gf.open(":memory:", workers=1, display="none")
+        session.run("hello_world", n=1)
+        os._exit(9)
+    """
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:  # in a long path there would be no sockets
+        subprocess.run([sys.executable, "-c", code], env={**os.environ, "TMPDIR": short}, check=False)
+        left = list(Path(short).iterdir())
+        assert len(left) == 2, "the session's folder and the sockets'"
+        wait_until(lambda: all(map(is_left, left)))  # the reaper still ends the workers
+        sweep(Path(short))
+        assert list(Path(short).iterdir()) == []
