@@ -416,12 +416,12 @@ def test_how_a_call_fails_is_told_in_the_engines_words_and_one_that_succeeds_is_
 
 
 def test_S44_what_looks_secret_is_taken_from_the_environment(inline: gf.Session, tmp_path: Path) -> None:
-    task: dict[str, Any] = {"password": "hunter2", "do": "return", "nested": [{"api_key": 12}, {"api_key": 13}]}
+    task: dict[str, Any] = {"password": "hunter2", "do": "return", "nested": [{"api_key": 860281}, {"api_key": 860287}]}
     task["value"] = {"success": True, "url": "https://host/a?sig=c0ffee", "token": "t0p", "echo": "hunter2"}
     path = inline.run("acts", tasks=[task]).task("s1-t0").to_pytest(tmp_path / "test_secret.py")
     text = path.read_text()
-    assert not re.search("hunter2|c0ffee|t0p|12|13", text.replace(re.findall("job_id='(.*)'", text)[0], ""))
-    given = {"PASSWORD": "hunter2", "API_KEY": "12", "API_KEY_2": "13", "TOKEN": "t0p"}
+    assert not re.search("hunter2|c0ffee|t0p|860281|860287", text.replace(re.findall("job_id='(.*)'", text)[0], ""))
+    given = {"PASSWORD": "hunter2", "API_KEY": "860281", "API_KEY_2": "860287", "TOKEN": "t0p"}
     given["URL"] = "https://host/a?sig=c0ffee"
     assert pytest_says(tmp_path) == {"secret": "failed"}
     assert pytest_says(tmp_path, **{f"GEOFLOW_TEST_{name}": value for name, value in given.items()}) == {

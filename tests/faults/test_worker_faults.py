@@ -192,8 +192,8 @@ def test_F030_a_task_without_a_timeout_that_hears_nothing_is_ended_by_cancel(
     session = faulty()
     job = session.submit("acts", tasks=[{"do": do, "value": "SIGSTOP", "trace": trace.path}])
     wait_until(lambda: trace.lines() == ["s1-t0 1"])
+    wait_until(lambda: len(busy_workers(session)) == 1)
     busy = busy_workers(session)
-    assert len(busy) == 1
     job.cancel()
     assert job.status == "cancelled"
     wait_until_gone(busy, seconds=2)
