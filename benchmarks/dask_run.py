@@ -20,7 +20,7 @@ from pathlib import Path
 import distributed
 
 import geoflow as gf
-from geoflow.contract import job_id_for
+from geoflow.jobtypes.contract import job_id_for
 
 
 def squeeze(params):

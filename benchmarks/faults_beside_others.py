@@ -90,7 +90,7 @@ def with_pebble(case: str, folder: str) -> Iterator[int]:
 def with_geoflow(case: str, folder: str) -> Iterator[int]:
     sys.path.insert(0, str(HERE.parent.parent))
     import geoflow as gf
-    from geoflow.contract import job_id_for
+    from geoflow.jobtypes.contract import job_id_for
 
     def handler(params: dict[str, Any]) -> dict[str, Any]:
         return {"success": True, "result": work(params["n"], params["case"], params["folder"])}

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from benchmarks.tasks import busy, gathered, listing
-from geoflow.contract import job_id_for
+from geoflow.jobtypes.contract import job_id_for
 
 
 class Job:

@@ -1,6 +1,6 @@
 """A job type of tasks that do nothing, for measuring what the engine itself costs."""
 
-from geoflow.contract import job_id_for
+from geoflow.jobtypes.contract import job_id_for
 
 
 def noop(params):

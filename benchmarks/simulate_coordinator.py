@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import geoflow as gf
 from benchmarks import noop_job
-from geoflow import pace
+from geoflow.core import chunking as pace
 
 
 def costs(tasks=4_000, rounds=3, **options):

@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 
 import geoflow as gf
-from geoflow import cli
+from geoflow.commands import cli
 
 MB = 1_000_000
 

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "geoflow.checks": ("check",),
-    "geoflow.contract": ("JobBase",),
-    "geoflow.default": (
+    "geoflow.tools.check": ("check",),
+    "geoflow.jobtypes.contract": ("JobBase",),
+    "geoflow.api": (
         *("default_session", "form", "job", "jobs", "open", "plan", "probe"),
         *("register", "resume", "run", "sql", "submit"),
     ),
-    "geoflow.exporting": ("export",),
-    "geoflow.flow": ("JobType", "identity"),
-    "geoflow.handle": ("JobHandle",),
-    "geoflow.models": ("JobExecutionContext", "TaskContext", "TaskResult"),
-    "geoflow.results": ("StageResultExtractor",),
-    "geoflow.retry": ("RetryPolicy",),
+    "geoflow.tools.export": ("export",),
+    "geoflow.jobtypes.typed": ("JobType", "identity"),
+    "geoflow.job_handle": ("JobHandle",),
+    "geoflow.core.models": ("JobExecutionContext", "TaskContext", "TaskResult"),
+    "geoflow.core.results": ("StageResultExtractor",),
+    "geoflow.core.retry": ("RetryPolicy",),
     "geoflow.session": ("Session",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -58,9 +58,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from geoflow import errors, testing
-    from geoflow.checks import check
-    from geoflow.contract import JobBase
-    from geoflow.default import (
+    from geoflow.api import (
         default_session,
         form,
         job,
@@ -74,13 +72,15 @@ if TYPE_CHECKING:
         sql,
         submit,
     )
-    from geoflow.exporting import export
-    from geoflow.flow import JobType, identity
-    from geoflow.handle import JobHandle
-    from geoflow.models import JobExecutionContext, TaskContext, TaskResult
-    from geoflow.results import StageResultExtractor
-    from geoflow.retry import RetryPolicy
+    from geoflow.core.models import JobExecutionContext, TaskContext, TaskResult
+    from geoflow.core.results import StageResultExtractor
+    from geoflow.core.retry import RetryPolicy
+    from geoflow.job_handle import JobHandle
+    from geoflow.jobtypes.contract import JobBase
+    from geoflow.jobtypes.typed import JobType, identity
     from geoflow.session import Session
+    from geoflow.tools.check import check
+    from geoflow.tools.export import export
 
 
 def __getattr__(name: str) -> Any:
@@ -96,7 +96,7 @@ def __getattr__(name: str) -> Any:
 
 def load_ipython_extension(shell: Any) -> None:
     """What ``%load_ext geoflow`` calls: it gives *shell* the magic ``%geoflow``."""
-    importlib.import_module("geoflow.notebook.magic").load(shell)
+    importlib.import_module("geoflow.commands.magic").load(shell)
 
 
 def __dir__() -> list[str]:

@@ -2,7 +2,7 @@
 
 import sys
 
-from geoflow.cli import main
+from geoflow.commands.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -29,7 +29,7 @@ class GeoflowWarning(_Told, UserWarning):
     """What geoflow warns of."""
 
 
-# What handlers raise. The names are production's; `geoflow.retry` decides by name what each one means.
+# What handlers raise. The names are production's; `geoflow.core.retry` decides by name what each one means.
 
 
 class ContractViolationError(GeoflowError, TypeError):
@@ -95,7 +95,7 @@ class JobIdCollision(GeoflowError):
 
 
 class IllegalTransition(GeoflowError):
-    """A change of state that the tables of `geoflow.transitions` do not have."""
+    """A change of state that the tables of `geoflow.core.transitions` do not have."""
 
 
 class StoreError(GeoflowError):

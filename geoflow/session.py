@@ -11,11 +11,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
-from geoflow import loading, logs
-from geoflow.clock import Clock, SystemClock
-from geoflow.config import Settings, load_settings
-from geoflow.contract import DefinesJob, Handler, JobType, Registry, defines_job
-from geoflow.engine import Engine
+from geoflow.core.models import Receipt
+from geoflow.core.retry import RetryPolicy
+from geoflow.engine.active_job import CLASS, Intent
+from geoflow.engine.runtime import Engine
+from geoflow.engine.stale import fingerprints, ran_with_older, stale_tasks
+from geoflow.engine.submission import by_name, check_same_job, job_id_of, keeps_its_own, validated
 from geoflow.errors import (
     DefinitionError,
     GeoflowWarning,
@@ -25,27 +26,27 @@ from geoflow.errors import (
     StoreBusy,
     StoreError,
 )
-from geoflow.handle import JobHandle
-from geoflow.jobrun import CLASS, Intent
-from geoflow.models import Receipt
-from geoflow.origin import is_ours
-from geoflow.retry import RetryPolicy
-from geoflow.staleness import fingerprints, ran_with_older, stale_tasks
+from geoflow.job_handle import JobHandle
+from geoflow.jobtypes import loading
+from geoflow.jobtypes.contract import DefinesJob, Handler, JobType, Registry, defines_job
 from geoflow.stores.base import Again, JobRow, NewJob, Store
-from geoflow.submission import by_name, check_same_job, job_id_of, keeps_its_own, validated
-from geoflow.text import shorten
-from geoflow.transport import Code, pack
-from geoflow.values import to_json
+from geoflow.support import logs
+from geoflow.support.clock import Clock, SystemClock
+from geoflow.support.config import Settings, load_settings
+from geoflow.support.jsonable import to_json
+from geoflow.support.text import shorten
+from geoflow.usercode.origin import is_ours
+from geoflow.usercode.packing import Code, pack
 
 if TYPE_CHECKING:
     import concurrent.futures
 
     import pandas as pd
 
-    from geoflow.lookahead.plan import Plan
-    from geoflow.lookahead.probe import Probe
     from geoflow.notebook.form import Form
-    from geoflow.notebook.snapshot import JobView
+    from geoflow.tools.forecast.plan import Plan
+    from geoflow.tools.forecast.probe import Probe
+    from geoflow.views.snapshot import JobView
 
 OnExisting = Literal["return", "resume", "rerun", "raise"]
 # What is run in place of a job type's handlers: `geoflow.testing` sets it while a fault is to happen.
@@ -63,7 +64,7 @@ class Session:
     ``result`` for every job that ends. *executor* is a pool to use instead of worker processes, any
     ``concurrent.futures.Executor``: a Dask client's ``get_executor()`` leads to other machines (see docs/scaling.md).
     It stays yours to shut down; *workers* is then how many chunks it is given at once, None for as many as it says it
-    can run. Everything else is a setting of `geoflow.config.Settings`.
+    can run. Everything else is a setting of `geoflow.support.config.Settings`.
     """
 
     def __init__(
@@ -104,8 +105,8 @@ class Session:
 
     def _repr_html_(self) -> str:
         """The last jobs of the store; one that is not there yet is not made for that."""
-        from geoflow.notebook.display import jobs_html
-        from geoflow.notebook.snapshot import LISTED, listing
+        from geoflow.render.display import jobs_html
+        from geoflow.views.snapshot import LISTED, listing
 
         is_there = "store" in self._engine.__dict__ or os.path.exists(self.settings.store)
         views = listing(self.store, self._clock.now()) if is_there else ()
@@ -195,7 +196,7 @@ class Session:
 
     def follow(self, job: JobHandle) -> None:
         """Show the job's progress until it ends, or until nobody drives it. An interrupt puts it back to be resumed."""
-        from geoflow.progress import watching
+        from geoflow.notebook.progress import watching
 
         run = self._engine.runs.get(job.id)
         with watching(job, self.settings.display) as refresh:
@@ -223,7 +224,7 @@ class Session:
 
     def plan(self, job_type: str | type | DefinesJob, params: object = None, **parameters: Any) -> Plan:
         """What `submit` would start: the job's id, its stages, the tasks of the first. Nothing is run or stored."""
-        from geoflow.lookahead.plan import plan
+        from geoflow.tools.forecast.plan import plan
 
         return plan(self, job_type, by_name(params, parameters))
 
@@ -241,7 +242,7 @@ class Session:
 
         Parameters of the job type that are called like these are given in *params*.
         """
-        from geoflow.lookahead.probe import probe
+        from geoflow.tools.forecast.probe import probe
 
         given = by_name(params, parameters)
         return probe(self, job_type, given, items, workers, seed)
@@ -304,7 +305,7 @@ class Session:
 
     def _remark(self, job: JobHandle, on_existing: OnExisting) -> None:
         """Say in one line, where progress would be shown, that the job was there and was left as it is."""
-        from geoflow.progress import remark
+        from geoflow.notebook.progress import remark
 
         if on_existing == "return":
             remark(lambda: job._found_again("on_existing={!r}"), self.settings.display)
@@ -374,7 +375,7 @@ class Session:
     # Looking
 
     def _snapshot(self, job_id: str) -> JobView:
-        from geoflow.notebook.snapshot import snapshot
+        from geoflow.views.snapshot import snapshot
 
         return snapshot(self.store, job_id, self._clock.now(), self.settings.secrets)
 
@@ -399,7 +400,7 @@ class Session:
 
     def jobs(self) -> pd.DataFrame:
         """All jobs of the store, one row each, oldest first."""
-        from geoflow import frames
+        from geoflow.views import frames
 
         return frames.jobs(self.store)
 
@@ -410,7 +411,7 @@ class Session:
         ``result->>'$.result.bytes'``. It may read files too, unless the setting ``sql_files`` is off; it writes none.
         Raises ``ParameterError`` for what is no query, or cannot be answered.
         """
-        from geoflow import queries
+        from geoflow.views import sql as queries
 
         return queries.answer(self.store, self.settings.log_path, query, files=self.settings.sql_files)
 
@@ -420,8 +421,8 @@ class Session:
         The copy is checked before it gets its name; what was made, and how many bytes. Raises ``StoreError`` where
         something is there already. ``geoflow restore`` puts it in the store's place again.
         """
-        from geoflow import frames
         from geoflow.stores.backup import back_up
+        from geoflow.views import frames
 
         logs.flush()
         if self.settings.store != ":memory:" and not os.path.exists(self.settings.store):

@@ -18,9 +18,9 @@ import jobs
 import pytest
 
 import geoflow as gf
-from geoflow.clock import ManualClock
 from geoflow.stores.base import Store
-from geoflow.stores.choice import is_duckdb
+from geoflow.stores.opening import is_duckdb
+from geoflow.support.clock import ManualClock
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy

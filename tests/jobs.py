@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from geoflow.contract import job_id_for
+from geoflow.jobtypes.contract import job_id_for
 
 
 def act(params: dict[str, Any], context: Any = None) -> dict[str, Any]:

@@ -22,15 +22,15 @@ import pytest
 from accounting import account
 from conftest import OpenSession, Trace, rows, wait_until
 
-from geoflow.batch import Batch
+from geoflow.core.batch import Batch
+from geoflow.core.retry import RetryPolicy
 from geoflow.executors.base import Chunk
 from geoflow.executors.base import Executor as Slots
 from geoflow.executors.futures import FuturesExecutor
 from geoflow.executors.inline import InlineExecutor
-from geoflow.executors.mark import MarkFile
+from geoflow.executors.marker import MarkFile
 from geoflow.executors.processes import ProcessExecutor
-from geoflow.retry import RetryPolicy
-from geoflow.transport import pack
+from geoflow.usercode.packing import pack
 
 JOB = "a" * 64
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from conftest import OpenSession
 
-from geoflow.agenda import Agenda
 from geoflow.builtin.hello_world import HelloWorld
-from geoflow.contract import JobType
-from geoflow.jobrun import Changes, JobRun, Options
-from geoflow.models import JobStatus, Stage
+from geoflow.core.models import JobStatus, Stage
+from geoflow.engine.active_job import Changes, JobRun, Options
+from geoflow.engine.agenda import Agenda
+from geoflow.jobtypes.contract import JobType
 from geoflow.stores.base import JobRow, Lease
 
 NOW = 1_700_000_000.0

@@ -9,8 +9,8 @@ import pytest
 from conftest import OpenSession
 
 import geoflow as gf
-from geoflow import queries
 from geoflow.errors import ParameterError
+from geoflow.views import sql as queries
 
 A, B, C = "a" * 64, "b" * 64, "c" * 64
 OF_A, OF_B = f"job_id = '{A}'", f"job_id = '{B}'"

@@ -36,9 +36,9 @@ from geoflow.builtin.list_container_contents import (
     list_container,
     summarise_container,
 )
-from geoflow.contract import Registry
+from geoflow.core.models import JobExecutionContext, TaskResult, TaskStatus
 from geoflow.errors import ResourceNotFoundError
-from geoflow.models import JobExecutionContext, TaskResult, TaskStatus
+from geoflow.jobtypes.contract import Registry
 
 JOB = "c" * 64
 STRICT = pytest.mark.parametrize("strict", [False, True])

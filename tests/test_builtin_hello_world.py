@@ -12,9 +12,9 @@ from pydantic import ValidationError
 
 from geoflow.builtin import hello_world
 from geoflow.builtin.hello_world import ALL_HANDLERS, REPLY, HelloWorld, greet
-from geoflow.contract import Registry, task_id
+from geoflow.core.models import JobExecutionContext, TaskContext, TaskResult, TaskStatus
 from geoflow.errors import TaskExecutionError
-from geoflow.models import JobExecutionContext, TaskContext, TaskResult, TaskStatus
+from geoflow.jobtypes.contract import Registry, task_id
 
 JOB = "a" * 64
 

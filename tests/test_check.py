@@ -22,10 +22,11 @@ import pytest
 from conftest import OpenSession, wait_until
 
 import geoflow as gf
-from geoflow import default, loading
-from geoflow.checks import RULES, Report, outside
-from geoflow.checks.findings import finding
+from geoflow import api as default
 from geoflow.errors import DefinitionError, ParameterError
+from geoflow.jobtypes import loading
+from geoflow.tools.check import RULES, Report, outside
+from geoflow.tools.check.findings import finding
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples" / "check").glob("*.py"))

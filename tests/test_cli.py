@@ -20,9 +20,9 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 from conftest import OpenSession, wait_until
 
-from geoflow.cli import main
+from geoflow.commands.cli import main
 from geoflow.stores.base import NewJob
-from geoflow.text import columns
+from geoflow.support.text import columns
 
 JOBS = Path(__file__).with_name("jobs.py")
 
@@ -80,7 +80,7 @@ def acts(*tasks: dict[str, Any], **more: Any) -> tuple[str, ...]:
 
 
 JOB_FILE = """
-from geoflow.contract import job_id_for
+from geoflow.jobtypes.contract import job_id_for
 {before}
 class Named:
     job_type = "named"
@@ -826,7 +826,7 @@ def test_help_imports_nothing_heavy_and_run_no_dataframes() -> None:
         (["run", "hello_world", "n=1"], heavy),
     ):
         script = (
-            "import contextlib, sys; from geoflow.cli import main\nif __name__ == '__main__':\n"
+            "import contextlib, sys; from geoflow.commands.cli import main\nif __name__ == '__main__':\n"
             f"    with contextlib.suppress(SystemExit):\n        main({words!r})\n"
             f"    sys.exit(' '.join({unwanted!r} & set(sys.modules)) or 0)"
         )

@@ -8,10 +8,10 @@ import pytest
 from pydantic import ValidationError
 
 import geoflow as gf
-from geoflow import config
-from geoflow.config import load_settings
 from geoflow.errors import ParameterError
-from geoflow.text import DEFAULT_SECRETS
+from geoflow.support import config
+from geoflow.support.config import load_settings
+from geoflow.support.text import DEFAULT_SECRETS
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geoflow.contract import (
+from geoflow.errors import DefinitionError, GeoflowError
+from geoflow.jobtypes.contract import (
     MAX_STAGES,
     JobBase,
     Registry,
@@ -26,7 +27,6 @@ from geoflow.contract import (
     normalise,
     task_id,
 )
-from geoflow.errors import DefinitionError, GeoflowError
 
 # A job type as production writes it: no geoflow in sight, extra methods and keys, the handlers elsewhere.
 

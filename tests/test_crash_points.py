@@ -22,13 +22,13 @@ from conftest import check_intact, examples, leave_as_killed
 from hypothesis import strategies as st
 
 import geoflow as gf
-from geoflow.clock import ManualClock
-from geoflow.contract import job_id_for
+from geoflow.jobtypes.contract import job_id_for
 from geoflow.stores.base import Lease, Move, Store
-from geoflow.stores.choice import is_duckdb, store_at
 from geoflow.stores.duckdb import DuckDbStore
+from geoflow.stores.opening import is_duckdb, store_at
 from geoflow.stores.sqlite import SqliteStore
 from geoflow.stores.tables import TableStore
+from geoflow.support.clock import ManualClock
 
 Moment = Literal["before", "within", "after"]
 MOMENTS: tuple[Moment, ...] = ("before", "within", "after")

@@ -19,19 +19,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from geoflow import worker
-from geoflow.batch import NewTasks
+from geoflow.core.batch import NewTasks
+from geoflow.core.models import Attempt, Failure
 from geoflow.errors import JobNotFound
-from geoflow.models import Attempt, Failure
-from geoflow.notebook.display import job_html, job_parts, job_text, jobs_html, jobs_text, narrow
-from geoflow.notebook.failures import folded, why
-from geoflow.notebook.snapshot import CELLS, SAMPLE, aggregate, listing, snapshot
-from geoflow.notebook.tasks import listed, task
-from geoflow.notebook.tracebacks import causes, fold, place
-from geoflow.notebook.views import STATES, ErrorGroup, JobView, StageView
+from geoflow.executors import worker
+from geoflow.render.display import job_html, job_parts, job_text, jobs_html, jobs_text, narrow
 from geoflow.stores.base import Lease, Move, NewJob, Store
 from geoflow.stores.duckdb import DuckDbStore
 from geoflow.stores.sqlite import SqliteStore
+from geoflow.views.failures import folded, why
+from geoflow.views.model import STATES, ErrorGroup, JobView, StageView
+from geoflow.views.snapshot import CELLS, SAMPLE, aggregate, listing, snapshot
+from geoflow.views.tasks import listed, task
+from geoflow.views.tracebacks import causes, fold, place
 
 STORES: dict[str, Callable[[Path], Store]] = {
     "sqlite": lambda folder: SqliteStore(":memory:"),
@@ -325,7 +325,7 @@ def test_the_stack_of_a_task_that_timed_out_is_folded_like_a_traceback_from_its_
         "Stack (most recent call first):",
         "  [2 library frames, the last: python3.11/ssl.py, line 9, in read]",
         '  File "/home/me/tiles.py", line 12 in read',
-        "  [3 library frames, the last: geoflow/worker.py, line 189, in _run_task]",
+        "  [3 library frames, the last: geoflow/executors/worker.py, line 189, in _run_task]",
     ]
     assert place(STACK) is None, "such tasks are one group, wherever they were when their time was over"
 

@@ -25,17 +25,17 @@ import pytest
 from conftest import OpenSession, wait_until
 from IPython.lib.pretty import pretty
 
-from geoflow.cli import main
-from geoflow.config import load_settings
-from geoflow.doctor import Finding, Report, doctor
-from geoflow.doctor.finding import ok
-from geoflow.doctor.installed import GEO_VARIABLES, extras, geo_variables, packages, python, sqlite_library
-from geoflow.doctor.places import file_system, folder, locks, log, write_ahead
-from geoflow.doctor.processes import leftovers, open_files, shared_memory, workers
-from geoflow.doctor.store import jobs, store_file
-from geoflow.notebook.magic import Magic
+from geoflow.commands.cli import main
+from geoflow.commands.magic import Magic
 from geoflow.stores.sqlite import SCHEMA_VERSION
-from geoflow.text import columns
+from geoflow.support.config import load_settings
+from geoflow.support.text import columns
+from geoflow.tools.doctor import Finding, Report, doctor
+from geoflow.tools.doctor.finding import ok
+from geoflow.tools.doctor.installed import GEO_VARIABLES, extras, geo_variables, packages, python, sqlite_library
+from geoflow.tools.doctor.places import file_system, folder, locks, log, write_ahead
+from geoflow.tools.doctor.processes import leftovers, open_files, shared_memory, workers
+from geoflow.tools.doctor.store import jobs, store_file
 
 NOWHERE = Path("/proc")  # a folder in which nobody may make files, root included
 needs_proc = pytest.mark.skipif(not NOWHERE.is_dir(), reason="needs Linux")
@@ -325,9 +325,7 @@ def test_locks_are_tried_without_touching_those_of_a_session(open_session: OpenS
 
 def asked_elsewhere(check: str, path: Path) -> str:
     """What *check* finds in the store, asked by another process."""
-    code = (
-        f"import sys; from pathlib import Path; from geoflow.doctor.store import *; print({check}(Path(sys.argv[1])))"
-    )
+    code = f"import pathlib, sys; from geoflow.tools.doctor.store import *; print({check}(pathlib.Path(sys.argv[1])))"
     return subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True).stdout
 
 
@@ -368,9 +366,9 @@ def found_by_another(store: Path, environment: dict[str, str]) -> dict[str, dict
     code = """
 import json, sys
 from pathlib import Path
-from geoflow import doctor
-from geoflow.config import load_settings
-from geoflow.doctor.finding import ok
+from geoflow.tools import doctor
+from geoflow.support.config import load_settings
+from geoflow.tools.doctor.finding import ok
 print(json.dumps(doctor.doctor(load_settings(store=sys.argv[1])).document()))
 """
     command = [sys.executable, "-c", code, str(store)]
@@ -397,8 +395,8 @@ def test_S36_where_the_disk_has_no_locks_that_is_said_at_once_and_a_whole_store_
 def test_S36_where_the_disk_is_full_that_is_said_and_a_whole_store_is_whole(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("geoflow.doctor.unwritable", lambda _: "No space left on device")
-    monkeypatch.setattr("geoflow.doctor.places.unwritable", lambda _: "No space left on device")
+    monkeypatch.setattr("geoflow.tools.doctor.unwritable", lambda _: "No space left on device")
+    monkeypatch.setattr("geoflow.tools.doctor.places.unwritable", lambda _: "No space left on device")
     found = by_name(doctor(load_settings(store=str(store))))
     assert "No space left on device" in found["store folder"].text
     assert found["store folder"].remedy == "Free some space, or name another folder."
@@ -407,7 +405,7 @@ def test_S36_where_the_disk_is_full_that_is_said_and_a_whole_store_is_whole(
 
 
 def test_what_locks_do_not_hold_on_this_system_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("geoflow.doctor.places.are_kept", lambda: False)
+    monkeypatch.setattr("geoflow.tools.doctor.places.are_kept", lambda: False)
     found = locks(tmp_path / "work.db")
     assert found.status == "ok"
     assert "to copy, hash or zip a store in the process that has it open drops them" in found.text
@@ -440,7 +438,7 @@ def test_a_worker_that_cannot_work_is_a_problem_with_the_reason(
 TINY = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_NOFILE, (40, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
-from geoflow.cli import main
+from geoflow.commands.cli import main
 sys.exit(main(["doctor", "--store", sys.argv[1]]))
 """
 

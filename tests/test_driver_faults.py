@@ -23,8 +23,8 @@ from conftest import OpenSession, Trace, rows, wait_until
 from faults.driving import check_store
 
 import geoflow as gf
-from geoflow.clock import ManualClock
 from geoflow.errors import DriverFailed, GeoflowError
+from geoflow.support.clock import ManualClock
 
 SECONDS = 30.0
 TASKS = 4

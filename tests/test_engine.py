@@ -13,8 +13,8 @@ from conftest import OpenSession, Trace, rows, wait_until
 from pydantic import BaseModel
 
 import geoflow as gf
-from geoflow.clock import ManualClock
 from geoflow.errors import JobFailed
+from geoflow.support.clock import ManualClock
 
 STARTED = "SELECT task_id FROM attempts ORDER BY started_at"
 WORKERS = pytest.mark.parametrize("workers", [0, 2], ids=["inline", "processes"])
@@ -100,7 +100,7 @@ def test_S23_a_ValueError_runs_once(open_session: OpenSession, workers: int) -> 
     assert "failed without a retry: ValueError" in (job.error or "")
     (traceback,) = rows(session, "SELECT traceback FROM attempts")[0]
     assert "jobs.py" in traceback
-    assert "geoflow/worker.py" not in traceback
+    assert "geoflow/executors/worker.py" not in traceback
 
 
 def test_S28_a_success_after_a_retry_keeps_the_count_and_no_error(
@@ -393,7 +393,7 @@ def test_S38_an_interrupt_between_the_submission_and_the_waiting_puts_the_job_ba
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("geoflow.progress.remark", interrupt)
+    monkeypatch.setattr("geoflow.notebook.progress.remark", interrupt)
     with pytest.raises(KeyboardInterrupt):
         session.run("acts", tasks=[{"do": "hang", "until_attempt": 2}])
     (row,) = session.store.jobs()

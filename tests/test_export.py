@@ -28,10 +28,10 @@ from pydantic import BaseModel
 
 import geoflow as gf
 from geoflow.errors import DefinitionError
-from geoflow.exporting import carried
-from geoflow.exporting.layout import literal
-from geoflow.flow.lowered import task_id
-from geoflow.values import from_json, to_json
+from geoflow.jobtypes.typed.lowered import task_id
+from geoflow.support.jsonable import from_json, to_json
+from geoflow.tools.export import carried
+from geoflow.tools.export.layout import literal
 
 HEAD = """
 import math
@@ -319,7 +319,10 @@ HOSTILE = [
     ),
     ("def stat(tile: Tile) -> Stat: return gf.run('x')", "stat uses gf.run, which production does not have"),
     ("def stat(tile: Tile) -> Stat: return t.name", "stat uses t, a gf.JobType, which production does not"),
-    ("def stat(tile: Tile) -> Stat:\n    import geoflow.text", "stat imports geoflow, which production does not have"),
+    (
+        "def stat(tile: Tile) -> Stat:\n    import geoflow.support.text",
+        "stat imports geoflow, which production does not have",
+    ),
     ("def stat(tile: Tile) -> Stat: return scan_handler", "'scan_handler' is what the exported module calls something"),
     ("def stat(tile: Tile) -> Stat: return _plain(tile)", "'_plain' means two things in what is exported"),
 ]
@@ -774,5 +777,5 @@ def test_a_literal_is_the_value_again(value: Any) -> None:
 
 
 def test_geoflow_gives_the_function_also_when_its_package_was_imported_first() -> None:
-    importlib.import_module("geoflow.exporting.writing")
+    importlib.import_module("geoflow.tools.export.writing")
     assert callable(gf.export)

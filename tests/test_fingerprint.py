@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 import geoflow as gf
-from geoflow.fingerprint import fingerprint
-from geoflow.sources import names, source_of
+from geoflow.usercode.fingerprint import fingerprint
+from geoflow.usercode.sources import names, source_of
 
 _cells = iter(range(10_000))
 
@@ -225,7 +225,7 @@ def test_another_process_finds_the_same(module: Any) -> None:
     asked = (
         f"import sys; sys.path.insert(0, {str(Path(module.__file__).parent)!r}); import {module.__name__} as module\n"
     )
-    asked += "from geoflow.fingerprint import fingerprint; print(fingerprint(module.second))"
+    asked += "from geoflow.usercode.fingerprint import fingerprint; print(fingerprint(module.second))"
     for seed in ("1", "2"):
         told = subprocess.run(
             [sys.executable, "-c", asked], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True

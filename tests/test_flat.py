@@ -13,9 +13,12 @@ import pytest
 from conftest import OpenSession
 
 import geoflow as gf
-from geoflow import codes, engine, fingerprint, sources, transport
+from geoflow.engine import runtime as engine
+from geoflow.executors import codes
 from geoflow.notebook import monitor
-from geoflow.transport import Code
+from geoflow.usercode import fingerprint, sources
+from geoflow.usercode import packing as transport
+from geoflow.usercode.packing import Code
 
 
 @pytest.mark.parametrize("workers", [0, 1], ids=["inline", "processes"])

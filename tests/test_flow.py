@@ -22,11 +22,11 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, RootModel, SecretStr, computed_field
 
 import geoflow as gf
-from geoflow.contract import Registry, job_id_for
 from geoflow.errors import ContractViolationError, DefinitionError, JobFailed, ParameterError, UnstorableValue
-from geoflow.flow.annotations import fits, items_of, show
-from geoflow.flow.crossing import FromJson, plain
-from geoflow.flow.lowered import task_id
+from geoflow.jobtypes.contract import Registry, job_id_for
+from geoflow.jobtypes.typed.annotations import fits, items_of, show
+from geoflow.jobtypes.typed.crossing import FromJson, plain
+from geoflow.jobtypes.typed.lowered import task_id
 
 
 class Params(BaseModel):

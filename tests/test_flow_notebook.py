@@ -504,7 +504,7 @@ def test_job_types_of_one_name_that_a_function_makes_are_kept_apart(open_session
 def test_a_session_is_the_default_one_unless_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GEOFLOW_STORE", str(tmp_path / "default.db"))
     monkeypatch.setenv("GEOFLOW_WORKERS", "0")
-    monkeypatch.setattr("geoflow.default._session", None)
+    monkeypatch.setattr("geoflow.api._session", None)
     t = gf.JobType("by_default")
 
     @t.stage

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from geoflow.lookahead.forecast import (
+from geoflow.tools.forecast.sampling import picked
+from geoflow.tools.forecast.simulation import (
     STAGE_SECONDS,
     TASK_SECONDS,
     TRIP_SECONDS,
@@ -17,7 +18,6 @@ from geoflow.lookahead.forecast import (
     makespan,
     measured,
 )
-from geoflow.lookahead.sampling import picked
 
 
 def exactly(number: float) -> Range:

@@ -16,9 +16,9 @@ from conftest import OpenSession
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 import geoflow as gf
-from geoflow.contract import job_id_for
 from geoflow.errors import DefinitionError, ParameterError
-from geoflow.notebook.fields import fields_of, schema_of
+from geoflow.jobtypes.contract import job_id_for
+from geoflow.jobtypes.schema import fields_of, schema_of
 from geoflow.notebook.form import Form
 
 MARKUP = "<img src=x onerror='alert(1)'>"
@@ -567,7 +567,7 @@ def test_what_goes_wrong_with_a_click_is_told_in_the_form(new_form: NewForm, tmp
 def test_a_form_of_the_default_session_is_a_function_of_the_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from geoflow import default
+    from geoflow import api as default
 
     monkeypatch.setattr(default, "_session", None)
     monkeypatch.setenv("GEOFLOW_STORE", str(tmp_path / "own.db"))

@@ -14,15 +14,15 @@ import pandas as pd
 import pytest
 
 import geoflow as gf
-from geoflow import frames, logs
-from geoflow.batch import NewTasks
+from geoflow.core.batch import NewTasks
+from geoflow.core.models import Attempt, Failure
 from geoflow.errors import StoreError
-from geoflow.models import Attempt, Failure
-from geoflow.notebook import failures
 from geoflow.stores.base import Again, Lease, Move, NewJob, StageRow
 from geoflow.stores.duckdb import DuckDbStore
 from geoflow.stores.sqlite import SqliteStore
-from geoflow.values import to_json
+from geoflow.support import logs
+from geoflow.support.jsonable import to_json
+from geoflow.views import failures, frames
 
 NOW = 1_700_000_000.25
 ONE, TWO, THREE = "1" * 64, "2" * 64, "3" * 64

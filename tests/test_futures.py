@@ -16,10 +16,10 @@ import jobs
 import pytest
 from conftest import OpenSession, rows, wait_until
 
-from geoflow.clock import ManualClock
 from geoflow.errors import JobFailed, ParameterError
 from geoflow.executors import futures
 from geoflow.executors.base import Chunk
+from geoflow.support.clock import ManualClock
 
 MakePool = Callable[..., Executor]
 
@@ -287,8 +287,8 @@ def test_S42_a_pool_that_does_not_say_its_size_is_asked_for_by_name(open_session
 
 
 def test_a_worker_that_imported_an_older_version_of_a_module_refuses_the_newer_one() -> None:
-    from geoflow.executors.foreign import _Codes
-    from geoflow.transport import pack
+    from geoflow.executors.foreign_child import _Codes
+    from geoflow.usercode.packing import pack
 
     code, codes = pack(jobs.act), _Codes()
     assert codes.get(code) == (jobs.act, True)

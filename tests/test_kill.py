@@ -11,7 +11,7 @@ from pathlib import Path
 
 from conftest import OpenSession, Trace, check_intact, rows, wait_until
 
-from geoflow.stores.choice import is_duckdb
+from geoflow.stores.opening import is_duckdb
 
 DRIVER = """
     import sys

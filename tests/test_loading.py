@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from geoflow.builtin.hello_world import ALL_HANDLERS, HelloWorld
-from geoflow.contract import Registry
 from geoflow.errors import DefinitionError
-from geoflow.loading import BUILT_IN, find, load
+from geoflow.jobtypes.contract import Registry
+from geoflow.jobtypes.loading import BUILT_IN, find, load
 
 JOB = """
 def handler(params):
@@ -235,7 +235,7 @@ def check_shown(message: str, place: Any, told: list[str]) -> None:
     assert len(lines) <= 20, "it is short"
     for text in told:
         assert text in message
-    assert "geoflow/loading.py" not in message
+    assert "geoflow/jobtypes/loading.py" not in message
     assert "importlib/" not in message
     assert "<frozen" not in message
 
@@ -275,7 +275,7 @@ def test_a_folder_with_importlib_in_its_name_hides_nothing(tmp_path: Path) -> No
     path = written(tmp_path / "importlib tricks" / "broken_job.py", "TILES = 1 / 0\n")
     message = refusal(path)
     assert f'File "{path}", line 1, in <module>' in message
-    assert "geoflow/loading.py" not in message
+    assert "geoflow/jobtypes/loading.py" not in message
 
 
 def test_an_error_deep_in_calls_is_shown_by_its_last_lines(tmp_path: Path) -> None:

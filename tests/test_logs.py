@@ -22,8 +22,8 @@ from conftest import wait_until
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geoflow import logfile, logs
 from geoflow.errors import ContractViolationError
+from geoflow.support import logfile, logs
 
 TOP = Path(logs.__file__).parents[1]
 LOG = logging.getLogger("geoflow.test")
@@ -236,12 +236,12 @@ def run(code, *arguments):
 def test_S40_in_a_worker_what_a_handler_logs_gets_its_job_task_and_attempt(path):
     code = """
 import logging, os, sys
-from geoflow import logs
+from geoflow.support import logs
 logs.configure_worker(sys.argv[1], "INFO", ("pin",))
 logs.set_fields({"job_id": "j", "task_id": "t", "attempt": 2})
 logging.getLogger("mything").info("pin=%d", 5)
 logging.getLogger("mything").debug("too low")
-logging.getLogger("geoflow.worker").warning("own")
+logging.getLogger("geoflow.executors.worker").warning("own")
 logging.warning("root")
 """
     worker = run(code, path)
@@ -251,7 +251,7 @@ logging.warning("root")
     records = [(r["logger"], r["message"], r["job_id"], r["task_id"], r["attempt"]) for r in logs.read(path)]
     assert records == [
         ("mything", "pin=***", "j", "t", 2),
-        ("geoflow.worker", "own", "j", "t", 2),
+        ("geoflow.executors.worker", "own", "j", "t", 2),
         ("root", "root", "j", "t", 2),
     ]
 
@@ -343,7 +343,7 @@ def test_a_log_that_breaks_later_stays_silent(tmp_path, capsys):
 
 WRITER = """
 import logging, sys
-from geoflow import logfile, logs
+from geoflow.support import logfile, logs
 path, name, lines = sys.argv[1], sys.argv[2], int(sys.argv[3])
 logfile.MAX_BYTES, logfile.BACKUPS = 100_000, 200
 logs.configure_worker(path)
@@ -472,7 +472,7 @@ def test_S40_a_disk_that_is_slow_does_not_fill_the_memory(path, monkeypatch):
 def test_S40_nothing_is_lost_when_the_interpreter_ends(tmp_path, end):
     code = """
 import atexit, logging, sys
-from geoflow import logs
+from geoflow.support import logs
 LOG = logging.getLogger("geoflow.test")
 logs.configure(sys.argv[1])
 for n in range(2000):
@@ -489,7 +489,7 @@ for n in range(2000):
 def test_S40_of_a_process_that_is_killed_all_but_the_last_moments_are_there(tmp_path):
     code = """
 import logging, sys
-from geoflow import logs
+from geoflow.support import logs
 logs.configure(sys.argv[1])
 for n in range(300):
     logging.getLogger("geoflow.test").info(str(n))
@@ -506,7 +506,7 @@ sys.stdin.readline()
 def test_S40_a_fork_writes_its_own_lines_and_none_of_its_parents(tmp_path):
     code = """
 import logging, os, sys, warnings
-from geoflow import logs
+from geoflow.support import logs
 LOG = logging.getLogger("geoflow.test")
 logs.configure(sys.argv[1])
 warnings.simplefilter("ignore", DeprecationWarning)  # of a fork while there are threads

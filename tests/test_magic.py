@@ -22,9 +22,10 @@ from jupyter_client.manager import KernelManager, start_new_kernel
 from traitlets.config import Config
 
 import geoflow as gf
-from geoflow import default, grammar, verbs
-from geoflow.notebook.line import words
-from geoflow.notebook.magic import typed
+from geoflow import api as default
+from geoflow.commands import grammar, verbs
+from geoflow.commands.line import words
+from geoflow.commands.magic import typed
 
 FAILS: dict[str, Any] = {"do": "raise", "value": "ValueError"}
 

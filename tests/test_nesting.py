@@ -13,7 +13,7 @@ import pytest
 from conftest import OpenSession
 
 import geoflow as gf
-from geoflow.default import opened
+from geoflow.api import opened
 
 MODULE = """
 import geoflow as gf

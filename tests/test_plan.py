@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 
 import geoflow as gf
 from geoflow.errors import DefinitionError, JobIdCollision, ParameterError
-from geoflow.notebook.failures import place
+from geoflow.views.failures import place
 
 TASKS = [{"do": "ok", "value": index} for index in range(5)]
 
@@ -145,7 +145,7 @@ def test_in_a_pool_of_ones_own_it_is_planned_there_and_the_pool_stays_open(open_
 def test_gf_plan_and_gf_probe_use_the_default_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GEOFLOW_STORE", str(tmp_path / "work.db"))
     monkeypatch.setenv("GEOFLOW_WORKERS", "0")
-    monkeypatch.setattr("geoflow.default._session", None)
+    monkeypatch.setattr("geoflow.api._session", None)
     try:
         assert len(gf.plan("hello_world", n=7).tasks) == 7
         assert not (tmp_path / "work.db").exists()

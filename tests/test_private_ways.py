@@ -18,9 +18,9 @@ import cloudpickle
 import pydantic
 import pytest
 
-from geoflow import engine
+from geoflow.engine import runtime as engine
 from geoflow.executors.spawning import SlotContext
-from geoflow.transport import pack, unpack
+from geoflow.usercode.packing import pack, unpack
 
 DESIGN = Path(__file__).parents[1] / "docs" / "design.md"
 

@@ -21,7 +21,7 @@ from test_processes import (  # noqa: F401 - the tests are collected here too, a
     test_S38_an_interrupt_of_run_puts_the_job_back_and_leaves_no_worker,
 )
 
-from geoflow.cli import main
+from geoflow.commands.cli import main
 from geoflow.errors import StoreBusy, StoreError
 
 

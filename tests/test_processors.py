@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import OpenSession
 
-from geoflow.processors import usable
+from geoflow.support.processors import usable
 
 
 def _write(root: Path, files: dict[str, str]) -> Path:

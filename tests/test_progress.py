@@ -16,7 +16,7 @@ from conftest import OpenSession, wait_until
 from test_display import text_of
 
 import geoflow as gf
-from geoflow.progress import watching
+from geoflow.notebook.progress import watching
 
 nbclient = pytest.importorskip("nbclient")
 nbformat = pytest.importorskip("nbformat")

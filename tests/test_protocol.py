@@ -16,10 +16,10 @@ from conftest import OpenSession, Trace, rows, wait_until
 from pydantic import BaseModel, ValidationError, computed_field, field_validator
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
-from geoflow.codes import Held
 from geoflow.executors.base import Chunk
-from geoflow.executors.mark import MarkFile
-from geoflow.executors.slot import Setup
+from geoflow.executors.child import Setup
+from geoflow.executors.codes import Held
+from geoflow.executors.marker import MarkFile
 from geoflow.executors.worker_process import WorkerProcess
 
 Send = Callable[[WorkerProcess, Chunk], Future[Any]]

@@ -14,8 +14,8 @@ import pytest
 from conftest import OpenSession, Trace, wait_until
 
 import geoflow as gf
-from geoflow import queries
 from geoflow.errors import ParameterError
+from geoflow.views import sql as queries
 
 STORES = pytest.mark.parametrize("store", [":memory:", "work.db", "work.duckdb"])
 
@@ -235,7 +235,7 @@ def test_several_threads_ask_at_once_while_jobs_are_written(open_session: OpenSe
 
 
 def test_gf_sql_asks_the_default_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("geoflow.default._session", gf.Session(tmp_path / "work.db", workers=0))
+    monkeypatch.setattr("geoflow.api._session", gf.Session(tmp_path / "work.db", workers=0))
     assert gf.sql("SELECT 6 * 7 AS n")["n"].tolist() == [42]
     assert gf.sql("SELECT * FROM jobs").empty
     gf.default_session().close()

@@ -14,11 +14,11 @@ import pytest
 from conftest import OpenSession, rows
 
 import geoflow as gf
+from geoflow import task_handle as replay
+from geoflow.commands.snippets import LONGEST, cell_of
 from geoflow.errors import DefinitionError, JobNotFound
-from geoflow.notebook import replay
-from geoflow.notebook.as_code import LONGEST, cell_of
-from geoflow.notebook.replay import TaskNotFound, find
 from geoflow.stores.base import NewJob
+from geoflow.task_handle import TaskNotFound, find
 
 FAILS: dict[str, Any] = {"do": "raise", "value": "ValueError"}
 

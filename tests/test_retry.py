@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from geoflow import errors
-from geoflow.models import Category, Failure
-from geoflow.retry import Retry, RetryPolicy, classify, decide, explain, is_retryable, lineage
+from geoflow.core.models import Category, Failure
+from geoflow.core.retry import Retry, RetryPolicy, classify, decide, explain, is_retryable, lineage
 
 relaxed = settings(deadline=None)
 DEFAULT = RetryPolicy()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import geoflow as gf
-from geoflow import cli
+from geoflow.commands import cli
 from geoflow.errors import JobFailed, ParameterError
 
 KINDS = (

@@ -22,20 +22,20 @@ import pytest
 from conftest import examples
 from hypothesis import strategies as st
 
-from geoflow.batch import Batch, Call, Completed, NewTasks
-from geoflow.clock import ManualClock
-from geoflow.contract import JobType, task_id
+from geoflow.core.batch import Batch, Call, Completed, NewTasks
+from geoflow.core.chunking import CHUNK_SECONDS
+from geoflow.core.models import Attempt, Category, Failure, OnFailure, Order, Outcome, Stage
+from geoflow.core.retry import RetryPolicy
+from geoflow.engine.active_job import CLASS, Intent, JobRun, Options
+from geoflow.engine.machine import CoreMachine
 from geoflow.executors.base import Chunk, Report
-from geoflow.jobrun import CLASS, Intent, JobRun, Options
-from geoflow.machine import CoreMachine
-from geoflow.models import Attempt, Category, Failure, OnFailure, Order, Outcome, Stage
-from geoflow.pace import CHUNK_SECONDS
-from geoflow.retry import RetryPolicy
+from geoflow.jobtypes.contract import JobType, task_id
 from geoflow.session import Session
 from geoflow.stores.base import NewJob, Store
 from geoflow.stores.sqlite import SqliteStore
-from geoflow.transport import Code
-from geoflow.values import to_json
+from geoflow.support.clock import ManualClock
+from geoflow.support.jsonable import to_json
+from geoflow.usercode.packing import Code
 
 CODES = {name: Code(f"{name}-version", None, b"") for name in ("t0", "t1")}
 RETRIED = ("transient", "business", "unknown", "timeout")

@@ -12,7 +12,7 @@ import pytest
 
 import geoflow as gf
 from geoflow.errors import ParameterError, StoreError
-from geoflow.stores.choice import store_at
+from geoflow.stores.opening import store_at
 
 READS = """\
 select 1

@@ -19,12 +19,13 @@ import pytest
 from conftest import OpenSession, rows
 
 import geoflow as gf
-from geoflow import loading, session
-from geoflow.clock import ManualClock
+from geoflow import session
 from geoflow.errors import DefinitionError, ParameterError
+from geoflow.jobtypes import loading
+from geoflow.support.clock import ManualClock
 from geoflow.testing import die, fail, fail_some, failure_of, hang, returns, slow
 from geoflow.testing.faults import Faulty
-from geoflow.transport import pack
+from geoflow.usercode.packing import pack
 
 FOUR: dict[str, Any] = {"tasks": [{"value": number} for number in range(4)]}
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geoflow.text import (
+from geoflow.support.text import (
     aligned,
     columns,
     count,

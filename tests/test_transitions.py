@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geoflow.errors import GeoflowError, IllegalTransition
-from geoflow.models import JobStatus, OnFailure, TaskStatus
-from geoflow.transitions import (
+from geoflow.core.models import JobStatus, OnFailure, TaskStatus
+from geoflow.core.transitions import (
     JOB_TRANSITIONS,
     MAX_LOSSES,
     TASK_TRANSITIONS,
@@ -30,6 +29,7 @@ from geoflow.transitions import (
     next_step,
     task_after,
 )
+from geoflow.errors import GeoflowError, IllegalTransition
 
 # Written out by hand, a line for each state: what may happen to it, and where that leads.
 JOBS = {

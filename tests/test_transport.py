@@ -20,11 +20,11 @@ import pytest
 
 from geoflow.builtin import hello_world
 from geoflow.errors import DefinitionError
-from geoflow.transport import Code, pack, unpack, unshippable
+from geoflow.usercode.packing import Code, pack, unpack, unshippable
 
 UNPACK = """
 import json, pickle, sys
-from geoflow.transport import Code, unpack
+from geoflow.usercode.packing import Code, unpack
 target = unpack(Code(*pickle.load(sys.stdin.buffer)))
 if isinstance(target, type):
     target = target.finalize_job
@@ -269,7 +269,7 @@ def test_the_version_changes_with_the_users_own_modules_that_it_depends_on(modul
 
 MAIN = """
 import json, pickle, sys
-from geoflow.transport import pack, unshippable
+from geoflow.usercode.packing import pack, unshippable
 
 OFFSET = 40
 

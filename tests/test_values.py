@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 from pydantic import AnyUrl, BaseModel, ConfigDict, Field, RootModel, SecretStr
 
 from geoflow.errors import UnstorableValue
-from geoflow.values import MAX_DEPTH, from_json, stored, to_json
+from geoflow.support.jsonable import MAX_DEPTH, from_json, stored, to_json
 
 relaxed = settings(deadline=None)
 
@@ -382,7 +382,10 @@ def test_S21_the_order_of_a_set_does_not_depend_on_how_it_was_made(items: list[A
 
 
 def test_S21_the_order_of_a_set_is_the_same_in_every_process() -> None:
-    code = "from geoflow.values import to_json; print(to_json([{'x', 'yy', 'zzz'}, {'a', 1}, {frozenset('ab'), 'q'}]))"
+    code = (
+        "from geoflow.support.jsonable import to_json; "
+        "print(to_json([{'x', 'yy', 'zzz'}, {'a', 1}, {frozenset('ab'), 'q'}]))"
+    )
     texts = {
         subprocess.run(
             [sys.executable, "-c", code],

@@ -13,15 +13,18 @@ from typing import Any
 import pytest
 from conftest import OpenSession
 
-from geoflow import frames, machine, values, worker
-from geoflow.batch import NewTasks
+from geoflow.core.batch import NewTasks
+from geoflow.core.chunking import CHUNK_LENGTH, Pace
+from geoflow.engine import machine
+from geoflow.engine.active_job import JobRun
 from geoflow.errors import DefinitionError, UnstorableValue
-from geoflow.jobrun import JobRun
-from geoflow.pace import CHUNK_LENGTH, Pace
-from geoflow.parcel import Spool, Texts, packed
+from geoflow.executors import worker
+from geoflow.executors.worker import checked_plan
 from geoflow.stores import duckdb as duckdb_store
 from geoflow.stores import reading, tables
-from geoflow.worker import checked_plan
+from geoflow.support import jsonable as values
+from geoflow.support.parcel import Spool, Texts, packed
+from geoflow.views import frames
 
 LONG = 1_000_000
 
@@ -266,7 +269,7 @@ def test_jobs_are_listed_in_a_terminal_without_pandas_and_those_to_resume_found_
     assert latest is not None
     assert latest.status == "failed"
     code = (
-        "import sys; from geoflow.cli import main; code = main(sys.argv[1:]);"
+        "import sys; from geoflow.commands.cli import main; code = main(sys.argv[1:]);"
         "print({name for name in ('pandas', 'duckdb', 'numpy') if name in sys.modules}, code)"
     )
     words = [sys.executable, "-c", code, "jobs", "--store", str(tmp_path / "work.db")]

@@ -20,11 +20,11 @@ from test_display import HOSTILE, a_view, checked, text_of
 import geoflow as gf
 from geoflow.notebook import monitor as monitors
 from geoflow.notebook import outputs
-from geoflow.notebook.display import task_html
 from geoflow.notebook.monitor import Monitor, monitor_of
-from geoflow.notebook.views import TaskLine, TaskView
 from geoflow.notebook.widget import Panel
-from geoflow.notebook.words import ACTIONS
+from geoflow.render.display import task_html
+from geoflow.views.model import TaskLine, TaskView
+from geoflow.views.wording import ACTIONS
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 # Fails at its first attempt in a session that does not retry, and is well the next time.

@@ -13,8 +13,8 @@ from conftest import OpenSession
 from pydantic import BaseModel
 
 import geoflow as gf
-from geoflow.contract import Registry
 from geoflow.errors import DefinitionError, GeoflowWarning, ParameterError
+from geoflow.jobtypes.contract import Registry
 
 
 class Params(BaseModel):

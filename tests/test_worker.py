@@ -26,17 +26,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geoflow import errors, models
-from geoflow.batch import Batch, NewTasks
-from geoflow.codes import Codes
+from geoflow import errors
+from geoflow.core import models
+from geoflow.core.batch import Batch, NewTasks
+from geoflow.core.models import Category, Failure, JobExecutionContext, Outcome, TaskContext
+from geoflow.core.retry import RetryPolicy
 from geoflow.errors import ContractViolationError, UnstorableValue
 from geoflow.executors.base import Chunk
+from geoflow.executors.codes import Codes
 from geoflow.executors.reports import report
-from geoflow.logs import JsonLines
-from geoflow.models import Category, Failure, JobExecutionContext, Outcome, TaskContext
-from geoflow.retry import RetryPolicy
-from geoflow.transport import pack
-from geoflow.worker import NOT_BEGUN, Answer, Told, checked_plan, describe, outcome, run_chunk
+from geoflow.executors.worker import NOT_BEGUN, Answer, Told, checked_plan, describe, outcome, run_chunk
+from geoflow.support.logs import JsonLines
+from geoflow.usercode.packing import pack
 
 JOB_ID = "ab" * 32
 HERE = (__name__.partition(".")[0],)

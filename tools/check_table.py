@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from geoflow.checks import RULES
+from geoflow.tools.check import RULES
 
 PAGE = Path(__file__).parents[1] / "docs" / "check.md"
 BEGIN, END = "<!-- codes -->\n", "<!-- end of codes -->\n"

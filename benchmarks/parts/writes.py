@@ -5,7 +5,7 @@ from functools import partial
 
 from benchmarks.parts.run import Run
 from benchmarks.tasks import alternated, timed
-from geoflow.batch import Completed, NewTasks
+from geoflow.core.batch import Completed, NewTasks
 from geoflow.stores.base import Lease, Move, NewJob, Store
 from geoflow.stores.duckdb import DuckDbStore
 from geoflow.stores.sqlite import SqliteStore

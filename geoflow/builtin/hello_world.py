@@ -10,9 +10,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from geoflow.contract import job_id_for, task_id
+from geoflow.core.models import JobExecutionContext, TaskContext
 from geoflow.errors import TaskExecutionError
-from geoflow.models import JobExecutionContext, TaskContext
+from geoflow.jobtypes.contract import job_id_for, task_id
 
 GREETING = "hello_world_greeting"
 REPLY = "hello_world_reply"

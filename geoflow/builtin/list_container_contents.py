@@ -29,9 +29,9 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from geoflow.builtin.file_kinds import HEAD, kind, suffix
-from geoflow.contract import job_id_for, task_id
+from geoflow.core.models import JobExecutionContext
 from geoflow.errors import ResourceNotFoundError
-from geoflow.models import JobExecutionContext
+from geoflow.jobtypes.contract import job_id_for, task_id
 
 LIST = "list_container_contents_list"
 ANALYSE = "list_container_contents_analyse"

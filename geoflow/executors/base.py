@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from queue import SimpleQueue
 from typing import Any, Literal, NamedTuple, Protocol
 
-from geoflow.batch import Batch, Completed, NewTasks
+from geoflow.core.batch import Batch, Completed, NewTasks
+from geoflow.core.models import Attempt
+from geoflow.core.retry import RetryPolicy
 from geoflow.executors.surroundings import Surroundings
-from geoflow.models import Attempt
-from geoflow.parcel import Texts
-from geoflow.retry import RetryPolicy
-from geoflow.transport import Code
+from geoflow.support.parcel import Texts
+from geoflow.usercode.packing import Code
 
 
 class Chunk(NamedTuple):

@@ -10,13 +10,13 @@ from collections import deque
 from queue import SimpleQueue
 from typing import Any, TextIO
 
-from geoflow.batch import Call
-from geoflow.codes import Codes
+from geoflow.core.batch import Call
+from geoflow.core.chunking import CHUNK_SECONDS
 from geoflow.executors.base import Chunk, Report
+from geoflow.executors.codes import Codes
 from geoflow.executors.reports import report
-from geoflow.pace import CHUNK_SECONDS
-from geoflow.values import to_json
-from geoflow.worker import run_chunk
+from geoflow.executors.worker import run_chunk
+from geoflow.support.jsonable import to_json
 
 
 class _NoMarker:

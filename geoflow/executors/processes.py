@@ -17,17 +17,17 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+from geoflow.core.chunking import CHUNK_SECONDS
 from geoflow.executors.base import Chunk, Report
+from geoflow.executors.child import Setup
 from geoflow.executors.identity import label
+from geoflow.executors.leftovers import sign, sweep
 from geoflow.executors.lifeline import Lifeline
-from geoflow.executors.remains import sign, sweep
-from geoflow.executors.slot import Setup
 from geoflow.executors.slots import ANSWER_SECONDS, Message, Most, Slot
 from geoflow.executors.spawning import SHORT_FOLDER
 from geoflow.executors.watch import Watch
-from geoflow.pace import CHUNK_SECONDS
-from geoflow.text import DEFAULT_SECRETS
-from geoflow.worker import Answer
+from geoflow.executors.worker import Answer
+from geoflow.support.text import DEFAULT_SECRETS
 
 
 class ProcessExecutor:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from geoflow.batch import Completed, NewTasks
-from geoflow.codes import Held
+from geoflow.core.batch import Completed, NewTasks
+from geoflow.core.models import Attempt, Failure, Outcome
 from geoflow.executors.base import Chunk, Report
-from geoflow.models import Attempt, Failure, Outcome
-from geoflow.parcel import Texts
-from geoflow.worker import Answer
+from geoflow.executors.codes import Held
+from geoflow.executors.worker import Answer
+from geoflow.support.parcel import Texts
 
 
 def report(chunk: Chunk, answer: Answer, slot: int, held: Held | None = None) -> Report:

@@ -13,16 +13,16 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
-from geoflow.codes import Held
+from geoflow.core.models import Attempt, Category, Failure, Outcome
 from geoflow.executors.base import Chunk, Report
-from geoflow.executors.mark import SETTING_UP, Mark
+from geoflow.executors.child import Setup
+from geoflow.executors.codes import Held
+from geoflow.executors.marker import SETTING_UP, Mark
 from geoflow.executors.reports import report
-from geoflow.executors.slot import Setup
 from geoflow.executors.watch import Watch
+from geoflow.executors.worker import Answer
 from geoflow.executors.worker_process import WorkerProcess
-from geoflow.models import Attempt, Category, Failure, Outcome
-from geoflow.text import cut
-from geoflow.worker import Answer
+from geoflow.support.text import cut
 
 logger = logging.getLogger("geoflow.executors")
 MAX_START_FAILURES = 3

@@ -16,16 +16,16 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
-from geoflow.codes import MOST_VERSIONS, Held
 from geoflow.executors.base import Chunk
+from geoflow.executors.child import Setup, initialise, work
+from geoflow.executors.codes import MOST_VERSIONS, Held
 from geoflow.executors.identity import end_group, is_running
-from geoflow.executors.mark import MarkFile
+from geoflow.executors.marker import MarkFile
 from geoflow.executors.printed import read_output
 from geoflow.executors.restoring import STACK_SIGNAL
-from geoflow.executors.slot import Setup, initialise, work
 from geoflow.executors.spawning import SlotContext, end_server
 from geoflow.executors.surroundings import Surroundings
-from geoflow.transport import Code
+from geoflow.usercode.packing import Code
 
 # How often it is made sure that the process is there, should nobody tell of its end.
 ALIVE_SECONDS = 0.1

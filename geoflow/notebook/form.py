@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from geoflow.contract import DefinesJob, JobType
+from geoflow.engine.submission import validated
 from geoflow.errors import ParameterError
-from geoflow.notebook.fields import LEFT_OUT, Field, fields_of, schema_of
+from geoflow.jobtypes.contract import DefinesJob, JobType
+from geoflow.jobtypes.schema import LEFT_OUT, Field, fields_of, schema_of
 from geoflow.notebook.inputs import Input, problem_html, widgets
-from geoflow.notebook.markup import element, head
-from geoflow.notebook.markup import text as safe
 from geoflow.notebook.outputs import detached, shell
-from geoflow.submission import validated
-from geoflow.text import looks_secret, mask, mask_text
-from geoflow.values import from_json, to_json
+from geoflow.render.markup import element, head
+from geoflow.render.markup import text as safe
+from geoflow.support.jsonable import from_json, to_json
+from geoflow.support.text import looks_secret, mask, mask_text
 
 if TYPE_CHECKING:
-    from geoflow.handle import JobHandle
+    from geoflow.job_handle import JobHandle
     from geoflow.session import Session
 
 # For a job type that says nothing of its parameters.

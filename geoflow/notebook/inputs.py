@@ -8,9 +8,9 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from geoflow.notebook.fields import LEFT_OUT, Field, fits
-from geoflow.notebook.markup import text as safe
-from geoflow.notebook.words import laid_out
+from geoflow.jobtypes.schema import LEFT_OUT, Field, fits
+from geoflow.render.markup import text as safe
+from geoflow.views.wording import laid_out
 
 widgets: Any = importlib.import_module("ipywidgets")  # it has no types
 

@@ -20,14 +20,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeGuard
 
 from geoflow.notebook.outputs import Outputs, detached, static
-from geoflow.notebook.snapshot import snapshot
-from geoflow.notebook.tasks import listed, task
-from geoflow.notebook.views import JobView
-from geoflow.progress import SECONDS_BETWEEN, logger, safely
-from geoflow.text import mask_text
+from geoflow.notebook.progress import SECONDS_BETWEEN, logger, safely
+from geoflow.support.text import mask_text
+from geoflow.views.model import JobView
+from geoflow.views.snapshot import snapshot
+from geoflow.views.tasks import listed, task
 
 if TYPE_CHECKING:
-    from geoflow.handle import JobHandle
+    from geoflow.job_handle import JobHandle
     from geoflow.notebook.widget import Panel
     from geoflow.session import Session
     from geoflow.stores.base import Store

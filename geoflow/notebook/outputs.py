@@ -7,8 +7,8 @@ import sys
 from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
-from geoflow.notebook.display import job_html, job_text
-from geoflow.notebook.views import JobView
+from geoflow.render.display import job_html, job_text
+from geoflow.views.model import JobView
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 NOTHING: dict[str, Any] = {"text/plain": "", "text/html": ""}

@@ -10,11 +10,11 @@ import importlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from geoflow.notebook.display import job_parts, task_html
-from geoflow.notebook.markup import STYLE, text
-from geoflow.notebook.tasks import LISTED
-from geoflow.notebook.views import JobView, TaskLine, TaskView
-from geoflow.notebook.words import ACTIONS
+from geoflow.render.display import job_parts, task_html
+from geoflow.render.markup import STYLE, text
+from geoflow.views.model import JobView, TaskLine, TaskView
+from geoflow.views.tasks import LISTED
+from geoflow.views.wording import ACTIONS
 
 _HIDDEN = {"display": "none"}
 

@@ -15,14 +15,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from geoflow.errors import StoreBusy, StoreError
-from geoflow.logfile import BACKUPS
 from geoflow.stores import locks
 from geoflow.stores.aside import free_name
 from geoflow.stores.base import Store
-from geoflow.stores.choice import is_duckdb, store_at
 from geoflow.stores.convert import copy_rows
-from geoflow.stores.place import check_place
+from geoflow.stores.files import check_place
+from geoflow.stores.opening import is_duckdb, store_at
 from geoflow.stores.tables import TableStore
+from geoflow.support.logfile import BACKUPS
 
 # What a store's file has beside it while it is written.
 _BESIDE = ("-wal", "-shm", "-journal", ".wal")

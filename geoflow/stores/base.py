@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
-from geoflow.batch import Batch, Completed, NewTasks
-from geoflow.models import Attempt, JobStatus
+from geoflow.core.batch import Batch, Completed, NewTasks
+from geoflow.core.models import Attempt, JobStatus
 
 
 class NewJob(NamedTuple):
@@ -84,7 +84,7 @@ class Again(NamedTuple):
 
 
 class FailedRow(NamedTuple):
-    """A failed task, in the order in which `geoflow.transitions.failure_message` takes them."""
+    """A failed task, in the order in which `geoflow.core.transitions.failure_message` takes them."""
 
     task_index: int
     task_id: str
@@ -222,7 +222,7 @@ class Store(Protocol):
         """(key, not_before) of the queued tasks that are not new: they failed, or were lost, before."""
 
     def largest_first(self, stage: StageRow) -> list[int]:
-        """The keys of the queued tasks that are new, by their size; see `geoflow.models.Stage`."""
+        """The keys of the queued tasks that are new, by their size; see `geoflow.core.models.Stage`."""
 
     def codes(self, stage: StageRow) -> list[tuple[str, str, int]]:
         """(task type, fingerprint, how many) of the code that the stage's completed tasks ran with."""

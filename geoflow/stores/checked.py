@@ -13,9 +13,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from geoflow.models import JobStatus, Stage
+from geoflow.core.models import JobStatus, Stage
 from geoflow.stores.base import JobRow, StageRow
-from geoflow.values import from_json
+from geoflow.support.jsonable import from_json
 
 _LATEST = 1e11  # seconds: the year 5138
 _HIGHEST = 1 << 50  # of a task's key; an attempt's is 4,096 times that

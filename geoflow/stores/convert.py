@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from geoflow.errors import StoreBusy, StoreError
-from geoflow.parcel import PIECE
-from geoflow.stores.choice import store_at
+from geoflow.stores.opening import store_at
 from geoflow.stores.tables import TableStore
+from geoflow.support.parcel import PIECE
 
 _KEYS = {"job": "job_key", "stage": "stage_key", "task": "task_key", "attempt": "attempt_key"}
 _GENERATED = {"attempt": {"task_key", "attempt"}}

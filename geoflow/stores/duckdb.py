@@ -15,15 +15,15 @@ from typing import Any
 
 import duckdb
 
-from geoflow.batch import Batch, Completed, NewTasks
+from geoflow.core.batch import Batch, Completed, NewTasks
+from geoflow.core.models import Attempt, Outcome
 from geoflow.errors import StoreError
-from geoflow.models import Attempt, Outcome
-from geoflow.parcel import PIECE
 from geoflow.stores.base import Lease, Move, Take
 from geoflow.stores.duckdb_file import File, borrow, check_whole, explaining
 from geoflow.stores.ownership import Ownership
 from geoflow.stores.tables import ATTEMPTS_PER_TASK, TableStore, consecutive, not_long, nothing_queued
-from geoflow.values import to_json
+from geoflow.support.jsonable import to_json
+from geoflow.support.parcel import PIECE
 
 _ROWS_AT_ONCE, _LOOKED_AT = 20_000, 256
 _ATTEMPT_COLUMNS = {

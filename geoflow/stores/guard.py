@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from geoflow.errors import StoreBusy
+from geoflow.stores.files import file_at
 from geoflow.stores.locks import WRITES, are_kept, lock, lock_file, open_lock_file, unlock
-from geoflow.stores.place import file_at
 
 # Of SQLite's file format: who has a file open reads "locks" these bytes of it, and this one of its shared memory.
 OPENED, SHARED_MEMORY = (0x40000002, 510), (128, 1)

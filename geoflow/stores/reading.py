@@ -7,9 +7,9 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
-from geoflow.parcel import PIECE
 from geoflow.stores.base import FailedRow, JobRow, Results, StageRow
 from geoflow.stores.checked import job_row, stage_rows
+from geoflow.support.parcel import PIECE
 
 # How many tasks are told of in one row: the first few say how long their texts are.
 _FIRST_AT_ONCE, _RESULTS_AT_ONCE, _GROWTH = 1_000, 50_000, 8

@@ -19,18 +19,18 @@ from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
 
-from geoflow.batch import Completed, NewTasks
+from geoflow.core.batch import Completed, NewTasks
+from geoflow.core.models import Attempt
 from geoflow.errors import SchemaTooNew, StoreBusy, StoreError, TooLarge
-from geoflow.models import Attempt
 from geoflow.stores.aside import set_aside
 from geoflow.stores.base import Lease
 from geoflow.stores.copies import rescued, write_copy
+from geoflow.stores.files import check_place, file_at, gone
 from geoflow.stores.guard import Guard, close_as_it_is, tidy
 from geoflow.stores.ownership import Ownership
-from geoflow.stores.place import check_place, file_at, gone
 from geoflow.stores.tables import ATTEMPTS_PER_TASK, TableStore
-from geoflow.text import human_bytes
-from geoflow.values import MAX_BYTES
+from geoflow.support.jsonable import MAX_BYTES
+from geoflow.support.text import human_bytes
 
 APPLICATION_ID = 0x67666C77  # "gflw", so that another program's database is not taken for ours
 SCHEMA_VERSION = 1

@@ -14,14 +14,14 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, ClassVar
 
-from geoflow.batch import Batch, Completed, NewTasks
+from geoflow.core.batch import Batch, Completed, NewTasks
+from geoflow.core.models import Attempt, JobStatus
+from geoflow.core.transitions import TASK_TRANSITIONS, job_after, task_after
 from geoflow.errors import DefinitionError, IllegalTransition, StoreError
-from geoflow.models import Attempt, JobStatus
-from geoflow.parcel import PIECE
 from geoflow.stores.base import Again, Lease, Move, StageRow, Take
-from geoflow.stores.claims import JobClaims
-from geoflow.transitions import TASK_TRANSITIONS, job_after, task_after
-from geoflow.values import to_json
+from geoflow.stores.leases import JobClaims
+from geoflow.support.jsonable import to_json
+from geoflow.support.parcel import PIECE
 
 # An attempt's key is its task's, times this, plus its number; see `schema.sql`.
 ATTEMPTS_PER_TASK = 4096

@@ -16,11 +16,11 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from geoflow.contract import Handler, accepts_context, normalise
+from geoflow.core.models import TaskContext
 from geoflow.errors import ParameterError
-from geoflow.models import TaskContext
-from geoflow.text import count, shorten
-from geoflow.transport import innermost
+from geoflow.jobtypes.contract import Handler, accepts_context, normalise
+from geoflow.support.text import count, shorten
+from geoflow.usercode.packing import innermost
 
 if TYPE_CHECKING:
     from geoflow.session import Session
@@ -262,7 +262,7 @@ class Fault:
     def _check(self) -> None:
         """A test whose fault meets nothing tests nothing: tell of it, as far as that is known by now."""
         __tracebackhide__ = True
-        from geoflow import frames
+        from geoflow.views import frames
 
         jobs, tasks = 0, list[str]()
         for session, before in self._before.items():

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from geoflow.contract import Handler
-from geoflow.models import Failure
-from geoflow.retry import RetryPolicy
-from geoflow.values import from_json, to_json
-from geoflow.worker import describe, outcome
+from geoflow.core.models import Failure
+from geoflow.core.retry import RetryPolicy
+from geoflow.executors.worker import describe, outcome
+from geoflow.jobtypes.contract import Handler
+from geoflow.support.jsonable import from_json, to_json
 
 
 def as_stored(returned: Any) -> dict[str, Any]:

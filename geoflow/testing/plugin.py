@@ -50,7 +50,7 @@ def geoflow_session(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
     """
     for name in [name for name in os.environ if name.upper().startswith("GEOFLOW_")]:
         monkeypatch.delenv(name)
-    from geoflow import default
+    from geoflow import api as default
 
     marker = request.node.get_closest_marker("geoflow")
     given = {"store": ":memory:", "workers": 0, "display": "none", "clock": SkippingClock()}

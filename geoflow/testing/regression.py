@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from geoflow.contract import JobType, accepts_context
+from geoflow.core.models import TaskStatus
 from geoflow.errors import DefinitionError, ParameterError
-from geoflow.exporting.layout import literal
-from geoflow.models import TaskStatus
-from geoflow.text import MASKED, count, mask, mask_text, plain
-from geoflow.transport import innermost, pack
+from geoflow.jobtypes.contract import JobType, accepts_context
+from geoflow.support.text import MASKED, count, mask, mask_text, plain
+from geoflow.tools.export.layout import literal
+from geoflow.usercode.packing import innermost, pack
 
 if TYPE_CHECKING:
-    from geoflow.notebook.replay import TaskHandle
+    from geoflow.task_handle import TaskHandle
 
 Expect = Literal["success", "failure"]
 LONGEST = 100_000  # characters of parameters or result, in a file that people are to read

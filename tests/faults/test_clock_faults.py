@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from conftest import OpenSession, rows
 
-from geoflow.clock import ManualClock
+from geoflow.support.clock import ManualClock
 
 
 class SetClock(ManualClock):

@@ -16,7 +16,7 @@ import pytest
 
 import geoflow as gf
 from geoflow.errors import GeoflowError
-from geoflow.stores.choice import is_duckdb, store_at
+from geoflow.stores.opening import is_duckdb, store_at
 
 DEEP = "[" * 5000 + "]" * 5000
 CHANGES = """\

@@ -18,9 +18,9 @@ from conftest import OpenSession, Trace, rows, wait_until
 import geoflow as gf
 from faults.conftest import Start
 from faults.driving import SECONDS, check_aftermath, check_store
-from geoflow.batch import NewTasks
+from geoflow.core.batch import NewTasks
+from geoflow.core.models import Attempt
 from geoflow.errors import StoreError
-from geoflow.models import Attempt
 from geoflow.stores.base import Move, NewJob
 from geoflow.stores.sqlite import SqliteStore
 

@@ -15,14 +15,14 @@ from conftest import wait_until
 
 import geoflow as gf
 from geoflow.executors.identity import label
-from geoflow.executors.mark import MarkFile
-from geoflow.executors.remains import is_left, ran_at_death, seal, sign, sweep
+from geoflow.executors.leftovers import is_left, ran_at_death, seal, sign, sweep
+from geoflow.executors.marker import MarkFile
 
 JOB, STORE = "a" * 64, "(1, 2)"
 GONE = """
 import pathlib, sys, tempfile
-from geoflow.executors.mark import MarkFile
-from geoflow.executors.remains import sign
+from geoflow.executors.marker import MarkFile
+from geoflow.executors.leftovers import sign
 from geoflow.executors.identity import label
 folder = pathlib.Path(tempfile.mkdtemp(prefix=label()))
 if sys.argv[1] == "not yet signed":

@@ -22,14 +22,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from test_simulation import Schedule, ScriptedExecutor, World
 
 import geoflow as gf
-from geoflow.batch import Call, NewTasks
-from geoflow.clock import ManualClock
-from geoflow.contract import job_id_for, task_id
+from geoflow.core.batch import Call, NewTasks
+from geoflow.core.models import Attempt, Category, Failure, Outcome
 from geoflow.errors import StoreBusy
 from geoflow.executors.base import Chunk, Report
-from geoflow.models import Attempt, Category, Failure, Outcome
+from geoflow.jobtypes.contract import job_id_for, task_id
 from geoflow.stores.base import Store
-from geoflow.values import to_json
+from geoflow.support.clock import ManualClock
+from geoflow.support.jsonable import to_json
 
 JOBS = 3
 ENDED = ("completed", "failed", "cancelled")

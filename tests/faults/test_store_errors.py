@@ -12,10 +12,10 @@ import pytest
 from conftest import OpenSession, Trace, rows, wait_until
 
 from faults.driving import SECONDS, check_store
-from geoflow.clock import ManualClock
 from geoflow.errors import StoreError
 from geoflow.stores.base import Lease
 from geoflow.stores.sqlite import SqliteStore
+from geoflow.support.clock import ManualClock
 
 Moment = Literal["before", "after"]
 

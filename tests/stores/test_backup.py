@@ -14,12 +14,12 @@ import pytest
 from conftest import OpenSession, check_intact, rows, wait_until
 
 import geoflow as gf
-from geoflow.cli import main
+from geoflow.commands.cli import main
 from geoflow.errors import StoreBusy, StoreError
 from geoflow.stores import locks
 from geoflow.stores.backup import back_up, restore
 from geoflow.stores.base import NewJob
-from geoflow.stores.choice import store_at
+from geoflow.stores.opening import store_at
 from geoflow.stores.sqlite import SqliteStore
 
 STAGES = '[{"number":1,"name":"scan","task_type":"scan_it"}]'
@@ -174,7 +174,7 @@ KILLED = """
 import os, sys
 from pathlib import Path
 from geoflow.stores.base import NewJob
-from geoflow.stores.choice import store_at
+from geoflow.stores.opening import store_at
 store = store_at(sys.argv[1])
 store.open()
 if sys.argv[1].endswith(".duckdb"):
@@ -213,7 +213,10 @@ def test_S37_a_store_in_use_is_not_restored(path: Path) -> None:
     add(path, "a", "b")
     backup = backup_of(path)
     add(path, "c")
-    code = "import sys; from geoflow.cli import main; sys.exit(main(['restore', sys.argv[1], '--store', sys.argv[2]]))"
+    code = (
+        "import sys; from geoflow.commands.cli import main; "
+        "sys.exit(main(['restore', sys.argv[1], '--store', sys.argv[2]]))"
+    )
     store = store_at(path)
     store.open()
     shutil.copy(path, path.with_name("copied"))  # drops the locks that are the process's
@@ -275,7 +278,7 @@ SWEEP = """
     import os, shutil, signal, sys
     from pathlib import Path
     from geoflow.stores import backup
-    from geoflow.stores.choice import store_at
+    from geoflow.stores.opening import store_at
 
     NAMES = ("open", "link", "rename", "replace", "fsync")
     if sys.argv[2].endswith(".duckdb"):  # which takes long to open

@@ -21,12 +21,12 @@ from stores.test_store import (
     take,
 )
 
-from geoflow.batch import NewTasks
+from geoflow.core.batch import NewTasks
 from geoflow.errors import StoreBusy, StoreError
 from geoflow.stores.base import Move
-from geoflow.stores.choice import store_at
 from geoflow.stores.convert import convert
 from geoflow.stores.duckdb import DuckDbStore
+from geoflow.stores.opening import store_at
 from geoflow.stores.sqlite import SqliteStore
 
 WAYS = pytest.mark.parametrize(("source", "target"), [("a.db", "b.duckdb"), ("a.duckdb", "b.db")])

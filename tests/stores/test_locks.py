@@ -19,9 +19,9 @@ import geoflow as gf
 from geoflow.errors import StoreBusy, StoreError
 from geoflow.stores import guard, locks
 from geoflow.stores.base import NewJob
-from geoflow.stores.choice import store_at
 from geoflow.stores.duckdb import DuckDbStore
-from geoflow.stores.place import file_at
+from geoflow.stores.files import file_at
+from geoflow.stores.opening import store_at
 from geoflow.stores.sqlite import SqliteStore
 
 pytestmark = pytest.mark.skipif(not locks.are_kept(), reason="this system has no locks that belong to an open file")
@@ -32,7 +32,7 @@ STAGES = '[{"number":1,"name":"scan","task_type":"scan_it"}]'
 ANOTHER = """
 import sys
 from geoflow.errors import StoreBusy, StoreError
-from geoflow.stores.choice import store_at
+from geoflow.stores.opening import store_at
 for line in sys.stdin:
     store, told = store_at(sys.argv[1]), []
     try:
@@ -225,7 +225,7 @@ def test_S37_a_fork_that_outlives_its_parent_keeps_no_lock_of_it(path: Path) -> 
     code = """
 import os, sys, time
 from geoflow.stores.base import NewJob
-from geoflow.stores.choice import store_at
+from geoflow.stores.opening import store_at
 store = store_at(sys.argv[1])
 row, _ = store.create(NewJob("a" * 64, "tiles", sys.argv[2], "{}", 1.0))
 store.claim(row.job_key, "{}")

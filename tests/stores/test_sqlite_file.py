@@ -19,10 +19,10 @@ import pytest
 from sqlite_utils import Database
 
 import geoflow as gf
-from geoflow.batch import NewTasks
-from geoflow.contract import job_id_for
+from geoflow.core.batch import NewTasks
+from geoflow.core.models import Attempt
 from geoflow.errors import LeaseLost, SchemaTooNew, StoreBusy, StoreError
-from geoflow.models import Attempt
+from geoflow.jobtypes.contract import job_id_for
 from geoflow.stores import migrations, sqlite
 from geoflow.stores.base import Move, NewJob
 from geoflow.stores.migrations import bring_up_to_date
@@ -135,7 +135,7 @@ class Process:
 PREAMBLE = """
 import json, os, sys
 from geoflow.errors import GeoflowError, StoreBusy
-from geoflow.models import Attempt
+from geoflow.core.models import Attempt
 from geoflow.stores.base import Move, NewJob
 from geoflow.stores.sqlite import SqliteStore
 
@@ -719,7 +719,7 @@ hear()
 
 TEN = """
 import geoflow as gf
-import geoflow.machine, geoflow.executors.inline
+import geoflow.engine.machine, geoflow.executors.inline
 session = gf.open(sys.argv[1], workers=0, display="none")
 say("ready")
 hear()

@@ -15,15 +15,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geoflow.batch import Batch, Call, Completed, NewTasks
+from geoflow.core.batch import Batch, Call, Completed, NewTasks
+from geoflow.core.models import Attempt, Failure, JobStatus, TaskStatus
+from geoflow.core.transitions import JOB_TRANSITIONS, TASK_TRANSITIONS
 from geoflow.errors import DefinitionError, GeoflowError, IllegalTransition, LeaseLost, StoreBusy, StoreError
-from geoflow.models import Attempt, Failure, JobStatus, TaskStatus
 from geoflow.stores import reading, tables
 from geoflow.stores.base import Again, FailedRow, JobRow, Lease, Move, NewJob, StageRow, Store, Take
 from geoflow.stores.duckdb import DuckDbStore
 from geoflow.stores.sqlite import SqliteStore
-from geoflow.text import shorten
-from geoflow.transitions import JOB_TRANSITIONS, TASK_TRANSITIONS
+from geoflow.support.text import shorten
 
 STORES: dict[str, Callable[[Path], Store]] = {
     "sqlite in memory": lambda folder: SqliteStore(":memory:"),

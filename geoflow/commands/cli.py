@@ -1,0 +1,137 @@
+"""The ``geoflow`` command: the verbs in a terminal. Errors are lines there, signals interrupts, outcomes exit codes.
+
+What may be typed is in `grammar`, what the verbs do in `verbs`, how it is shown in `terminal`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import os
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn
+
+from geoflow.commands import grammar, verbs
+from geoflow.commands import terminal as output
+from geoflow.errors import GeoflowError
+from geoflow.support.text import safe
+
+COMPLETED, NOT_COMPLETED, REFUSED, WITH_ERRORS, INTERRUPTED, UNREAD = 0, 1, 2, 3, 130, 141
+EXIT_CODES = """\
+exit codes:
+  0    the job completed; for a verb that only looks: it was shown
+  1    the job failed, was cancelled, or has not ended; doctor or check found a problem
+  2    nothing was done: a bad command, job type, parameter, job id or store
+  3    the job completed, but its finalize failed (see geoflow refinalize)
+  130  interrupted; the job was put back, and geoflow resume goes on with it
+       (143 for SIGTERM, 129 for SIGHUP), with --load FILE where its type is in a file
+"""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM or SIGHUP, which end the process as an interrupt does: what runs is put back first."""
+
+    number = signal.SIGTERM
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do what *argv* (else the command line) says; the exit code."""
+    words = sys.argv[1:] if argv is None else argv
+    warnings.showwarning = _warned
+    _have_streams()
+    signal.signal(signal.SIGTERM, _terminate)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup has it
+        signal.signal(signal.SIGHUP, _terminate)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that lacks a character shows its number
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        return _done(grammar.parse(words, epilog=EXIT_CODES))
+    except KeyboardInterrupt as exc:
+        verbs.tell("interrupted.")
+        return 128 + exc.number if isinstance(exc, Terminated) else INTERRUPTED
+    except Exception as exc:
+        _complain(exc, "--debug" in words)
+        return REFUSED
+
+
+def _done(args: argparse.Namespace) -> int:
+    session = verbs.open_session(args)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # what a job type prints is not the output
+            found = verbs.VERBS[args.verb](session, args)
+        return _exit_code(found, args.verb) if _printed(output.lines(found, session, args)) else UNREAD
+    finally:
+        session.close()
+        for run in list(session._engine.runs.values()):
+            if run.interrupted:
+                verbs.tell(f"Job {run.job_id[:8]} was put back.\nNext: {verbs.command(args, 'resume', run.row)}")
+
+
+def _printed(lines: Iterable[str]) -> bool:
+    """Print *lines*; False when whoever reads them has seen enough, or they cannot be written."""
+    try:
+        for line in lines:
+            print(line)
+        sys.stdout.flush()
+    except OSError as exc:  # its reader has seen enough, or the disk is full
+        if not isinstance(exc, BrokenPipeError):
+            verbs.tell(f"error: the output could not be written: {exc.strerror}. What was asked for is done.")
+        # What is still in the buffer must not be tried again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
+
+
+def _exit_code(found: Any, verb: str) -> int:
+    if verb == "status" or hasattr(found, "columns"):
+        return COMPLETED
+    if hasattr(found, "exit_status"):
+        return NOT_COMPLETED if found.exit_status else COMPLETED
+    if verb == "debug":
+        return COMPLETED if isinstance(found, dict) and found.get("success") is True else NOT_COMPLETED
+    jobs = found if isinstance(found, list) else [found]
+    if any(job.status != ("cancelled" if verb == "cancel" else "completed") for job in jobs):
+        return NOT_COMPLETED
+    return WITH_ERRORS if any(job.with_errors for job in jobs) else COMPLETED
+
+
+def _terminate(number: int, frame: object) -> NoReturn:
+    if number != signal.SIGTERM:  # a terminal that goes may say so twice, once while its job is put back
+        signal.signal(number, signal.SIG_IGN)
+    ended = Terminated()
+    ended.number = signal.Signals(number)
+    raise ended
+
+
+def _have_streams() -> None:
+    """Have standard streams where the shell closed some, lest the next file that is opened be one of them."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # which takes the lowest number that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
+
+
+def _warned(message: Warning | str, *_: object, **__: object) -> None:
+    verbs.tell(f"warning: {getattr(message, 'in_terminal', '') or message}")
+
+
+def _complain(exc: Exception, debug: bool) -> None:
+    if debug:
+        print(safe("".join(traceback.format_exception(exc))), file=sys.stderr)
+    message = str(exc)
+    if isinstance(exc, GeoflowError):
+        message = exc.in_terminal or message
+    else:
+        from geoflow.views.failures import place
+
+        where = place("".join(traceback.format_tb(exc.__traceback__)))
+        message = f"{type(exc).__name__}: {message} ({where}). --debug shows the traceback."
+    verbs.tell(f"error: {message}")

@@ -1,0 +1,1 @@
+"""The pure core: nouns and decisions, without clock, file or process."""

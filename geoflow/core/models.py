@@ -1,0 +1,223 @@
+"""The nouns: states, job types' stages and tasks, attempts, and what handlers and finalize are given.
+
+What crosses a trust border (definitions, parameters of the engine, contexts) is a frozen pydantic model. What
+exists a hundred thousand times (attempts) is a named tuple: validating each one costs more than running it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+from enum import Enum, StrEnum
+from types import CodeType
+from typing import Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Word(StrEnum):
+    """A word that equals its text, and the member of that value of any other enum that has the name of its own.
+
+    Job types written for production compare with an enum of theirs, mostly a plain one: ``TaskStatus.COMPLETED`` of
+    either make is the same state. It hashes as its text does.
+    """
+
+    def __eq__(self, other: object) -> bool:
+        equal = str.__eq__(self, other)
+        if equal is NotImplemented and isinstance(other, Enum):
+            return type(other).__name__ == type(self).__name__ and bool(other.value == self._value_)
+        return equal
+
+    def __ne__(self, other: object) -> bool:
+        equal = self.__eq__(other)
+        return equal if equal is NotImplemented else not equal
+
+    __hash__ = str.__hash__
+
+
+class JobStatus(Word):
+    QUEUED = "queued"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class TaskStatus(Word):
+    QUEUED = "queued"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Outcome(Word):
+    """How an attempt ended. Only ``failed`` is charged against the task's retries."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    LOST = "lost"
+    CANCELLED = "cancelled"
+    INTERRUPTED = "interrupted"
+
+
+class Category(Word):
+    """What kind of failure it was; see `geoflow.core.retry` for what follows from each."""
+
+    CONTRACT = "contract"
+    PERMANENT = "permanent"
+    TRANSIENT = "transient"
+    BUSINESS = "business"
+    UNKNOWN = "unknown"
+    LOST = "lost"
+    TIMEOUT = "timeout"
+
+
+OnFailure = Literal["drain", "stop"]
+Order = Literal["planned", "largest"]
+
+
+class Stage(BaseModel):
+    """One stage of a job type: its place, its name, its handler, and who makes its tasks.
+
+    ``timeout`` is in seconds for each task; ``max_retries`` and ``on_failure`` overrule the session's; at most
+    ``workers`` of its tasks run at once in each job: two jobs may run twice as many. Tasks start in the ``order`` of
+    the plan, or the ``"largest"`` first, so that no long one is left for the end. How large a task is, its metadata say
+    as ``size``, a number of any unit; else the time counts that it took when the job was run before.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    number: int = Field(ge=1)
+    name: str
+    task_type: str
+    parallelism: str = "single"
+    timeout: float | None = None
+    max_retries: int | None = None
+    on_failure: OnFailure | None = None
+    workers: int | None = None
+    order: Order = "planned"
+
+    @property
+    def is_fan_in(self) -> bool:
+        return self.parallelism == "fan_in"
+
+
+class Receipt(BaseModel):
+    """What a submission found: a job created, or the one that was there.
+
+    ``stale`` is how many of its tasks completed with older code than that of now.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    job_id: str
+    job_type: str
+    status: Literal["created", "already_exists"]
+    existing_status: JobStatus | None = None
+    stage: int | None = None
+    idempotent: bool = False
+    stale: int = 0
+
+
+class TaskResult(NamedTuple):
+    """One task as finalize sees it; the names are production's. ``ended_at`` is in seconds since the epoch."""
+
+    task_id: str
+    task_type: str
+    status: TaskStatus
+    result_data: dict[str, Any]
+    error_details: str | None = None
+    ended_at: float | None = None
+
+    @property
+    def timestamp(self) -> datetime | None:
+        """When the task ended, in UTC."""
+        return None if self.ended_at is None else datetime.fromtimestamp(self.ended_at, UTC)
+
+    @property
+    def success(self) -> bool:
+        return self.status == TaskStatus.COMPLETED
+
+
+def as_spoken_by(function: Callable[..., Any], word: Word) -> Any:
+    """*word* as *function* says it: the member of that value where it names an enum of another make, else *word*.
+
+    So ``status is TaskStatus.COMPLETED`` and ``status in {TaskStatus.COMPLETED}`` hold too, which no ``==`` can see to.
+    """
+    while (inner := getattr(function, "__wrapped__", None) or getattr(function, "__func__", None)) is not None:
+        function = inner
+    code, known = getattr(function, "__code__", None), getattr(function, "__globals__", {})
+    for name in _names(code) if code is not None else ():
+        kind: Any = known.get(name)
+        is_enum = isinstance(kind, type) and issubclass(kind, Enum) and not issubclass(kind, Word)
+        if is_enum and kind.__name__ == type(word).__name__:
+            return next((member for member in kind if member.value == word.value), word)
+    return word
+
+
+def _names(code: CodeType) -> list[str]:
+    return [*code.co_names, *(name for part in code.co_consts if isinstance(part, CodeType) for name in _names(part))]
+
+
+class JobExecutionContext(BaseModel):
+    """What ``finalize_job`` is called with: the job, and the results of all its stages in order."""
+
+    model_config = ConfigDict(frozen=True)
+
+    job_id: str
+    job_type: str
+    current_stage: int
+    total_stages: int
+    parameters: dict[str, Any]
+    task_results: list[TaskResult]
+
+
+class TaskContext(NamedTuple):
+    """What a handler that accepts a second argument is given. ``attempt`` counts from 1."""
+
+    job_id: str
+    job_type: str
+    stage: int
+    task_id: str
+    task_index: int
+    task_type: str
+    attempt: int
+    logger: logging.Logger
+
+
+class Failure(NamedTuple):
+    """Why an attempt did not succeed, as text: exception objects never leave the process they were raised in."""
+
+    error: str
+    error_type: str
+    category: str
+    retryable: bool
+    traceback: str | None = None
+
+
+class Attempt(NamedTuple):
+    """One execution of one task, told by itself: it failed, printed, was lost, or had been tried before.
+
+    Times are seconds since the epoch, ``cpu`` seconds of this task (its duration, if that is below 0.1 ms),
+    ``peak_memory`` bytes of the whole worker process up to the end of the attempt's chunk. ``result`` is JSON text.
+    ``code`` is the version of the handler's code. ``queued_at`` and ``backoff`` (the seconds that the policy had it
+    wait) are kept for retries only: a first attempt was queued when its stage was planned.
+    """
+
+    key: int
+    attempt: int
+    outcome: str
+    started_at: float | None
+    ended_at: float | None
+    cpu: float | None = None
+    peak_memory: int | None = None
+    result: str | None = None
+    failure: Failure | None = None
+    output: str | None = None
+    slot: int | None = None
+    pid: int | None = None
+    code: str | None = None
+    queued_at: float | None = None
+    backoff: float | None = None

@@ -1,0 +1,59 @@
+"""What plans, fan-ins and finalize are given, as JSON text put together from the store's own.
+
+Results stay text on their way: parsing a hundred thousand of them here, only to write them again, would cost more
+than the rest of the coordinator. Nor are they put together as one text, but for a fan-in, whose task has parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from geoflow.core.models import Category, Failure, Stage
+from geoflow.stores.base import Results
+from geoflow.support.jsonable import to_json
+
+
+def plan_argument(job_parameters: str) -> str:
+    """``job_params``, and ``previous_results`` without those that are told in texts of their own, which may be many."""
+    return f'{{"job_params":{job_parameters},"previous_results":null}}'
+
+
+def fan_in_parameters(stage: Stage, job_parameters: str, previous: Iterable[Results]) -> str | None:
+    """The parameters of a fan-in's one task, or None when there is nothing to aggregate."""
+    number, texts = 0, list[str]()
+    for tasks, text in previous:
+        number += tasks
+        texts.append(text[1:-1])
+    if not number:
+        return None
+    about = {
+        "stage": stage.number,
+        "previous_stage": stage.number - 1,
+        "result_count": number,
+        "pattern": "fan_in",
+    }
+    return (
+        f'{{"previous_results":[{",".join(texts)}],"job_parameters":{job_parameters},'
+        f'"aggregation_metadata":{to_json(about)}}}'
+    )
+
+
+def finalize_argument(job: Mapping[str, Any], job_parameters: str) -> str:
+    """The fields of a `JobExecutionContext`, without the task results: they are columns in texts of their own."""
+    return f'{to_json(job)[:-1]},"parameters":{job_parameters},"task_results":[[],[],[],[]]}}'
+
+
+def fallback_result(job_type: str, failure: Failure, counts: Mapping[str, int]) -> dict[str, Any]:
+    """The result of a job whose finalize failed: the tasks' results are all there, and it can be run again."""
+    return {
+        "job_type": job_type,
+        "status": "completed_with_errors",
+        "finalization_error": failure.error,
+        "error_type": failure.error_type if failure.category != Category.CONTRACT else "ContractViolationError",
+        "task_count": sum(counts.values()),
+        "completed_tasks": counts.get("completed", 0),
+        "failed_tasks": counts.get("failed", 0),
+        "message": "finalize_job failed; all task results are kept. Mend it, then run it again with refinalize().",
+        "fallback": True,
+    }

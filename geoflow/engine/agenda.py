@@ -1,0 +1,73 @@
+"""Which runs a turn looks at, so that it costs what has happened, and not how many jobs there are.
+
+A run is looked at when something happened to it, when a time of its has come, and when there is room for what it has to
+send. Else it waits for what it has sent, and that is reported on.
+"""
+
+from __future__ import annotations
+
+import heapq
+from bisect import bisect_left, insort
+from collections.abc import Iterable
+
+from geoflow.engine.active_job import CLOCK_SLACK, JobRun
+
+
+class Agenda:
+    """The runs of one machine, and what each waits for."""
+
+    def __init__(self) -> None:
+        self._touched: set[JobRun] = set()
+        self._to_send: dict[int, JobRun] = {}
+        self._line: list[int] = []  # the numbers of these, in order
+        self._due: dict[JobRun, float] = {}
+        self._times: list[tuple[float, int, JobRun]] = []  # a heap; what differs from `_due` counts no more
+        self._latest = 0.0
+
+    def touch(self, runs: Iterable[JobRun]) -> None:
+        """Something happened to them."""
+        self._touched.update(runs)
+
+    def first_in_line(self) -> JobRun | None:
+        """The oldest that has work to send."""
+        return self._to_send[self._line[0]] if self._line else None
+
+    def due(self) -> float | None:
+        """The next time that one waits for."""
+        while self._times and self._due.get(self._times[0][2]) != self._times[0][0]:
+            heapq.heappop(self._times)
+        return self._times[0][0] if self._times else None
+
+    def take(self, now: float, room: int) -> list[JobRun]:
+        """Those to look at, the oldest first; each then rests or is dropped. *room* is how many can send."""
+        if now + CLOCK_SLACK < self._latest:  # the clock was set back, which changes all times
+            self._touched.update(self._due)
+            self._latest = now
+        self._latest = max(self._latest, now)
+        while (at := self.due()) is not None and at <= now:
+            run = heapq.heappop(self._times)[2]
+            self._touched.add(run)
+            del self._due[run]
+        self._touched.update(self._to_send[number] for number in self._line[:room])
+        found, self._touched = self._touched, set()
+        return sorted(found, key=lambda run: run.number)
+
+    def rest(self, run: JobRun, *, to_send: bool) -> None:
+        """It was looked at, and goes on once there is room, if it has work *to_send*, or at its time."""
+        if to_send and run.number not in self._to_send:
+            self._to_send[run.number] = run
+            insort(self._line, run.number)
+        elif not to_send and self._to_send.pop(run.number, None) is not None:
+            del self._line[bisect_left(self._line, run.number)]
+        due = None if to_send else run.due()
+        if due is None:
+            self._due.pop(run, None)
+        elif due != self._due.get(run):
+            self._due[run] = due
+            heapq.heappush(self._times, (due, run.number, run))
+
+    def drop(self, run: JobRun) -> None:
+        """It is driven no more."""
+        self.rest(run, to_send=False)
+        self._due.pop(run, None)
+        self._touched.discard(run)

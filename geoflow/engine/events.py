@@ -1,0 +1,79 @@
+"""What the machine says of what it has done: a log line for each committed change, and the user's callback."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from geoflow.core.models import Attempt, JobStatus
+from geoflow.engine.active_job import JobRun
+from geoflow.errors import DriverFailed
+from geoflow.stores.base import Store
+from geoflow.support.jsonable import from_json
+from geoflow.support.logs import logger_of
+from geoflow.support.text import count, exact, shorten
+
+logger = logger_of("geoflow.machine")
+
+
+def tell(run: JobRun, what: str, level: int = logging.INFO, **fields: Any) -> None:
+    """One line about the job, with what it planned, or why it failed."""
+    about = {"job_id": run.job_id, "job_type": run.job_type.name, "stage": run.stage_number}
+    job_id, stage = run.job_id[:8], run.stage_number
+
+    def message() -> str:
+        planned = f" stage {stage}: {count(fields['tasks'], 'task')}" if "tasks" in fields else ""
+        reason = fields.get("error_message")
+        return f"job {job_id} {what}{planned}{(reason and f': {shorten(reason, 300)}') or ''}"
+
+    with contextlib.suppress(Exception):  # a log that cannot be written, or a user's filter, stops no job
+        logger.later(level, message, about | fields)
+
+
+def tell_failure(run: JobRun, attempt: Attempt, task_id: str, task_type: str) -> None:
+    """One line about a task that failed for good."""
+    assert attempt.failure is not None
+    error, error_type, category, retryable, _ = attempt.failure
+    fields = {"error_message": error, "error_type": error_type, "error_category": category, "retryable": retryable}
+    about = {"task_id": task_id, "task_type": task_type, "attempt": attempt.attempt}
+    tell(run, f"task failed: {error_type}", logging.WARNING, **about, **fields)
+
+
+def stopped(run: JobRun, error: BaseException) -> DriverFailed:
+    """What to tell who waits for a job that is not driven any more."""
+    job = run.job_id[:8]
+    made = DriverFailed(
+        f"Job {job} was stopped, since what drives it failed: {type(error).__name__}: {exact(error)}. "
+        "What had completed is kept;",
+        python="job.resume() goes on.",
+        typed=f"geoflow resume {job} goes on.",
+    )
+    made.__cause__ = error
+    return made
+
+
+def tell_end(run: JobRun, store: Store, callback: Callable[..., object] | None) -> None:
+    """The job has ended, and its row says so: call *callback*, in a thread of its own, then let go who waits."""
+    tell(run, "failed, and nothing of it runs any more" if run.status == JobStatus.FAILED else str(run.status))
+    if callback is None or run.refinalizing:
+        run.finish()
+    else:
+        try:
+            threading.Thread(target=_call_back, args=(run, store, callback), daemon=True).start()
+        except RuntimeError:  # there are no more to be had, or the interpreter exits
+            _call_back(run, store, callback)
+
+
+def _call_back(run: JobRun, store: Store, callback: Callable[..., object]) -> None:
+    try:
+        row = store.job(run.job_id)
+        result = from_json(row.result) if row and row.result else None
+        callback(job_id=run.job_id, job_type=run.job_type.name, status=str(run.status), result=result)
+    except Exception as exc:  # it is the user's, and changes nothing
+        fields = {"error_type": type(exc).__name__, "error_message": str(exc)}
+        tell(run, "on_job_complete failed", logging.ERROR, **fields)
+    finally:
+        run.finish()

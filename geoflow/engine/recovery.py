@@ -1,0 +1,61 @@
+"""A job is taken up: what a dead engine left is accounted for, then it stands where the store and the caller say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from geoflow.core.models import JobStatus
+from geoflow.engine.active_job import JobRun
+from geoflow.stores.base import JobRow, Move, StageRow, Store
+
+
+def take_up(run: JobRun, store: Store, now: float, ran_at_death: Callable[[str, str], frozenset[int] | None]) -> None:
+    """Make *run*, whose job is claimed, ready for the loop.
+
+    *ran_at_death* is asked with the last owner (JSON text) and the job's id.
+    """
+    ran = ran_at_death(run.row.owner or "{}", run.job_id)
+    planned = _planned(store, run.row)
+    if planned is not None:
+        left = store.in_state(planned, "processing")
+        if left:
+            run.recover(left, ran)
+            store.commit(run.lease, *run.take_changes())
+    if run.intent in ("resume", "retry") and run.row.status in (JobStatus.FAILED, JobStatus.CANCELLED):
+        states = ("failed",) if run.intent == "retry" else ("failed", "cancelled")
+        moves = [] if planned is None else _resets(store, planned, states)
+        store.change_job(run.lease, "resume", now=now, moves=moves)
+    elif run.intent == "rerun":
+        moves = _out_of_date(store, run) if run.again.keep else []
+        store.change_job(run.lease, "rerun", now=now, moves=moves, again=run.again)
+    row = store.job(run.job_id)
+    assert row is not None, "a claimed job is in the store"
+    planned = _planned(store, row)
+    run.stand_at(row, planned, store.counts(planned) if planned else {})
+    if planned is not None:
+        put_in_order(run, store, planned)
+        run.returned_before(store.returned(planned))
+        run.failures = store.failed(planned) if run.counts["failed"] else []
+
+
+def put_in_order(run: JobRun, store: Store, planned: StageRow) -> None:
+    """Have the new tasks of the stage that *run* is at go out in the order that the stage wants."""
+    if run.stage.order == "largest":
+        run.start_first(store.largest_first(planned))
+
+
+def _planned(store: Store, row: JobRow) -> StageRow | None:
+    """The plan of the stage that the job is at, where there is one."""
+    return next((stage for stage in store.stages(row.job_key) if stage.stage == row.stage), None)
+
+
+def _resets(store: Store, planned: StageRow, states: Sequence[str] = ("failed", "cancelled")) -> list[Move]:
+    ended = (store.in_state(planned, state) for state in states)
+    return [Move("reset", [key for key, _, _ in found]) for found in ended]
+
+
+def _out_of_date(store: Store, run: JobRun) -> list[Move]:
+    """What puts the tasks of the stage to do over back: all that did not complete with the code of now."""
+    planned = next(row for row in store.stages(run.row.job_key) if row.stage == run.again.stage)
+    codes = {name: code.fingerprint for name, code in run.codes.items()}
+    return [*_resets(store, planned), Move("redo", store.ran_otherwise(planned, codes))]

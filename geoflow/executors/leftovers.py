@@ -1,0 +1,139 @@
+"""What a process that was killed left behind: which tasks ran when it ended, and folders that nobody needs any more.
+
+A session's folder proves itself: a file in it says which process made it, and has a secret with which the session seals
+the rows of the jobs that it drives. What a row says of a folder counts only with the folder's own seal; else a store
+from elsewhere could name any folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hmac
+import json
+import os
+import secrets
+import shutil
+import socket
+import stat
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from geoflow.executors.identity import PREFIX, boot, born, is_left_behind, is_running
+from geoflow.executors.marker import Mark, read_mark
+
+_OWNER, _SEEN = "owner", "seen"
+# So long a folder is kept that says which tasks ran when its session was killed: a resume asks for it.
+_KEPT_SECONDS = 86_400.0
+_LONGEST = 10_000  # bytes, of the file that says whose a folder is
+
+
+def sign(folder: Path) -> None:
+    """Write into the new *folder* whose it is."""
+    owner = {**_identity(os.getpid()), "secret": secrets.token_hex(16)}
+    with open(os.open(folder / _OWNER, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        json.dump(owner, file)
+
+
+def seal(folder: str | None, store: str, job_id: str) -> str | None:
+    """What proves that the session of *folder* drives the job of the store."""
+    owner = _owner(Path(folder)) if folder else None
+    return None if owner is None else _seal(owner, store, job_id)
+
+
+def _seal(owner: dict[str, Any], store: str, job_id: str) -> str:
+    return hmac.new(str(owner.get("secret")).encode(), f"{store}|{job_id}".encode(), "sha256").hexdigest()
+
+
+def ran_at_death(told: str, store: str, job_id: str) -> frozenset[int] | None:
+    """The keys of the tasks that ran when the job's last owner was killed; None when unknown.
+
+    *told* is what the job's row says of it (JSON text, see `Store.claim`). Of an owner that still lives, and gave the
+    job up when its store failed, no task is to blame: it has ended them all.
+    """
+    try:
+        row = json.loads(told)
+        folder = Path(row["folder"])
+        owner = _owner(folder)
+        if owner is None or not hmac.compare_digest(str(row["seal"]), _seal(owner, store, job_id)):
+            return None
+        if _lives(owner):
+            return frozenset()
+        marks = _marks(folder)
+        (folder / _SEEN).touch(0o600)
+    except (ValueError, TypeError, KeyError, RecursionError, OSError):  # a row may say anything
+        return None
+    return frozenset(mark.key for mark in marks if mark.position > 0) if marks else None
+
+
+def sweep(temp: Path) -> None:
+    """Remove what sessions that are gone left in *temp*, but for what a resume may still ask for."""
+    for folder in temp.glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):
+            if not is_left(folder):
+                continue
+            asked = (folder / _SEEN).exists() or _age(folder) > _KEPT_SECONDS
+            if asked or not any(mark.position > 0 for mark in _marks(folder)):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_left(folder: Path) -> bool:
+    """Whether *folder* is a session's, and the session is gone for sure.
+
+    One without an account of whose it is has its name to say so: multiprocessing's sockets are in such a folder, and a
+    process may be killed between the folder and the account.
+    """
+    if not os.path.lexists(folder / _OWNER):
+        return is_left_behind(folder.name) and _is_ours(folder, stat.S_ISDIR)
+    owner = _owner(folder)
+    return owner is not None and not _lives(owner) and not _is_read(folder / "workers")
+
+
+def _is_ours(path: Path, is_kind: Callable[[int], bool]) -> bool:
+    found = path.lstat()
+    return is_kind(found.st_mode) and found.st_uid == os.getuid()
+
+
+def _owner(folder: Path) -> dict[str, Any] | None:
+    """Whose the folder is, by its own account; None where it is no folder of a session of this user on this machine."""
+    path = folder / _OWNER
+    try:
+        if not folder.name.startswith(PREFIX):
+            return None
+        if not (_is_ours(folder, stat.S_ISDIR) and _is_ours(path, stat.S_ISREG)) or path.lstat().st_size > _LONGEST:
+            return None
+        owner = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    ours = isinstance(owner, dict) and owner.get("host") == socket.gethostname() and isinstance(owner.get("pid"), int)
+    return owner if ours else None
+
+
+def _marks(folder: Path) -> list[Mark]:
+    return [mark for path in folder.glob("slot-*.mark") if (mark := read_mark(path.read_bytes()))]
+
+
+def _age(folder: Path) -> float:
+    return time.time() - folder.stat().st_mtime
+
+
+def _identity(pid: int) -> dict[str, Any]:
+    """Which process that is: a number alone may be another's by now, or this very one's after a container's restart."""
+    return {"pid": pid, "start": born(pid), "boot": boot(), "host": socket.gethostname()}
+
+
+def _lives(owner: dict[str, Any]) -> bool:
+    return owner.get("boot") == boot() and is_running(owner["pid"], owner.get("start"))
+
+
+def _is_read(pipe: Path) -> bool:
+    """Whether somebody reads the pipe: a session and its reaper do, for as long as they live."""
+    try:
+        if not stat.S_ISFIFO(pipe.lstat().st_mode):
+            return False
+        os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+    except OSError as exc:
+        return exc.errno not in (errno.ENXIO, errno.ENOENT)
+    return True

@@ -1,8 +1,0 @@
-"""The front door for notebooks: typed functions become a job type as the contract wants it."""
-
-from __future__ import annotations
-
-from geoflow.flow.crossing import identity
-from geoflow.flow.jobtype import JobType
-
-__all__ = ["JobType", "identity"]

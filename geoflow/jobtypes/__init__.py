@@ -1,0 +1,1 @@
+"""Job types: the contract, how they are found, and their typed form."""

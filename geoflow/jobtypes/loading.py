@@ -1,0 +1,85 @@
+"""Find job types by name: built-in ones, the ones in a Python file, or those of a module."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+
+from geoflow.errors import DefinitionError
+from geoflow.jobtypes.contract import Registry, normalise
+
+BUILT_IN = {
+    "hello_world": "geoflow.builtin.hello_world",
+    "list_container_contents": "geoflow.builtin.list_container_contents",
+}
+
+
+def find(registry: Registry, name: str) -> str:
+    """The job type that *name* means, registered if need be: its name, ``path/to/file.py`` or ``package.module``.
+
+    A file or module must have one job type in its ``ALL_JOBS``; ``file.py:job_type`` picks one of several.
+    """
+    if name in registry:
+        return normalise(name)
+    if normalise(name) in BUILT_IN:
+        registry.register(importlib.import_module(BUILT_IN[normalise(name)]))
+        return normalise(name)
+    place, _, picked = name.partition(":")
+    if not place.endswith(".py") and "." not in place:
+        for built_in in BUILT_IN:
+            find(registry, built_in)
+        return registry.get(name).name
+    names = registry.register(load(place))
+    if picked:
+        if normalise(picked) not in names:
+            raise DefinitionError(f"{place} has no job type {picked!r}; it has {', '.join(sorted(names))}.")
+        return normalise(picked)
+    if len(names) > 1:
+        raise DefinitionError(f"{place} has {len(names)} job types: say which, such as {place}:{sorted(names)[0]}.")
+    return names[0]
+
+
+def load(place: str) -> ModuleType:
+    """The module in the file or of the name *place*; what it raises is told in a ``DefinitionError``."""
+    if not place.endswith(".py"):
+        if not {"", str(Path.cwd())} & set(sys.path):
+            sys.path.insert(0, str(Path.cwd()))
+        return _imported(place, place)
+    path = Path(os.path.abspath(place))  # a link keeps its own name
+    if not path.is_file():
+        raise DefinitionError(f"There is no file {path}.")
+    if not path.stem.isidentifier():
+        raise DefinitionError(f"{path.name} cannot be imported: rename it to letters, digits and '_'.")
+    # Workers are given this process's sys.path, so they find the file, and what lies beside it, under the same name.
+    if str(path.parent) not in sys.path[:1]:
+        sys.path.insert(0, str(path.parent))
+    loaded = _imported(path.stem, str(path)) if path.stem not in sys.modules else sys.modules[path.stem]
+    loaded_from = getattr(loaded, "__file__", None)
+    if loaded_from is None or not os.path.samefile(loaded_from, path):
+        raise DefinitionError(f"{path.name} has the name of a module that is loaded already: rename the file.")
+    return loaded
+
+
+def _imported(module: str, place: str) -> ModuleType:
+    missing = DefinitionError(f"There is no module {place!r}. For a file, give its path with .py at the end.")
+    if not all(part.isidentifier() for part in module.split(".")):
+        raise missing
+    importlib.invalidate_caches()  # the file may have been written a moment ago
+    try:
+        return importlib.import_module(module)
+    except (Exception, SystemExit) as exc:  # whatever a user's module does when it is imported
+        if isinstance(exc, ModuleNotFoundError) and exc.name and f"{module}.".startswith(f"{exc.name}."):
+            raise missing from None
+        frames = exc.__traceback__
+        while frames is not None and _is_machinery(frames.tb_frame.f_code.co_filename):
+            frames = frames.tb_next
+        shown = "".join(traceback.format_exception(type(exc), exc.with_traceback(frames), frames, limit=-4)).rstrip()
+        raise DefinitionError(f"{place} could not be imported:\n{shown}") from None
+
+
+def _is_machinery(filename: str) -> bool:
+    return filename.startswith("<frozen importlib") or filename in (__file__, importlib.__file__)

@@ -1,0 +1,8 @@
+"""The front door for notebooks: typed functions become a job type as the contract wants it."""
+
+from __future__ import annotations
+
+from geoflow.jobtypes.typed.crossing import identity
+from geoflow.jobtypes.typed.jobtype import JobType
+
+__all__ = ["JobType", "identity"]

@@ -1,0 +1,259 @@
+"""Draw jobs and tasks as HTML, and jobs as text. Pure: the same view gives the same drawing, and it has no scripts.
+
+Everything that came from users is escaped by `markup.text` on its way to HTML, and cut by `fit` for a terminal. HTML
+stays legible where a notebook strips styles and drawings: what they show is there in words too.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from html import escape
+from itertools import groupby, starmap
+
+from geoflow.render.markup import block, element, faint, head, line, state, table, text, title
+from geoflow.support.text import aligned, columns, first_lines, fit, last_lines, pad, plain, shorten
+from geoflow.views.model import ErrorGroup, JobView, StageView, TaskView, worst
+from geoflow.views.tracebacks import NEWEST_FIRST
+from geoflow.views.wording import GIVEN, SYMBOLS, WHOLE, about, errors_title, parallelism, times, took, waits, when
+
+_FROM_START = (GIVEN, "Message")  # details of which text has the first lines, not the last
+_NODE, _GAP, _TOP, _HIGH = 150, 74, 16, 42
+# Where a cell's bar has its middle, and how high it is, of ten: the strip can be read without its colours.
+_BARS = {"failed": (5, 10), "processing": (5, 8), "completed": (5, 6), "cancelled": (5, 3), "queued": (7, 1)}
+
+
+def job_html(view: JobView) -> str:
+    """The job as an element of its own, with its style in it."""
+    return element(_label(view), (*_above(view), *_below(view)))
+
+
+def job_parts(view: JobView) -> tuple[str, str]:
+    """The same in two, without the style: what changes all the time, and errors and the like, which hardly do."""
+    return element(_label(view), _above(view), ""), element(f"{_label(view)}, more", _below(view), "")
+
+
+def job_line(view: JobView, note: str) -> str:
+    """The job in one line, and a *note*."""
+    return element(_label(view), [_head(view, [note])])
+
+
+def task_html(view: TaskView) -> str:
+    """The task, without the style: its error first, then what it was given and what it gave."""
+    badge = state(view.state, badge="gf-badge")
+    parts = (
+        head(view.task_id, faint(" · ".join(view.facts)), badge=badge, level=4),
+        line(text(view.error or "")),
+        line(text(view.why or ""), "gf-faint"),
+        *starmap(block, view.details),
+    )
+    return element(f"Task {view.task_id}: {view.state}", parts, "")
+
+
+def _label(view: JobView) -> str:
+    return f"Job {shorten(view.job_type, 60)} {view.job_id[:8]}: {view.state}"
+
+
+def _head(view: JobView, said: Iterable[str]) -> str:
+    badge = state(view.state, badge="gf-badge")
+    return head(shorten(view.job_type, 60), _id(view) + faint(" · ".join(said)), badge=badge)
+
+
+def _id(view: JobView) -> str:
+    return f'<code title="{text(view.job_id)}">{text(view.job_id[:8])}</code>'
+
+
+def _above(view: JobView) -> Iterator[str]:
+    parameters = (
+        f'<span class="gf-param">{text(name)} = <code>{text(value)}</code></span>' for name, value in view.parameters
+    )
+    yield _head(view, about(view))
+    yield line(" ".join(parameters))
+    yield line(text(view.error or "") if view.error != view.state else "")
+    yield block("Traceback", view.traceback)
+    yield _graph(view.stages)
+    yield _table(view.stages)
+
+
+def _below(view: JobView) -> Iterator[str]:
+    yield from _errors(view)
+    yield block("Result", view.result_preview)
+    yield line(view.hint and f"Next: <code>{text(view.hint)}</code>")
+
+
+def _table(stages: Iterable[StageView]) -> str:
+    heads = ("Stage, handler", "Tasks made", "State", "Tasks, in order", "Time")
+    return f'<div class="gf-wide">{table(heads, map(_cells, stages))}</div>'
+
+
+def _cells(stage: StageView) -> Iterator[str]:
+    yield f"{stage.number} {text(stage.name, 40)}<div><code>{text(stage.task_type, 40)}</code></div>"
+    yield text(parallelism(stage))
+    yield state(stage.state)
+    counts = "".join(state(name, number) for name, number in stage.counts.items())
+    waiting = f'<div class="gf-faint">{waits(stage)}</div>' if stage.waiting else ""
+    yield f'<div class="gf-tasks">{counts}{_strip(stage)}</div>{waiting}' if counts else "none" if stage.planned else ""
+    yield took(stage.elapsed) + "".join(f'<div class="gf-faint">{said}</div>' for said in times(stage))
+
+
+def _graph(stages: Sequence[StageView]) -> str:
+    """The stages as nodes in a row."""
+    width = len(stages) * (_NODE + _GAP) - _GAP + 2
+    parts = "".join(_node(stage, 1 + place * (_NODE + _GAP)) for place, stage in enumerate(stages))
+    said = (f"{stage.number} {shorten(stage.name, 40)}, {parallelism(stage)}, {stage.state}" for stage in stages)
+    label, size = text("; ".join(said)), f'width="{width}" height="{_TOP + _HIGH + 2}"'
+    return (
+        '<div class="gf-wide" tabindex="0" role="group" aria-label="Stages">'
+        f'<svg {size} role="img" aria-label="{label}">{parts}</svg></div>'
+    )
+
+
+def _node(stage: StageView, x: int) -> str:
+    name, done = fit(f"{stage.number} {shorten(stage.name, 40)}", 20), stage.state
+    if stage.planned:
+        done = f"{stage.counts.get('completed', 0):,} / {stage.tasks:,}" if stage.tasks else "no tasks"
+    return (
+        f"{'' if stage.number == 1 else _arrow(stage, x)}"
+        f'<rect class="gf-node gf-{stage.state}" x="{x}" y="{_TOP}" width="{_NODE}" height="{_HIGH}" rx="5"/>'
+        f'<text x="{x + 9}" y="{_TOP + 17}">{escape(name)}</text>'
+        f'<text class="gf-small" x="{x + 9}" y="{_TOP + 33}">{SYMBOLS[stage.state]} {done}</text>'
+    )
+
+
+def _arrow(stage: StageView, x: int) -> str:
+    """To *stage* at *x* from the one before it: lines that part or meet, and the word for it."""
+    start, end, y = x - _GAP + 2, x - 2, _TOP + _HIGH // 2
+    parts, meets = stage.parallelism == "fan_out", stage.parallelism == "fan_in"
+    spread = (-11, 0, 11) if parts or meets else (0,)
+    lines = "".join(f"M{start} {y + meets * aside}L{end} {y + parts * aside}" for aside in spread)
+    return (
+        f'<path class="gf-arrow" d="{lines}M{end - 6} {y - 4}L{end} {y}L{end - 6} {y + 4}"/><text class="gf-small" '
+        f'x="{x - _GAP // 2}" y="{y - 17}" text-anchor="middle">{escape(fit(parallelism(stage), 11))}</text>'
+    )
+
+
+def _strip(stage: StageView) -> str:
+    """The stage's tasks in order, in cells whose colour and height say the state."""
+    cells, place = len(stage.strip), 0
+    lines = dict.fromkeys(stage.strip, "")
+    for name, alike in groupby(stage.strip):
+        length = len(list(alike))
+        lines[name] += f"M{place} {_BARS[name][0]}h{length}"
+        place += length
+    paths = (  # as wide as the bars are high: half the length of rectangles
+        f'<path class="gf-cell gf-{name}" stroke-width="{_BARS[name][1]}" d="{path}"/>' for name, path in lines.items()
+    )
+    said = ", ".join(f"{number:,} {name}" for name, number in stage.counts.items())
+    apart = ' stroke-dasharray="0.85 0.15"' if cells <= 40 else ""
+    return (
+        f'<svg class="gf-strip" width="{min(200, 12 * cells)}" height="16" viewBox="0 0 {cells} 10"{apart} '
+        f'preserveAspectRatio="none" role="img" aria-label="Tasks in order: {said}">{"".join(paths)}</svg>'
+    )
+
+
+def _errors(view: JobView) -> Iterator[str]:
+    if view.errors:  # not h4: a notebook would take it into its table of contents
+        yield title(errors_title(view), 4)
+    for group in view.errors:
+        yield f"<details{' open' if group is view.errors[0] else ''}><summary>{state('failed', group.count)}"
+        yield f"<b>{text(group.error_type, 60)}</b> {text(group.message, 200)}"
+        yield f'{faint(f"({group.fate})")}</summary><div class="gf-body">'
+        yield line(text(group.why))
+        yield line(group.where and f"Raised by {text(group.where, 200)}", "gf-faint")
+        yield from starmap(block, group.details)
+        yield "</div></details>"
+
+
+def jobs_html(views: Iterable[JobView], name: str = "Jobs", note: str = "") -> str:
+    """Jobs as a table, one in a row, under the title *name*; *note* stands below, or alone where there are none."""
+    rows = [(state(view.state), _id(view), *map(text, _outline(view)), when(view.created_at)) for view in views]
+    heads = ("State", "Job", "Job type", "Time", "Stage", "Tasks completed", "Submitted")
+    found = f'<div class="gf-wide">{table(heads, rows)}</div>' if rows else ""
+    return element(name, (title(name, 3), found, line(text(note), "gf-faint")))
+
+
+def _outline(view: JobView) -> tuple[str, ...]:
+    """What a table of jobs says of one: its type, its time, the stage that it is at, and its tasks."""
+    at = max(1, sum(stage.planned for stage in view.stages))
+    return shorten(view.job_type, 60), took(view.elapsed), f"{at}/{len(view.stages)}", _done(*view.stages)
+
+
+def job_text(view: JobView, width: int = 80) -> str:
+    """The job in lines of at most *width* columns."""
+    lines = (each for part in _parts(view, width) for each in plain(part).expandtabs().splitlines())
+    return "\n".join(fit(each.rstrip(), width) for each in lines if each.strip())
+
+
+def _parts(view: JobView, width: int) -> Iterator[str]:
+    yield "  ".join((SYMBOLS[view.state], view.state, shorten(view.job_type, 30), view.job_id[:8]))
+    yield "  " + ", ".join(about(view))
+    yield from _wrapped("  ".join(f"{name}={value}" for name, value in view.parameters), width, 4)
+    yield from _wrapped(view.error or "", width, 4)
+    yield _indented(view.traceback or "")
+    for stage in view.stages:
+        yield _stage(stage, width)
+        yield f"    {waits(stage)}"
+    yield errors_title(view) if view.errors else ""
+    for group in view.errors:
+        summary = f"✗ {group.count:,}× {shorten(group.error_type, 40)}: {shorten(group.message, 300)}"
+        yield summary
+        yield f"  ({group.fate}) {shorten(group.where or '', 200)}"
+        if group is view.errors[0]:
+            yield from _wrapped(group.why, width)
+            yield from _details(group, columns(summary) > width, width)
+    yield f"Result\n{_indented(view.result_preview, from_start=True)}" if view.result_preview else ""
+    yield f"Next: {view.hint}" if view.hint else ""
+
+
+def _details(group: ErrorGroup, is_cut: bool, width: int) -> Iterator[str]:
+    """What is known of its first task. The message is told whole where it *is_cut* above."""
+    details = {"Message": group.message} if is_cut else {}
+    for name, said in {**details, **dict(group.details)}.items():
+        if "\n" in said and name != WHOLE:
+            yield f"  {name}\n{_indented(said, from_start=name in _FROM_START)}"
+        elif name == "Message":
+            yield from _wrapped(f"{name}: {said}", width)
+        elif name != WHOLE:
+            yield f"  {name}: {said}"
+
+
+def jobs_text(views: Iterable[JobView], width: int = 80) -> str:
+    """Jobs, one in a line of at most *width* columns."""
+    rows = [(f"{SYMBOLS[view.state]} {view.state}", view.job_id[:8], *_outline(view)) for view in views]
+    return "\n".join(fit(each, width) for each in aligned(rows, width + 2, gives_way=2))  # without their margin
+
+
+def _done(*stages: StageView) -> str:
+    completed, failed = (sum(stage.counts.get(name, 0) for stage in stages) for name in ("completed", "failed"))
+    return f"{completed:,}/{sum(stage.tasks for stage in stages):,}" + (f", {failed:,} failed" if failed else "")
+
+
+def _stage(stage: StageView, width: int) -> str:
+    name, done = f"{stage.number} {shorten(stage.name, 60)}", _done(stage) if stage.planned else stage.state
+    cells = (pad(name, width // 5), pad(parallelism(stage), 7), pad(done, 28), pad(took(stage.elapsed), 11))
+    head = " ".join((SYMBOLS[stage.state], *cells, ""))
+    return head + "".join(SYMBOLS[name] for name in narrow(stage.strip, width - columns(head)))
+
+
+def narrow(strip: Sequence[str], cells: int) -> Iterator[str]:
+    """*strip* in at most *cells* states, each the worst of those it stands for."""
+    width = max(1, -(-len(strip) // max(cells, 1)))
+    return (worst(strip[place : place + width]) for place in range(0, len(strip), width))
+
+
+def _indented(given: str, *, from_start: bool = False) -> str:
+    """A few lines of *given*, set in: the last, since these tell most of what was printed or raised."""
+    few = first_lines(given, 12) if from_start or NEWEST_FIRST in given else last_lines(given, 12)
+    return "\n".join(f"    {each}" for each in few.splitlines())
+
+
+def _wrapped(given: str, width: int, lines: int | None = None) -> list[str]:
+    """*given* in at most so many *lines*; a sign stands for what is cut off."""
+    return textwrap.wrap(
+        shorten(given, 1000),
+        max(width - 2, 20),
+        initial_indent="  ",
+        subsequent_indent="  ",
+        max_lines=lines,
+        placeholder=" …",
+    )

@@ -1,0 +1,136 @@
+"""Who drives a job of a store of tables: it is submitted, claimed by a lease, asked to end, and let go of."""
+
+from __future__ import annotations
+
+import abc
+import json
+import threading
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+from geoflow.errors import LeaseLost, StoreBusy, StoreError
+from geoflow.stores.base import JobRow, Lease, NewJob
+from geoflow.stores.checked import job_row
+from geoflow.stores.ownership import Ownership
+from geoflow.stores.reading import JOB_COLUMNS, TableReader
+from geoflow.support.text import shorten
+
+
+class JobClaims(TableReader):
+    """The part of a `geoflow.stores.tables.TableStore` that says which session may change a job.
+
+    Two things say so together: the job's lock, which ends with its process, and its epoch in the row, which tells the
+    lease of now from all earlier ones.
+    """
+
+    def __init__(self, name: str, ownership: Ownership) -> None:
+        self.name = name
+        self._lock = threading.RLock()
+        self._ownership = ownership
+        self._epochs: dict[int, int] = {}
+        # Of jobs that are driven: how many current plans they have and the last one's key, and hashes of all their ids.
+        self._ids: dict[int, tuple[Any, set[int]]] = {}
+
+    @abc.abstractmethod
+    def _transaction(self, lease: Lease | None = None) -> AbstractContextManager[Any]:
+        """One transaction, refused when *lease* is no longer the job's."""
+
+    @abc.abstractmethod
+    def _changed(self, connection: Any, sql: str, values: dict[str, Any]) -> int:
+        """Run *sql*, which may leave out some of *values*; how many rows it changed."""
+
+    def create(self, job: NewJob, *, hold: bool = False) -> tuple[JobRow, bool]:
+        held: int | None = None
+        try:
+            with self._transaction() as connection:
+                created = self._changed(
+                    connection,
+                    "INSERT INTO job (job_key, job_id, job_type, status, stages, parameters, created_at, source)"
+                    " VALUES ((SELECT coalesce(max(job_key), 0) + 1 FROM job WHERE job_key < 1000000000),"
+                    " $job_id, $job_type, 'queued', $stages,"
+                    " $parameters, $created_at, $source) ON CONFLICT (job_id) DO NOTHING",
+                    job._asdict(),
+                )
+                row = job_row(
+                    connection.execute(f"SELECT {JOB_COLUMNS} FROM job WHERE job_id = ?", (job.job_id,)).fetchone()
+                )
+                # Before anyone can see it: else it looks interrupted until it is claimed, and a resume may take it.
+                if created and hold and self._ownership.acquire(row.job_key):
+                    held = row.job_key
+        except BaseException:
+            if held is not None:
+                self._ownership.release(held)
+            raise
+        return row, created == 1
+
+    def claim(self, job_key: int, owner: str) -> Lease:
+        with self._lock:
+            found = self._rows("SELECT job_id FROM job WHERE job_key = ?", job_key)
+            if not found:
+                raise StoreError(f"{self.name} has no job with the key {job_key}.")
+            job_id = str(found[0][0])
+            if not self._ownership.acquire(job_key):
+                raise StoreBusy(
+                    f"Job {job_id[:8]} is driven by {self.driver(job_key) or 'another process'}. "
+                    "Look at it from here, or cancel it or end that process first."
+                )
+            try:
+                with self._transaction() as connection:
+                    (epoch,) = connection.execute(
+                        "UPDATE job SET epoch = epoch + 1, owner = ? WHERE job_key = ? RETURNING epoch",
+                        (owner, job_key),
+                    ).fetchone()
+            except BaseException:
+                if job_key not in self._epochs:
+                    self._ownership.release(job_key)
+                raise
+            self._epochs[job_key] = epoch
+        return Lease(job_key, job_id, epoch)
+
+    def release(self, lease: Lease) -> None:
+        with self._lock:
+            if self._epochs.get(lease.job_key) == lease.epoch:
+                del self._epochs[lease.job_key]
+                self._ids.pop(lease.job_key, None)
+                self._ownership.release(lease.job_key)
+
+    def abandon(self, job_key: int) -> None:
+        with self._lock:
+            self._epochs.pop(job_key, None)
+            self._ids.pop(job_key, None)
+            self._ownership.release(job_key)
+
+    def driver(self, job_key: int) -> str | None:
+        with self._lock:
+            if self._ownership.is_free(job_key):
+                return None
+            found = self._rows("SELECT owner FROM job WHERE job_key = ?", job_key)
+            pid, since = _owner(found[0][0]) if found else ("?", "")
+            return f"process {pid}{since}"
+
+    def request_cancel(self, job_key: int) -> None:
+        with self._transaction() as connection:
+            connection.execute("UPDATE job SET cancel_requested = 1 WHERE job_key = ?", (job_key,))
+
+    def cancels_requested(self, job_keys: Sequence[int]) -> list[int]:
+        among = f"job_key IN ({', '.join(map(str, job_keys))})"
+        return [key for (key,) in self._rows(f"SELECT job_key FROM job WHERE {among} AND cancel_requested <> 0")]
+
+    def _verify(self, connection: Any, lease: Lease) -> None:
+        row = connection.execute("SELECT epoch FROM job WHERE job_key = ?", (lease.job_key,)).fetchone()
+        if row is None or row[0] != lease.epoch:
+            raise LeaseLost(
+                f"Job {lease.job_id[:8]} was taken over by another session; this one has stopped driving it. "
+                "Nothing was written: look at it with session.job(...)."
+            )
+
+
+def _owner(told: str | None) -> tuple[str, str]:
+    """The process and the time that *told* (JSON text of a row) names, as far as it does."""
+    try:
+        owner = json.loads(told or "{}")
+        pid, since = owner.get("pid", "?"), owner.get("since")
+    except (ValueError, AttributeError, TypeError, RecursionError):
+        return "?", ""
+    return shorten(str(pid), 20), f", since {shorten(str(since), 40)}" if since else ""

@@ -1,0 +1,1 @@
+"""What looks at job types and at the machine, and needs no notebook."""

@@ -1,0 +1,125 @@
+"""What is installed: Python, SQLite, the packages, and the variables that lead geospatial libraries astray."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import re
+import shlex
+import sqlite3
+import sys
+from collections.abc import Iterable, Mapping
+
+from geoflow.stores.sqlite import schema
+from geoflow.tools.doctor.finding import Finding, ok, problem, run_python, warning
+
+Version = tuple[int, ...]
+
+STRICT_TABLES, JSON_ARROWS, LOG_RESET_MENDED = (3, 37, 0), (3, 38, 0), (3, 51, 3)
+EXTRAS = (
+    *("distributed", "rasterio", "rio-cogeo", "pyogrio", "geopandas", "shapely", "pyproj", "pyarrow", "h3"),
+    *("exactextract", "ipykernel", "jupyterlab", "notebook"),
+)
+GEO_VARIABLES = ("PROJ_DATA", "PROJ_LIB", "GDAL_DATA")
+# What finds another version's tables does not know the first coordinate system that it is asked for.
+GEO_TRIALS = {
+    "rasterio": "from rasterio.crs import CRS; CRS.from_epsg(31985)",
+    "pyproj": "from pyproj import CRS; CRS.from_epsg(31985)",
+}
+
+
+def python(system: str = sys.platform) -> Finding:
+    text = f"{platform.python_implementation()} {platform.python_version()}, {platform.system()} {platform.release()}"
+    if system.startswith(("linux", "darwin")):
+        return ok(text)
+    return warning(f"{text}. geoflow is tested on Linux and macOS.", "On Windows, use WSL.")
+
+
+def sqlite_library(version: Version = sqlite3.sqlite_version_info, threads: int = sqlite3.threadsafety) -> Finding:
+    """Whether Python's SQLite can keep a store; *threads* is its ``threadsafety``, 0 when it has none."""
+    text = f"SQLite {'.'.join(map(str, version))}, {'' if threads else 'not '}safe for threads"
+    newer = "Use a Python that brings a newer SQLite."
+    if version < STRICT_TABLES:
+        return problem(f"{text}. A store needs 3.37, for its strict tables.", newer)
+    if not threads:
+        return problem(f"{text}, and a session has several.", newer)
+    try:
+        with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+            connection.executescript(schema())
+    except sqlite3.Error as exc:
+        return problem(f"{text}. It cannot make a store: {exc}.", newer)
+    if version < JSON_ARROWS:
+        return warning(f"{text}. Queries of your own with ->> need 3.38.", newer)
+    if version < LOG_RESET_MENDED:  # no warning: all would have it, and next to nobody the fault
+        text += ". Before 3.51.3, two processes that write at the very same instant may in rare cases damage a store"
+    return ok(f"{text}.")
+
+
+def packages(needed: Iterable[str] | None = None) -> Finding:
+    """Whether the packages *needed* are there; by default those of geoflow, written as there: ``pandas>=2.2``."""
+    if needed is None:
+        try:
+            needed = importlib.metadata.requires("geoflow") or ()
+        except importlib.metadata.PackageNotFoundError:
+            return warning("geoflow is not installed: it runs from its folder.", "pip install -e .")
+    found, wrong = [], []
+    for requirement, _, marker in (line.partition(";") for line in needed):
+        parts = re.match(r"\s*([\w.-]+)(?:\[.*?\])?\s*(?:>=\s*([\d.]+))?", requirement)
+        if parts is None or "extra" in marker:
+            continue
+        version = _version(parts[1])
+        found.append(f"{parts[1]} {version}")
+        if version is None or _numbers(version) < _numbers(parts[2] or ""):
+            wrong.append(requirement.strip())
+    if wrong:
+        return problem(f"Missing, or too old: {', '.join(wrong)}.", f"pip install {shlex.join(wrong)}")
+    return ok(f"{', '.join(found)}.")
+
+
+def extras(names: Iterable[str] = EXTRAS) -> Finding:
+    """What geoflow does without."""
+    versions = {name: _version(name) for name in names}
+    there = ", ".join(f"{name} {version}" for name, version in versions.items() if version) or "none"
+    missing = ", ".join(name for name, version in versions.items() if not version)
+    return ok(f"{there}{'. Not installed: ' * bool(missing)}{missing}.")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _numbers(version: str) -> Version:
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:2])
+
+
+def geo_variables(environment: Mapping[str, str]) -> Finding:
+    """Variables that lead libraries to tables of another version; whether those installed here bear that is tried."""
+    given = {variable: environment[variable] for variable in GEO_VARIABLES if environment.get(variable)}
+    if not given:
+        return ok(f"{', '.join(GEO_VARIABLES)} are not set: each library uses its own tables.")
+    shown = ", ".join(f"{variable}={path}" for variable, path in given.items())
+    remedy = f"unset {' '.join(given)}   # before Python starts: workers are given what the session has"
+    if gone := [variable for variable, path in given.items() if not os.path.isdir(path)]:
+        return problem(f"{shown}: {' and '.join(gone)} leads nowhere.", remedy)
+    tried = [library for library in GEO_TRIALS if importlib.util.find_spec(library)]
+    for library in tried:
+        if error := run_python(GEO_TRIALS[library], environment=environment)[1]:
+            return problem(f"{shown} breaks {library}: {error}", remedy)
+    if "GDAL_DATA" in given and (own := _own_gdal_data()) and not os.path.samefile(own, given["GDAL_DATA"]):
+        return warning(f"{shown}: rasterio has brought its own, in {own}, and would not use it.", remedy)
+    if not tried:
+        return warning(f"{shown}: this would break rasterio's wheel, which is not installed yet.", remedy)
+    return ok(f"{shown}: {' and '.join(tried)} can read a coordinate system all the same.")
+
+
+def _own_gdal_data() -> str | None:
+    """The files that rasterio's wheel brings for GDAL."""
+    found = importlib.util.find_spec("rasterio")
+    folders = [os.path.join(place, "gdal_data") for place in (found and found.submodule_search_locations) or ()]
+    return next(filter(os.path.isdir, folders), None)

@@ -1,0 +1,96 @@
+"""What names mean where a definition is written, and the statements that gave them their values."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import importlib.util
+import re
+import symtable
+import sys
+import textwrap
+import types
+from collections import ChainMap
+from collections.abc import Mapping
+from typing import Any
+
+from geoflow.usercode.sources import closure_of, files_of, parsed, text_in
+
+Scope = Mapping[str, Any]
+
+
+def scope_of(value: Any, scope: Scope) -> Scope:
+    """What the names in the source of a function or class mean; *scope* is where it was found."""
+    if isinstance(value, types.FunctionType):
+        return ChainMap(closure_of(value), value.__globals__)
+    same = scope.get("__name__") == value.__module__
+    return scope if same else vars(sys.modules.get(value.__module__, types.ModuleType("")))
+
+
+def of_around(text: str) -> set[str]:
+    """The ``nonlocal`` names of the definition *text* whose variables are of a function around it."""
+    found = {name for node in ast.walk(parsed(text)) if isinstance(node, ast.Nonlocal) for name in node.names}
+    if not found:
+        return found
+    # As it was written: inside a function that has them all.
+    around = f"def around():\n {' = '.join(sorted(found))} = None\n{textwrap.indent(text, ' ')}"
+
+    def look(table: symtable.SymbolTable) -> set[str]:
+        seen: set[str] = set()
+        for inner in table.get_children():
+            symbols = inner.get_symbols()
+            passed = {one.get_name() for one in symbols if one.is_free()}
+            seen |= {one.get_name() for one in symbols if one.is_nonlocal()} | (look(inner) & passed)
+        return seen
+
+    return look(symtable.symtable(around, "<around>", "exec").get_children()[0])
+
+
+def assigned(name: str, value: Any, scope: Scope, *, calls: bool = True) -> str | None:
+    """The expression that *value* was made by, where ``name = expression`` is found, without *calls* unless allowed."""
+    for text in map(text_in, files_of(scope)):
+        for node in reversed(parsed(text).body):
+            match node:
+                case ast.Assign([ast.Name(bound)], made) | ast.AnnAssign(ast.Name(bound), _, made) if bound == name:
+                    if made is None or (not calls and any(isinstance(part, ast.Call) for part in ast.walk(made))):
+                        return None
+                    found = ast.get_source_segment(text, made)
+                    with contextlib.suppress(Exception):  # the expression of something that is gone
+                        if found and _shown(eval(found, dict(scope))) == _shown(value):
+                            return found
+    return None
+
+
+def _shown(value: Any) -> str:
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+
+
+def import_of(name: str, value: Any, scope: Scope) -> list[str]:
+    """The statements that bind *name* to *value*, as they are written; else one that does so, if there is one."""
+    found = set()
+    for node in (node for file in files_of(scope) for node in ast.walk(parsed(text_in(file)))):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                bound = alias.name if alias.asname else alias.name.partition(".")[0]
+                if (alias.asname or bound) == name and sys.modules.get(bound) is value:
+                    found.add(f"import {ast.unparse(alias)}")
+        elif isinstance(node, ast.ImportFrom):
+            package = scope.get("__package__") or "__main__"
+            origin = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+            for alias in node.names:
+                if (alias.asname or alias.name) == name and _in_module(origin, alias.name) is value:
+                    found.add(f"from {origin} import {ast.unparse(alias)}")
+    if not found and isinstance(value, types.ModuleType):
+        return [f"import {_as(value.__name__, name)}"]
+    module, own = getattr(value, "__module__", None), getattr(value, "__name__", None)
+    if not found and callable(value) and _in_module(str(module), str(own)) is value:
+        return [f"from {module} import {_as(str(own), name)}"]
+    return sorted(found)
+
+
+def _as(own: str, name: str) -> str:
+    return own if own == name else f"{own} as {name}"
+
+
+def _in_module(module: str, name: str) -> Any:
+    return vars(sys.modules[module]).get(name) if module in sys.modules else None

@@ -1,0 +1,240 @@
+"""Gather what some functions need, in an order that works, without what production lacks; or say all that is amiss."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import dataclasses
+import inspect
+import itertools
+import logging
+import re
+import sys
+import types
+from datetime import date, time, timedelta, tzinfo
+from decimal import Decimal
+from enum import Enum
+from pathlib import PurePath
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel, TypeAdapter
+
+from geoflow import errors
+from geoflow.core.models import JobExecutionContext, TaskContext
+from geoflow.jobtypes.typed import JobType, identity
+from geoflow.support.text import mask
+from geoflow.tools.export import carried
+from geoflow.tools.export.bindings import Scope, assigned, import_of, of_around, scope_of
+from geoflow.tools.export.layout import is_data, literal
+from geoflow.usercode.origin import is_users
+from geoflow.usercode.sources import names, quoted_annotations, source_of
+
+LONGEST = 2_000  # characters of a variable that is written into a file
+_STAGES = ("stage", "each", "reduce", "finalize")
+_ERRORS = (errors.ContractViolationError, errors.BusinessLogicError, *errors.BusinessLogicError.__subclasses__())
+# What is made again from its expression: it holds nothing that was opened or counted.
+_MADE_AGAIN = (
+    *(re.Pattern, logging.Logger, PurePath, Enum, date, time, timedelta, tzinfo, Decimal, UUID, TypeAdapter, BaseModel),
+    *(types.GenericAlias, types.UnionType, type(list[int] | None), type(Any), types.MappingProxyType),
+)
+
+
+class Gathered:
+    """The definitions by name: ``imports``, ``values`` and ``code``; ``problems`` keep them from being exported.
+
+    Definitions of the modules *own* are written out, those of others imported; ``files`` are the user's among these.
+    ``held`` is what each name means.
+    """
+
+    def __init__(self, own: set[str]) -> None:
+        self.imports: dict[str, list[str]] = {}
+        self.values: dict[str, str] = {}
+        self.code: dict[str, str] = {}
+        self.problems: dict[str, None] = {}
+        self.notes: list[str] = []
+        self.files: dict[str, str] = {}
+        self._own = own | {carried.__name__}
+        self.held: dict[str, Any] = {}
+        self._ready: dict[str, str] = {}
+
+    def problem(self, text: str) -> None:
+        self.problems[text] = None
+
+    def take(self, name: str, scope: Scope, who: str) -> None:
+        """Have *name* mean in the module what it means in *scope*, for *who*."""
+        if name.startswith("__") and name.endswith("__"):
+            return  # __name__ and its like, which every module has
+        if name not in scope:
+            if not hasattr(builtins, name) and name not in self.held:
+                self.problem(f"{who} uses {name!r}, which is not defined: run its cell, or import it, first.")
+            return
+        value, is_new = scope[name], name not in self.held
+        held = self.held.setdefault(name, value)
+        if held is not value and not (is_data(value) and is_data(held) and repr(held) == repr(value)):
+            self.problem(f"{name!r} means two things in what is exported, one of them in {who}: rename one of them.")
+        elif name in self._ready:
+            self.code.setdefault(name, self._ready[name])  # who needs it at once finds it before itself
+        elif is_new:
+            self._define(name, value, scope, who)
+
+    def _define(self, name: str, value: Any, scope: Scope, who: str) -> None:
+        inner = inspect.unwrap(value) if callable(value) and not isinstance(value, type) else value
+        if isinstance(inner, type | types.FunctionType) and inner.__module__ in self._own:
+            self._write_out(name, inner, scope, who)
+        elif _is_geoflow(value):
+            pass  # it is told where it is written
+        elif is_data(value):
+            text = f"{name} = {literal(value)}"
+            self.values[name] = text
+            if mask({name: value}) != {name: value}:
+                self.notes.append(f"{name} looks like a secret, and is in the module as it is.")
+            if len(text) > LONGEST:
+                self.problem(
+                    f"{who} uses {name!r}, which takes {len(text):,} characters to write out: write it to a file, "
+                    "give its path in the parameters, and read it inside the function."
+                )
+        elif statements := import_of(name, value, scope):
+            self._import(name, statements, who)
+        elif found := assigned(name, value, scope, calls=_is_made_again(value)):
+            self._write(name, f"{name} = {found}\n", scope, value)
+        else:
+            self.problem(
+                f"{who} uses {name!r}, a {type(value).__name__}, which cannot be written into a file: make it inside "
+                "the function, from plain values in the parameters."
+            )
+
+    def _import(self, name: str, statements: list[str], who: str) -> None:
+        self.imports[name] = statements
+        for statement in statements:
+            module = sys.modules[statement.split()[1]]
+            path = getattr(module, "__file__", None)
+            if path is None or not is_users(path):
+                continue
+            self.files[module.__name__] = path
+            if held := next((each for each, value in vars(module).items() if _is_geoflow(value)), None):
+                self.problem(
+                    f"{who} uses {name!r} of {path}, which would be imported, but has {held!r} of geoflow: "
+                    "production does not have that. Move what is needed into a module without geoflow."
+                )
+
+    def _write_out(self, name: str, value: Any, scope: Scope, who: str) -> None:
+        if value.__name__ == "<lambda>":
+            return self.problem(f"{who} uses {name!r}, a lambda: write it as a def.")
+        scope = scope_of(value, scope)
+        found = source_of(value)
+        if found is None and (made := assigned(name, value, scope)):
+            found = f"{name} = {made}\n"
+        if found is None or value.__name__ != name:
+            return self.problem(
+                f"{who} uses {name!r}, whose source cannot be found under that name: run its cell again, or save it "
+                "in a file."
+            )
+        return self._write(name, found, scope, value)
+
+    def _write(self, name: str, text: str, scope: Scope, value: Any) -> None:
+        """Put *text*, which defines *name*, after what it needs at once and, but for a class, what it needs later."""
+        text = self._without_geoflow(text, scope, name)
+        at_once, later = names(text)
+        for each in sorted(at_once - {name}):
+            self.take(each, scope, name)
+        self._ready[name] = text
+        if isinstance(value, type):
+            self.code[name] = text
+        for each in sorted(later - {name}):
+            self.take(each, scope, name)
+        self.code.setdefault(name, text)
+
+    def _without_geoflow(self, text: str, scope: Scope, who: str) -> str:
+        """*text* with geoflow's errors, contexts and marks replaced; what else it has of geoflow is a problem."""
+        unbound = of_around(text)
+        used = set().union(*names(text))  # a parameter may be called as something else in the notebook is
+        known = {name: scope[name] for name in used if name in scope}
+        raw = text.encode()
+        starts = list(itertools.accumulate(map(len, raw.splitlines(keepends=True)), initial=0))
+        edits: list[tuple[int, int, str]] = []
+
+        def put(node: Any, new: str) -> None:
+            begin = starts[node.lineno - 1] + node.col_offset
+            edits.append((begin, starts[node.end_lineno - 1] + node.end_col_offset, new))
+
+        def visit(node: ast.AST) -> None:
+            skipped: list[Any] = []
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                modules = [getattr(node, "module", None) or "", *(alias.name for alias in node.names)]
+                if any(name.partition(".")[0] == "geoflow" for name in modules):
+                    self.problem(f"{who} imports geoflow, which production does not have: do without it.")
+            elif isinstance(node, ast.Global):
+                for name in node.names:
+                    self.problem(f"{who} assigns the global {name!r}, which other processes do not see: return it.")
+            elif isinstance(node, ast.Nonlocal):
+                for name in sorted(unbound.intersection(node.names)):
+                    told = "of the function around it, which other processes do not see: return it."
+                    self.problem(f"{who} assigns {name!r} {told}")
+            elif isinstance(node, ast.FunctionDef):
+                skipped = [one for one in node.decorator_list if _is_stage(one, known)]
+                edits.extend((starts[one.lineno - 1], starts[one.end_lineno], "") for one in skipped)
+            elif isinstance(node, ast.Call) and _looked_up(node.func, known) is identity:
+                return put(node, f'"identity({", ".join(map(ast.unparse, node.args))})"')
+            elif isinstance(node, ast.Attribute | ast.Name) and _is_geoflow(value := _looked_up(node, known)):
+                if (new := self._stand_in(value)) is not None:
+                    return put(node, new)
+                kind = "a gf.JobType, " if isinstance(value, JobType) else ""
+                return self.problem(
+                    f"{who} uses {ast.unparse(node)}, {kind}which production does not have: do without it, or pass "
+                    "what it gives you as a parameter."
+                )
+            for annotation in quoted_annotations(node):
+                if (new := self._without_geoflow(inside := annotation.value, scope, who)) != inside:
+                    put(annotation, repr(new))
+            for child in ast.iter_child_nodes(node):
+                if child not in skipped:
+                    visit(child)
+            return None
+
+        visit(ast.parse(text))
+        for begin, end, new in sorted(edits, reverse=True):
+            raw = raw[:begin] + new.encode() + raw[end:]
+        return raw.decode()
+
+    def _stand_in(self, value: Any) -> str | None:
+        """The name that stands for one of geoflow's: production has contexts of its own, and knows errors by name."""
+        if value in (TaskContext, JobExecutionContext):
+            self.take("Any", {"Any": Any}, "the exported module")
+            return "Any"
+        if value not in _ERRORS:
+            return None
+        name, base = str(value.__name__), value.__bases__[-1]
+        above = "Exception" if base is errors.GeoflowError else self._stand_in(base) or base.__name__
+        if self.held.setdefault(name, value) is value:
+            self.code[name] = f'class {name}({above}):\n    """{value.__doc__}"""\n'
+        return name
+
+
+def _looked_up(node: ast.AST, scope: Scope) -> Any:
+    """What a name with dots means in *scope*, as far as that is sure without running anything."""
+    if isinstance(node, ast.Name):
+        return scope.get(node.id)
+    if isinstance(node, ast.Attribute) and isinstance(held := _looked_up(node.value, scope), types.ModuleType):
+        return getattr(held, node.attr, None)
+    return None
+
+
+def _is_geoflow(value: Any) -> bool:
+    if isinstance(value, types.ModuleType):
+        return value.__name__.partition(".")[0] == "geoflow"
+    of = value if isinstance(value, type | types.FunctionType) else type(value)
+    return of.__module__.partition(".")[0] == "geoflow" and of.__module__ != carried.__name__
+
+
+def _is_stage(decorator: ast.expr, scope: Scope) -> bool:
+    found = decorator.func if isinstance(decorator, ast.Call) else decorator
+    if not isinstance(found, ast.Attribute) or found.attr not in _STAGES:
+        return False
+    # A job type that a function makes is a variable of that function, not one of its stages'.
+    is_gone = isinstance(found.value, ast.Name) and found.value.id not in scope
+    return is_gone or isinstance(_looked_up(found.value, scope), JobType)
+
+
+def _is_made_again(value: Any) -> bool:
+    return isinstance(value, _MADE_AGAIN) or type(value).__module__ == "typing" or dataclasses.is_dataclass(value)

@@ -1,0 +1,108 @@
+"""Prove that an exported module does what was recorded of a run: in a process of its own, which has no geoflow."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from geoflow.errors import DefinitionError
+from geoflow.executors.spawning import python
+from geoflow.jobtypes.typed.crossing import ADDED
+
+if TYPE_CHECKING:
+    from geoflow.job_handle import JobHandle
+
+MOST = 20  # tasks of each stage that run again
+SECONDS = 600.0
+_ADDED: dict[str, Any] = {**dict.fromkeys(ADDED), "use_service_bus": False}
+_QUEUED = {"_correlation_id": "export", "_processing_path": "queue"}  # what production adds to a task's parameters
+_CHILD = Path(__file__).with_name("child.py")
+
+
+class Call(NamedTuple):
+    """A call that a run made, and what came of it: of a method of the job type, or of the handler of a task type."""
+
+    kind: Literal["parameters", "job id", "task ids", "results", "finalize"]
+    what: str
+    function: str
+    arguments: list[Any]
+    was: Any
+
+
+def recorded(job: JobHandle, contract: Any) -> list[Call]:
+    """The calls that a completed run made, with those of up to 20 tasks of each stage."""
+    frame, given, previous = job.tasks(), job.parameters, None
+    asked = {**_ADDED, **given}
+    calls = [Call("job id", "the job id", "generate_job_id", [given], job.id)]
+    with contextlib.suppress(ValueError):  # what it makes of parameters is nothing that it would take
+        validated = contract.validate_job_parameters(asked)
+        calls.insert(0, Call("parameters", "parameters", "validate_job_parameters", [asked], validated))
+    for step in contract.flow_steps:
+        where = f"stage {step.number}: "
+        tasks = frame[frame["stage"] == step.number].to_dict("records")
+        if step.kind != "reduce":
+            kept = {"item", *dict(step.takes.values())}
+            planned = [
+                {
+                    "task_id": task["task_id"],
+                    "task_type": step.task_type,
+                    "parameters": {name: value for name, value in task["parameters"].items() if name in kept},
+                }
+                for task in tasks
+            ]
+            arguments = [step.number, given, job.id, previous]
+            calls.append(Call("task ids", where + "its tasks", "create_tasks_for_stage", arguments, planned))
+        calls += [
+            Call(
+                "results",
+                f"{where}the result of {task['task_id']}",
+                step.task_type,
+                [{**task["parameters"], **_QUEUED}],
+                task["result"],
+            )
+            for task in tasks[:: max(len(tasks) // MOST, 1)][:MOST]
+        ]
+        previous = [task["result"] for task in tasks] or None
+    if not job.with_errors:
+        results = frame[["task_id", "task_type", "status"]].assign(
+            result_data=frame["result"], error_details=None, success=True
+        )
+        stages = len(contract.stages)
+        context = {"job_id": job.id, "job_type": job.job_type, "current_stage": stages, "total_stages": stages}
+        context |= {"parameters": given, "task_results": results.to_dict("records")}
+        calls.append(Call("finalize", "the result of finalize", "finalize_job", [context], job.result()))
+    return calls
+
+
+def prove(name: str, text: str, calls: list[Call]) -> dict[str, int]:
+    """How many of what were the same; ``DefinitionError`` with what was not."""
+    with tempfile.TemporaryDirectory(prefix="geoflow-export-") as folder:
+        asked, told = Path(folder, "asked"), Path(folder, "told")
+        Path(folder, f"{name}.py").write_text(text, "utf-8")
+        paths = [folder, *map(os.path.abspath, sys.path)]
+        asked.write_text(json.dumps({"name": name, "sys_path": paths, "calls": calls}), "utf-8")
+        try:
+            done = subprocess.run(
+                [python(), "-P", str(_CHILD), str(asked), str(told)],
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=SECONDS,
+            )
+        except subprocess.TimeoutExpired:
+            raise DefinitionError(f"its proof did not end within {SECONDS:.0f} s; prove=False leaves it out.") from None
+        if not told.exists():
+            last = (done.stderr.strip().splitlines() or [""])[-1]
+            raise DefinitionError(f"its proof ended with exit code {done.returncode}: {last}")
+        found = json.loads(told.read_text("utf-8"))
+    if different := found["different"]:
+        more = [f"  - and {len(different) - 10:,} more"] if len(different) > 10 else []
+        raise DefinitionError("\n".join([*(f"  - {line}" for line in different[:10]), *more]))
+    same: dict[str, int] = found["same"]
+    return same

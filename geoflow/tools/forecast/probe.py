@@ -1,0 +1,169 @@
+"""Run a few tasks of each stage as a job of their own, and say from these how long all of them will take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from geoflow.engine.submission import job_id_of, validated
+from geoflow.errors import ParameterError
+from geoflow.jobtypes.contract import DefinesJob, JobType
+from geoflow.render.report import Drawn, Table, table
+from geoflow.support.jsonable import from_json
+from geoflow.support.processors import usable
+from geoflow.support.text import count, human_bytes, human_duration, mask_text
+from geoflow.tools.forecast.sampling import MARK, SampledType
+from geoflow.tools.forecast.simulation import Measured, Ran, Range, failures, forecast, grown, measured
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from geoflow.job_handle import JobHandle
+    from geoflow.session import Session
+
+_EXPECTED, _FAILING = ("tasks_low", "tasks_expected", "tasks_high"), ("failing_low", "failing", "failing_high")
+_TIMES = ("median", "p90", "max")
+
+
+@dataclass(frozen=True, repr=False)
+class Probe(Drawn):
+    """What a few tasks of each stage took, and what all of them will take.
+
+    ``job`` is the probe's own. ``stages`` has a row a stage: how many tasks ran and are expected, and between which
+    numbers; the seconds that those which completed took, all attempts of one together; how many failed, and will fail
+    (an interval of 95 %). What is missing was not reached. ``forecast`` has a row for each number of workers: ``low``,
+    ``likely`` and ``high`` seconds, and the bytes of ``memory`` that they need together. ``memory`` is the most that
+    one worker had. The first of ``notes`` says it all in a sentence.
+    """
+
+    job: JobHandle
+    job_type: str
+    stages: pd.DataFrame
+    forecast: pd.DataFrame
+    memory: int | None
+    notes: tuple[str, ...]
+    exit_status: int  # for a shell: 1 when the probe's job did not complete
+    secrets: tuple[str, ...]
+
+    @property
+    def failures(self) -> pd.DataFrame:
+        """Of each stage that ran, how many tasks failed, and how many of all will."""
+        return self.stages.loc[self.stages["tasks_run"] > 0, ["stage", "tasks_run", "failed", *_FAILING]]
+
+    def parts(self) -> list[str | Table]:
+        numbers, times = dict.fromkeys(("tasks_run", "tasks_expected", "failed"), "{:,.0f}".format), human_duration
+        stages = table(self.stages, stage=str, stage_name=str, **numbers, **dict.fromkeys(_TIMES, times))
+        workers = table(self.forecast, workers=str, low=times, likely=times, high=times, memory=human_bytes)
+        title = f"Probe of {self.job_type}: job {self.job.id[:8]}"
+        return [title, self.notes[0], stages, *([workers] if workers[1:] else []), *self.notes[1:]]
+
+
+def probe(
+    session: Session, job_type: str | type | DefinesJob, given: dict[str, Any], items: int, workers: Any, seed: int
+) -> Probe:
+    """See `Session.probe`."""
+    import pandas as pd
+
+    own, processors = session._engine.executor.slots, usable()
+    ladder = [own, *(2**power for power in range((4 * processors).bit_length()))] if workers is None else workers
+    numbers = sorted({ladder} if isinstance(ladder, int) else {*ladder})
+    for name, said in (("items", [items]), ("workers", numbers)):
+        if not said or not all(isinstance(number, int) and number > 0 for number in said):
+            raise ParameterError(f"{name} cannot be {said}: say whole numbers from 1 on.")
+    registered = session._registered(job_type)
+    job_id_of(
+        registered, validated(registered, given, session.settings.secrets)
+    )  # what is wrong with them is told of the type itself
+    job = session._submit(SampledType(session.registry, registered.name, items, seed), given, "rerun", here=True)
+    try:
+        session.follow(job)
+    except KeyboardInterrupt:
+        job.cancel()  # a measurement that was broken off is not one to go on with
+        raise
+    rows, known, notes = _read(job, registered)
+    seconds = forecast(known, numbers, processors, seed=seed) if known else []
+    peak = job.attempts().query("not superseded")["peak_memory"].max()
+    memory = None if pd.isna(peak) else int(peak)
+    found = [(number, *one, memory and number * memory) for number, one in zip(numbers, seconds, strict=False)]
+    frame = pd.DataFrame(found, columns=["workers", *Range._fields, "memory"])
+    stages = pd.DataFrame(rows).astype(dict.fromkeys((*_EXPECTED, *_FAILING, *_TIMES), "float64"))
+    row, missing = job._row(), [one for one in rows if one["tasks_expected"] is None][:1]
+    if job.with_errors:
+        fallback = from_json(row.result or "{}")
+        notes.append(f"Finalize failed: {fallback['error_type']}: {mask_text(fallback['finalization_error'])}")
+    for one in missing:
+        name, why = f"Stage {one['stage']} ({one['stage_name']})", mask_text(row.error or f"The job is {row.status}.")
+        notes.append(why if why.startswith(name) else f"{name} was not reached. {why}")
+    headline = "Nothing ran that could be measured."
+    for number, low, likely, high, _ in [one for one in found if one[0] == own] or found[:1]:
+        headline = f"About {human_duration(likely)} with {count(number, 'worker')}"
+        headline += f" ({human_duration(low)} to {human_duration(high)})"
+        headline += f", {human_bytes(memory)} a worker" if memory else ""
+        headline += f", without stage {missing[0]['stage']} and what follows it." if missing else "."
+    about = (headline, *notes), int(row.status != "completed"), session.settings.secrets
+    return Probe(job, registered.name, stages, frame, memory, *about)
+
+
+def _read(job: JobHandle, registered: JobType) -> tuple[list[dict[str, Any]], list[Measured], list[str]]:
+    """What the store has of the probe: the rows of its stages, what was measured of those that ran, and notes."""
+    import pandas as pd
+
+    tasks, attempts, planned = job.tasks(), job.attempts(), job.stages()["planned_at"].notna()
+    attempts = attempts[~attempts["superseded"] & attempts["started_at"].notna()].sort_values("started_at")
+    attempts = attempts.assign(seconds=attempts["duration"].dt.total_seconds(), cpus=attempts["cpu"].dt.total_seconds())
+    rows: list[dict[str, Any]] = []
+    known: list[Measured] = []
+    notes: list[str] = []
+    before, results = Range(0, 0, 0), 0
+    for stage in registered.stages:
+        row: dict[str, Any] = {"stage": stage.number, "stage_name": stage.name, "task_type": stage.task_type}
+        row |= {"parallelism": stage.parallelism, "tasks_run": 0, "failed": 0}
+        rows.append(row | dict.fromkeys((*_EXPECTED, *_FAILING, *_TIMES)))
+        if not planned[stage.number - 1]:
+            continue
+        mine, tried = tasks[tasks["stage"] == stage.number], attempts[attempts["stage"] == stage.number]
+        told = [(metadata or {}).get(MARK, {}) for metadata in mine["metadata"]]
+        plan = told[0] if told else {}
+        spent: dict[Any, Any] = tried.groupby("task_id")[["seconds", "cpus"]].sum().T.to_dict("list")
+        first = {*tried.drop_duplicates("pid")["task_id"]}  # it may have had to import what the others found there
+        ran = [
+            Ran(*spent[name])._replace(
+                first=name in first, largest=note.get("largest", False), failed=status == "failed"
+            )
+            for name, status, note in zip(mine["task_id"], mine["status"], told, strict=True)
+            if name in spent
+        ]
+        about, failed = f"Stage {stage.number} ({stage.name})", sum(one.failed for one in ran)
+        expected = grown(plan.get("planned", 0), plan.get("results", 0), plan.get("alone", ()), before)
+        growth = Range(1, 1, 1)
+        if stage.is_fan_in:
+            expected, growth = growth, Range(1, *(max(1, number / max(results, 1)) for number in before[1:]))
+            if growth.high > 1:
+                few = f"was measured on {count(results, 'result')} of {_counted(before)}"
+                notes.append(f"{about} {few}: the forecast has it take longer in proportion.")
+        elif expected.low < expected.high:
+            notes.append(
+                f"{about} has {_counted(expected)} tasks: an estimate, since it depends on all results before."
+            )
+        rows[-1] |= dict(zip(_EXPECTED, expected, strict=True))
+        if ran:
+            one, failing = measured(ran, expected, plan.get("way", 0.0)), failures(failed, len(ran), expected)
+            times = pd.Series([one.seconds for one in ran if not one.failed], dtype=float).quantile([0.5, 0.9, 1.0])
+            rows[-1] |= {"tasks_run": len(ran), "failed": failed, **dict(zip(_FAILING, failing, strict=True))}
+            rows[-1] |= dict(zip(_TIMES, times, strict=True))
+            one = one._replace(planning=plan.get("seconds", 0.0), growth=growth, workers=stage.workers)
+            known.append(one._replace(largest_first=stage.order == "largest"))
+            if failed:
+                error = mask_text(str(tried.loc[tried["outcome"] == "failed", "error"].iloc[0]))
+                expect = f"expect {_counted(failing)} of {_counted(expected)} to fail; one is enough to fail the job"
+                notes.append(f"{about}: {failed} of {len(ran)} failed: {error}. In the whole, {expect}.")
+            if one.start > 0.05:
+                notes.append(f"{about}: the first task in each worker takes {human_duration(one.start)} longer.")
+        before, results = expected, len(ran) - failed
+    return rows, known, notes
+
+
+def _counted(number: Sequence[float]) -> str:
+    low, likely, high = (f"{value:,.0f}" for value in number)
+    return likely if low == high else f"about {likely} ({low} to {high})"

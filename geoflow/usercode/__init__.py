@@ -1,0 +1,1 @@
+"""What user code is made of, what tells two versions of it apart, and how it travels."""

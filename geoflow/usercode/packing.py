@@ -1,0 +1,452 @@
+"""How user code reaches a worker process: by reference where it can be imported, by value where it cannot.
+
+A function of a module travels as its name; one that lives in a notebook (or in another function) travels as its
+bytes, until the slot's process says that it has that version. Both are checked when the code is registered, so that
+a handler which cannot travel is refused with the name of the variable that holds it back, not lost in a queue.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import importlib
+import io
+import linecache
+import os
+import sys
+import threading
+import types
+import typing
+import warnings
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cloudpickle
+
+from geoflow.errors import DefinitionError
+from geoflow.support.text import human_bytes
+from geoflow.usercode.fingerprint import fingerprint
+from geoflow.usercode.origin import PACKAGE, is_ours, is_users
+
+# What a function holds is sent with it to every worker, and again whenever its cell is run.
+WARN_BYTES, MAX_BYTES = 1_000_000, 50_000_000
+MAIN = ("__main__", "__mp_main__")
+_CODE = (types.FunctionType, types.MethodType, type, functools.partial)
+
+
+class Code(NamedTuple):
+    """A function or class on its way: its version, and either where to import it or its bytes.
+
+    The version tells whether a process has it as it is now; ``fingerprint``, which attempts record, whether it still
+    means the same. ``own`` are the top-level packages whose classes count as the job type's own (see `retry`);
+    ``sources``, the text of notebook cells by file name, for tracebacks; ``modules``, the user's modules that it
+    depends on, each with a stamp of its file: a process that has imported it with another stamp is out of date.
+    """
+
+    version: str
+    reference: str | None
+    value: bytes | None
+    own: tuple[str, ...] = ()
+    sources: tuple[tuple[str, str], ...] = ()
+    modules: tuple[tuple[str, str], ...] = ()
+    fingerprint: str = ""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it can be loaded from what is here; otherwise it only names what the other side has."""
+        return self.value is not None or self.reference is not None
+
+    def name_only(self) -> Code:
+        """What goes to a process that has said that it has the code."""
+        return self._replace(reference=None, value=None, sources=(), modules=())
+
+
+class _OpenFileError(TypeError):
+    """cloudpickle would send a file's contents in its place."""
+
+
+class _UnimportableError(TypeError):
+    """cloudpickle would send a name that no other process can import."""
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    def __init__(self, file: Any) -> None:
+        super().__init__(file)
+        self.met: list[Any] = []
+        if "__mp_main__" in sys.modules:  # what __main__ is called in a process that multiprocessing started
+            cloudpickle.register_pickle_by_value(sys.modules["__mp_main__"])
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, io.IOBase):
+            raise _OpenFileError("an open file")
+        if obj is dataclasses.MISSING:  # which a dataclass of the notebook is full of, and knows by its identity
+            return "MISSING"
+        if isinstance(obj, typing.NewType):  # which pickle would look for by its name in the notebook
+            return typing.NewType, (obj.__name__, obj.__supertype__)
+        if isinstance(obj, functools._lru_cache_wrapper) and _reference(obj) is None:  # and so with this
+            return _cached, (obj.__wrapped__, *obj.cache_parameters().values())
+        if isinstance(obj, types.CodeType):
+            return types.CodeType, _code_arguments(obj)
+        if isinstance(obj, type | types.FunctionType | types.ModuleType):
+            self.met.append(obj)
+            is_named = len(self.met) > 1 and getattr(obj, "__module__", None) in sys.modules  # others go by value
+            if is_named and (why := _unimportable(obj)) is not None:
+                raise _UnimportableError(f"{obj.__qualname__!r}, which {why}")
+        if isinstance(obj, types.FunctionType):  # which may import by itself
+            self.met += [sys.modules[name] for name in obj.__code__.co_names if name in sys.modules]
+        reduced = super().reducer_override(obj)
+        is_model = isinstance(obj, type) and isinstance(reduced, tuple) and len(reduced) == 6
+        return _made_last(*reduced) if is_model and _MADE_LAST[0] in vars(obj) else reduced
+
+    def codes(self) -> list[types.CodeType]:
+        """Those of the functions that travelled, the outermost first."""
+        functions = [obj for obj in self.met if isinstance(obj, types.FunctionType)]
+        return [function.__code__ for function in functions if _reference(function) is None]
+
+
+def _code_arguments(code: types.CodeType) -> tuple[Any, ...]:
+    """What makes *code* again. cloudpickle 3.1.3 leaves out its file, without which a traceback has no source line.
+
+    Strings and tuples are copied: what happens to be shared would be written differently from one time to the next.
+    """
+    return (
+        code.co_argcount,
+        code.co_posonlyargcount,
+        code.co_kwonlyargcount,
+        code.co_nlocals,
+        code.co_stacksize,
+        code.co_flags,
+        code.co_code,
+        code.co_consts,
+        (*code.co_names,),
+        (*code.co_varnames,),
+        "".join(list(code.co_filename)),
+        "".join(list(code.co_name)),
+        code.co_qualname,
+        code.co_firstlineno,
+        code.co_linetable,
+        code.co_exceptiontable,
+        (*code.co_freevars,),
+        (*code.co_cellvars,),
+    )
+
+
+# What pydantic has made of a model's schema. The schemas of models that refer to each other are made of each other: on
+# their arrival, one would be made of another of which a part is still to come.
+_MADE_LAST = ("__pydantic_validator__", "__pydantic_serializer__")
+_arriving = threading.local()
+
+
+def _made_last(make: Any, arguments: Any, state: Any, items: Any, pairs: Any, settle: Any) -> tuple[Any, ...]:
+    """How a class is reduced whose validator is made once all of what it arrives with is there."""
+    held, slots = dict(state[0]), state[1]
+    found = [(name, held[name]) for name in _MADE_LAST if type(held.get(name)).__module__.startswith("pydantic_core")]
+    last = [(name, *held.pop(name).__reduce__()[:2]) for name, _ in found]
+    if last and "__pydantic_parent_namespace__" in held:  # all that was around it, which it has been made of by now
+        held["__pydantic_parent_namespace__"] = None
+    return make, arguments, (settle, (held, slots), last), items, pairs, _settle_but_last
+
+
+def _settle_but_last(cls: type, state: Any) -> type:
+    settle, held, last = state
+    settle(cls, held)
+    _arriving.last += [(cls, *made) for made in last]
+    return cls
+
+
+def _arrived(value: bytes) -> Any:
+    _arriving.last = []
+    target = cloudpickle.loads(value)
+    for cls, name, make, arguments in _arriving.last:
+        setattr(cls, name, make(*arguments))
+    return target
+
+
+def _cached(function: Any, maxsize: int | None, typed: bool) -> Any:
+    return functools.lru_cache(maxsize, typed)(function)
+
+
+def pack(target: Any) -> Code:
+    """*target* ready to travel; ``DefinitionError`` when a variable that it uses keeps it from that."""
+    with contextlib.suppress(TypeError):  # not everything can be referred to weakly
+        if (known := _packed.get(target)) is not None and known.modules == _modules([target]):
+            return known
+    own = (str(getattr(innermost(target), "__module__", None) or "__main__").partition(".")[0],)
+    reference = _reference(target)
+    if reference is not None:
+        modules = _modules([target])
+        version = _digest(f"{reference}@{modules}".encode())
+        code = Code(version, reference, None, own, (), modules, fingerprint(target))
+        with contextlib.suppress(TypeError):
+            _packed[target] = code
+        return code
+    buffer = io.BytesIO()
+    pickler = _Pickler(buffer)
+    try:
+        pickler.dump(target)
+    except Exception:  # as in `unshippable`
+        buffer = io.BytesIO()
+    value = buffer.getvalue()
+    if not 0 < len(value) <= MAX_BYTES:
+        raise DefinitionError(f"{_name(target)} {unshippable(target)}")
+    files = {code.co_filename for code in pickler.codes()}
+    sources = tuple((name, "".join(linecache.getlines(name))) for name in sorted(files))
+    modules = _modules([target, *pickler.met])
+    version = _digest(value + repr(modules).encode())
+    if version not in _fingerprints:
+        _fingerprints[version] = fingerprint(target)
+        for old in list(_fingerprints)[:-_KNOWN]:
+            _fingerprints.pop(old, None)
+    with contextlib.suppress(TypeError):
+        _originals[version] = target
+    return Code(version, None, value, own, sources, modules, _fingerprints[version])
+
+
+# What travels by reference: to look for its module again takes as long as to run it.
+_packed: weakref.WeakKeyDictionary[Any, Code] = weakref.WeakKeyDictionary()
+# Of what travels by value, by version: it is packed anew at each submission.
+_fingerprints: dict[str, str] = {}
+_KNOWN = 1000
+# And itself, should it run in this process: a class that is unpacked where it was packed is changed by that.
+_originals: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:12]
+
+
+def _modules(values: list[Any]) -> tuple[tuple[str, str], ...]:
+    """The module of the first of *values*, and the user's own ones that they depend on, with stamps of their files."""
+    stamps = {"__main__": ""}
+    for value in values:  # which grow: what a module holds may be of another one
+        is_module = isinstance(value, types.ModuleType)
+        module = value if is_module else sys.modules.get(str(getattr(value, "__module__", None)))
+        name = getattr(module, "__name__", "__main__")
+        if name not in stamps:
+            path = str(getattr(module, "__file__", None) or PACKAGE)  # one that is built in has none
+            counts = value is values[0] or is_users(path)
+            stamps[name] = _stamp(path) if counts else ""
+            values += vars(module).values() if counts else ()
+    return tuple(sorted((name, stamp) for name, stamp in stamps.items() if stamp))
+
+
+def stamp_of(module: str) -> str:
+    """What tells the file of an imported module, as it is now, from what it was and will be."""
+    return _stamp(str(getattr(sys.modules[module], "__file__", None) or PACKAGE))
+
+
+def _stamp(path: str) -> str:
+    try:
+        found = os.stat(path)
+        return _digest_of(path, (found.st_ino, found.st_mtime_ns, found.st_size))
+    except OSError:
+        return "-"
+
+
+@functools.lru_cache(1000)
+def _digest_of(path: str, stat: tuple[int, ...]) -> str:
+    return _digest(Path(path).read_bytes())
+
+
+def unpack(code: Code) -> Any:
+    """The function or class itself, in the worker."""
+    if (original := _originals.get(code.version)) is not None:
+        return original
+    if code.value is not None:
+        for name, text in code.sources:
+            linecache.cache.setdefault(name, (len(text), None, text.splitlines(keepends=True), name))
+        return _arrived(code.value)
+    assert code.reference is not None
+    module, _, name = code.reference.partition(":")
+    return functools.reduce(getattr, name.split("."), importlib.import_module(module))
+
+
+def unshippable(target: Any) -> str | None:
+    """Why *target* cannot travel to another process, as the rest of a sentence about it, or None when it can."""
+    if _reference(target) is not None:
+        return None
+    if (why := _unimportable(target)) is not None:
+        return why
+    scale = _Scale()
+    pickler = _Pickler(scale)
+    try:
+        pickler.dump(target)
+    except _UnimportableError as exc:
+        return f"uses {exc}"
+    except Exception as exc:  # whatever user objects raise when they are pickled
+        return _culprit(target) or f"cannot travel to a worker process ({type(exc).__name__}: {exc})."
+    if scale.size > MAX_BYTES:
+        uses, most = _weights(target, scale.size), human_bytes(MAX_BYTES)
+        return f"{uses}, which would be sent to every worker process; at most {most} can be: {_TO_A_FILE}."
+    if scale.size > WARN_BYTES:
+        uses = f"{_name(target)} {_weights(target, scale.size)}"
+        _warn(f"{uses}, which is sent to every worker process. To be faster, {_TO_A_FILE}.", pickler.codes())
+    return None
+
+
+_TO_A_FILE = "write it to a file, give its path in the parameters, and read it inside the handler"
+_warned: set[tuple[str, str, int]] = set()
+
+
+def _warn(told: str, codes: list[types.CodeType]) -> None:
+    """Warn once, in the place where the user's function is written."""
+    own = [(code.co_filename, code.co_firstlineno) for code in codes if not is_ours(code.co_filename)]
+    where, line = own[0] if own else (__file__, 1)
+    if (told, where, line) not in _warned:  # Python's own memory of them is lost whenever somebody catches warnings
+        _warned.add((told, where, line))
+        warnings.warn_explicit(told, UserWarning, where, line)
+
+
+def _weights(target: Any, size: int) -> str:
+    """The variables that make up most of what *target* weighs, with their sizes."""
+    sizes: dict[int, tuple[int, str]] = {}
+    for name, value in _held(target, set()):
+        with contextlib.suppress(Exception):  # what does not travel, and was left out of it
+            sizes.setdefault(id(value), (_size(value), name))
+    most = [(weight, name) for weight, name in sorted(sizes.values(), reverse=True)[:3] if weight > size // 10]
+    named = " and ".join(f"{name!r} ({human_bytes(weight)})" for weight, name in most)
+    return f"uses {named}" if named else f"takes {human_bytes(size)}"
+
+
+def _culprit(target: Any) -> str | None:
+    for name, value in _held(target, set()):
+        try:
+            _size(value)
+        except _OpenFileError:
+            return f"uses the open file {name!r}: pass its path in the parameters and open it inside the handler."
+        except Exception:  # as above
+            return (
+                f"uses {name!r}, a {type(value).__name__}, which cannot travel to a worker process: make it inside "
+                "the handler, from plain values in the parameters."
+            )
+    return None
+
+
+class _Scale:
+    """A file that keeps nothing but how much was written to it."""
+
+    def __init__(self) -> None:
+        self.size = 0
+
+    def write(self, part: Any) -> int:
+        written = memoryview(part).nbytes
+        self.size += written
+        return written
+
+
+def _size(value: Any) -> int:
+    """How many bytes *value* would travel as."""
+    scale = _Scale()
+    _Pickler(scale).dump(value)
+    return scale.size
+
+
+def _name(target: Any) -> str:
+    return str(getattr(innermost(target), "__name__", type(target).__name__))
+
+
+def innermost(target: Any) -> Any:
+    """The function inside a `functools.partial`, or *target* itself."""
+    while isinstance(target, functools.partial):
+        target = target.func
+    return target
+
+
+def _reference(target: Any) -> str | None:
+    """``module:name`` when a fresh process would import the very same object, else None."""
+    module = getattr(target, "__module__", None)
+    name = getattr(target, "__qualname__", None)
+    if not isinstance(module, str) or not isinstance(name, str) or module in MAIN or "<locals>" in name:
+        return None
+    loaded = sys.modules.get(module)
+    try:
+        found = functools.reduce(getattr, name.split("."), loaded)
+    except AttributeError:
+        return None
+    return f"{module}:{name}" if found is target and loaded is not None and _importable(loaded) else None
+
+
+def _unimportable(target: Any) -> str | None:
+    """Why nobody would find *target* by the name that it travels as, as the rest of a sentence; None if they would."""
+    module = getattr(target, "__module__", None)
+    by_name = isinstance(target, types.FunctionType | type) and "<locals>" not in target.__qualname__
+    if not by_name or not module or module in MAIN:
+        return None
+    loaded = sys.modules.get(module)
+    path = getattr(loaded, "__file__", None)
+    if loaded is not None and ((path and not is_users(path)) or _importable(loaded)):
+        return None
+    return (
+        f"is of the module {module!r}, which worker processes cannot import: put the folder of its file on sys.path, "
+        "or define it in the notebook."
+    )
+
+
+def _importable(module: types.ModuleType) -> bool:
+    """Whether a process with this one's ``sys.path`` would find *module*, and its packages, where they were found here.
+
+    That a package is loaded does not say so: pytest's importlib mode makes packages that nobody can import.
+    """
+    spec = getattr(module, "__spec__", None)
+    if spec is None:
+        return False
+    if not spec.has_location and spec.submodule_search_locations is None:  # built in
+        return spec.origin in ("built-in", "frozen")
+    package, _, _ = spec.name.rpartition(".")
+    parent = sys.modules.get(package)
+    if package and (parent is None or not _importable(parent)):
+        return False
+    where = getattr(parent, "__path__", None)
+    # Looked for anew: `importlib.util.find_spec` would answer with what is loaded already.
+    for finder in sys.meta_path:
+        found = finder.find_spec(spec.name, where) if hasattr(finder, "find_spec") else None
+        if found is not None:
+            if spec.has_location:
+                return bool(found.origin == spec.origin)
+            return set(found.submodule_search_locations or ()) >= set(spec.submodule_search_locations)  # a namespace
+    return False
+
+
+def _held(target: Any, seen: set[int]) -> Iterator[tuple[str, Any]]:
+    """The variables that *target* and the notebook functions it calls hold on to, by name."""
+    if id(target) in seen or _reference(target) is not None:
+        return
+    seen.add(id(target))
+    named: list[tuple[str, Any]] = []
+    if isinstance(target, functools.partial):
+        named += [("func", target.func), *((f"argument {i}", value) for i, value in enumerate(target.args))]
+        named += target.keywords.items()
+    elif isinstance(target, types.MethodType):
+        yield from _held(target.__self__, seen)
+        named += [("self", target.__self__), ("func", target.__func__)]
+    elif isinstance(target, types.FunctionType):
+        named += _variables(target)
+    elif isinstance(target, type):
+        named += [(name, getattr(member, "__func__", member)) for name, member in vars(target).items()]
+    else:
+        named += [*getattr(target, "__dict__", {}).items(), (type(target).__name__, type(target))]
+    for name, value in named:
+        if isinstance(value, _CODE):
+            yield from _held(value, seen)
+        elif not isinstance(value, types.ModuleType) and not name.startswith("__"):
+            yield name, value
+
+
+def _variables(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            yield name, cell.cell_contents
+        except ValueError:  # it has no value yet
+            continue
+    arguments = function.__code__.co_varnames[: function.__code__.co_argcount]
+    yield from zip(reversed(arguments), reversed(function.__defaults__ or ()), strict=False)
+    yield from (function.__kwdefaults__ or {}).items()
+    codes = [function.__code__]
+    while codes:  # with the comprehensions and functions inside it
+        code = codes.pop()
+        codes += [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
+        yield from ((name, function.__globals__[name]) for name in code.co_names if name in function.__globals__)

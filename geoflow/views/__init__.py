@@ -1,0 +1,1 @@
+"""What can be seen of a store: rows, snapshots, frames, SQL."""

@@ -1,0 +1,137 @@
+"""What is drawn of a job: values that are masked and bounded, however many tasks there are.
+
+`geoflow.views.snapshot` reads them from a store, `geoflow.render.display` draws them. Times are seconds since the
+epoch, durations seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+STATES = ("failed", "processing", "cancelled", "queued", "completed")  # of tasks, worst first
+
+
+def worst(states: Iterable[str]) -> str:
+    return min(states, key=STATES.index)
+
+
+@dataclass(frozen=True, slots=True)
+class StageView:
+    """One stage. ``counts`` has the states that tasks are in, best first.
+
+    ``strip`` has a state for each cell, which is the worst of its tasks', so that no failure is hidden. ``elapsed`` is
+    from when its tasks were written to when the next stage's were, or to the end of the job. ``waited`` and ``ran`` are
+    means over the last attempts of its tasks, of a sample where there are many. ``waiting`` are the queued tasks that
+    have failed before and wait for their retry, while somebody drives the job.
+    """
+
+    number: int
+    name: str
+    task_type: str
+    parallelism: str
+    planned: bool
+    tasks: int
+    counts: Mapping[str, int]
+    strip: tuple[str, ...]
+    elapsed: float | None
+    waited: float | None = None
+    ran: float | None = None
+    waiting: int = 0
+
+    @property
+    def state(self) -> str:
+        """The worst state of its tasks; ``completed`` when it made none, ``not planned`` before it has any."""
+        return worst(self.counts or ["completed"]) if self.planned else "not planned"
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorGroup:
+    """Failed tasks that have their error's type, shape and place in common; the rest is the first one's.
+
+    ``where`` is the last of the user's frames in words, ``fate`` what became of such failures, ``why`` the rule that
+    decided that; ``details`` are titles and texts.
+    """
+
+    count: int
+    error_type: str
+    message: str
+    where: str | None
+    fate: str
+    why: str
+    details: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """A job: its outline, and then what a line in a table of jobs does not need.
+
+    ``elapsed`` is None when it has not started, or nobody knows how long it ran. ``parameters`` are names, and values
+    as JSON text. ``traceback`` belongs to ``error`` when that is no task's: a plan or finalize failed. ``errors`` are
+    the largest groups. ``hint`` is what to type next, with a comment. ``remaining`` is how long the stage that it is at
+    will take yet, at the pace of its tasks in this run.
+    """
+
+    job_id: str
+    job_type: str
+    status: str
+    with_errors: bool
+    created_at: float
+    started_at: float | None
+    ended_at: float | None
+    elapsed: float | None
+    driver: str | None
+    stages: tuple[StageView, ...]
+    parameters: tuple[tuple[str, str], ...] = ()
+    error: str | None = None
+    traceback: str | None = None
+    errors: tuple[ErrorGroup, ...] = ()
+    result_preview: str | None = None
+    hint: str | None = None
+    remaining: float | None = None
+
+    @property
+    def state(self) -> str:
+        """The status, ``completed with errors``, or ``interrupted`` when it stopped half-way."""
+        if self.with_errors:
+            return "completed with errors"
+        half_way = self.status in ("queued", "processing") and self.started_at is not None
+        return "interrupted" if half_way and self.driver is None else self.status
+
+    @property
+    def failed(self) -> int:
+        """How many of its tasks have failed."""
+        return sum(stage.counts.get("failed", 0) for stage in self.stages)
+
+    @property
+    def actions(self) -> tuple[str, ...]:
+        """What can be done with it now: names of methods of its handle, what leads on first."""
+        if self.driver is not None:
+            return ("cancel",)
+        if self.status == "completed":
+            return ("refinalize",) if self.with_errors else ()
+        if self.status == "failed" and self.failed:
+            cancelled = any(stage.counts.get("cancelled") for stage in self.stages)
+            return ("retry_failed", "resume") if cancelled else ("retry_failed",)
+        return ("resume", "cancel") if self.state in ("interrupted", "queued") else ("resume",)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskLine:
+    """One task in a list; ``label`` is what the list says of it, in one line."""
+
+    key: int
+    task_id: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskView:
+    """One task. ``facts`` are short, ``why`` is the rule about retries; ``details`` are titles and texts."""
+
+    task_id: str
+    state: str
+    facts: tuple[str, ...]
+    error: str | None
+    why: str | None
+    details: tuple[tuple[str, str], ...]

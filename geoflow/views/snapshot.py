@@ -1,0 +1,204 @@
+"""Read from a store what can be seen of its jobs at one moment, with secrets masked.
+
+The cost hardly grows with the tasks: states are counted in SQL, and few of the failures are looked at.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from geoflow.core.models import JobStatus
+from geoflow.errors import JobNotFound
+from geoflow.jobtypes.contract import PROBE_OF
+from geoflow.stores.base import JobRow, StageRow, Store
+from geoflow.stores.checked import job_row
+from geoflow.support.jsonable import from_json
+from geoflow.support.text import DEFAULT_SECRETS, cut, human_bytes, mask, mask_text, shorten
+from geoflow.views.failures import groups
+from geoflow.views.model import STATES, JobView, StageView, worst
+from geoflow.views.tracebacks import fold
+from geoflow.views.wording import ACTIONS, READ, readable
+
+__all__ = ["JobView", "listing", "snapshot"]
+
+CELLS, LISTED = 200, 50
+SAMPLE = 200  # tasks of a stage whose times are looked at, however many it has
+_SAMPLED = (
+    "SELECT avg(a.ended_at - a.started_at), avg(a.started_at - coalesce(a.queued_at, $planned)),"
+    " avg(CASE WHEN a.ended_at >= $since THEN 1.0 ELSE 0.0 END) FROM task t"
+    " JOIN attempt a ON a.attempt_key = (t.task_key << 12) + t.attempt WHERE t.task_key IN ({})"
+)
+# The completed are what is left over: grouping them too takes six times as long. And "/" is not the same everywhere.
+_OTHERS = (
+    "SELECT (task_key - $first) - (task_key - $first) % $width, status, count(*), count(not_before) FROM task"
+    " WHERE task_key >= $first AND task_key < $end AND status <> 'completed' GROUP BY 1, 2"
+)
+# Of a result, whether it is finalize's own: it may be long, and so may the rest.
+_SHORT = "CASE WHEN substr(CAST(result AS VARCHAR), 1, 500) LIKE '%\"completed_with_errors\"%' THEN result END"
+_IN_A_LIST = {"parameters": "'{}'", "result": _SHORT, "error": "NULL", "traceback": "NULL", "owner": "NULL"}
+_OUTLINED = (
+    f"SELECT {', '.join(_IN_A_LIST.get(name, name) for name in JobRow._fields)} FROM job ORDER BY job_key DESC LIMIT ?"
+)
+_PLANNED = (
+    f"SELECT job_key, {', '.join(StageRow._fields)} FROM stage WHERE job_key >= ? AND superseded = 0"
+    " ORDER BY job_key, stage"
+)
+
+
+def snapshot(store: Store, job_id: str, now: float, secrets: Sequence[str] = DEFAULT_SECRETS) -> JobView:
+    """The job as *store* has it, with what looks like *secrets* masked. ``JobNotFound`` when there is none."""
+    row = store.job(job_id)
+    if row is None:
+        raise JobNotFound(f"{store.name} has no job {shorten(job_id, 64)!r}: session.jobs() lists those it has.")
+    driver = store.driver(row.job_key)
+    row = store.job(job_id) or row  # again: it may have ended since, and must not be taken for interrupted
+    plans = _known(row, store.stages(row.job_key))
+    with store.reading() as connection:
+        view = _with_times(connection, _outline(connection, row, plans, driver, now), row, plans, now)
+        errors = groups(connection, plans[-1], secrets) if view.failed else ()
+    error, fallback = row.error, _fallback(row.result)
+    if fallback:
+        error = f"finalize_job failed: {fallback.get('error_type')}: {fallback.get('finalization_error')}"
+    return replace(
+        view,
+        parameters=_parameters(row.parameters, secrets),
+        error=error and cut(mask_text(error, secrets), 1000),
+        traceback=row.traceback and cut(fold(mask_text(row.traceback, secrets)), 2500),
+        errors=errors,
+        result_preview=readable(row.result, 1500, secrets) if row.result and not fallback else None,
+        hint=None if driver else _hint(view),
+    )
+
+
+def listing(store: Store, now: float, limit: int | None = LISTED) -> tuple[JobView, ...]:
+    """The outlines of the last *limit* jobs of *store*, or of all of them, newest first."""
+    with store.reading() as connection:
+        rows = [job_row(row) for row in connection.execute(_OUTLINED, (limit or 1 << 62,)).fetchall()]
+        plans: dict[int, list[StageRow]] = {row.job_key: [] for row in rows}
+        planned = connection.execute(_PLANNED, (rows[-1].job_key if rows else 0,)).fetchall()
+        for job_key, *plan in planned:
+            if job_key in plans:
+                plans[job_key].append(StageRow._make(plan))
+        # Who drives a job that has ended, to finalize it once more, is not told in a list.
+        return tuple(
+            _outline(
+                connection,
+                row,
+                _known(row, plans[row.job_key]),
+                None if _ended(row) else store.driver(row.job_key),
+                now,
+            )
+            for row in rows
+        )
+
+
+def _ended(row: JobRow) -> bool:
+    return row.ended_at is not None and row.status not in (JobStatus.QUEUED, JobStatus.PROCESSING)
+
+
+def _with_times(connection: Any, view: JobView, row: JobRow, plans: Sequence[StageRow], now: float) -> JobView:
+    """With how long its tasks take, and will take yet."""
+    began, left, stages = _since(row), None, list(view.stages)
+    for place, plan in enumerate(plans):
+        ran, waited, share = _sampled(connection, plan, began) if plan.task_count else (None, None, None)
+        stages[place] = replace(stages[place], ran=ran, waited=waited)
+        if plan is plans[-1] and view.driver and view.status == JobStatus.PROCESSING:
+            left = _remaining(stages[place], now - max(began, plan.planned_at), share)
+    return replace(view, stages=tuple(stages), remaining=left)
+
+
+def _known(row: JobRow, plans: Sequence[StageRow]) -> list[StageRow]:
+    """The plans of stages that the job has: a store of another program's making may tell of more."""
+    declared = len(from_json(row.stages))
+    return [plan for plan in plans if 1 <= plan.stage <= declared]
+
+
+def _since(row: JobRow) -> float:
+    """When the job was last taken up, as far as its owner says: to the second."""
+    try:
+        return datetime.fromisoformat(json.loads(row.owner or "{}")["since"]).timestamp()
+    except (KeyError, TypeError, ValueError):
+        return row.created_at
+
+
+def _sampled(connection: Any, plan: StageRow, began: float) -> list[float | None]:
+    """What tasks at even distances tell: how long they ran and waited, and what part of them ended since *began*."""
+    keys = range(plan.first_key, plan.end_key, -(-plan.task_count // SAMPLE))
+    query = _SAMPLED.format(", ".join(map(str, keys)))
+    found = connection.execute(query, {"since": began, "planned": plan.planned_at}).fetchone()
+    return [mean and max(mean, 0.0) for mean in found]  # machines' clocks differ, and none of them ran backwards
+
+
+def _remaining(stage: StageView, seconds: float, share: float | None) -> float | None:
+    """Seconds until its tasks will have ended, at the pace of the *share* that did in this run; None if unknown."""
+    ended = sum(stage.counts.get(state, 0) for state in ("completed", "failed"))
+    left, lately = stage.tasks - ended, ended * (1.0 if share is None else share)
+    return seconds * left / lately if left > 0 and lately > 0 and seconds > 0 else None
+
+
+def _outline(connection: Any, row: JobRow, plans: Sequence[StageRow], driver: str | None, now: float) -> JobView:
+    until = now if driver else None
+    times = (row.created_at, row.started_at, row.ended_at, _elapsed(row.started_at, row.ended_at, until))
+    stages = tuple(_stages(connection, row, plans, until))
+    return JobView(row.job_id, row.job_type, str(row.status), bool(_fallback(row.result)), *times, driver, stages)
+
+
+def _elapsed(started_at: float | None, ended_at: float | None, now: float | None) -> float | None:
+    until = now if ended_at is None else ended_at
+    return None if until is None or started_at is None else max(until - started_at, 0.0)
+
+
+def _stages(connection: Any, row: JobRow, plans: Sequence[StageRow], now: float | None) -> Iterator[StageView]:
+    for place, declared in enumerate(from_json(row.stages)):
+        names = (place + 1, declared["name"], declared["task_type"], declared.get("parallelism", "single"))
+        if place >= len(plans):
+            yield StageView(*names, False, 0, {}, (), None)
+            continue
+        plan, following = plans[place], plans[place + 1] if place + 1 < len(plans) else None
+        width = max(1, -(-plan.task_count // CELLS))
+        bounds = {"first": plan.first_key, "width": width, "end": plan.end_key}
+        completed = following or row.status == JobStatus.COMPLETED  # so are all its tasks, which need not be counted
+        others = [] if completed else connection.execute(_OTHERS, bounds).fetchall()
+        time = _elapsed(plan.planned_at, following.planned_at if following else row.ended_at, now)
+        seen = aggregate(plan.task_count, width, [row[:3] for row in others])
+        waiting = 0 if now is None else sum(row[3] for row in others)
+        yield StageView(*names, True, plan.task_count, *seen, time, waiting=waiting)
+
+
+def aggregate(tasks: int, width: int, others: Iterable[tuple[int, str, int]]) -> tuple[dict[str, int], tuple[str, ...]]:
+    """Counts and strip of a stage; *others* has (first of a cell, state, how many) of all but the completed tasks."""
+    counts = {"completed": tasks}
+    cells = ["completed"] * -(-tasks // width)
+    for first, state, number in others:
+        counts[state] = counts.get(state, 0) + number
+        counts["completed"] -= number
+        cells[first // width] = worst((cells[first // width], state))
+    return {state: counts[state] for state in reversed(STATES) if counts.get(state)}, tuple(cells)
+
+
+def _fallback(result: str | None) -> Mapping[str, Any]:
+    """The result, when it is what stands in for finalize's; that says so at its beginning."""
+    found = from_json(result) if result and '"completed_with_errors"' in result[:500] else None
+    return found if isinstance(found, dict) and found.get("fallback") is True else {}
+
+
+def _hint(view: JobView) -> str | None:
+    verb = next(iter(view.actions), None)
+    is_probe = view.job_type.startswith(PROBE_OF)
+    held = "probe.job" if is_probe else "job"  # what they are likely to have it as
+    if view.ended_at is None or view.status in ("queued", "processing") or (is_probe and view.status == "cancelled"):
+        # It was interrupted: the call that would have given them the job, or the probe, has never returned.
+        held = f'session.job("{view.job_id[:8]}")'
+    return verb and f"{held}.{verb}()  # {ACTIONS[verb][1]}"
+
+
+def _parameters(text: str, secrets: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    if len(text) >= READ:
+        return (("parameters", f"{human_bytes(len(text))} of JSON: see job.parameters"),)
+    masked = mask(from_json(text), secrets)
+    shown = [(shorten(name, 60), shorten(json.dumps(value, ensure_ascii=False), 200)) for name, value in masked.items()]
+    return (*shown[:20], ("…", f"{len(shown) - 20} more")) if len(shown) > 20 else tuple(shown)
