@@ -9,12 +9,12 @@ from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 from geoflow.core.models import JobStatus, Receipt
+from geoflow.core.rows import Again, JobRow
 from geoflow.engine.stale import Stale, again_from, stale_tasks
 from geoflow.engine.submission import found_again
 from geoflow.errors import DefinitionError, GeoflowWarning, JobFailed, ParameterError, StoreBusy
-from geoflow.stores.base import Again, JobRow
 from geoflow.support.jsonable import from_json
-from geoflow.support.text import safe, unless_fallback
+from geoflow.support.masking import safe, unless_fallback
 
 if TYPE_CHECKING:
     import pandas as pd

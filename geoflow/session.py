@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from geoflow.core.models import Receipt
 from geoflow.core.retry import RetryPolicy
+from geoflow.core.rows import Again, JobRow, NewJob
 from geoflow.engine.active_job import CLASS, Intent
 from geoflow.engine.runtime import Engine
 from geoflow.engine.stale import fingerprints, ran_with_older, stale_tasks
-from geoflow.engine.submission import by_name, check_same_job, job_id_of, keeps_its_own, validated
+from geoflow.engine.submission import check_same_job, keeps_its_own
 from geoflow.errors import (
     DefinitionError,
     GeoflowWarning,
@@ -28,8 +29,10 @@ from geoflow.errors import (
 )
 from geoflow.job_handle import JobHandle
 from geoflow.jobtypes import loading
-from geoflow.jobtypes.contract import DefinesJob, Handler, JobType, Registry, defines_job
-from geoflow.stores.base import Again, JobRow, NewJob, Store
+from geoflow.jobtypes.contract import DefinesJob, Handler, JobType, defines_job
+from geoflow.jobtypes.parameters import by_name, job_id_of, validated
+from geoflow.jobtypes.registry import Registry
+from geoflow.stores.base import Store
 from geoflow.support import logs
 from geoflow.support.clock import Clock, SystemClock
 from geoflow.support.config import Settings, load_settings

@@ -26,11 +26,12 @@ from geoflow.errors import (
     ParameterError,
     UnstorableValue,
 )
-from geoflow.executors.worker import outcome
+from geoflow.jobtypes.calls import outcome
 from geoflow.jobtypes.contract import Handler, accepts_context
 from geoflow.support.jsonable import from_json
 from geoflow.support.logs import logger_of
-from geoflow.support.text import mask_text, safe, shorten
+from geoflow.support.masking import mask_text, safe
+from geoflow.support.text import shorten
 from geoflow.usercode.origin import is_ours
 from geoflow.views.tracebacks import LIBRARY
 

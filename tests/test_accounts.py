@@ -23,8 +23,8 @@ from accounting import account
 from conftest import OpenSession, Trace, rows, wait_until
 
 from geoflow.core.batch import Batch
+from geoflow.core.chunks import Chunk
 from geoflow.core.retry import RetryPolicy
-from geoflow.executors.base import Chunk
 from geoflow.executors.base import Executor as Slots
 from geoflow.executors.futures import FuturesExecutor
 from geoflow.executors.inline import InlineExecutor

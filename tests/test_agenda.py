@@ -7,10 +7,10 @@ from conftest import OpenSession
 
 from geoflow.builtin.hello_world import HelloWorld
 from geoflow.core.models import JobStatus, Stage
+from geoflow.core.rows import JobRow, Lease
 from geoflow.engine.active_job import Changes, JobRun, Options
 from geoflow.engine.agenda import Agenda
 from geoflow.jobtypes.contract import JobType
-from geoflow.stores.base import JobRow, Lease
 
 NOW = 1_700_000_000.0
 STAGE = Stage(number=1, name="one", task_type="one", parallelism="single")

@@ -38,7 +38,7 @@ from geoflow.builtin.list_container_contents import (
 )
 from geoflow.core.models import JobExecutionContext, TaskResult, TaskStatus
 from geoflow.errors import ResourceNotFoundError
-from geoflow.jobtypes.contract import Registry
+from geoflow.jobtypes.registry import Registry
 
 JOB = "c" * 64
 STRICT = pytest.mark.parametrize("strict", [False, True])

@@ -14,7 +14,8 @@ from geoflow.builtin import hello_world
 from geoflow.builtin.hello_world import ALL_HANDLERS, REPLY, HelloWorld, greet
 from geoflow.core.models import JobExecutionContext, TaskContext, TaskResult, TaskStatus
 from geoflow.errors import TaskExecutionError
-from geoflow.jobtypes.contract import Registry, task_id
+from geoflow.jobtypes.contract import task_id
+from geoflow.jobtypes.registry import Registry
 
 JOB = "a" * 64
 

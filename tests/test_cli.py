@@ -21,7 +21,7 @@ import pytest
 from conftest import OpenSession, wait_until
 
 from geoflow.commands.cli import main
-from geoflow.stores.base import NewJob
+from geoflow.core.rows import NewJob
 from geoflow.support.text import columns
 
 JOBS = Path(__file__).with_name("jobs.py")

@@ -11,7 +11,7 @@ import geoflow as gf
 from geoflow.errors import ParameterError
 from geoflow.support import config
 from geoflow.support.config import load_settings
-from geoflow.support.text import DEFAULT_SECRETS
+from geoflow.support.masking import DEFAULT_SECRETS
 
 
 @pytest.fixture(autouse=True)

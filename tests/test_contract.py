@@ -19,14 +19,13 @@ from geoflow.errors import DefinitionError, GeoflowError
 from geoflow.jobtypes.contract import (
     MAX_STAGES,
     JobBase,
-    Registry,
     accepts_context,
     handler_problem,
     job_id_for,
-    jobs_of,
     normalise,
     task_id,
 )
+from geoflow.jobtypes.registry import Registry, jobs_of
 
 # A job type as production writes it: no geoflow in sight, extra methods and keys, the handlers elsewhere.
 

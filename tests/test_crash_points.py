@@ -22,8 +22,9 @@ from conftest import check_intact, examples, leave_as_killed
 from hypothesis import strategies as st
 
 import geoflow as gf
+from geoflow.core.rows import Lease, Move
 from geoflow.jobtypes.contract import job_id_for
-from geoflow.stores.base import Lease, Move, Store
+from geoflow.stores.base import Store
 from geoflow.stores.duckdb import DuckDbStore
 from geoflow.stores.opening import is_duckdb, store_at
 from geoflow.stores.sqlite import SqliteStore

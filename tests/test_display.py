@@ -21,10 +21,11 @@ from rich.cells import cell_len
 
 from geoflow.core.batch import NewTasks
 from geoflow.core.models import Attempt, Failure
+from geoflow.core.rows import Lease, Move, NewJob
 from geoflow.errors import JobNotFound
 from geoflow.executors import worker
 from geoflow.render.display import job_html, job_parts, job_text, jobs_html, jobs_text, narrow
-from geoflow.stores.base import Lease, Move, NewJob, Store
+from geoflow.stores.base import Store
 from geoflow.stores.duckdb import DuckDbStore
 from geoflow.stores.sqlite import SqliteStore
 from geoflow.views.failures import folded, why

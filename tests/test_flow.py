@@ -23,7 +23,8 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel, SecretStr, compute
 
 import geoflow as gf
 from geoflow.errors import ContractViolationError, DefinitionError, JobFailed, ParameterError, UnstorableValue
-from geoflow.jobtypes.contract import Registry, job_id_for
+from geoflow.jobtypes.contract import job_id_for
+from geoflow.jobtypes.registry import Registry
 from geoflow.jobtypes.typed.annotations import fits, items_of, show
 from geoflow.jobtypes.typed.crossing import FromJson, plain
 from geoflow.jobtypes.typed.lowered import task_id

@@ -16,8 +16,8 @@ import pytest
 import geoflow as gf
 from geoflow.core.batch import NewTasks
 from geoflow.core.models import Attempt, Failure
+from geoflow.core.rows import Again, Lease, Move, NewJob, StageRow
 from geoflow.errors import StoreError
-from geoflow.stores.base import Again, Lease, Move, NewJob, StageRow
 from geoflow.stores.duckdb import DuckDbStore
 from geoflow.stores.sqlite import SqliteStore
 from geoflow.support import logs

@@ -16,9 +16,9 @@ import jobs
 import pytest
 from conftest import OpenSession, rows, wait_until
 
+from geoflow.core.chunks import Chunk
 from geoflow.errors import JobFailed, ParameterError
 from geoflow.executors import futures
-from geoflow.executors.base import Chunk
 from geoflow.support.clock import ManualClock
 
 MakePool = Callable[..., Executor]

@@ -11,8 +11,8 @@ import pytest
 
 from geoflow.builtin.hello_world import ALL_HANDLERS, HelloWorld
 from geoflow.errors import DefinitionError
-from geoflow.jobtypes.contract import Registry
 from geoflow.jobtypes.loading import BUILT_IN, find, load
+from geoflow.jobtypes.registry import Registry
 
 JOB = """
 def handler(params):

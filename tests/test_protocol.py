@@ -16,7 +16,7 @@ from conftest import OpenSession, Trace, rows, wait_until
 from pydantic import BaseModel, ValidationError, computed_field, field_validator
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
-from geoflow.executors.base import Chunk
+from geoflow.core.chunks import Chunk
 from geoflow.executors.child import Setup
 from geoflow.executors.codes import Held
 from geoflow.executors.marker import MarkFile

@@ -16,8 +16,8 @@ from conftest import OpenSession, rows
 import geoflow as gf
 from geoflow import task_handle as replay
 from geoflow.commands.snippets import LONGEST, cell_of
+from geoflow.core.rows import NewJob
 from geoflow.errors import DefinitionError, JobNotFound
-from geoflow.stores.base import NewJob
 from geoflow.task_handle import TaskNotFound, find
 
 FAILS: dict[str, Any] = {"do": "raise", "value": "ValueError"}

@@ -24,14 +24,15 @@ from hypothesis import strategies as st
 
 from geoflow.core.batch import Batch, Call, Completed, NewTasks
 from geoflow.core.chunking import CHUNK_SECONDS
+from geoflow.core.chunks import Chunk, Report
 from geoflow.core.models import Attempt, Category, Failure, OnFailure, Order, Outcome, Stage
 from geoflow.core.retry import RetryPolicy
+from geoflow.core.rows import NewJob
 from geoflow.engine.active_job import CLASS, Intent, JobRun, Options
 from geoflow.engine.machine import CoreMachine
-from geoflow.executors.base import Chunk, Report
 from geoflow.jobtypes.contract import JobType, task_id
 from geoflow.session import Session
-from geoflow.stores.base import NewJob, Store
+from geoflow.stores.base import Store
 from geoflow.stores.sqlite import SqliteStore
 from geoflow.support.clock import ManualClock
 from geoflow.support.jsonable import to_json

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from geoflow.support.masking import looks_secret, mask, mask_text
 from geoflow.support.text import (
     aligned,
     columns,
@@ -22,9 +23,6 @@ from geoflow.support.text import (
     human_bytes,
     human_duration,
     last_lines,
-    looks_secret,
-    mask,
-    mask_text,
     plain,
     shorten,
 )

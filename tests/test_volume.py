@@ -19,7 +19,7 @@ from geoflow.engine import machine
 from geoflow.engine.active_job import JobRun
 from geoflow.errors import DefinitionError, UnstorableValue
 from geoflow.executors import worker
-from geoflow.executors.worker import checked_plan
+from geoflow.jobtypes.calls import checked_plan
 from geoflow.stores import duckdb as duckdb_store
 from geoflow.stores import reading, tables
 from geoflow.support import jsonable as values

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 import geoflow as gf
 from geoflow.errors import DefinitionError, GeoflowWarning, ParameterError
-from geoflow.jobtypes.contract import Registry
+from geoflow.jobtypes.registry import Registry
 
 
 class Params(BaseModel):

@@ -29,13 +29,14 @@ from hypothesis import strategies as st
 from geoflow import errors
 from geoflow.core import models
 from geoflow.core.batch import Batch, NewTasks
+from geoflow.core.chunks import Chunk
 from geoflow.core.models import Category, Failure, JobExecutionContext, Outcome, TaskContext
 from geoflow.core.retry import RetryPolicy
 from geoflow.errors import ContractViolationError, UnstorableValue
-from geoflow.executors.base import Chunk
 from geoflow.executors.codes import Codes
 from geoflow.executors.reports import report
-from geoflow.executors.worker import NOT_BEGUN, Answer, Told, checked_plan, describe, outcome, run_chunk
+from geoflow.executors.worker import NOT_BEGUN, Answer, Told, run_chunk
+from geoflow.jobtypes.calls import checked_plan, describe, outcome
 from geoflow.support.logs import JsonLines
 from geoflow.usercode.packing import pack
 

@@ -6,7 +6,8 @@ from functools import partial
 from benchmarks.parts.run import Run
 from benchmarks.tasks import alternated, timed
 from geoflow.core.batch import Completed, NewTasks
-from geoflow.stores.base import Lease, Move, NewJob, Store
+from geoflow.core.rows import Lease, Move, NewJob
+from geoflow.stores.base import Store
 from geoflow.stores.duckdb import DuckDbStore
 from geoflow.stores.sqlite import SqliteStore
 

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 from geoflow.commands import grammar, verbs
 from geoflow.commands import terminal as output
 from geoflow.errors import GeoflowError
-from geoflow.support.text import safe
+from geoflow.support.masking import safe
 
 COMPLETED, NOT_COMPLETED, REFUSED, WITH_ERRORS, INTERRUPTED, UNREAD = 0, 1, 2, 3, 130, 141
 EXIT_CODES = """\

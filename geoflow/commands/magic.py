@@ -22,7 +22,7 @@ from geoflow.job_handle import JobHandle
 from geoflow.jobtypes.contract import defines_job
 from geoflow.session import Session
 from geoflow.support.config import load_settings
-from geoflow.support.text import safe
+from geoflow.support.masking import safe
 from geoflow.task_handle import TaskHandle
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from geoflow.jobtypes.contract import Handler, accepts_context
-from geoflow.support.text import mask, mask_text, shorten
+from geoflow.support.masking import mask, mask_text
+from geoflow.support.text import shorten
 from geoflow.task_handle import TaskHandle
 from geoflow.usercode.packing import pack
 

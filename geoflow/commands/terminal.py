@@ -17,7 +17,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from geoflow.commands import verbs
-from geoflow.support.text import aligned, count, first_lines, human_duration, mask, plain, unless_fallback
+from geoflow.support.masking import mask, unless_fallback
+from geoflow.support.text import aligned, count, first_lines, human_duration, plain
 
 if TYPE_CHECKING:
     import pandas as pd

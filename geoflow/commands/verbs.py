@@ -18,14 +18,15 @@ from typing import TYPE_CHECKING, Any
 from geoflow.api import is_open
 from geoflow.commands.grammar import UsageError, parameters, written
 from geoflow.errors import DefinitionError, JobNotFound, StoreBusy, StoreError
-from geoflow.support.text import plain, safe
+from geoflow.support.masking import safe
+from geoflow.support.text import plain
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from geoflow.core.rows import JobRow
     from geoflow.job_handle import JobHandle
     from geoflow.session import Session
-    from geoflow.stores.base import JobRow
     from geoflow.task_handle import TaskHandle
     from geoflow.tools.check import Report as Findings
     from geoflow.tools.doctor import Report

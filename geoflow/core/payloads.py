@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from geoflow.core.models import Category, Failure, Stage
-from geoflow.stores.base import Results
+from geoflow.core.rows import Results
 from geoflow.support.jsonable import to_json
 
 

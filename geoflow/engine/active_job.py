@@ -15,14 +15,14 @@ from typing import Literal, NamedTuple
 
 from geoflow.core.batch import Batch, Completed
 from geoflow.core.chunking import Pace
+from geoflow.core.chunks import Chunk, Report
 from geoflow.core.models import Attempt, Category, Failure, JobStatus, OnFailure, Outcome, Stage
 from geoflow.core.retry import Retry, RetryPolicy, decide
+from geoflow.core.rows import Again, FailedRow, JobRow, Lease, Move, StageRow, Take
 from geoflow.core.transitions import MAX_LOSSES, View
-from geoflow.executors.base import Chunk, Report
-from geoflow.executors.surroundings import Surroundings
 from geoflow.jobtypes.contract import JobType
-from geoflow.stores.base import Again, FailedRow, JobRow, Lease, Move, StageRow, Take
 from geoflow.support.parcel import Texts
+from geoflow.support.surroundings import Surroundings
 from geoflow.usercode.packing import Code
 
 CLOCK_SLACK = 1.0  # seconds by which a clock may be corrected without its counting as set

@@ -9,13 +9,15 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from geoflow.core.chunks import Report
 from geoflow.core.models import JobStatus, Outcome
+from geoflow.core.rows import Move
 from geoflow.engine.active_job import JobRun
 from geoflow.engine.events import stopped, tell, tell_end
 from geoflow.engine.turns import Turns
 from geoflow.errors import GeoflowError, TooLarge
-from geoflow.executors.base import Executor, Report
-from geoflow.stores.base import Move, Store
+from geoflow.executors.base import Executor
+from geoflow.stores.base import Store
 from geoflow.support.clock import Clock
 from geoflow.support.logs import operation
 

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from geoflow.core.batch import NewTasks
 from geoflow.core.chunking import PATIENCE
+from geoflow.core.chunks import Report
 from geoflow.core.models import Attempt, Failure, JobStatus, Outcome
 from geoflow.core.payloads import fallback_result, fan_in_parameters, finalize_argument, plan_argument
 from geoflow.core.transitions import Cancel, Close, Ended, Fail, Finalize, Plan, Start, Work, failure_message, next_step
@@ -27,7 +28,7 @@ from geoflow.engine.events import tell, tell_failure
 from geoflow.engine.recovery import put_in_order, take_up
 from geoflow.engine.turns import NUDGE, Command
 from geoflow.errors import DefinitionError
-from geoflow.executors.base import Executor, Report
+from geoflow.executors.base import Executor
 from geoflow.jobtypes.contract import task_id
 from geoflow.stores.base import Store
 from geoflow.support.clock import Clock

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from geoflow.core.models import JobStatus
+from geoflow.core.rows import JobRow, Move, StageRow
 from geoflow.engine.active_job import JobRun
-from geoflow.stores.base import JobRow, Move, StageRow, Store
+from geoflow.stores.base import Store
 
 
 def take_up(run: JobRun, store: Store, now: float, ran_at_death: Callable[[str, str], frozenset[int] | None]) -> None:

@@ -19,15 +19,15 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from geoflow.core.retry import RetryPolicy
+from geoflow.core.rows import Again, JobRow
 from geoflow.engine.active_job import CLASS, Intent, JobRun, Options
 from geoflow.engine.machine import CoreMachine
 from geoflow.engine.submission import stored_type
 from geoflow.engine.turns import Verb
 from geoflow.executors.base import Executor
 from geoflow.executors.leftovers import ran_at_death, seal
-from geoflow.executors.surroundings import Surroundings
 from geoflow.jobtypes.contract import JobType
-from geoflow.stores.base import Again, JobRow, Store
+from geoflow.stores.base import Store
 from geoflow.stores.files import file_at
 from geoflow.stores.opening import store_at
 from geoflow.support import logs
@@ -35,6 +35,7 @@ from geoflow.support.clock import Clock
 from geoflow.support.config import Settings
 from geoflow.support.nesting import refuse_inside
 from geoflow.support.processors import usable
+from geoflow.support.surroundings import Surroundings
 from geoflow.usercode.packing import Code, pack
 
 if TYPE_CHECKING:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from geoflow.core.rows import Again, JobRow, StageRow
 from geoflow.errors import GeoflowWarning, ParameterError
-from geoflow.stores.base import Again, JobRow, StageRow, Store
+from geoflow.stores.base import Store
 from geoflow.support.text import count
 from geoflow.usercode.packing import Code
 

@@ -12,15 +12,15 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from geoflow.executors.base import Chunk
+from geoflow.core.chunks import Chunk
 from geoflow.executors.codes import Codes
 from geoflow.executors.identity import UNKNOWN, born
 from geoflow.executors.marker import MarkFile
 from geoflow.executors.printed import Printed
 from geoflow.executors.restoring import Restorer, arm_faulthandler, memory
-from geoflow.executors.surroundings import Surroundings
 from geoflow.executors.worker import NO_CODE, NOT_BEGUN, run_chunk
 from geoflow.support import logs, nesting
+from geoflow.support.surroundings import Surroundings
 from geoflow.usercode.packing import Code
 
 # One thread for each native pool: the slots already use the processors. Not where the user set them.

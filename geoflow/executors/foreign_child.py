@@ -10,8 +10,8 @@ import sys
 import threading
 from typing import Any, NamedTuple, cast
 
+from geoflow.core.chunks import Chunk
 from geoflow.errors import DefinitionError
-from geoflow.executors.base import Chunk
 from geoflow.executors.codes import Codes
 from geoflow.executors.worker import run_chunk
 from geoflow.support import logs

@@ -20,14 +20,14 @@ from queue import SimpleQueue
 from typing import Any
 
 from geoflow.core.chunking import CHUNK_SECONDS
+from geoflow.core.chunks import Chunk, Report
 from geoflow.core.models import Attempt, Category, Failure, Outcome
 from geoflow.errors import ParameterError
-from geoflow.executors.base import Chunk, Report
 from geoflow.executors.foreign_child import Order, here, run
 from geoflow.executors.reports import report
 from geoflow.executors.worker import Answer
 from geoflow.support.logs import logger_of
-from geoflow.support.text import DEFAULT_SECRETS
+from geoflow.support.masking import DEFAULT_SECRETS
 
 MAX_SLOTS = 1_000
 # Dask's scheduler takes about 2 ms for each call, of all workers together.

@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 from geoflow.core.batch import Call
 from geoflow.core.chunking import CHUNK_SECONDS
-from geoflow.executors.base import Chunk, Report
+from geoflow.core.chunks import Chunk, Report
 from geoflow.executors.codes import Codes
 from geoflow.executors.reports import report
 from geoflow.executors.worker import run_chunk

@@ -18,7 +18,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from geoflow.core.chunking import CHUNK_SECONDS
-from geoflow.executors.base import Chunk, Report
+from geoflow.core.chunks import Chunk, Report
 from geoflow.executors.child import Setup
 from geoflow.executors.identity import label
 from geoflow.executors.leftovers import sign, sweep
@@ -27,7 +27,7 @@ from geoflow.executors.slots import ANSWER_SECONDS, Message, Most, Slot
 from geoflow.executors.spawning import SHORT_FOLDER
 from geoflow.executors.watch import Watch
 from geoflow.executors.worker import Answer
-from geoflow.support.text import DEFAULT_SECRETS
+from geoflow.support.masking import DEFAULT_SECRETS
 
 
 class ProcessExecutor:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from geoflow.core.batch import Completed, NewTasks
+from geoflow.core.chunks import Chunk, Report
 from geoflow.core.models import Attempt, Failure, Outcome
-from geoflow.executors.base import Chunk, Report
 from geoflow.executors.codes import Held
 from geoflow.executors.worker import Answer
 from geoflow.support.parcel import Texts

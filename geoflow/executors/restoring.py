@@ -33,7 +33,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from geoflow.executors.surroundings import Surroundings, put_environment
+from geoflow.support.surroundings import Surroundings, put_environment
 
 LOOK_SECONDS = 1e-3
 # More files open than at the start, or half of those allowed: then a worker is replaced.

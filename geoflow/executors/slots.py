@@ -13,8 +13,8 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
+from geoflow.core.chunks import Chunk, Report
 from geoflow.core.models import Attempt, Category, Failure, Outcome
-from geoflow.executors.base import Chunk, Report
 from geoflow.executors.child import Setup
 from geoflow.executors.codes import Held
 from geoflow.executors.marker import SETTING_UP, Mark

@@ -16,7 +16,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
-from geoflow.executors.base import Chunk
+from geoflow.core.chunks import Chunk
 from geoflow.executors.child import Setup, initialise, work
 from geoflow.executors.codes import MOST_VERSIONS, Held
 from geoflow.executors.identity import end_group, is_running
@@ -24,7 +24,7 @@ from geoflow.executors.marker import MarkFile
 from geoflow.executors.printed import read_output
 from geoflow.executors.restoring import STACK_SIGNAL
 from geoflow.executors.spawning import SlotContext, end_server
-from geoflow.executors.surroundings import Surroundings
+from geoflow.support.surroundings import Surroundings
 from geoflow.usercode.packing import Code
 
 # How often it is made sure that the process is there, should nobody tell of its end.

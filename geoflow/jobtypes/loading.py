@@ -10,7 +10,8 @@ from pathlib import Path
 from types import ModuleType
 
 from geoflow.errors import DefinitionError
-from geoflow.jobtypes.contract import Registry, normalise
+from geoflow.jobtypes.contract import normalise
+from geoflow.jobtypes.registry import Registry
 
 BUILT_IN = {
     "hello_world": "geoflow.builtin.hello_world",

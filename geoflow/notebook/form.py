@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from geoflow.engine.submission import validated
 from geoflow.errors import ParameterError
 from geoflow.jobtypes.contract import DefinesJob, JobType
+from geoflow.jobtypes.parameters import validated
 from geoflow.jobtypes.schema import LEFT_OUT, Field, fields_of, schema_of
 from geoflow.notebook.inputs import Input, problem_html, widgets
 from geoflow.notebook.outputs import detached, shell
 from geoflow.render.markup import element, head
 from geoflow.render.markup import text as safe
 from geoflow.support.jsonable import from_json, to_json
-from geoflow.support.text import looks_secret, mask, mask_text
+from geoflow.support.masking import looks_secret, mask, mask_text
 
 if TYPE_CHECKING:
     from geoflow.job_handle import JobHandle

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, TypeGuard
 
 from geoflow.notebook.outputs import Outputs, detached, static
 from geoflow.notebook.progress import SECONDS_BETWEEN, logger, safely
-from geoflow.support.text import mask_text
+from geoflow.support.masking import mask_text
 from geoflow.views.model import JobView
 from geoflow.views.snapshot import snapshot
 from geoflow.views.tasks import listed, task

@@ -9,7 +9,8 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from geoflow.support.logs import logger_of
-from geoflow.support.text import columns, pad, safe, shorten
+from geoflow.support.masking import safe
+from geoflow.support.text import columns, pad, shorten
 
 if TYPE_CHECKING:
     from geoflow.job_handle import JobHandle

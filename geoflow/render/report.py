@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from geoflow.render import markup
-from geoflow.support.text import aligned, mask, plain
+from geoflow.support.masking import mask
+from geoflow.support.text import aligned, plain
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from geoflow.core.models import JobStatus, Stage
-from geoflow.stores.base import JobRow, StageRow
+from geoflow.core.rows import JobRow, StageRow
 from geoflow.support.jsonable import from_json
 
 _LATEST = 1e11  # seconds: the year 5138

@@ -17,8 +17,8 @@ import duckdb
 
 from geoflow.core.batch import Batch, Completed, NewTasks
 from geoflow.core.models import Attempt, Outcome
+from geoflow.core.rows import Lease, Move, Take
 from geoflow.errors import StoreError
-from geoflow.stores.base import Lease, Move, Take
 from geoflow.stores.duckdb_file import File, borrow, check_whole, explaining
 from geoflow.stores.ownership import Ownership
 from geoflow.stores.tables import ATTEMPTS_PER_TASK, TableStore, consecutive, not_long, nothing_queued

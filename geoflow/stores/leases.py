@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
+from geoflow.core.rows import JobRow, Lease, NewJob
 from geoflow.errors import LeaseLost, StoreBusy, StoreError
-from geoflow.stores.base import JobRow, Lease, NewJob
 from geoflow.stores.checked import job_row
 from geoflow.stores.ownership import Ownership
 from geoflow.stores.reading import JOB_COLUMNS, TableReader

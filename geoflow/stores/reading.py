@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
-from geoflow.stores.base import FailedRow, JobRow, Results, StageRow
+from geoflow.core.rows import FailedRow, JobRow, Results, StageRow
 from geoflow.stores.checked import job_row, stage_rows
 from geoflow.support.parcel import PIECE
 

@@ -21,9 +21,9 @@ from typing import Any
 
 from geoflow.core.batch import Completed, NewTasks
 from geoflow.core.models import Attempt
+from geoflow.core.rows import Lease
 from geoflow.errors import SchemaTooNew, StoreBusy, StoreError, TooLarge
 from geoflow.stores.aside import set_aside
-from geoflow.stores.base import Lease
 from geoflow.stores.copies import rescued, write_copy
 from geoflow.stores.files import check_place, file_at, gone
 from geoflow.stores.guard import Guard, close_as_it_is, tidy

@@ -16,9 +16,9 @@ from typing import Any, ClassVar
 
 from geoflow.core.batch import Batch, Completed, NewTasks
 from geoflow.core.models import Attempt, JobStatus
+from geoflow.core.rows import Again, Lease, Move, StageRow, Take
 from geoflow.core.transitions import TASK_TRANSITIONS, job_after, task_after
 from geoflow.errors import DefinitionError, IllegalTransition, StoreError
-from geoflow.stores.base import Again, Lease, Move, StageRow, Take
 from geoflow.stores.leases import JobClaims
 from geoflow.support.jsonable import to_json
 from geoflow.support.parcel import PIECE

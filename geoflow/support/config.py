@@ -14,7 +14,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from geoflow.errors import ParameterError
-from geoflow.support.text import DEFAULT_SECRETS, mask_text, shorten
+from geoflow.support.masking import DEFAULT_SECRETS, mask_text
+from geoflow.support.text import shorten
 
 PREFIX = "GEOFLOW_"
 

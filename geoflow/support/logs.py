@@ -24,7 +24,8 @@ from geoflow.errors import ContractViolationError, UnstorableValue
 from geoflow.support import logfile
 from geoflow.support.jsonable import from_json, to_json
 from geoflow.support.logfile import WRITTEN, LogFile
-from geoflow.support.text import DEFAULT_SECRETS, MASKED, UNSEEN, cut, exact, looks_secret, mask, mask_text, safe
+from geoflow.support.masking import DEFAULT_SECRETS, MASKED, looks_secret, mask, mask_text, safe
+from geoflow.support.text import UNSEEN, cut, exact
 
 _LONGEST_TEXT = 16_000
 

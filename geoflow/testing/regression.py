@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from geoflow.core.models import TaskStatus
 from geoflow.errors import DefinitionError, ParameterError
 from geoflow.jobtypes.contract import JobType, accepts_context
-from geoflow.support.text import MASKED, count, mask, mask_text, plain
+from geoflow.support.masking import MASKED, mask, mask_text
+from geoflow.support.text import count, plain
 from geoflow.tools.export.layout import literal
 from geoflow.usercode.packing import innermost, pack
 

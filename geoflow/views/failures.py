@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 from geoflow.core.models import Category
 from geoflow.core.retry import explain, is_retryable
-from geoflow.stores.base import StageRow
-from geoflow.support.text import cut, human_duration, mask_text, shorten
+from geoflow.core.rows import StageRow
+from geoflow.support.masking import mask_text
+from geoflow.support.text import cut, human_duration, shorten
 from geoflow.views.model import ErrorGroup
 from geoflow.views.tracebacks import causes, fold, place
 from geoflow.views.wording import GIVEN, READ, WHOLE, readable

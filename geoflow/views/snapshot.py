@@ -12,12 +12,14 @@ from datetime import datetime
 from typing import Any
 
 from geoflow.core.models import JobStatus
+from geoflow.core.rows import JobRow, StageRow
 from geoflow.errors import JobNotFound
 from geoflow.jobtypes.contract import PROBE_OF
-from geoflow.stores.base import JobRow, StageRow, Store
+from geoflow.stores.base import Store
 from geoflow.stores.checked import job_row
 from geoflow.support.jsonable import from_json
-from geoflow.support.text import DEFAULT_SECRETS, cut, human_bytes, mask, mask_text, shorten
+from geoflow.support.masking import DEFAULT_SECRETS, mask, mask_text
+from geoflow.support.text import cut, human_bytes, shorten
 from geoflow.views.failures import groups
 from geoflow.views.model import STATES, JobView, StageView, worst
 from geoflow.views.tracebacks import fold

@@ -11,7 +11,8 @@ from typing import Any
 import orjson
 
 from geoflow.stores.base import Store
-from geoflow.support.text import cut, mask_text, shorten
+from geoflow.support.masking import mask_text
+from geoflow.support.text import cut, shorten
 from geoflow.views.failures import ATTEMPTS_OF, told, why
 from geoflow.views.model import STATES, TaskLine, TaskView
 from geoflow.views.wording import READ, SYMBOLS, readable, took, when

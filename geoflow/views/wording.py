@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from geoflow.support.jsonable import from_json
-from geoflow.support.text import count, first_lines, human_duration, mask, mask_text, shorten
+from geoflow.support.masking import mask, mask_text
+from geoflow.support.text import count, first_lines, human_duration, shorten
 from geoflow.views.model import JobView, StageView
 
 SYMBOLS = {

@@ -20,8 +20,8 @@ from faults.conftest import Start
 from faults.driving import SECONDS, check_aftermath, check_store
 from geoflow.core.batch import NewTasks
 from geoflow.core.models import Attempt
+from geoflow.core.rows import Move, NewJob
 from geoflow.errors import StoreError
-from geoflow.stores.base import Move, NewJob
 from geoflow.stores.sqlite import SqliteStore
 
 ONE_OF_60 = {"do": "sleep", "value": 0.02}

@@ -23,9 +23,9 @@ from test_simulation import Schedule, ScriptedExecutor, World
 
 import geoflow as gf
 from geoflow.core.batch import Call, NewTasks
+from geoflow.core.chunks import Chunk, Report
 from geoflow.core.models import Attempt, Category, Failure, Outcome
 from geoflow.errors import StoreBusy
-from geoflow.executors.base import Chunk, Report
 from geoflow.jobtypes.contract import job_id_for, task_id
 from geoflow.stores.base import Store
 from geoflow.support.clock import ManualClock

@@ -12,8 +12,8 @@ import pytest
 from conftest import OpenSession, Trace, rows, wait_until
 
 from faults.driving import SECONDS, check_store
+from geoflow.core.rows import Lease
 from geoflow.errors import StoreError
-from geoflow.stores.base import Lease
 from geoflow.stores.sqlite import SqliteStore
 from geoflow.support.clock import ManualClock
 

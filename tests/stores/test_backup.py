@@ -15,10 +15,10 @@ from conftest import OpenSession, check_intact, rows, wait_until
 
 import geoflow as gf
 from geoflow.commands.cli import main
+from geoflow.core.rows import NewJob
 from geoflow.errors import StoreBusy, StoreError
 from geoflow.stores import locks
 from geoflow.stores.backup import back_up, restore
-from geoflow.stores.base import NewJob
 from geoflow.stores.opening import store_at
 from geoflow.stores.sqlite import SqliteStore
 
@@ -173,7 +173,7 @@ def test_a_backup_is_restored_where_no_store_is(path: Path) -> None:
 KILLED = """
 import os, sys
 from pathlib import Path
-from geoflow.stores.base import NewJob
+from geoflow.core.rows import NewJob
 from geoflow.stores.opening import store_at
 store = store_at(sys.argv[1])
 store.open()

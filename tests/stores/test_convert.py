@@ -22,8 +22,8 @@ from stores.test_store import (
 )
 
 from geoflow.core.batch import NewTasks
+from geoflow.core.rows import Move
 from geoflow.errors import StoreBusy, StoreError
-from geoflow.stores.base import Move
 from geoflow.stores.convert import convert
 from geoflow.stores.duckdb import DuckDbStore
 from geoflow.stores.opening import store_at

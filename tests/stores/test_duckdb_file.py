@@ -15,8 +15,8 @@ import duckdb
 import pytest
 from stores.test_store import NOW, OWNER, complete, created, ended, new_tasks, planned, started
 
+from geoflow.core.rows import Move
 from geoflow.errors import LeaseLost, SchemaTooNew, StoreBusy, StoreError
-from geoflow.stores.base import Move
 from geoflow.stores.duckdb import DuckDbStore
 
 HOLDER = """

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 import geoflow as gf
+from geoflow.core.rows import NewJob
 from geoflow.errors import StoreBusy, StoreError
 from geoflow.stores import guard, locks
-from geoflow.stores.base import NewJob
 from geoflow.stores.duckdb import DuckDbStore
 from geoflow.stores.files import file_at
 from geoflow.stores.opening import store_at
@@ -224,7 +224,7 @@ def test_S36_a_replaced_store_that_is_only_closed_does_not_have_its_log_replayed
 def test_S37_a_fork_that_outlives_its_parent_keeps_no_lock_of_it(path: Path) -> None:
     code = """
 import os, sys, time
-from geoflow.stores.base import NewJob
+from geoflow.core.rows import NewJob
 from geoflow.stores.opening import store_at
 store = store_at(sys.argv[1])
 row, _ = store.create(NewJob("a" * 64, "tiles", sys.argv[2], "{}", 1.0))

@@ -21,10 +21,10 @@ from sqlite_utils import Database
 import geoflow as gf
 from geoflow.core.batch import NewTasks
 from geoflow.core.models import Attempt
+from geoflow.core.rows import Move, NewJob
 from geoflow.errors import LeaseLost, SchemaTooNew, StoreBusy, StoreError
 from geoflow.jobtypes.contract import job_id_for
 from geoflow.stores import migrations, sqlite
-from geoflow.stores.base import Move, NewJob
 from geoflow.stores.migrations import bring_up_to_date
 from geoflow.stores.sqlite import APPLICATION_ID, SCHEMA_VERSION, SqliteStore, schema
 
@@ -136,7 +136,7 @@ PREAMBLE = """
 import json, os, sys
 from geoflow.errors import GeoflowError, StoreBusy
 from geoflow.core.models import Attempt
-from geoflow.stores.base import Move, NewJob
+from geoflow.core.rows import Move, NewJob
 from geoflow.stores.sqlite import SqliteStore
 
 def say(*words):

@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 
 from geoflow.core.batch import Batch, Call, Completed, NewTasks
 from geoflow.core.models import Attempt, Failure, JobStatus, TaskStatus
+from geoflow.core.rows import Again, FailedRow, JobRow, Lease, Move, NewJob, StageRow, Take
 from geoflow.core.transitions import JOB_TRANSITIONS, TASK_TRANSITIONS
 from geoflow.errors import DefinitionError, GeoflowError, IllegalTransition, LeaseLost, StoreBusy, StoreError
 from geoflow.stores import reading, tables
-from geoflow.stores.base import Again, FailedRow, JobRow, Lease, Move, NewJob, StageRow, Store, Take
+from geoflow.stores.base import Store
 from geoflow.stores.duckdb import DuckDbStore
 from geoflow.stores.sqlite import SqliteStore
 from geoflow.support.text import shorten

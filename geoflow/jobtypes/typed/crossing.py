@@ -20,7 +20,8 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from geoflow.errors import ContractViolationError, DefinitionError, ParameterError, UnstorableValue
 from geoflow.jobtypes.typed.annotations import annotations_of, fields_of, is_model, show
 from geoflow.support.jsonable import Lost, from_json, stored, to_json
-from geoflow.support.text import looks_secret, mask, shorten
+from geoflow.support.masking import looks_secret, mask
+from geoflow.support.text import shorten
 
 # Models are written to JSON by the names of their fields, so they are read by these too, whatever aliases they have.
 _BOTH_NAMES = tuple(map(int, pydantic.VERSION.split(".")[:2])) >= (2, 11)

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from geoflow.engine.submission import by_name
 from geoflow.errors import DefinitionError, ParameterError
 from geoflow.jobtypes import loading
-from geoflow.jobtypes.contract import Registry, defines_job, jobs_of, normalise
+from geoflow.jobtypes.contract import defines_job, normalise
+from geoflow.jobtypes.parameters import by_name
+from geoflow.jobtypes.registry import Registry, jobs_of
 from geoflow.tools.check.findings import RULES, Finding, finding
 from geoflow.tools.check.report import Report
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from geoflow.executors.worker import shown
+from geoflow.jobtypes.calls import shown
 
 
 class Lacking(KeyError):

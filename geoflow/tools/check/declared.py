@@ -9,7 +9,8 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from geoflow.jobtypes.contract import METHODS, JobBase, JobType, _check, accepts_context, normalise
+from geoflow.jobtypes.contract import METHODS, JobBase, JobType, accepts_context, normalise
+from geoflow.jobtypes.registry import _check
 from geoflow.tools.check.findings import Finding
 from geoflow.tools.check.subject import Subject
 

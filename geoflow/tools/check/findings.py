@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Literal, NamedTuple
 
-from geoflow.support.text import cut, mask_text, plain
+from geoflow.support.masking import mask_text
+from geoflow.support.text import cut, plain
 
 Severity = Literal["error", "warning", "note"]
 ORDER: tuple[Severity, ...] = ("error", "warning", "note")

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from geoflow.errors import ContractViolationError
-from geoflow.executors.worker import checked_plan
+from geoflow.jobtypes.calls import checked_plan
 from geoflow.support.jsonable import from_json, to_json
 from geoflow.support.text import shorten
 from geoflow.tools.check.crossing import asked, lacks, marked, pairs

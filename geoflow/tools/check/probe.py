@@ -16,10 +16,10 @@ from typing import Any
 
 from geoflow.core.models import JobExecutionContext, Stage, TaskContext, TaskResult, TaskStatus
 from geoflow.core.payloads import fan_in_parameters
+from geoflow.core.rows import Results
 from geoflow.errors import ContractViolationError
-from geoflow.executors.worker import shown
+from geoflow.jobtypes.calls import shown
 from geoflow.jobtypes.contract import accepts_context, task_id
-from geoflow.stores.base import Results
 from geoflow.support.jsonable import from_json, to_json
 from geoflow.support.text import exact, shorten
 from geoflow.tools.check.crossing import asked, lacks

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from geoflow.stores.opening import is_duckdb
 from geoflow.support.config import Settings
-from geoflow.support.text import count, mask_text, plain
+from geoflow.support.masking import mask_text
+from geoflow.support.text import count, plain
 from geoflow.tools.doctor.finding import Finding, problem
 from geoflow.tools.doctor.installed import extras, geo_variables, packages, python, sqlite_library
 from geoflow.tools.doctor.places import file_system, folder, locks, log, mounts, unwritable, write_ahead

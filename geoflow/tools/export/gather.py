@@ -23,7 +23,7 @@ from pydantic import BaseModel, TypeAdapter
 from geoflow import errors
 from geoflow.core.models import JobExecutionContext, TaskContext
 from geoflow.jobtypes.typed import JobType, identity
-from geoflow.support.text import mask
+from geoflow.support.masking import mask
 from geoflow.tools.export import carried
 from geoflow.tools.export.bindings import Scope, assigned, import_of, of_around, scope_of
 from geoflow.tools.export.layout import is_data, literal

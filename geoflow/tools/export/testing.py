@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from geoflow.support.text import mask
+from geoflow.support.masking import mask
 from geoflow.tools.export.layout import literal
 from geoflow.tools.export.proof import Call
 

@@ -10,16 +10,19 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from geoflow.core.batch import Batch, NewTasks
+from geoflow.core.chunks import Chunk, Report
 from geoflow.core.models import JobStatus
 from geoflow.core.payloads import plan_argument
 from geoflow.engine.runtime import Engine
-from geoflow.engine.submission import check_same_job, job_id_of, validated
+from geoflow.engine.submission import check_same_job
 from geoflow.errors import DefinitionError
-from geoflow.executors.base import Chunk, Executor, Report
+from geoflow.executors.base import Executor
 from geoflow.jobtypes.contract import DefinesJob, JobType
+from geoflow.jobtypes.parameters import job_id_of, validated
 from geoflow.render.report import Drawn, Table, table
 from geoflow.support.jsonable import from_json
-from geoflow.support.text import count, human_bytes, mask, shorten
+from geoflow.support.masking import mask
+from geoflow.support.text import count, human_bytes, shorten
 from geoflow.usercode.packing import pack
 from geoflow.views.failures import place
 

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from geoflow.engine.submission import job_id_of, validated
 from geoflow.errors import ParameterError
 from geoflow.jobtypes.contract import DefinesJob, JobType
+from geoflow.jobtypes.parameters import job_id_of, validated
 from geoflow.render.report import Drawn, Table, table
 from geoflow.support.jsonable import from_json
+from geoflow.support.masking import mask_text
 from geoflow.support.processors import usable
-from geoflow.support.text import count, human_bytes, human_duration, mask_text
+from geoflow.support.text import count, human_bytes, human_duration
 from geoflow.tools.forecast.sampling import MARK, SampledType
 from geoflow.tools.forecast.simulation import Measured, Ran, Range, failures, forecast, grown, measured
 

@@ -11,8 +11,9 @@ from random import Random
 from statistics import fmean
 from typing import Any, ClassVar
 
-from geoflow.executors.worker import checked_plan
-from geoflow.jobtypes.contract import PARALLELISM, PROBE_OF, Handler, JobType, Registry
+from geoflow.jobtypes.calls import checked_plan
+from geoflow.jobtypes.contract import PARALLELISM, PROBE_OF, Handler, JobType
+from geoflow.jobtypes.registry import Registry
 
 MARK = "geoflow_probe"  # where the metadata of its tasks say what the whole would have been
 ALONE = 10  # so many results, at most, are also planned for one by one

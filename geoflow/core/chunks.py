@@ -1,0 +1,59 @@
+"""What an executor is given, and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from geoflow.core.batch import Batch, Completed, NewTasks
+from geoflow.core.models import Attempt
+from geoflow.core.retry import RetryPolicy
+from geoflow.support.parcel import Texts
+from geoflow.support.surroundings import Surroundings
+from geoflow.usercode.packing import Code
+
+
+class Chunk(NamedTuple):
+    """Work for one slot: tasks of one stage and handler, or one plan, or one finalize.
+
+    A plan or finalize is a batch of one call, with the key 0 and its arguments as ``parameters``; what it is told of
+    results is in ``texts``, and a long plan may be written to the file ``answer``. ``timeout`` is in seconds for each
+    call. ``task_types`` are those that a plan may name. When it has taken ``patience`` seconds, it goes back with what
+    is done. ``surroundings`` are None for a process that is in them already.
+    """
+
+    number: int
+    kind: Literal["tasks", "plan", "finalize"]
+    job_id: str
+    job_type: str
+    stage: int
+    code: Code
+    batch: Batch
+    policy: RetryPolicy
+    timeout: float | None = None
+    task_types: tuple[str, ...] = ()
+    patience: float = 0.0
+    texts: Texts = Texts()
+    answer: str | None = None
+    surroundings: Surroundings | None = None
+
+
+class Report(NamedTuple):
+    """What became of a chunk, or of some of its calls.
+
+    ``completed`` and ``attempts`` are the calls that ended, the one that took its process down with it included;
+    ``lost``, keys of calls that had run in a process that died before it told; ``unstarted``, keys of those that had
+    not begun. ``planned`` are a plan's tasks. ``seconds`` is what the calls took together. ``broken`` says that the
+    slot cannot start processes at all. ``printed`` is what the last of the lost has printed.
+    """
+
+    chunk: Chunk
+    attempts: Sequence[Attempt] = ()
+    lost: Sequence[int] = ()
+    unstarted: Sequence[int] = ()
+    planned: NewTasks | None = None
+    broken: str | None = None
+    suspects: bool = False
+    completed: Completed | None = None
+    seconds: float = 0.0
+    printed: str | None = None

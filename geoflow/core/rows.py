@@ -1,0 +1,110 @@
+"""The rows that a store is read for, and what it is asked to write."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from geoflow.core.models import JobStatus
+
+
+class NewJob(NamedTuple):
+    """A submission. ``stages`` and ``parameters`` are JSON text; ``source`` says where its code came from."""
+
+    job_id: str
+    job_type: str
+    stages: str
+    parameters: str
+    created_at: float
+    source: str | None = None
+
+
+class JobRow(NamedTuple):
+    """One job as the store has it. ``owner`` is JSON text about the last process that drove it."""
+
+    job_key: int
+    job_id: str
+    job_type: str
+    status: JobStatus
+    stage: int
+    stages: str
+    parameters: str
+    result: str | None
+    error: str | None
+    traceback: str | None
+    created_at: float
+    started_at: float | None
+    ended_at: float | None
+    owner: str | None
+    epoch: int
+    source: str | None
+
+
+class StageRow(NamedTuple):
+    """A planned stage, whose tasks have the keys ``first_key`` to ``first_key + task_count - 1``."""
+
+    stage_key: int
+    stage: int
+    first_key: int
+    task_count: int
+    planned_at: float
+
+    @property
+    def end_key(self) -> int:
+        """The key after the last task's."""
+        return self.first_key + self.task_count
+
+
+class Take(NamedTuple):
+    """Which queued tasks of a stage to start: the first ones of each of *groups*, as many as go together, and as many
+    new ones as *sizes* say, from the first behind the key *after* on."""
+
+    stage: StageRow
+    groups: Sequence[Sequence[int]] = ()
+    after: int = 0
+    sizes: Sequence[int] = ()
+
+
+class Again(NamedTuple):
+    """What of a job a rerun does over: everything from *stage* on, or, with *keep*, what of it is out of date.
+
+    With *keep* the stage's plan stays, and its tasks that ran with the code of now; the stages behind it go. The job
+    gets other *parameters* (JSON text) where these are given.
+    """
+
+    stage: int = 1
+    keep: bool = False
+    parameters: str | None = None
+
+
+class FailedRow(NamedTuple):
+    """A failed task, in the order in which `geoflow.core.transitions.failure_message` takes them."""
+
+    task_index: int
+    task_id: str
+    task_type: str
+    retries: int
+    error: str
+
+
+class Results(NamedTuple):
+    """The results of so many tasks as one JSON array, in task order."""
+
+    tasks: int
+    text: str
+
+
+class Move(NamedTuple):
+    """A change of state of the tasks *keys*, all by the same *event* of ``TASK_TRANSITIONS``."""
+
+    event: str
+    keys: Sequence[int]
+    not_before: float | None = None
+
+
+class Lease(NamedTuple):
+    """The right to write to a job: it is good until someone claims the job again."""
+
+    job_key: int
+    job_id: str
+    epoch: int

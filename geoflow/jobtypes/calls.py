@@ -1,0 +1,164 @@
+"""What user code's answers mean: a return value, a plan, an exception."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable
+from itertools import chain
+from typing import Any
+
+from geoflow.core.models import (
+    Category,
+    Failure,
+)
+from geoflow.core.retry import RetryPolicy, classify, is_retryable, lineage
+from geoflow.errors import ContractViolationError, UnstorableValue
+from geoflow.jobtypes.contract import normalise
+from geoflow.support.jsonable import stored, to_json
+from geoflow.support.parcel import IN_MEMORY, Spool
+from geoflow.support.text import exact
+from geoflow.usercode.origin import is_ours, is_users
+
+MAX_TASK_ID = 100
+
+
+def outcome(value: Any, task_type: str) -> tuple[str | None, Failure | None]:
+    """A handler's return value as JSON text, or as the failure that it is."""
+    success = value.get("success") if isinstance(value, dict) else None
+    if success is True:
+        return to_json(value), None
+    if success is not False:
+        raise ContractViolationError(
+            f"The handler of {task_type!r} must return a dict with 'success' of True or False; it returned "
+            f"{shown(value)}."
+        )
+    retryable = value.get("retryable", True) is not False
+    given, named = value.get("error"), value.get("error_type")
+    error = exact(given) if given is not None else ""
+    category = Category.BUSINESS if retryable else Category.PERMANENT
+    return None, Failure(
+        error or "the handler returned success: False and no error",
+        exact(named) if isinstance(named, str) else "ReturnedFailure",
+        str(category),
+        retryable,
+    )
+
+
+def shown(value: Any) -> str:
+    try:
+        text = repr(value)
+    except Exception as exc:  # a user's __repr__ may raise anything
+        text = f"an object whose repr raises {type(exc).__name__}"
+    return f"{type(value).__name__}: {exact(text, 200)}"
+
+
+def checked_plan(
+    made: Any, stage: int, task_types: tuple[str, ...], spool: Spool | None = None
+) -> tuple[list[str], list[str], list[str], list[str | None]]:
+    """The plan's ids, types, parameters and metadata as text; an error names the stage, the task and the key.
+
+    The last two go to *spool* where they are long: first one task's parameters, then its metadata.
+    """
+    if not isinstance(made, list):
+        raise ContractViolationError(
+            f"create_tasks_for_stage of stage {stage} must return a list of dicts; it returned {shown(made)}."
+        )
+    ids: list[str] = []
+    types: list[str] = []
+    given: list[str] = []
+    notes: list[str | None] = []
+    seen: set[str] = set()
+    length = 0
+    known: dict[str, str] = {}  # from the spelling in the plan to the registered one
+    for index, task in enumerate(made):
+        if not isinstance(task, dict):
+            raise ContractViolationError(f"Stage {stage}, task {index} is not a dict but {shown(task)}.")
+        try:
+            task_id, task_type, parameters = task["task_id"], task["task_type"], task["parameters"]
+        except KeyError as exc:
+            keys = sorted(map(str, task))
+            raise ContractViolationError(
+                f"Stage {stage}, task {index} has no {exc.args[0]!r}; its keys are {keys}."
+            ) from None
+        if not isinstance(task_id, str) or not 1 <= len(task_id) <= MAX_TASK_ID:
+            raise ContractViolationError(
+                f"Stage {stage}, task {index}: task_id must be a text of 1 to {MAX_TASK_ID} characters, "
+                f"not {shown(task_id)}."
+            )
+        if task_id in seen:
+            raise ContractViolationError(
+                f"Stage {stage}, task {index}: the task_id {task_id!r} is there twice in this stage."
+            )
+        seen.add(task_id)
+        if task_type not in known:
+            named = normalise(task_type) if isinstance(task_type, str) else None
+            if named not in task_types:
+                raise ContractViolationError(
+                    f"Stage {stage}, task {index} ({task_id!r}): no handler is registered for the task_type "
+                    f"{task_type!r}; there are {', '.join(task_types)}."
+                )
+            known[task_type] = named
+        try:
+            if not isinstance(parameters, dict):
+                raise UnstorableValue(f"parameters must be a dict, not {shown(parameters)}.")
+            text = stored(parameters, "parameters")
+            note = to_json(task["metadata"], where="metadata") if task.get("metadata") is not None else None
+        except UnstorableValue as exc:
+            raise ContractViolationError(f"Stage {stage}, task {index} ({task_id!r}): {exc}") from None
+        ids.append(task_id if type(task_id) is str and task_id.isascii() and task_id.isprintable() else exact(task_id))
+        types.append(known[task_type])
+        given.append(text)
+        notes.append(note)
+        length += len(text) + (len(note) if note is not None else 0)
+        if length > IN_MEMORY and spool is not None:
+            length = _spooled(spool, given, notes)
+    if spool is not None and spool.used:
+        _spooled(spool, given, notes)
+    return ids, types, given, notes
+
+
+def _spooled(spool: Spool, given: list[str], notes: list[str | None]) -> int:
+    spool.take(chain.from_iterable(zip(given, notes, strict=True)))
+    given.clear()
+    notes.clear()
+    return 0
+
+
+def describe(exc: BaseException, policy: RetryPolicy, own: tuple[str, ...]) -> Failure:
+    """An exception as text, with its category. Never raises, whatever the exception does."""
+    kind = type(exc)
+    category = classify(lineage(kind, _is_own(own)), policy)
+    if isinstance(exc, UnstorableValue):  # whatever the policy says of a TypeError: the same code returns the same
+        category = Category.PERMANENT
+    message = exact(exc)
+    if isinstance(exc, SystemExit):
+        message = f"the code called sys.exit({message})"
+    retryable = is_retryable(category)
+    return Failure(message or exact(kind.__name__), exact(kind.__name__), str(category), retryable, _formatted(exc))
+
+
+def _is_own(own: tuple[str, ...]) -> Callable[[str], bool]:
+    """Whether a module is the job type's own: of its top-level package, or not installed as a library."""
+
+    def is_own(module: str) -> bool:
+        top = module.partition(".")[0]
+        if top in own or top in ("__main__", "__mp_main__"):
+            return True
+        path = getattr(sys.modules.get(module), "__file__", None) or ""
+        return bool(path) and is_users(path)
+
+    return is_own
+
+
+def _formatted(exc: BaseException) -> str | None:
+    """The traceback from the user's first frame on, or None when no user code was involved."""
+    frames = exc.__traceback__
+    while frames is not None and is_ours(frames.tb_frame.f_code.co_filename):
+        frames = frames.tb_next
+    if frames is None and exc.__cause__ is None:
+        return None
+    try:
+        return exact("".join(traceback.format_exception(type(exc), exc, frames)), 32_000)
+    except BaseException as inner:  # RecursionError, MemoryError, a __str__ that raises in the cause chain
+        return f"(the traceback could not be made: {type(inner).__name__})"
