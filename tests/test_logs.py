@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from geoflow.errors import ContractViolationError
 from geoflow.support import logfile, logs
 
-TOP = Path(logs.__file__).parents[1]
+TOP = Path(logs.__file__).parents[2]
 LOG = logging.getLogger("geoflow.test")
 
 
