@@ -182,10 +182,18 @@ def main() -> int:
     print(f"{len(known)} modules, {sum(map(len, arrows.values()))} imports, {len(floors())} floors")
     print(f"circles: {' -> '.join(circle) or 'none'}")
     print(f"upward imports: {len(up)}", *up, sep="\n  ")
-    print(f"private reach-ins across rooms: {len(private)}", *(f"{p.module}:{p.line} {p.text}" for p in private), sep="\n  ")
+    print(
+        f"private reach-ins across rooms: {len(private)}",
+        *(f"{p.module}:{p.line} {p.text}" for p in private),
+        sep="\n  ",
+    )
     print(f"lines: {lines.total()}:", ", ".join(f"{room} {count}" for room, count in lines.most_common()))
-    print("longest modules:", ", ".join(f"{m.name} {m.lines}" for m in sorted(known.values(), key=lambda m: -m.lines)[:6]))
-    print("longest functions:", ", ".join(f"{name} {count}" for count, name in sorted(functions(known), reverse=True)[:4]))
+    print(
+        "longest modules:", ", ".join(f"{m.name} {m.lines}" for m in sorted(known.values(), key=lambda m: -m.lines)[:6])
+    )
+    print(
+        "longest functions:", ", ".join(f"{name} {count}" for count, name in sorted(functions(known), reverse=True)[:4])
+    )
     if not asked.check:
         return 0
     is_old = wanted != text and not asked.table
