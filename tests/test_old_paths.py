@@ -25,5 +25,5 @@ def test_an_import_path_of_the_version_before_works_and_says_which_it_is_now(
 def test_what_stayed_where_it_was_says_nothing(recwarn: pytest.WarningsRecorder) -> None:
     for name in ("geoflow.errors", "geoflow.testing", "geoflow.session"):
         importlib.import_module(name)
-    assert gf.errors.GeoflowError
+    assert issubclass(gf.errors.GeoflowError, Exception)
     assert not [warning for warning in recwarn if warning.category is DeprecationWarning]
