@@ -117,6 +117,7 @@ def test_S37_an_answer_in_a_pool_of_the_users_that_nobody_has_collected_is_kept(
         executor.submit(chunk_of(1, 1, {}, {}))
         executor.submit(chunk_of(2, 3, {"do": "make", "value": str(tmp_path / "begun")}))
         wait_until((tmp_path / "begun").exists)
+        wait_until(executor._out[1].future.done)  # the worker goes on while the pool still hands its answer over
         reports = {report.chunk.number: report for report in executor.stop(JOB)}
     assert reports[1].completed is not None
     assert list(reports[1].completed.keys) == [1, 2]

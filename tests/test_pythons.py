@@ -99,7 +99,7 @@ for thread in threads:
     thread.join()
 print({str(job.wait().status) for job in jobs}, len(session.jobs()))
 session.close()
-gf.default.default_session().close()
+gf.default_session().close()
 """
 
 

@@ -19,6 +19,7 @@ from geoflow.engine import machine
 from geoflow.engine.active_job import JobRun
 from geoflow.errors import DefinitionError, UnstorableValue
 from geoflow.executors import worker
+from geoflow.jobtypes import calls
 from geoflow.jobtypes.calls import checked_plan
 from geoflow.stores import duckdb as duckdb_store
 from geoflow.stores import reading, tables
@@ -250,7 +251,7 @@ def test_a_plan_is_written_to_its_file_only_where_it_is_long(tmp_path: Path, mon
     spool = Spool(str(tmp_path / "short"))
     assert checked_plan(plan, 1, ("make",), spool)[2] == [f'{{"n":{n}}}' for n in range(9)]
     assert not spool.used
-    monkeypatch.setattr(worker, "IN_MEMORY", 20)
+    monkeypatch.setattr(calls, "IN_MEMORY", 20)
     spool = Spool(str(tmp_path / "long"))
     ids, types, *rest = checked_plan(plan, 1, ("make",), spool)
     spool.close()
