@@ -64,7 +64,7 @@ def opened() -> list[Session]:
 
 def is_open(store: str) -> bool:
     """Whether one of those sessions has the store at that path open."""
-    here = [session for session in opened() if "store" in session._engine.__dict__]
+    here = [session for session in opened() if "store" in session.runtime.__dict__]
     return any(os.path.realpath(session.settings.store) == os.path.realpath(store) for session in here)
 
 

@@ -120,9 +120,9 @@ class JobHandle:
         def late() -> bool:
             return timeout is not None and time.monotonic() - began > timeout
 
-        run = self._session._engine.runs.get(self.id)
+        run = self._session.runtime.runs.get(self.id)
         if run is not None:
-            if not self._session._engine.wait_for(run, late, refresh):
+            if not self._session.runtime.wait_for(run, late, refresh):
                 raise TimeoutError(f"Job {self.id[:8]} has not ended after {timeout:g} s; it goes on.")
             if run.error is not None and not self.ended:  # the store may have failed once the end was written
                 raise run.error
@@ -143,7 +143,7 @@ class JobHandle:
 
         from geoflow.notebook.progress import waiting
 
-        run = self._session._engine.runs.get(self.id)
+        run = self._session.runtime.runs.get(self.id)
         with waiting(self):
             while not (run.done.is_set() if run is not None else self.ended or self.interrupted):
                 await asyncio.sleep(_SLICE_SECONDS)
@@ -233,12 +233,12 @@ class JobHandle:
     def cancel(self) -> JobHandle:
         """End the job: what runs is stopped within two seconds, what waits will not run. It can be resumed."""
         session, row = self._session, self._row()
-        run = session._engine.runs.get(self.id)
+        run = session.runtime.runs.get(self.id)
         if run is not None and not run.done.is_set():
-            session._engine.ask("cancel", run)
+            session.runtime.ask("cancel", run)
         elif not self.ended:
             try:
-                session._engine.cancel_here(row)
+                session.runtime.cancel_here(row)
             except StoreBusy:
                 session.store.request_cancel(row.job_key)
                 deadline = time.monotonic() + 10.0

@@ -15,7 +15,7 @@ from geoflow.core.models import Receipt
 from geoflow.core.retry import RetryPolicy
 from geoflow.core.rows import Again, JobRow, NewJob
 from geoflow.engine.active_job import CLASS, Intent
-from geoflow.engine.runtime import Engine
+from geoflow.engine.runtime import Runtime
 from geoflow.engine.stale import fingerprints, ran_with_older, stale_tasks
 from geoflow.engine.submission import check_same_job, keeps_its_own
 from geoflow.errors import (
@@ -91,16 +91,15 @@ class Session:
         self.settings: Settings = load_settings(store=path, workers=workers, **settings).in_place()
         self.registry = Registry()
         _check_preload(self.settings.preload)
-        self._clock = clock or SystemClock()
-        self._engine = Engine(self.settings, self._clock, retry, executor, on_job_complete)
+        self.runtime = Runtime(self.settings, clock or SystemClock(), retry, executor, on_job_complete)
 
     def __enter__(self) -> Session:
         return self
 
     def __exit__(self, exc_type: type[BaseException] | None, *_: object) -> None:
         if exc_type is None:
-            for run in list(self._engine.runs.values()):
-                self._engine.wait_for(run)
+            for run in list(self.runtime.runs.values()):
+                self.runtime.wait_for(run)
         self.close()
 
     def __repr__(self) -> str:
@@ -111,19 +110,19 @@ class Session:
         from geoflow.render.display import jobs_html
         from geoflow.views.snapshot import LISTED, listing
 
-        is_there = "store" in self._engine.__dict__ or os.path.exists(self.settings.store)
-        views = listing(self.store, self._clock.now()) if is_there else ()
+        is_there = "store" in self.runtime.__dict__ or os.path.exists(self.settings.store)
+        views = listing(self.store, self.runtime.clock.now()) if is_there else ()
         notes = {0: "There are none yet.", LISTED: f"These are the last {LISTED}; session.jobs() has all of them."}
         return jobs_html(views, f"Jobs in {self.settings.store_name}", notes.get(len(views), ""))
 
     @property
     def store(self) -> Store:
         """Where its jobs are kept, opened when it is first asked for."""
-        return self._engine.store
+        return self.runtime.store
 
     def close(self) -> None:
         """Interrupt what runs, so that it can be resumed, end the workers and close the store. It may be used again."""
-        self._engine.close()
+        self.runtime.close()
 
     # Job types
 
@@ -193,7 +192,7 @@ class Session:
             self.follow(job)
         except KeyboardInterrupt:  # wherever it came: nothing that was begun here goes on behind the user's back
             for row in begun:
-                self._engine.put_back(row)
+                self.runtime.put_back(row)
             raise
         return job
 
@@ -201,16 +200,16 @@ class Session:
         """Show the job's progress until it ends, or until nobody drives it. An interrupt puts it back to be resumed."""
         from geoflow.notebook.progress import watching
 
-        run = self._engine.runs.get(job.id)
+        run = self.runtime.runs.get(job.id)
         with watching(job, self.settings.display) as refresh:
             try:
                 if run is None:
                     job.wait(_refresh=refresh)
                 else:
-                    self._engine.wait_for(run, refresh=refresh)
+                    self.runtime.wait_for(run, refresh=refresh)
             except KeyboardInterrupt:
                 if run is not None:
-                    self._engine.ask("interrupt", run)
+                    self.runtime.ask("interrupt", run)
                 raise
         if run is not None and run.error is not None:
             raise run.error
@@ -261,7 +260,7 @@ class Session:
         """Submit it; the row of what is then driven is put into *begun* before that."""
         if on_existing not in ("return", "resume", "rerun", "raise"):
             raise ParameterError(f"on_existing cannot be {on_existing!r}: use 'return', 'resume', 'rerun' or 'raise'.")
-        self._engine.check_can_drive()
+        self.runtime.check_can_drive()
         registered = self._registered(job_type)
         text = validated(registered, given, self.settings.secrets)
         job_id = job_id_of(registered, text)
@@ -271,7 +270,7 @@ class Session:
         ]
         source = getattr(sys.modules.get(registered.job_class.__module__), "__file__", None)
         row, created = self.store.create(
-            NewJob(job_id, registered.name, to_json(stages), text, self._clock.now(), source), hold=True
+            NewJob(job_id, registered.name, to_json(stages), text, self.runtime.clock.now(), source), hold=True
         )
         begun = [] if begun is None else begun
         if created:
@@ -280,7 +279,7 @@ class Session:
                 receipt = Receipt(job_id=job_id, job_type=registered.name, status="created")
                 return self._drive(row, registered, "go on", codes=codes, here=here, receipt=receipt)
             except BaseException:
-                self._engine.put_back(row)
+                self.runtime.put_back(row)
                 raise
         check_same_job(row, registered, text, self.settings.secrets)
         receipt = Receipt(
@@ -354,16 +353,16 @@ class Session:
         again: Again | None = None,
     ) -> JobHandle:
         """Have this session's machine drive the job, with *codes*, or else the code of now."""
-        running = self._engine.runs.get(row.job_id)
+        running = self.runtime.runs.get(row.job_id)
         if running is not None and not running.done.is_set():
             if intent in ("go on", "resume", "retry"):
                 return JobHandle(self, row.job_id, receipt)
             raise StoreBusy(f"Job {row.job_id[:8]} is running in this session: wait for it or cancel it first.")
         try:
-            run = self._engine.take_up(row, registered, codes or self._packed(registered), intent, again)
-            self._engine.start(run, awaited=here)
+            run = self.runtime.claim(row, registered, codes or self._packed(registered), intent, again)
+            self.runtime.start(run, awaited=here)
         except BaseException:
-            self._engine.put_back(row)
+            self.runtime.put_back(row)
             raise
         return JobHandle(self, row.job_id, receipt)
 
@@ -380,7 +379,7 @@ class Session:
     def _snapshot(self, job_id: str) -> JobView:
         from geoflow.views.snapshot import snapshot
 
-        return snapshot(self.store, job_id, self._clock.now(), self.settings.secrets)
+        return snapshot(self.store, job_id, self.runtime.clock.now(), self.settings.secrets)
 
     def job(self, job_id: str) -> JobHandle:
         """The job whose id begins with *job_id*; ``JobNotFound`` when there is none, or more than one."""

@@ -185,7 +185,7 @@ def leave_as_killed(store: Store) -> None:
 
     if isinstance(store, DuckDbStore) and store._file is not None:
         store._file.connection.execute("PRAGMA disable_checkpoint_on_shutdown")
-    store.shut()
+    store.close()
 
 
 def check_intact(store: Store) -> None:

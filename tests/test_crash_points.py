@@ -164,7 +164,7 @@ def kill_this_process() -> None:
 def session_with(store: Crashing, workers: int = 0) -> gf.Session:
     session = gf.open(store.name, workers=workers, clock=ManualClock(), display="none")
     session.register(Squares, HANDLERS)
-    session._engine.__dict__["store"] = store
+    session.runtime.__dict__["store"] = store
     return session
 
 
@@ -212,7 +212,7 @@ class Case:
     def look_away(self) -> None:
         """Close the store, as every process does that is not the job's."""
         if self._looking is not None:
-            self._looking.shut()
+            self._looking.close()
             self._looking = None
 
     def saved(self) -> Path:

@@ -59,7 +59,7 @@ FOLDED_FRAME = "  [1 library frame: rasterio/__init__.py, line 300, in open]"
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     store = STORES[request.param](tmp_path)
     yield store
-    store.shut()
+    store.close()
 
 
 def started(store: Store, *, job_id: str = JOB, stages: list[dict[str, Any]] = STAGES, **parameters: Any) -> Lease:
@@ -109,7 +109,7 @@ def failed_job(store: Store) -> Lease:
     complete(store, lease, others)
     fail(store, lease, [last], "tile {key} is broken")
     store.change_job(lease, "fail", now=109.0, error="Task 's2-0' failed: token=hunter2")
-    store.close(lease, error=None, now=110.0)
+    store.end_job(lease, error=None, now=110.0)
     return lease
 
 
@@ -540,7 +540,7 @@ def test_the_strip_that_the_store_counts_is_that_of_its_tasks(tasks, data):
     view = snapshot(store, JOB, now=500.0)
     assert (view.stages[0].counts, view.stages[0].strip) == counted(states)[:2]
     assert sum(group.count for group in view.errors) == view.failed == len(failed)
-    store.shut()
+    store.close()
 
 
 # HTML

@@ -82,19 +82,19 @@ class FaultyLog(logging.Handler):
 @contextmanager
 def faulty(session: gf.Session, part: str, fault: Fault) -> Iterator[None]:
     """The session with *part* of it failing as *fault* says."""
-    engine = session._engine
+    engine = session.runtime
     if part == "log":
         handler, logger = FaultyLog(fault), logging.getLogger("geoflow")
         logger.addHandler(handler)
         yield
         logger.removeHandler(handler)
         return
-    before = {"executor": engine.executor, "store": engine.store, "clock": engine._clock}[part]
+    before = {"executor": engine.executor, "store": engine.store, "clock": engine.clock}[part]
     # What shows the job asks the store too: that is not the driver.
-    looks = ("find", "reading", "shut", "open") if part == "store" else ("wait",) if part == "executor" else ()
+    looks = ("find", "reading", "close", "open") if part == "store" else ("wait",) if part == "executor" else ()
     now: Any = Faulty(before, fault, looks)
     if part == "clock":
-        engine._clock = session._clock = now
+        engine.clock = now
     else:
         engine.__dict__[part] = now
     engine.__dict__.pop("machine", None)
@@ -204,7 +204,7 @@ def test_S36_a_fault_at_calls_of_the_driver_of_worker_processes_leaves_a_session
 
 def test_S36_what_stops_a_job_is_told_with_what_to_do(open_session: OpenSession) -> None:
     session = open_session(workers=0)
-    session._engine.__dict__["executor"] = Faulty(session._engine.executor, Fault(3, OSError("no room")))
+    session.runtime.__dict__["executor"] = Faulty(session.runtime.executor, Fault(3, OSError("no room")))
     job = session.submit("acts", tasks=[{}])
     with pytest.raises(DriverFailed, match=r"was stopped, .*OSError: no room.* job\.resume\(\) goes on"):
         job.wait(timeout=SECONDS)
@@ -239,8 +239,8 @@ def test_S35_the_callback_is_called_though_no_thread_is_to_be_had(
 def test_S37_a_job_whose_start_fails_is_nobodys_and_can_be_taken_up(open_session: OpenSession, tmp_path: Path) -> None:
     """F3: its row is stored by then, and its lock was kept."""
     session = open_session()
-    executor = session._engine.executor
-    session._engine.__dict__["executor"] = Faulty(executor, Fault(1, FileNotFoundError("the temporary folder is gone")))
+    executor = session.runtime.executor
+    session.runtime.__dict__["executor"] = Faulty(executor, Fault(1, FileNotFoundError("the temporary folder is gone")))
     with pytest.raises(FileNotFoundError, match="the temporary folder is gone"):
         session.submit("acts", tasks=[{}])
     (row,) = session.store.jobs()

@@ -24,16 +24,16 @@ from geoflow.usercode.packing import Code
 @pytest.mark.parametrize("workers", [0, 1], ids=["inline", "processes"])
 def test_a_session_keeps_nothing_of_a_job_that_has_ended(open_session: OpenSession, workers: int) -> None:
     session = open_session(workers=workers)
-    session._engine.taken_up = []
+    session.runtime.claimed = []
     for n in range(3):
         assert session.run("acts", tasks=[{"value": n}]).status == "completed"
     session.run("acts", tasks=[{"do": "raise", "value": "ValueError"}])
-    ended = [weakref.ref(run) for run in session._engine.taken_up]
-    session._engine.taken_up = None
+    ended = [weakref.ref(run) for run in session.runtime.claimed]
+    session.runtime.claimed = None
     gc.collect()
     assert len(ended) == 4
     assert [run for run in ended if run() is not None] == []
-    assert session._engine.runs == {}
+    assert session.runtime.runs == {}
 
 
 def test_of_runs_that_an_error_or_an_interrupt_stopped_the_last_are_remembered(open_session: OpenSession) -> None:
@@ -41,11 +41,11 @@ def test_of_runs_that_an_error_or_an_interrupt_stopped_the_last_are_remembered(o
     jobs = [session.run("acts", tasks=[{"value": n}]) for n in range(engine.REMEMBERED + 3)]
     for job in jobs:
         row = job._row()
-        run = session._engine.take_up(row, session._registered_as(row), {})
+        run = session.runtime.claim(row, session._registered_as(row), {})
         run.interrupted = True
         session.store.release(run.lease)
         run.finish()
-    assert list(session._engine.runs) == [job.id for job in jobs[3:]]
+    assert list(session.runtime.runs) == [job.id for job in jobs[3:]]
 
 
 def test_what_is_remembered_of_versions_of_cells_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:

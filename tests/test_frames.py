@@ -86,7 +86,7 @@ class Engine:
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqliteStore]:
     made = SqliteStore(request.param if request.param == ":memory:" else tmp_path / request.param)
     yield made
-    made.shut()
+    made.close()
 
 
 def fill(store: SqliteStore) -> None:
@@ -262,7 +262,7 @@ def test_rows_that_are_unlike_most_others_are_as_the_views_have_them(
     failed = attempts[attempts.outcome == "failed"].sort_values("ended_at", kind="stable", ignore_index=True)
     pd.testing.assert_frame_equal(errors.drop(columns="stage_name"), failed)
     assert len(errors) == 112
-    store.shut()
+    store.close()
 
 
 def test_S28_a_success_after_a_retry_has_its_retries_its_result_and_no_error(store: SqliteStore) -> None:
@@ -545,7 +545,7 @@ def test_a_frame_is_of_one_moment_and_holds_up_no_writer(tmp_path: Path) -> None
     store.write = lambda: one.end("complete", *keys)
     meanwhile = frames.tasks(store, ONE)
     after = frames.tasks(store, ONE)
-    store.shut()
+    store.close()
 
     assert store.write is None
     pd.testing.assert_frame_equal(meanwhile, before)
@@ -588,7 +588,7 @@ def test_ten_thousand_tasks_are_each_in_their_place(tmp_path: Path) -> None:
         ]
         store.commit(one.lease, [Move("complete", keys)], told)
     tasks, attempts = frames.tasks(store, ONE, flat=True), frames.attempts(store, ONE)
-    store.shut()
+    store.close()
 
     index = np.arange(10_000)
     assert (tasks.task_index == index).all()

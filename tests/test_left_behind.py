@@ -32,7 +32,7 @@ def test_what_each_task_prints_is_its_own_though_the_file_is_cut_short_between_t
 def test_the_file_that_prints_go_to_is_not_cut_short_for_each_of_them(open_session: OpenSession) -> None:
     session = open_session(workers=1)
     session.run("acts", tasks=[{"do": "say", "value": "hello"}] * 3)
-    (file,) = Path(session._engine.executor.where() or "").glob("*.out")
+    (file,) = Path(session.runtime.executor.where() or "").glob("*.out")
     assert file.stat().st_size >= 3 * len("hello\non stderr\nfrom native code\n")
 
 

@@ -59,4 +59,4 @@ def test_affinity_and_quotas_of_control_groups_count(tmp_path: Path, files: dict
 def test_a_session_has_as_many_slots(open_session: OpenSession, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3})
     session = open_session(workers=None)
-    assert session._engine.executor.slots == 1
+    assert session.runtime.executor.slots == 1

@@ -425,7 +425,7 @@ class World:
         runs = [self._run(job_id, intent) for job_id in self.by_id]
         executor.command = lambda verb: machine.ask(verb, runs[0])
         for run in runs:
-            machine.ask("drive", run)
+            machine.ask("start", run)
         try:
             while not machine.idle():
                 self.turns += 1
@@ -765,7 +765,7 @@ def test_S38_a_cancel_that_comes_while_this_thread_runs_a_task_loses_nothing_tha
 ) -> None:
     def cancel(n: int) -> None:
         if n == at:  # as another thread would, at this moment
-            inline._engine.machine.ask("cancel", inline._engine.runs["c" * 64])
+            inline.runtime.machine.ask("cancel", inline.runtime.runs["c" * 64])
 
     monkeypatch.setattr(sys.modules[__name__], "happening", cancel)
     job = inline.run("counting")

@@ -29,7 +29,7 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("empty") / "work.duckdb"
     store = DuckDbStore(path)
     store.open()
-    store.shut()
+    store.close()
     return path
 
 
@@ -53,4 +53,4 @@ def worlds_in_duckdb(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, empty: Pat
     monkeypatch.setattr(World, "after_a_kill", after_a_kill)
     yield
     for store in stores:
-        store.shut()
+        store.close()

@@ -235,7 +235,7 @@ def test_S43_a_duckdb_store_with_views_of_anothers_making_is_not_looked_at(tmp_p
     path = tmp_path / "work.duckdb"
     store = store_at(path)
     store.open()
-    store.shut()
+    store.close()
     with duckdb.connect(str(path)) as connection:
         try:
             connection.execute(change.replace("/etc/hostname.csv", f"{tmp_path}/hostname.csv"))
@@ -249,7 +249,7 @@ def test_S43_a_sqlite_store_with_a_trigger_is_not_touched(tmp_path: Path) -> Non
     path = tmp_path / "work.db"
     store = store_at(path)
     store.open()
-    store.shut()
+    store.close()
     connection = sqlite3.connect(path)
     connection.execute("CREATE TRIGGER x AFTER INSERT ON job BEGIN DELETE FROM job; END")
     connection.close()

@@ -61,7 +61,7 @@ def test_it(geoflow_session):
     attempts = job.attempts().query("task_index == 1 and stage == 2")
     assert attempts["backoff"].dt.total_seconds().fillna(0).tolist() == [0, 1, 2, 4]
     assert geoflow_session.jobs()["duration"].dt.total_seconds().item() >= 7
-    assert geoflow_session._clock.now() - time.time() > 6.9  # which were skipped
+    assert geoflow_session.runtime.clock.now() - time.time() > 6.9  # which were skipped
 """,
     )
 

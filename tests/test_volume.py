@@ -94,7 +94,7 @@ def test_S33_plans_parameters_and_results_that_are_too_long_for_a_message_arrive
     job = session.run("long", {"tasks": 80, "length": LONG})
     assert job.result() == {"in_order": True, "tasks": 81, "seen": {"success": True, "result": 80 * (LONG + 4) - 10}}
     assert job.tasks()["metadata"].tolist()[:3] == [None, {"n": 1}, None]
-    folder = session._engine.executor.where()
+    folder = session.runtime.executor.where()
     assert folder is not None
     assert not [path for path in Path(folder).iterdir() if path.suffix in (".given", ".answer")], "cleared up"
 

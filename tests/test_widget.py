@@ -393,7 +393,7 @@ def test_a_session_that_is_closed_is_not_opened_again_to_be_drawn(open_notebook:
     session.close()
     wait_for_rest(job)
     assert "interrupted acts" in _said(page)
-    assert "store" not in session._engine.__dict__
+    assert "store" not in session.runtime.__dict__
 
 
 def test_what_is_shown_does_not_keep_a_session_alive(page: Page, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def writes(run: Run) -> None:
                 run.figures.add("writes", f"{what}, {name}", TASKS / taken, "rows/s")
             run.figures.add("writes", f"{what}, DuckDB / SQLite", seconds["SQLite"] / seconds["DuckDB"], at_least=0.5)
         for store in stores.values():
-            store.shut()
+            store.close()
 
 
 def _started(store: Store) -> Lease:

@@ -67,7 +67,7 @@ def _done(args: argparse.Namespace) -> int:
         return _exit_code(found, args.verb) if _printed(output.lines(found, session, args)) else UNREAD
     finally:
         session.close()
-        for run in list(session._engine.runs.values()):
+        for run in list(session.runtime.runs.values()):
             if run.interrupted:
                 verbs.tell(f"Job {run.job_id[:8]} was put back.\nNext: {verbs.command(args, 'resume', run.row)}")
 

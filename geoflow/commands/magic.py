@@ -211,14 +211,14 @@ def _opened_as(session: Session, args: argparse.Namespace) -> Session:
         raise UsageError("The store is in memory, and its session's own: --workers would open another, empty one.")
     else:
         settings = session.settings.model_dump(exclude={"workers"})
-        opened = Session(workers=args.workers, retry=session._engine.retry, **settings)
+        opened = Session(workers=args.workers, retry=session.runtime.retry, **settings)
     opened.registry = session.registry
     return opened
 
 
 def _shorten(exc: KeyboardInterrupt, session: Session, args: argparse.Namespace) -> None:
     """Have IPython show one line for the interrupt, which says what became of the job."""
-    stopped = [run for run in session._engine.runs.values() if run.interrupted]
+    stopped = [run for run in session.runtime.runs.values() if run.interrupted]
     text = "Interrupted."
     if args.verb in ("run", "resume", "retry") and stopped:
         job = f"Job {stopped[-1].job_id[:8]} was put back."

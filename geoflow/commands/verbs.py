@@ -87,7 +87,7 @@ class Jobs:
         from geoflow.views.snapshot import listing
 
         session = self._session
-        found = listing(session.store, session._clock.now(), self._limit)
+        found = listing(session.store, session.runtime.clock.now(), self._limit)
         if not found:
             return [f"There are no jobs in {plain(session.settings.store_name)} yet."]
         with session.store.reading() as connection:

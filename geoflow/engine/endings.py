@@ -102,7 +102,7 @@ class Endings(Turns):
         now = self._clock.now()
         self._store.change_job(run.lease, "fail", now=now, error=error, **changes._asdict())
         run.status = JobStatus.FAILED
-        self._store.close(run.lease, error=None, now=now)
+        self._store.end_job(run.lease, error=None, now=now)
         tell(run, "failed", logging.WARNING, error_message=error)
         self._end(run)
 
@@ -115,7 +115,7 @@ class Endings(Turns):
         self._store.commit(run.lease, *changes)
         if run.status == JobStatus.PROCESSING:
             self._fail(run, report.broken or "")
-        self._store.close(run.lease, error=None, now=self._clock.now())
+        self._store.end_job(run.lease, error=None, now=self._clock.now())
         self._end(run)
 
     def _drop(self, run: JobRun, error: Exception) -> None:

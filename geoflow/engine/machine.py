@@ -25,7 +25,7 @@ from geoflow.core.transitions import Cancel, Close, Ended, Fail, Finalize, Plan,
 from geoflow.engine.active_job import JobRun
 from geoflow.engine.endings import Endings
 from geoflow.engine.events import tell, tell_failure
-from geoflow.engine.recovery import put_in_order, take_up
+from geoflow.engine.recovery import put_in_order, recover
 from geoflow.engine.turns import NUDGE, Command
 from geoflow.errors import DefinitionError
 from geoflow.executors.base import Executor
@@ -106,11 +106,11 @@ class CoreMachine(Endings):
         verb, run = command
         # A job of nobody's is taken up and cancelled in one go: in between, a lingering thread would begin to plan it.
         of_nobody = verb == "cancel" and run.job_id not in self._runs and not run.done.is_set()
-        if verb == "drive" or of_nobody:
+        if verb == "start" or of_nobody:
             self._runs[run.job_id] = run
             self._agenda.touch([run])
-            self._guarded(run, self._take_up)
-        if verb == "drive":
+            self._guarded(run, self._start)
+        if verb == "start":
             return
         if run.job_id in self._runs:
             self._guarded(run, self._cancel if verb == "cancel" else self._interrupt)
@@ -149,8 +149,8 @@ class CoreMachine(Endings):
                 case Ended():
                     self._end(run)
 
-    def _take_up(self, run: JobRun) -> None:
-        take_up(run, self._store, self._clock.now(), self._ran_at_death)
+    def _start(self, run: JobRun) -> None:
+        recover(run, self._store, self._clock.now(), self._ran_at_death)
         if run.closed and not run.refinalizing:  # it ended between being looked at and being claimed
             self._let_go(run)
 
@@ -270,7 +270,7 @@ class CoreMachine(Endings):
         self._flush(run)
         failed = self._store.failed(run.planned) if run.planned is not None else []
         # Named again now that all siblings have settled, so that the order in which they failed does not show.
-        self._store.close(run.lease, error=failure_message(failed) if failed else None, now=self._clock.now())
+        self._store.end_job(run.lease, error=failure_message(failed) if failed else None, now=self._clock.now())
         run.closed = True
 
     # What came back

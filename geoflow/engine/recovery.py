@@ -10,7 +10,7 @@ from geoflow.engine.active_job import JobRun
 from geoflow.stores.base import Store
 
 
-def take_up(run: JobRun, store: Store, now: float, ran_at_death: Callable[[str, str], frozenset[int] | None]) -> None:
+def recover(run: JobRun, store: Store, now: float, ran_at_death: Callable[[str, str], frozenset[int] | None]) -> None:
     """Make *run*, whose job is claimed, ready for the loop.
 
     *ran_at_death* is asked with the last owner (JSON text) and the job's id.

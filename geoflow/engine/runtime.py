@@ -60,15 +60,15 @@ class _OpenedOnce(Generic[_Part]):
         self._opening = opening
         self._name = opening.__name__
 
-    def __get__(self, engine: Engine, owner: type) -> _Part:  # not called once the engine has it
-        with engine.opening:
-            if self._name not in vars(engine):
-                vars(engine)[self._name] = self._opening(engine)
-            part: _Part = vars(engine)[self._name]
+    def __get__(self, runtime: Runtime, owner: type) -> _Part:  # not called once the engine has it
+        with runtime.opening:
+            if self._name not in vars(runtime):
+                vars(runtime)[self._name] = self._opening(runtime)
+            part: _Part = vars(runtime)[self._name]
             return part
 
 
-class Engine:
+class Runtime:
     """The parts behind one session. They are opened one by one, and may be opened again after `close`."""
 
     def __init__(
@@ -79,22 +79,22 @@ class Engine:
         pool: concurrent.futures.Executor | None,
         on_job_complete: Callable[..., object] | None,
     ) -> None:
-        self._settings = settings
-        self._clock = clock
+        self.settings = settings
+        self.clock = clock
         self.retry = retry
-        self._pool = pool
+        self.pool = pool
         self._on_job_complete = on_job_complete
         # Those that are driven, and the last that did not get to their end. The others are let go of with their
         # parameters and their code: a session may run for weeks.
         self.runs: dict[str, JobRun] = {}
         self._stopped: deque[JobRun] = deque()  # these last, the oldest first
-        self.taken_up: list[JobRun] | None = None  # all of them, for as long as `geoflow.testing` wants to know
+        self.claimed: list[JobRun] | None = None  # all of them, for as long as `geoflow.testing` wants to know
         self.opening = threading.RLock()
-        _engines.add(self)
+        _runtimes.add(self)
 
     @_OpenedOnce
     def store(self) -> Store:
-        settings = self._settings
+        settings = self.settings
         store = store_at(settings.store, synchronous=settings.synchronous)
         store.open()
         logs.configure(settings.log_path, settings.log_level, secrets=settings.secrets)
@@ -103,7 +103,7 @@ class Engine:
 
     @_OpenedOnce
     def executor(self) -> Executor:
-        settings = self._settings
+        settings = self.settings
         workers = usable() if settings.workers is None else settings.workers
         output_limit = settings.output_limit
         logged: dict[str, Any] = {
@@ -112,10 +112,10 @@ class Engine:
             "secrets": settings.secrets,
         }
         executor: Executor
-        if self._pool is not None:
+        if self.pool is not None:
             from geoflow.executors.futures import FuturesExecutor
 
-            executor = FuturesExecutor(self._pool, workers, output_limit=output_limit, **logged)
+            executor = FuturesExecutor(self.pool, workers, output_limit=output_limit, **logged)
         elif workers == 0:
             from geoflow.executors.inline import InlineExecutor
 
@@ -144,7 +144,7 @@ class Engine:
         return CoreMachine(
             self.store,
             self.executor,
-            self._clock,
+            self.clock,
             on_job_complete=self._on_job_complete,
             ran_at_death=lambda owner, job_id: ran_at_death(owner, self._which_store(), job_id),
         )
@@ -165,12 +165,12 @@ class Engine:
         if executor is not None:
             executor.close()
         if store is not None:
-            store.shut()
+            store.close()
         logs.flush()
 
     def _which_store(self) -> str:
         """Its file, whatever its name: what another store says of a session's folder does not count."""
-        return str(file_at(self._settings.store))
+        return str(file_at(self.settings.store))
 
     def owner(self, job_id: str) -> str:
         """Who drives the job from here, as JSON text for `Store.claim`."""
@@ -193,7 +193,7 @@ class Engine:
     def check_can_drive(self) -> None:
         """Raise where no job can be driven from here, with what to do instead, before anything is stored."""
         refuse_inside(self.whose())
-        if self._pool is None and not self._is_inline and "executor" not in self.__dict__:
+        if self.pool is None and not self._is_inline and "executor" not in self.__dict__:
             from geoflow.executors.spawning import check_can_start
 
             check_can_start()
@@ -203,11 +203,11 @@ class Engine:
     @property
     def options(self) -> Options:
         """How jobs are run, where their stages do not say otherwise."""
-        s = self._settings
+        s = self.settings
         policy = self.retry or RetryPolicy(max_retries=s.max_retries, base_delay=s.base_delay, max_delay=s.max_delay)
         return Options(policy, s.on_failure, s.task_timeout, s.plan_timeout, s.finalize_timeout)
 
-    def take_up(
+    def claim(
         self,
         row: JobRow,
         job_type: JobType,
@@ -230,8 +230,8 @@ class Engine:
             raise
         run.on_done = self._let_go
         self.runs[row.job_id] = run
-        if self.taken_up is not None:
-            self.taken_up.append(run)
+        if self.claimed is not None:
+            self.claimed.append(run)
         return run
 
     def _let_go(self, run: JobRun) -> None:
@@ -257,18 +257,18 @@ class Engine:
     def cancel_here(self, row: JobRow) -> None:
         """Cancel a job that nobody drives; its code is not needed for that."""
         known = stored_type(row)
-        run = self.take_up(row, known, {CLASS: pack(known.job_class)})
+        run = self.claim(row, known, {CLASS: pack(known.job_class)})
         self.ask("cancel", run)
 
     # Driving: in a thread of its own, or, where there are no workers, in the one that waits
 
     @property
     def _is_inline(self) -> bool:
-        return self._settings.workers == 0
+        return self.settings.workers == 0
 
     def start(self, run: JobRun, *, awaited: bool) -> None:
         """Have *run* driven. Where there are no workers, and it is *awaited*, that is up to `wait_for`."""
-        driven = self.machine.ask("drive", run)
+        driven = self.machine.ask("start", run)
         if not driven and not (awaited and self._is_inline):
             self._in_background()
 
@@ -305,14 +305,14 @@ class Engine:
             self.machine.drive(run.done.is_set)
 
 
-_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+_runtimes: weakref.WeakSet[Runtime] = weakref.WeakSet()
 # What a fork was born with. It is kept there: to close it, or to let it be collected, would be to touch it.
 _of_the_parent: list[Any] = []
 
 
 def _close_all() -> None:
-    for engine in list(_engines):
-        engine.close()
+    for runtime in list(_runtimes):
+        runtime.close()
 
 
 @cache
@@ -332,10 +332,10 @@ def _close_here(pid: int, executor: Executor) -> None:
 
 
 def _forget_the_parents() -> None:
-    for engine in list(_engines):
-        _of_the_parent.append([engine.__dict__.pop(part, None) for part in _PARTS])
-        engine.opening = threading.RLock()  # the old one may be held by a thread that the fork does not have
-        engine.runs = {}
+    for runtime in list(_runtimes):
+        _of_the_parent.append([runtime.__dict__.pop(part, None) for part in _PARTS])
+        runtime.opening = threading.RLock()  # the old one may be held by a thread that the fork does not have
+        runtime.runs = {}
 
 
 if hasattr(os, "register_at_fork"):

@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 from geoflow.engine.active_job import JobRun
 from geoflow.engine.agenda import Agenda
 
-Verb = Literal["drive", "cancel", "interrupt"]
+Verb = Literal["start", "cancel", "interrupt"]
 NUDGE = object()  # in the inbox, it says only that there is something to look at
 
 
@@ -51,7 +51,7 @@ class Turns(abc.ABC):
     # What other threads may call
 
     def ask(self, verb: Verb, run: JobRun) -> bool:
-        """Have the loop take the job up, cancel it, or put it back to be resumed; whether any thread drives it."""
+        """Have the loop start the job, cancel it, or put it back to be resumed; whether any thread drives it."""
         with self._handing_over:
             self._commands.append(Command(verb, run))
             self._inbox.put(NUDGE)

@@ -138,7 +138,7 @@ class Monitor:
         return view is not None and view.driver is None and not self._acting.locked()
 
     def _pause(self, job: JobHandle, seconds: float) -> None:
-        run = job._session._engine.runs.get(job.id)
+        run = job._session.runtime.runs.get(job.id)
         if run is not None and not run.done.is_set():
             run.done.wait(seconds)  # its end is not to be missed: the session may be closed right after it
         else:
@@ -151,13 +151,13 @@ class Monitor:
         if store is None:  # to close it is to interrupt its jobs
             return None if self._last is None else replace(self._last, driver=None, remaining=None)
         try:
-            self._last = snapshot(store, job.id, session._clock.now(), session.settings.secrets)
+            self._last = snapshot(store, job.id, session.runtime.clock.now(), session.settings.secrets)
         except Exception:
             logger.exception("the job could not be looked at", extra={"job_id": job.id})
             return None
         finally:
             if _store_of(session) is not store:
-                store.shut()  # the session was closed meanwhile, and looking has opened it again
+                store.close()  # the session was closed meanwhile, and looking has opened it again
         return self._last
 
     def _safely(self, show: Callable[[JobView], None], view: JobView) -> None:
@@ -280,7 +280,7 @@ def _do(name: str, job: JobHandle) -> None:
 
 def _store_of(session: Session) -> Store | None:
     """The store, if the session is open; to ask the session for it would open it."""
-    return session._engine.__dict__.get("store")
+    return session.runtime.__dict__.get("store")
 
 
 _monitors: weakref.WeakKeyDictionary[Session, dict[str, Monitor]] = weakref.WeakKeyDictionary()

@@ -103,7 +103,7 @@ def _copy_rows(store: TableStore, new: Path) -> None:
         made.open()
         copy_rows(store, made)
     finally:
-        made.shut()
+        made.close()
 
 
 def _check(new: Path, backup: Path) -> None:
@@ -115,7 +115,7 @@ def _check(new: Path, backup: Path) -> None:
         try:
             opened.open()
         finally:
-            opened.shut()
+            opened.close()
         if is_duckdb(new):
             from geoflow.stores.duckdb_file import check_whole
         else:
@@ -136,7 +136,7 @@ def _alone(path: Path) -> Iterator[None]:
             with contextlib.suppress(StoreError):
                 old.open()
         finally:
-            old.shut()
+            old.close()
     with contextlib.ExitStack() as held:
         if locks.HAS_LOCKS:
             own = locks.open_lock_file(locks.lock_file(path))

@@ -75,7 +75,7 @@ class Store(Protocol):
         A ``rerun`` sets the plans of all stages aside, as history, or those that *again* says.
         """
 
-    def close(self, lease: Lease, *, error: str | None, now: float) -> None:
+    def end_job(self, lease: Lease, *, error: str | None, now: float) -> None:
         """Write when a failed job's last sibling ended, and why the job failed."""
 
     def plan(self, lease: Lease, stage: int, tasks: NewTasks, *, now: float) -> StageRow:
@@ -150,5 +150,5 @@ class Store(Protocol):
     def reading(self) -> AbstractContextManager[Any]:
         """A connection to read the views with, which holds up nobody who writes."""
 
-    def shut(self) -> None:
+    def close(self) -> None:
         """Close every connection. The store can be opened again."""

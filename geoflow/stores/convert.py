@@ -45,8 +45,8 @@ def convert(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> d
             raise StoreError(f"{new.name} has jobs already, and was not touched: name a new file.")
         return copy_rows(old, new)
     finally:
-        old.shut()
-        new.shut()
+        old.close()
+        new.close()
 
 
 def copy_rows(old: TableStore, new: TableStore) -> dict[str, int]:

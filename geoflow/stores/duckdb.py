@@ -82,7 +82,7 @@ class DuckDbStore(TableStore):
         file.check(self._path, self.name)
         return file
 
-    def shut(self) -> None:
+    def close(self) -> None:
         with self._lock:
             self._ownership.release_all()
             self._epochs.clear()

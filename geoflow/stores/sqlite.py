@@ -154,7 +154,7 @@ class SqliteStore(TableStore):
             self._guard = Guard(self._path, BUSY_SECONDS)
             weakref.finalize(self, self._guard.let_go).atexit = False
 
-    def shut(self) -> None:
+    def close(self) -> None:
         with self._lock:
             self._ownership.release_all()
             self._epochs.clear()

@@ -79,7 +79,7 @@ class TableStore(JobClaims):
     def open(self) -> None: ...
 
     @abc.abstractmethod
-    def shut(self) -> None: ...
+    def close(self) -> None: ...
 
     @abc.abstractmethod
     def reading(self) -> AbstractContextManager[Any]: ...
@@ -139,7 +139,7 @@ class TableStore(JobClaims):
                     (lease.job_key, again.stage + again.keep),
                 )
 
-    def close(self, lease: Lease, *, error: str | None, now: float) -> None:
+    def end_job(self, lease: Lease, *, error: str | None, now: float) -> None:
         with self._transaction(lease) as connection:
             closed = self._changed(
                 connection,

@@ -245,7 +245,7 @@ class Fault:
         finally:
             if not _active:
                 for seen in self._before:
-                    seen._engine.taken_up = None
+                    seen.runtime.claimed = None
 
     def sees(self, session: Session) -> None:
         """A job is about to be driven in *session*."""
@@ -254,10 +254,10 @@ class Fault:
                 f"{self} needs a process that it may end, and workers=0 runs the tasks in this one: open the session "
                 "with workers=1, or in a test mark it with @pytest.mark.geoflow(workers=1)."
             )
-        engine = session._engine
-        if engine.taken_up is None:
-            engine.taken_up = []
-        self._before.setdefault(session, len(engine.taken_up))
+        engine = session.runtime
+        if engine.claimed is None:
+            engine.claimed = []
+        self._before.setdefault(session, len(engine.claimed))
 
     def _check(self) -> None:
         """A test whose fault meets nothing tests nothing: tell of it, as far as that is known by now."""
@@ -266,9 +266,9 @@ class Fault:
 
         jobs, tasks = 0, list[str]()
         for session, before in self._before.items():
-            if "store" not in session._engine.__dict__:
+            if "store" not in session.runtime.__dict__:
                 return  # it was closed
-            for run in (session._engine.taken_up or [])[before:]:
+            for run in (session.runtime.claimed or [])[before:]:
                 if not run.done.is_set():
                     return
                 jobs += 1

@@ -118,14 +118,14 @@ def workers_of(session: gf.Session) -> set[int]:
 
 def running_workers(session: gf.Session) -> set[int]:
     """The processes of the session's slots."""
-    executor = session._engine.executor
+    executor = session.runtime.executor
     slots = executor._slots if isinstance(executor, ProcessExecutor) else []
     return {mark.pid for slot in slots if (mark := slot._mark.read()).pid}
 
 
 def busy_workers(session: gf.Session) -> set[int]:
     """Those among them that have work."""
-    executor = session._engine.executor
+    executor = session.runtime.executor
     assert isinstance(executor, ProcessExecutor)
     return {slot._mark.read().pid for slot in executor._slots if slot.chunks}
 
@@ -167,7 +167,7 @@ def check_store(session: gf.Session) -> None:
 
 def check_aftermath(session: gf.Session) -> None:
     """The session works as on its first day: all slots, every job at its end, and nothing left of it once closed."""
-    executor = session._engine.executor
+    executor = session.runtime.executor
     job = session.run("acts", tasks=[{"do": "sleep", "value": 0.05}] * executor.slots * 2, after=uuid.uuid4().hex)
     assert job.status == "completed"
     used = rows(session, "SELECT DISTINCT slot FROM attempts WHERE job_id = ? ORDER BY 1", job.id)

@@ -176,7 +176,7 @@ def test_S43_a_bad_row_is_shown_as_such(made: Path, tmp_path: Path) -> None:
     store = store_at(path)
     store.open()
     bad, good = store.jobs()
-    store.shut()
+    store.close()
     assert bad.status == "failed"
     assert bad.error == (
         "The row of this job in the store is damaged, or another program changed it: stages. It is not run."

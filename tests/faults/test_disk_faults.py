@@ -164,7 +164,7 @@ say(session.run("acts", tasks=[{"do": "say", "value": "y"}]).status)
 def test_F087_a_store_on_a_read_only_disk_is_refused_in_one_sentence(start: Start, small_disk: Path) -> None:
     store = SqliteStore(small_disk / "work.db")
     store.create(NewJob("a" * 64, "acts", "[]", "{}", 0.0))
-    store.shut()
+    store.close()
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     code = """
 for name in ("work.db", "new.db"):
@@ -355,4 +355,4 @@ def test_F015_a_log_cut_off_at_any_place_gives_the_commits_up_to_there(tmp_path:
         found.append((completed, processing))
     assert found == sorted(found)
     assert len(set(found)) == 61, "each commit is there, or is not"
-    store.shut()
+    store.close()

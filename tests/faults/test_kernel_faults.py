@@ -79,7 +79,7 @@ def test_F113_workers_that_hear_nothing_end_with_a_kernel_that_is_killed(
     code = f"""
 job = session.submit("acts", tasks=[{task}])
 wait_until(lambda: lines({trace.path!r}))
-say([slot._mark.read().pid for slot in session._engine.executor._slots if slot.chunks][0])
+say([slot._mark.read().pid for slot in session.runtime.executor._slots if slot.chunks][0])
 job.wait()
 """
     kernel = start(code)
@@ -94,7 +94,7 @@ def test_F114_without_the_reaper_the_kernel_goes_on_and_ends_its_workers_itself(
 ) -> None:
     pids = tmp_path / "pids"
     code = """
-reaper = session._engine.executor._lifeline._reaper
+reaper = session.runtime.executor._lifeline._reaper
 reaper.kill()
 reaper.wait()
 say(session.run("acts", tasks=[{"do": "signal", "value": "SIGKILL", "until_attempt": 2}, {}]).status)
@@ -184,8 +184,8 @@ def test_F108_an_interrupt_of_run_during_a_plan_or_finalize_puts_the_job_back(
 import threading
 def when_busy():
     wait_until(lambda: any(slot._mark.read().position > 0 and slot.chunks and slot.chunks[0].kind == {what!r}
-                           for slot in session._engine.executor._slots))
-    say([slot._mark.read().pid for slot in session._engine.executor._slots if slot.chunks][0])
+                           for slot in session.runtime.executor._slots))
+    say([slot._mark.read().pid for slot in session.runtime.executor._slots if slot.chunks][0])
 threading.Thread(target=when_busy).start()
 try:
     session.run("acts", tasks=[{{}}, {{}}], {what}="hang")
@@ -348,7 +348,7 @@ def test_F041_a_session_whose_temporary_folder_was_tidied_away_says_so_and_does_
 ) -> None:
     session = open_session(max_retries=5, base_delay=0.01)
     assert session.run("acts", tasks=[{}]).status == "completed"
-    folder = session._engine.executor.where()
+    folder = session.runtime.executor.where()
     assert folder is not None
     subprocess.run(["rm", "-r", folder], check=True)
     job = session.submit("acts", tasks=[{"do": "signal", "value": "SIGKILL"}])

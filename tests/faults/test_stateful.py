@@ -91,7 +91,7 @@ class Paper(World):
 
     def __init__(self, clock: ManualClock) -> None:
         super().__init__([], Schedule([2]))
-        self.store.shut()
+        self.store.close()
         self.clock = clock
         self.next_steps: list[str] = []
 
@@ -190,7 +190,7 @@ class SessionLife(RuleBasedStateMachine):
         self.session.register(Ruled, {"t0": t0})
         self.paper = Paper(self.clock)
         self.executor = PaperExecutor(self.paper)
-        engine = self.session._engine
+        engine = self.session.runtime
         engine.__dict__["executor"] = self.executor
         engine.__dict__["_in_background"] = lambda: None  # the rules turn the loop
         self.machine = engine.machine
@@ -281,13 +281,13 @@ class SessionLife(RuleBasedStateMachine):
     def touch(self, which: int, what: str) -> None:
         rows = self.store.jobs()
         job = self.session.job(rows[which % len(rows)].job_id)
-        run = self.session._engine.runs.get(job.id)
+        run = self.session.runtime.runs.get(job.id)
         if what == "request":  # as another process does
             self.store.request_cancel(rows[which % len(rows)].job_key)
             self.clock.advance(0.6)
         elif what == "interrupt":
             if run is not None and not run.done.is_set():
-                self.session._engine.ask("interrupt", run)
+                self.session.runtime.ask("interrupt", run)
                 assert job.status in ("queued", *ENDED)
         else:
             before = job.status
@@ -361,7 +361,7 @@ class SessionLife(RuleBasedStateMachine):
         for row in self.store.jobs():
             driven = self.store.driver(row.job_key) is not None
             assert driven == (row.job_id in self.machine._runs)
-            run = self.session._engine.runs.get(row.job_id)
+            run = self.session.runtime.runs.get(row.job_id)
             assert run is None or run.done.is_set() != driven
         for run in self.machine._runs.values():
             self.paper.store = self.store

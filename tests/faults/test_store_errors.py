@@ -62,7 +62,7 @@ def test_F129_a_store_that_fails_at_any_transaction_is_told_and_the_same_session
         trace = Trace(folder / "trace")
         store = FailingStore(folder / "work.db", at, moment)
         session = open_session(folder / "work.db", workers=workers, clock=ManualClock())
-        session._engine.__dict__["store"] = store
+        session.runtime.__dict__["store"] = store
         flaky = {"do": "raise", "value": "OSError", "until_attempt": 2}
         tasks: list[dict[str, Any]] = [{}, flaky, {"do": "raise", "value": "ValueError"} if wrong else {}]
         params = {"tasks": [{**task, "trace": trace.path} for task in tasks]}
@@ -95,7 +95,7 @@ def test_F129_a_job_whose_end_was_committed_gives_its_result_though_the_store_sa
     open_session: OpenSession, tmp_path: Path
 ) -> None:
     session = open_session(workers=0)
-    session._engine.__dict__["store"] = FailingStore(tmp_path / "work.db", at=5, moment="after")
+    session.runtime.__dict__["store"] = FailingStore(tmp_path / "work.db", at=5, moment="after")
     with pytest.raises(StoreError, match="strange noise"):
         session.run("acts", tasks=[])
     job = session.job(session.store.jobs()[0].job_id)

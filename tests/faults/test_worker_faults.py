@@ -113,7 +113,7 @@ def test_F041_workers_that_cannot_start_fail_the_job_and_say_so_and_the_next_ses
     open_session: OpenSession,
 ) -> None:
     session = open_session()
-    folder = session._engine.executor.where()
+    folder = session.runtime.executor.where()
     assert folder is not None
     Path(folder, "workers").unlink()  # where a worker must report before it takes work
     job = session.run("acts", tasks=[{}])

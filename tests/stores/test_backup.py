@@ -44,7 +44,7 @@ def add(path: Path, *letters: str) -> None:
     store = store_at(path)
     for letter in letters:
         store.create(NewJob(letter * 64, "tiles", STAGES, "{}", 1.0))
-    store.shut()
+    store.close()
     with open(f"{path}.log", "a") as log:
         log.writelines(f'{{"job_id": "{letter}"}}\n' for letter in letters)
 
@@ -55,7 +55,7 @@ def ids(path: Path) -> str:
         found = "".join(sorted(job.job_id[0] for job in store.jobs()))
         check_intact(store)
     finally:
-        store.shut()
+        store.close()
     return found
 
 
@@ -65,7 +65,7 @@ def backup_of(path: Path) -> Path:
     try:
         back_up(store, target, Path(f"{path}.log"))
     finally:
-        store.shut()
+        store.close()
     return target
 
 
@@ -228,7 +228,7 @@ def test_S37_a_store_in_use_is_not_restored(path: Path) -> None:
         assert f"{path} is in use" in done.stderr or f"{path} is held by process {os.getpid()}" in done.stderr
         assert {job.job_id[0] for job in store.jobs()} == set("abc")
     finally:
-        store.shut()
+        store.close()
     assert asides(path) == []
     assert main(["restore", str(backup), "--store", str(path)]) == 0
     assert ids(path) == "ab"
@@ -368,7 +368,7 @@ def test_S37_a_store_that_is_replaced_while_it_is_opened_is_told(
     store = SqliteStore(path)
     with pytest.raises(StoreError, match="was deleted, moved or replaced"):
         store.create(NewJob("b" * 64, "tiles", STAGES, "{}", 1.0))
-    store.shut()
+    store.close()
 
 
 def test_in_a_process_whose_session_has_the_store_open_the_verb_says_to_close_it(

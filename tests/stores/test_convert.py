@@ -48,7 +48,7 @@ def filled(path: Path) -> list[Any]:
     ]
     store.plan(lease, 1, NewTasks.of(*tasks), now=NOW)
     shown = everything(store)
-    store.shut()
+    store.close()
     return shown
 
 
@@ -60,12 +60,12 @@ def test_S45_all_that_a_store_has_is_in_its_copy_and_comes_back(tmp_path: Path, 
     copy = store_at(tmp_path / target)
     assert isinstance(copy, DuckDbStore if target.endswith(".duckdb") else SqliteStore)
     assert everything(copy) == before
-    copy.shut()
+    copy.close()
     back = tmp_path / f"back{Path(source).suffix}"
     assert convert(tmp_path / target, back) == copied
     store = store_at(back)
     assert everything(store) == before
-    store.shut()
+    store.close()
 
 
 @WAYS
@@ -73,7 +73,7 @@ def test_S37_work_goes_on_in_the_copy_where_it_stopped(tmp_path: Path, source: s
     old = store_at(tmp_path / source)
     lease, stage = planned(old, tasks=4)
     complete(old, lease, [stage.first_key])
-    old.shut()
+    old.close()
     convert(tmp_path / source, tmp_path / target)
     new = store_at(tmp_path / target)
     lease = new.claim(lease.job_key, OWNER)
@@ -85,7 +85,7 @@ def test_S37_work_goes_on_in_the_copy_where_it_stopped(tmp_path: Path, source: s
     following = new.plan(lease, 2, NewTasks.of(("x", "stat_it", "{}", None)), now=NOW)
     assert following.first_key == stage.end_key
     assert new.create(new_job())[0].job_key == lease.job_key + 1
-    new.shut()
+    new.close()
 
 
 def test_a_target_that_has_jobs_is_refused_and_stays_as_it_is(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_a_target_that_has_jobs_is_refused_and_stays_as_it_is(tmp_path: Path) ->
         convert(tmp_path / "a.db", tmp_path / "b.duckdb")
     store = store_at(tmp_path / "b.duckdb")
     assert everything(store) == before
-    store.shut()
+    store.close()
 
 
 def test_a_store_whose_job_is_driven_is_not_copied(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_a_store_whose_job_is_driven_is_not_copied(tmp_path: Path) -> None:
     started(store)
     with pytest.raises(StoreBusy, match="is driven by process 4242"):
         convert(tmp_path / "a.db", tmp_path / "b.duckdb")
-    store.shut()
+    store.close()
     assert not (tmp_path / "b.duckdb").exists()
 
 

@@ -73,10 +73,10 @@ def test_S36_a_disk_that_takes_no_more_loses_nothing_that_was_committed(path: Pa
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     created(store)  # there is space again
-    store.shut()
+    store.close()
     assert store.counts(stage) == counts
     assert len(store.jobs()) == 2
-    store.shut()
+    store.close()
 
 
 def test_S36_a_full_disk_is_named() -> None:
@@ -88,7 +88,7 @@ def test_S36_a_full_disk_is_named() -> None:
 def test_S43_a_damaged_store_says_so(path: Path) -> None:
     store = DuckDbStore(path)
     created(store)
-    store.shut()
+    store.close()
     content = path.read_bytes()
     path.write_bytes(content[:HEADERS] + bytes(len(content) - HEADERS))
     with pytest.raises(StoreError, match=r"work\.duckdb is damaged .* Keep a copy"):
@@ -103,10 +103,10 @@ def test_S36_a_file_that_was_taken_away_is_not_written_to_any_more(path: Path, w
     for one in (store, other):
         with pytest.raises(StoreError, match=r"work\.duckdb was deleted, moved or replaced"):
             created(one)
-    store.shut()
-    other.shut()
+    store.close()
+    other.close()
     assert created(store).job_key == 1, "closed, it begins with the file that is there"
-    store.shut()
+    store.close()
 
 
 def test_S45_a_name_that_duckdb_would_read_otherwise_is_refused(tmp_path: Path) -> None:
@@ -122,10 +122,10 @@ def test_S45_a_store_may_have_any_other_name(tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     store = DuckDbStore(f"{name}.duckdb")
     created(store)
-    store.shut()
+    store.close()
     assert (tmp_path / f"{name}.duckdb").is_file()
     assert len(store.jobs()) == 1
-    store.shut()
+    store.close()
 
 
 def test_S36_no_look_at_the_file_in_this_process_gives_its_lock_away(path: Path, tmp_path: Path) -> None:
@@ -133,13 +133,13 @@ def test_S36_no_look_at_the_file_in_this_process_gives_its_lock_away(path: Path,
     created(store)
     second = DuckDbStore(path)
     second.open()
-    second.shut()
+    second.close()
     convert(path, tmp_path / "copy.db")
     with pytest.raises(StoreError), store.reading() as connection:
         connection.execute(f"ATTACH '{path}' AS again")
     told = subprocess.run([sys.executable, "-c", OPENER, path], capture_output=True, text=True, check=True)
     assert f"held by process {os.getpid()}" in told.stdout
-    store.shut()
+    store.close()
 
 
 def test_S9_a_holder_that_is_gone_when_duckdb_looks_for_it_is_another_process() -> None:
@@ -150,7 +150,7 @@ def test_S9_a_holder_that_is_gone_when_duckdb_looks_for_it_is_another_process() 
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-@pytest.mark.parametrize("then", ["pass", "store.__dict__.clear()", "store.shut()"])
+@pytest.mark.parametrize("then", ["pass", "store.__dict__.clear()", "store.close()"])
 def test_S36_a_fork_that_ends_takes_nothing_of_its_parents_file(path: Path, then: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", FORKING.format(then=then), path, str(Path(__file__).parent)],
@@ -162,4 +162,4 @@ def test_S36_a_fork_that_ends_takes_nothing_of_its_parents_file(path: Path, then
     store = DuckDbStore(path)
     assert [job.job_key for job in store.jobs()] == [1, 2], "also what was committed after the fork's end"
     assert store.claim(2, OWNER).epoch == 1
-    store.shut()
+    store.close()

@@ -56,7 +56,7 @@ def test_S9_another_process_is_told_who_holds_the_file(tmp_path: Path) -> None:
         holder.kill()
     store = DuckDbStore(path)
     store.open()  # the lock went with its holder
-    store.shut()
+    store.close()
 
 
 def test_S9_two_stores_of_one_file_in_one_process_share_it(tmp_path: Path) -> None:
@@ -68,9 +68,9 @@ def test_S9_two_stores_of_one_file_in_one_process_share_it(tmp_path: Path) -> No
     assert second.claim(lease.job_key, OWNER).epoch == 2
     with pytest.raises(LeaseLost):
         first.commit(lease, [], [])
-    first.shut()
+    first.close()
     assert len(second.jobs()) == 1  # it is closed with its last user
-    second.shut()
+    second.close()
 
 
 def test_S36_what_a_killed_process_committed_is_there_and_what_it_did_not_is_not(tmp_path: Path) -> None:
@@ -93,21 +93,21 @@ def test_S36_what_a_killed_process_committed_is_there_and_what_it_did_not_is_not
     lease = store.claim(job.job_key, OWNER)
     left = [key for key, _, _ in store.in_state(stage, "processing")]
     store.commit(lease, [Move("lose", left)], [ended(key, outcome="lost") for key in left])
-    store.shut()
+    store.close()
 
 
 def test_changes_of_a_job_with_tasks_are_taken_after_the_file_was_opened_again(tmp_path: Path) -> None:
     store = DuckDbStore(tmp_path / "work.duckdb")
     lease, stage = planned(store)
     complete(store, lease, range(stage.first_key, stage.end_key))
-    store.shut()
+    store.close()
     lease = store.claim(lease.job_key, OWNER)
     store.plan(lease, 2, new_tasks("x"), now=NOW)
     store.change_job(lease, "complete", now=NOW, result="{}")
     store.change_job(lease, "rerun", now=NOW)
-    store.shut()
+    store.close()
     assert store.stages(lease.job_key) == []
-    store.shut()
+    store.close()
 
 
 def test_S43_the_file_and_its_log_are_their_owners_alone_also_after_a_checkpoint(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_S43_the_file_and_its_log_are_their_owners_alone_also_after_a_checkpoint
         assert mode(log) == 0o600
     finally:
         os.umask(before)
-        store.shut()
+        store.close()
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_a_folder_and_a_file_in_no_folder_are_refused(tmp_path: Path) -> None:
 def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     store = DuckDbStore(tmp_path / "work.duckdb")
     created(store)
-    store.shut()
+    store.close()
     with duckdb.connect(store.name) as connection:
         connection.execute("UPDATE geoflow SET schema = 99")
     with pytest.raises(SchemaTooNew, match="schema 99"):
@@ -196,7 +196,7 @@ def test_a_fork_may_not_use_its_parents_connection(tmp_path: Path) -> None:
     with os.fdopen(reader) as told:
         assert re.search(r"opened by process \d+, of which this one is a fork", told.read())
     os.waitpid(child, 0)
-    store.shut()
+    store.close()
 
 
 # What the schema refuses, also from hands other than ours. It has no foreign keys, and its JSON takes NaN.
@@ -229,4 +229,4 @@ def test_S19_the_schema_refuses_rows_that_break_the_promises(tmp_path: Path, sta
     complete(store, lease, [stage.first_key])
     with pytest.raises(StoreError, match=r"Constraint|Conversion"), store.reading() as connection:
         connection.execute(statement)
-    store.shut()
+    store.close()

@@ -42,7 +42,7 @@ for line in sys.stdin:
             told.append("taken")
     except StoreBusy:
         told.append("busy")
-    store.shut()
+    store.close()
     print(" ".join(told) or "nothing", flush=True)
 """
 SHELL = """
@@ -133,8 +133,8 @@ def test_S37_nothing_is_lost_or_taken_by_two_when_the_store_is_read_in_the_proce
     shutil.copytree(path.parent, kept := path.parent.parent / "killed")
     left = store_at(kept / path.name)
     assert len(left.jobs()) == TIMES + 1
-    left.shut()
-    store.shut()
+    left.close()
+    store.close()
 
 
 def test_S37_a_run_whose_store_is_copied_all_the_while_completes_and_all_of_it_is_found(
@@ -147,7 +147,7 @@ def test_S37_a_run_whose_store_is_copied_all_the_while_completes_and_all_of_it_i
             session.run("hello_world", n=5, message=str(number))
     store = store_at(path)
     assert [job.status for job in store.jobs()] == ["completed"] * 10
-    store.shut()
+    store.close()
 
 
 def test_S37_a_shell_that_closes_the_store_does_not_delete_its_log(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_S37_a_shell_that_closes_the_store_does_not_delete_its_log(tmp_path: Pat
     log = path.with_name("work.db-wal").stat().st_ino
     subprocess.run([sys.executable, "-c", SHELL, str(path)], check=True)
     assert path.with_name("work.db-wal").stat().st_ino == log
-    store.shut()
+    store.close()
     assert not path.with_name("work.db-wal").exists(), "the last one to close it does"
 
 
@@ -171,7 +171,7 @@ def test_S37_a_log_that_was_deleted_is_missed_and_what_the_session_stored_is_kep
     for _ in range(2):
         with pytest.raises(StoreError, match=r"log of .*work\.db .* was deleted .* is kept in .*rescued"):
             store.create(NewJob("b" * 64, "tiles", STAGES, "{}", 1.0))
-    store.shut()
+    store.close()
     (rescued,) = tmp_path.glob("work.db.rescued-*")
     assert [job.job_id[0] for job in SqliteStore(rescued).jobs()] == ["a"]
     assert not list(tmp_path.glob("work.db-*")), "nothing was written into the file that is there now"
@@ -183,40 +183,40 @@ def test_S37_a_log_that_goes_within_a_transaction_is_no_success(tmp_path: Path) 
     store.open()
     with pytest.raises(StoreError, match=r"log of .* was deleted"), store._transaction():
         path.with_name("work.db-wal").unlink()
-    store.shut()
+    store.close()
 
 
 def test_S36_the_log_of_a_store_that_was_replaced_is_set_aside_and_what_was_stored_is_kept(path: Path) -> None:
     other = store_at(path.with_name(f"other{path.suffix}"))
     for letter in "bc":
         other.create(NewJob(letter * 64, "tiles", STAGES, "{}", 1.0))
-    other.shut()
+    other.close()
     store = store_at(path)
     store.create(NewJob("a" * 64, "tiles", STAGES, "{}", 1.0))
     path.with_name(f"other{path.suffix}").replace(path)
     for _ in range(2):
         with pytest.raises(StoreError, match=r"replaced .* The log .* is now .*aside"):
             store.jobs()
-    store.shut()
+    store.close()
     new = store_at(path)
     assert [job.job_id[0] for job in new.jobs()] == ["b", "c"]
-    new.shut()
+    new.close()
     (rescued,) = path.parent.glob(f"{path.name}.rescued-*")
     assert rescued.stat().st_mode & 0o077 == 0
     kept = store_at(rescued)
     assert [job.job_id[0] for job in kept.jobs()] == ["a"]
-    kept.shut()
+    kept.close()
 
 
 def test_S36_a_replaced_store_that_is_only_closed_does_not_have_its_log_replayed(tmp_path: Path) -> None:
     path = tmp_path / "work.db"
     other = SqliteStore(tmp_path / "other.db")
     other.create(NewJob("b" * 64, "tiles", STAGES, "{}", 1.0))
-    other.shut()
+    other.close()
     store = SqliteStore(path)
     store.create(NewJob("a" * 64, "tiles", STAGES, "{}", 1.0))
     (tmp_path / "other.db").replace(path)
-    store.shut()
+    store.close()
     assert [job.job_id[0] for job in SqliteStore(path).jobs()] == ["b"]
 
 
@@ -243,7 +243,7 @@ os._exit(0)
     try:
         store = store_at(path)
         assert store.claim(1, "{}").epoch == 2
-        store.shut()
+        store.close()
     finally:
         os.kill(int(done.stdout), 9)
 
@@ -265,20 +265,20 @@ def test_S36_two_stores_of_one_process_wait_for_each_other(tmp_path: Path, monke
     with one._transaction(), pytest.raises(StoreBusy, match="Nothing was written"):
         two.create(NewJob("a" * 64, "tiles", STAGES, "{}", 1.0))
     assert two.create(NewJob("a" * 64, "tiles", STAGES, "{}", 1.0))[1]
-    one.shut()
-    two.shut()
+    one.close()
+    two.close()
 
 
 def test_S36_descriptors_of_stores_that_are_gone_are_closed(tmp_path: Path) -> None:
     for number in range(60):
         store = SqliteStore(tmp_path / f"{number}.db")
         store.open()
-        store.shut()
+        store.close()
     held = len(os.listdir("/proc/self/fd"))
     for number in range(60, 90):
         store = SqliteStore(tmp_path / f"{number}.db")
         store.open()
-        store.shut()
+        store.close()
     assert len(os.listdir("/proc/self/fd")) <= held
 
 
@@ -290,7 +290,7 @@ def test_S9_a_duckdb_program_is_kept_out_after_the_file_was_copied(tmp_path: Pat
     code = "import duckdb, sys; duckdb.connect(sys.argv[1])"
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
     assert "Could not set lock" in done.stderr
-    store.shut()
+    store.close()
     subprocess.run([sys.executable, "-c", code, str(path)], check=True)
 
 
@@ -300,10 +300,10 @@ def test_a_connection_of_the_users_to_the_same_store_keeps_its_own_locks(tmp_pat
     store.open()
     own = sqlite3.connect(path)
     own.execute("SELECT count(*) FROM job").fetchall()
-    store.shut()
+    store.close()
     store = SqliteStore(path)
     store.open()
-    store.shut()
+    store.close()
     subprocess.run([sys.executable, "-c", SHELL, str(path)], check=True)
     assert path.with_name("work.db-wal").exists(), "it is open here"
     own.close()
@@ -321,5 +321,5 @@ def test_S42_a_store_that_is_collected_while_another_is_opened_waits_for_nothing
     place = file_at(tmp_path / "one.db")
     assert place is not None
     assert guard._descriptors[place].users == 0
-    one.shut()
-    other.shut()
+    one.close()
+    other.close()

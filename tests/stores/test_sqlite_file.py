@@ -50,7 +50,7 @@ def opened() -> Iterator[Callable[[Path | str], SqliteStore]]:
 
     yield open_one
     for store in stores:
-        store.shut()
+        store.close()
 
 
 Opened = Callable[[Path | str], SqliteStore]
@@ -197,7 +197,7 @@ def a_table(path: Path, *statements: str) -> None:
 def a_newer_store(path: Path) -> None:
     store = SqliteStore(path)
     filled(store)
-    store.shut()
+    store.close()
     a_database(path, f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
 
 
@@ -281,12 +281,12 @@ def test_S43_an_empty_file_becomes_a_store(path: Path, opened: Opened) -> None:
 def test_S43_a_damaged_store_says_so(path: Path) -> None:
     store = SqliteStore(path)
     filled(store, tasks=500)
-    store.shut()
+    store.close()
     whole = path.read_bytes()
     path.write_bytes(whole[:4096] + bytes(reversed(whole[4096:])))
     with pytest.raises(StoreError, match=r"work\.db is damaged"):
         store.jobs()
-    store.shut()
+    store.close()
 
 
 @pytest.mark.parametrize(
@@ -314,7 +314,7 @@ def test_S42_a_store_with_a_relative_path_stays_where_it_was_when_the_process_go
     monkeypatch.chdir(tmp_path / "there")
     assert select(store, "SELECT completed FROM jobs") == [(5,)]
     assert sum(text.count("success") for text in store.finalize_rows(1)) == 5
-    store.shut()
+    store.close()
     assert len(store.jobs()) == 1
     assert list((tmp_path / "there").iterdir()) == []
     assert store.name == "work.db"
@@ -397,7 +397,7 @@ def tables(path: Path) -> tuple[int, list[Any], list[Any]]:
 def an_old_store(path: Path) -> tuple[int, list[Any], list[Any]]:
     store = SqliteStore(path)
     filled(store)
-    store.shut()
+    store.close()
     return tables(path)
 
 
@@ -422,7 +422,7 @@ def test_S37_an_older_store_is_brought_up_to_date_with_its_rows_and_a_copy_is_ke
     backup = path.with_name("work.db.v1.backup")
     assert backup.stat().st_mode & 0o777 == 0o600
     assert tables(backup) == old
-    store.shut()
+    store.close()
     assert opened(path).jobs() == store.jobs()
 
 
@@ -506,7 +506,7 @@ def test_S37_two_that_open_an_older_store_at_once_bring_it_up_to_date_once(path:
         except BaseException as exc:
             problems.append(exc)
         finally:
-            store.shut()
+            store.close()
 
     version_2(step)
     threads = [threading.Thread(target=open_one) for _ in range(2)]
@@ -599,7 +599,7 @@ for n in range(24):
     store.create(NewJob("f" * 64, "tiles", "[]", "{}", 1.0))
     assert len(store.jobs()) >= 2
     if n % 2:
-        store.shut()
+        store.close()
 """
     processes = [start(code, tmp_path) for _ in range(4)]
     for process in processes:
@@ -611,7 +611,7 @@ for n in range(24):
     for n in range(24):
         store = SqliteStore(tmp_path / f"{n}.db")
         assert len(store.jobs()) == 5
-        store.shut()
+        store.close()
 
 
 def test_S36_another_process_opens_a_store_while_its_log_is_all_there_is(path: Path, opened: Opened) -> None:
@@ -633,9 +633,9 @@ def test_S36_a_second_session_of_a_process_does_not_give_its_locks_away(path: Pa
     store = opened(path)
     store.create(new_job("a"))
     opened(path)  # looks at the file first
-    assert Process("say(len(store.jobs())); store.shut()", path).ends() == "1\n"
+    assert Process("say(len(store.jobs())); store.close()", path).ends() == "1\n"
     store.create(new_job("b"))
-    assert Process("say(len(store.jobs())); store.shut()", path).ends() == "2\n"
+    assert Process("say(len(store.jobs())); store.close()", path).ends() == "2\n"
     assert len(store.jobs()) == 2
 
 
@@ -850,7 +850,7 @@ def test_S37_a_store_whose_folder_was_made_anew_is_held_like_any_other(
         store.claim(row.job_key, owner())
         code = "say(store.driver(1))\ntry:\n    store.claim(1, owner)\nexcept StoreBusy:\n    say('busy')"
         assert Process(code, path).ends() == f"process {os.getpid()}, since today\nbusy\n"
-        store.shut()
+        store.close()
         shutil.rmtree(path.parent)
 
 

@@ -60,7 +60,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     made = STORES[request.param](tmp_path)
     made.open()
     yield made
-    made.shut()
+    made.close()
 
 
 def new_job(job_id: str | None = None, **fields: Any) -> NewJob:
@@ -190,7 +190,7 @@ def test_S19_each_claim_ends_the_lease_before_it(store: Store) -> None:
     writes: list[Callable[[], Any]] = [
         lambda: store.plan(first, 2, new_tasks("a"), now=NOW),
         lambda: store.change_job(first, "complete", now=NOW, result="{}"),
-        lambda: store.close(first, error=None, now=NOW),
+        lambda: store.end_job(first, error=None, now=NOW),
         lambda: store.commit(first, [], []),
         lambda: take(store, first, stage, 1),
     ]
@@ -221,7 +221,7 @@ def test_S19_giving_back_an_old_lease_leaves_the_claim_that_followed_it(store: S
 
 def test_S36_a_store_that_is_shut_drives_nothing_and_opens_again(store: Store) -> None:
     lease, stage = planned(store)
-    store.shut()
+    store.close()
     assert store.driver(lease.job_key) is None
     if store.name == ":memory:":  # it ends when it is shut
         assert store.jobs() == []
@@ -294,7 +294,7 @@ def test_S19_a_job_does_not_change_when_one_of_its_tasks_cannot(store: Store) ->
 def test_S28_a_job_that_completes_has_times_a_result_and_no_error(store: Store) -> None:
     lease = started(store)
     store.change_job(lease, "fail", now=NOW + 2, error="boom", traceback="here")
-    store.close(lease, error=None, now=NOW + 3)
+    store.end_job(lease, error=None, now=NOW + 3)
     failed = again(store, lease)
     assert (failed.error, failed.traceback, failed.ended_at) == ("boom", "here", NOW + 3)
     store.change_job(lease, "resume", now=NOW + 4)
@@ -319,7 +319,7 @@ def test_S29_a_failed_job_has_no_end_before_its_siblings_have(store: Store) -> N
     lease = started(store)
     store.change_job(lease, "fail", now=NOW + 1, error="the first")
     assert again(store, lease).ended_at is None
-    store.close(lease, error="named again", now=NOW + 2)
+    store.end_job(lease, error="named again", now=NOW + 2)
     row = again(store, lease)
     assert (row.status, row.error, row.ended_at) == ("failed", "named again", NOW + 2)
 
@@ -331,7 +331,7 @@ def test_S19_only_a_failed_job_is_closed(store: Store, status: JobStatus) -> Non
         store.change_job(lease, step, now=NOW)
     before = everything(store)
     with pytest.raises(IllegalTransition):
-        store.close(lease, error="late", now=NOW + 1)
+        store.end_job(lease, error="late", now=NOW + 1)
     assert everything(store) == before
 
 
@@ -530,7 +530,7 @@ def test_S19_any_sequence_of_changes_leaves_the_states_that_the_table_gives(
             assert [found[place] for place in range(8)] == states
             assert sum(store.counts(stage).values()) == 8
     finally:
-        store.shut()
+        store.close()
 
 
 # Starting tasks
@@ -752,7 +752,7 @@ def test_S18_whatever_the_queue_is_like_batches_are_runs_of_new_tasks_that_are_a
             key for key, _, _ in store.in_state(stage, "processing")
         }
     finally:
-        store.shut()
+        store.close()
 
 
 def test_S18_S26_the_tasks_that_came_back_into_the_queue_are_told_with_their_waits(store: Store) -> None:
@@ -1058,7 +1058,7 @@ def test_S45_text_of_any_kind_comes_back_as_it_was(store: Store) -> None:
     ]
     for text in NASTY:
         store.change_job(lease, "fail", now=NOW, error=text, traceback=text)
-        store.close(lease, error=None, now=NOW)
+        store.end_job(lease, error=None, now=NOW)
         row = again(store, lease)
         assert (row.error, row.traceback) == (text, text)
         store.change_job(lease, "resume", now=NOW)
@@ -1196,7 +1196,7 @@ def test_S19_the_schema_refuses_rows_that_break_the_promises(statement: str) -> 
     store.commit(lease, [Move("start", [stage.first_key + 1])], [ended(stage.first_key, 2)])
     with store.reading() as connection, pytest.raises(sqlite3.IntegrityError):
         connection.execute(statement)
-    store.shut()
+    store.close()
 
 
 # In one process
@@ -1212,8 +1212,8 @@ def test_S9_a_second_store_object_of_the_same_file_is_told_who_drives_a_job(tmp_
     assert second.claim(lease.job_key, OWNER).epoch == 2
     with pytest.raises(LeaseLost):
         first.commit(lease, [], [])
-    first.shut()
-    second.shut()
+    first.close()
+    second.close()
 
 
 def test_S9_stores_in_memory_know_nothing_of_each_other(tmp_path: Path) -> None:
@@ -1233,8 +1233,8 @@ def test_S36_a_claim_that_could_not_be_written_leaves_the_job_to_others(
     with first._transaction(), pytest.raises(StoreBusy, match="locked by another process"):
         second.claim(key, OWNER)
     assert first.claim(key, OWNER).epoch == 1
-    first.shut()
-    second.shut()
+    first.close()
+    second.close()
 
 
 def test_a_claim_of_a_job_that_is_not_there_is_a_store_error(store: Store) -> None:

@@ -122,4 +122,4 @@ def _opened(path: Path) -> Iterator[Store]:
         store.open()
         yield store
     finally:
-        store.shut()
+        store.close()

@@ -119,7 +119,7 @@ def _latest(name: str, session: Session | None) -> JobHandle | None:
     from geoflow.api import opened
 
     for one in [session] if session is not None else opened():
-        if "store" in one._engine.__dict__ or os.path.exists(one.settings.store):
+        if "store" in one.runtime.__dict__ or os.path.exists(one.settings.store):
             rows = [row for row in one.store.jobs() if (row.job_type, row.status) == (name, JobStatus.COMPLETED)]
             if rows:
                 return one.job(rows[-1].job_id)

@@ -13,7 +13,7 @@ from geoflow.core.batch import Batch, NewTasks
 from geoflow.core.chunks import Chunk, Report
 from geoflow.core.models import JobStatus
 from geoflow.core.payloads import plan_argument
-from geoflow.engine.runtime import Engine
+from geoflow.engine.runtime import Runtime
 from geoflow.engine.submission import check_same_job
 from geoflow.errors import DefinitionError
 from geoflow.executors.base import Executor
@@ -77,7 +77,7 @@ def plan(session: Session, job_type: str | type | DefinesJob, given: dict[str, A
     job_id = job_id_of(registered, text)
     for handler in registered.handlers.values():
         pack(handler)  # one that cannot travel is told as a submission would tell it
-    is_there = "store" in session._engine.__dict__ or os.path.exists(session.settings.store)
+    is_there = "store" in session.runtime.__dict__ or os.path.exists(session.settings.store)
     row = session.store.job(job_id) if is_there else None
     if row is not None:
         check_same_job(row, registered, text, secrets)
@@ -95,12 +95,14 @@ def plan(session: Session, job_type: str | type | DefinesJob, given: dict[str, A
 
 def _made(session: Session, registered: JobType, job_id: str, parameters: str, is_there: bool) -> NewTasks:
     """The tasks of the first stage, made where a run would make them: in a worker, which ends with that."""
-    options, known = session._engine.options, tuple(registered.handlers)
+    options, known = session.runtime.options, tuple(registered.handlers)
     batch = Batch("plan", 1, 0, 0, 0, (0,), '["plan"]', f"[{plan_argument(parameters)}]")
     about = (job_id, registered.name, 1, pack(registered.job_class), batch, options.policy, options.plan_timeout)
     # The session's own slots are its driving thread's. Where there is no store, there is to be no log beside it either.
     changes = {"workers": 0 if session.settings.workers == 0 else 1} | ({} if is_there else {"store": ":memory:"})
-    engine = Engine(session.settings.model_copy(update=changes), session._clock, None, session._engine._pool, None)
+    engine = Runtime(
+        session.settings.model_copy(update=changes), session.runtime.clock, None, session.runtime.pool, None
+    )
     try:
         report = _answer(engine.executor, Chunk(1, "plan", *about, known))
     finally:

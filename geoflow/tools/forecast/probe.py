@@ -66,7 +66,7 @@ def probe(
     """See `Session.probe`."""
     import pandas as pd
 
-    own, processors = session._engine.executor.slots, usable()
+    own, processors = session.runtime.executor.slots, usable()
     ladder = [own, *(2**power for power in range((4 * processors).bit_length()))] if workers is None else workers
     numbers = sorted({ladder} if isinstance(ladder, int) else {*ladder})
     for name, said in (("items", [items]), ("workers", numbers)):
