@@ -38,7 +38,7 @@ from geoflow.support.clock import Clock, SystemClock
 from geoflow.support.config import Settings, load_settings
 from geoflow.support.jsonable import to_json
 from geoflow.support.text import shorten
-from geoflow.usercode.origin import is_ours
+from geoflow.usercode.origin import stacklevel
 from geoflow.usercode.packing import Code, pack
 
 if TYPE_CHECKING:
@@ -295,11 +295,11 @@ class Session:
             raise JobExists(what, python="see session.job(…).", typed=f"see geoflow status {job_id[:8]}.")
         kept = keeps_its_own(row, registered, given, text, self.settings.secrets)
         if kept is not None and on_existing != "rerun":
-            warnings.warn(kept, stacklevel=_stacklevel())
+            warnings.warn(kept, stacklevel=stacklevel())
         if on_existing == "return":
             if outdated := stale_tasks(self.store, row, fingerprints(codes)):
                 receipt = receipt.model_copy(update={"stale": sum(one.tasks for one in outdated)})
-                warnings.warn(ran_with_older(row, outdated), stacklevel=_stacklevel())
+                warnings.warn(ran_with_older(row, outdated), stacklevel=stacklevel())
             return JobHandle(self, job_id, receipt)
         begun.append(row)
         again = Again(parameters=text) if on_existing == "rerun" else None
@@ -464,13 +464,5 @@ def _check_preload(names: Sequence[str]) -> None:
                 f"preload names {name!r}, which is no module that can be imported here, so workers start without it: "
                 "mend its name, or install it.",
                 GeoflowWarning,
-                stacklevel=_stacklevel(),
+                stacklevel=stacklevel(),
             )
-
-
-def _stacklevel() -> int:
-    """Of a warning that is about what the user has called: their line, not one of geoflow's."""
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and is_ours(frame.f_code.co_filename):
-        level, frame = level + 1, frame.f_back
-    return level

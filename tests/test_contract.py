@@ -25,7 +25,7 @@ from geoflow.jobtypes.contract import (
     normalise,
     task_id,
 )
-from geoflow.jobtypes.registry import Registry, jobs_of
+from geoflow.jobtypes.registry import Registry, examined, jobs_of
 
 # A job type as production writes it: no geoflow in sight, extra methods and keys, the handlers elsewhere.
 
@@ -345,6 +345,25 @@ def test_S5_a_key_of_a_module_that_is_no_text_is_told_of() -> None:
 @pytest.mark.parametrize("handlers", [[find_tiles], find_tiles, "find_tiles"], ids=["list", "function", "text"])
 def test_S5_handlers_that_are_no_dict_are_told_of(handlers: Any) -> None:
     assert "dict" in problems_of(made(), handlers)
+
+
+def test_S5_a_problem_says_to_programs_what_it_is_about_and_to_people_what_registration_says() -> None:
+    stage = {"number": 1, "name": "one", "task_type": "it's", "parallelism": "fan_in", "timeout": "5 min"}
+    job_class = made(stages=[stage], finalize_job=None, description=None)
+    checked = examined(job_class, {"it's": lambda params: {}})
+    assert checked.job_type is None
+    assert [(one.code, one.kind, one.name) for one in checked.problems] == [
+        ("GF101", "method", "finalize_job"),
+        ("GF117", "handler", "it's"),
+        ("GF113", "stage", "1"),
+    ]
+    assert [(one.code, one.kind, one.name) for one in checked.remarks] == [
+        ("GF109", "class", ""),
+        ("GF114", "stage", "1"),
+    ]
+    with pytest.warns(UserWarning, match=r"has timeout=|has no description"):
+        text = problems_of(job_class, {"it's": lambda params: {}})
+    assert text.splitlines()[1:] == [f"  - {one.text}" for one in checked.problems]
 
 
 # Warnings

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 from geoflow.core.models import JobExecutionContext, Stage
-from geoflow.usercode.packing import innermost, unshippable
+from geoflow.usercode.packing import innermost
 
 Handler = Callable[..., Any]
 METHODS = ("validate_job_parameters", "generate_job_id", "create_tasks_for_stage", "finalize_job")
@@ -108,7 +108,7 @@ class JobType:
 
 
 def handler_problem(handler: Any) -> str | None:
-    """What keeps *handler* from being called with one argument in another process, or None."""
+    """What keeps *handler* from being called with one argument, or None."""
     if not callable(handler):
         return f"is {type(handler).__name__}, which cannot be called."
     if problem := unfit_function(innermost(handler)):
@@ -116,7 +116,7 @@ def handler_problem(handler: Any) -> str | None:
     signature = _signature(handler)
     if signature and not (_binds(signature, {}) or _binds(signature, {}, None)):
         return f"has the signature {signature}: it must be callable as handler(params) or handler(params, context)."
-    return unshippable(handler)
+    return None
 
 
 def unfit_function(function: Any, returns: str = "dict") -> str | None:

@@ -7,9 +7,9 @@ import inspect
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from geoflow.core.models import Stage
 from geoflow.errors import DefinitionError
@@ -27,7 +27,30 @@ from geoflow.jobtypes.contract import (
     hides_its_arguments,
     normalise,
 )
+from geoflow.usercode.origin import stacklevel
 from geoflow.usercode.packing import unshippable
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with a job type: *text* tells a user, the rest tells a program.
+
+    *code* is that of the catalogue of `gf.check`, or "" where it has none; *name* is that of the method or handler, the
+    number of the stage, and "" where it is about the class.
+    """
+
+    code: str
+    kind: Literal["class", "method", "stage", "handler"]
+    name: str
+    text: str
+
+
+class Examined(NamedTuple):
+    """The job type, unless there are *problems* that keep it from being one; *remarks* do not."""
+
+    job_type: JobType | None
+    problems: tuple[Problem, ...]
+    remarks: tuple[Problem, ...] = ()
 
 
 class Registry:
@@ -44,17 +67,17 @@ class Registry:
 
     def get(self, name: str) -> JobType:
         """The job type *name*, or ``DefinitionError`` that lists those known and suggests the near one."""
-        found = self._types.get(normalise(name))
-        if found is None:
+        known = self._types.get(normalise(name))
+        if known is None:
             raise DefinitionError(
                 f"Unknown job type {name!r}.{_near(normalise(name), self._types)} Registered here: "
                 f"{', '.join(self) or 'none'}.",
                 python="Register it with session.register(JobClass, handlers={...}) or name its file or module.",
                 typed="Name its file, such as path/to/jobs.py, or its module.",
             )
-        if found.maker is not None and (newest := found.maker.newest()).contract() is not found.job_class:
+        if known.maker is not None and (newest := known.maker.newest()).contract() is not known.job_class:
             self.register(newest)
-        return self._types[found.name]
+        return self._types[known.name]
 
     def register(
         self,
@@ -76,18 +99,19 @@ class Registry:
             jobs, known = jobs_of(target)
             targets, handlers = list(jobs.items()), {**known, **(handlers or {})}
         types: dict[str, JobType] = {}
-        problems: list[str] = []
-        for key, given in targets:  # in a plain loop: the warnings count the frames up to here
-            maker = given if defines_job(given) else None
+        problems: list[Problem] = []
+        for key, job in targets:
+            maker = job if defines_job(job) else None
             known = {**maker.handlers(), **(handlers or {})} if maker else handlers or {}
-            checked = _check(maker.contract() if maker else given, known, key)
-            if isinstance(checked, JobType):
-                types[checked.name] = replace(checked, maker=maker)
-            else:
-                problems += checked
+            checked = examined(maker.contract() if maker else job, known, key)
+            for remark in checked.remarks:
+                warnings.warn(remark.text, stacklevel=stacklevel())
+            problems += checked.problems
+            if checked.job_type is not None:
+                types[checked.job_type.name] = replace(checked.job_type, maker=maker)
         if problems:
-            listed = f"{len(problems)} problems:\n" + "\n".join(f"  - {problem}" for problem in problems)
-            raise DefinitionError(listed if len(problems) > 1 else problems[0])
+            listed = f"{len(problems)} problems:\n" + "\n".join(f"  - {problem.text}" for problem in problems)
+            raise DefinitionError(listed if len(problems) > 1 else problems[0].text)
         self._types |= types
         return list(types)
 
@@ -107,101 +131,141 @@ def jobs_of(module: ModuleType) -> tuple[Mapping[Any, Any], Mapping[str, Handler
     return jobs, getattr(module, "ALL_HANDLERS", None) or {}
 
 
-def _check(job_class: Any, handlers: Mapping[str, Handler], key: str | None) -> JobType | list[str]:
-    """The checked job type, or all that is wrong with it."""
+def examined(job_class: Any, handlers: Mapping[str, Handler], key: str | None = None) -> Examined:
+    """All that can be said of a job class and its *handlers*, registered as *key*, before anything of it runs."""
     if not isinstance(job_class, type):
-        return [f"{job_class!r} is not a class: register the job class itself, not an instance of it."]
-    label = job_class.__name__
-    problems: list[str] = []
-    job_type = getattr(job_class, "job_type", None)
-    if not isinstance(job_type, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", normalise(job_type)):
-        problems.append(
-            f"{label}.job_type is {job_type!r}: give it a name of letters, digits and '_', such as 'tile_stats'."
-        )
-        job_type = label
-    elif key is not None and (not isinstance(key, str) or normalise(key) != normalise(job_type)):
-        problems.append(f"{label} is registered as {key!r} but its job_type is {job_type!r}: make them the same.")
-    if not isinstance(getattr(job_class, "description", None), str):
-        warnings.warn(f"{label} has no description (a string that says what it does).", stacklevel=3)
-    for name in METHODS:
-        found = inspect.getattr_static(job_class, name, None)
-        if found is None:
-            problems.append(f"the method {name} is missing.")
-        elif getattr(found, "__isabstractmethod__", False):
-            problems.append(f"the method {name} is still abstract: write it.")
-        elif not isinstance(found, staticmethod | classmethod):
-            problems.append(f"{name} must be a @staticmethod: job classes are never instantiated.")
-        elif inspect.iscoroutinefunction(found.__func__):
-            problems.append(f"{name} is async: the engine calls it as a plain function.")
-    known = _checked_handlers(handlers, problems)
-    stages = _checked_stages(job_class, known, problems)
+        text = f"{job_class!r} is not a class: register the job class itself, not an instance of it."
+        return Examined(None, (Problem("GF100", "class", "", text),))
+    label, known = job_class.__name__, _by_task_type(handlers)
+    told = [*_methods(job_class), *_handlers(handlers), *_stages(job_class, known)]
     if held := unshippable(job_class):
-        problems.append(f"the class {held}")
+        told.append(Problem("GF118", "class", "", f"the class {held}"))
+    problems = (*_name(job_class, key), *(replace(problem, text=f"{label}: {problem.text}") for problem in told))
+    remarks = tuple(_remarks(job_class, handlers, {problem.name for problem in told if problem.kind == "handler"}))
     if problems:
-        return [problem if problem.startswith(label) else f"{label}: {problem}" for problem in problems]
-    return JobType(normalise(job_type), job_class, stages, known)
+        return Examined(None, problems, remarks)
+    stages = tuple(_stage(number, stage) for number, stage in enumerate(job_class.stages, start=1))  # type: ignore[attr-defined]
+    return Examined(JobType(normalise(job_class.job_type), job_class, stages, known), (), remarks)  # type: ignore[attr-defined]
 
 
-def _checked_handlers(handlers: Mapping[str, Handler], problems: list[str]) -> dict[str, Handler]:
+def _by_task_type(handlers: Mapping[str, Handler]) -> dict[str, Handler]:
+    """The handlers as tasks name them; of two with one name the first."""
     known: dict[str, Handler] = {}
-    if not isinstance(handlers, Mapping):
-        problems.append(f"handlers is {type(handlers).__name__}: give a dict of functions by task type.")
-        return known
-    for name, handler in handlers.items():
-        if not isinstance(name, str):
-            problems.append(f"handlers has the key {name!r}: task types are strings.")
-            continue
-        if known.setdefault(normalise(name), handler) is not handler:
-            problems.append(f"two handlers are called {normalise(name)!r}.")
-        if problem := handler_problem(handler):
-            problems.append(f"the handler of {name!r} {problem}")
-        elif hides_its_arguments(handler):
-            warnings.warn(
-                f"The handler of {name!r} takes *args, so it is given its parameters alone and no context: put "
-                "functools.wraps(function) into its decorator, which tells what the function takes.",
-                stacklevel=5,
-            )
+    for name, handler in handlers.items() if isinstance(handlers, Mapping) else ():
+        if isinstance(name, str):
+            known.setdefault(normalise(name), handler)
     return known
 
 
-def _checked_stages(job_class: type, handlers: Mapping[str, Handler], problems: list[str]) -> tuple[Stage, ...]:
-    declared = getattr(job_class, "stages", None)
-    if not isinstance(declared, list | tuple) or not declared:
-        problems.append("stages must be a list of at least one dict with number, name and task_type.")
-        return ()
-    if len(declared) > MAX_STAGES:
-        problems.append(f"{len(declared)} stages are more than the {MAX_STAGES} that one job may have.")
-        return ()
-    stages = []
-    for position, given in enumerate(declared, start=1):
-        if not isinstance(given, Mapping):
-            problems.append(f"stage {position} is {type(given).__name__}, not a dict.")
+def _name(job_class: type, key: object) -> Iterator[Problem]:
+    label, job_type = job_class.__name__, getattr(job_class, "job_type", None)
+    if not isinstance(job_type, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", normalise(job_type)):
+        text = f"{label}.job_type is {job_type!r}: give it a name of letters, digits and '_', such as 'tile_stats'."
+        yield Problem("GF106", "class", "", text)
+    elif key is not None and (not isinstance(key, str) or normalise(key) != normalise(job_type)):
+        text = f"{label} is registered as {key!r} but its job_type is {job_type!r}: make them the same."
+        yield Problem("GF106", "class", "", text)
+
+
+def _methods(job_class: type) -> Iterator[Problem]:
+    for name in METHODS:
+        method = inspect.getattr_static(job_class, name, None)
+        if method is None:
+            yield Problem("GF101", "method", name, f"the method {name} is missing.")
+        elif getattr(method, "__isabstractmethod__", False):
+            yield Problem("GF101", "method", name, f"the method {name} is still abstract: write it.")
+        elif not isinstance(method, staticmethod | classmethod):
+            text = f"{name} must be a @staticmethod: job classes are never instantiated."
+            yield Problem("GF103", "method", name, text)
+        elif inspect.iscoroutinefunction(method.__func__):
+            yield Problem("GF103", "method", name, f"{name} is async: the engine calls it as a plain function.")
+
+
+def _handlers(handlers: Mapping[str, Handler]) -> Iterator[Problem]:
+    if not isinstance(handlers, Mapping):
+        text = f"handlers is {type(handlers).__name__}: give a dict of functions by task type."
+        yield Problem("GF100", "class", "", text)
+        return
+    known = _by_task_type(handlers)
+    for name, handler in handlers.items():
+        if not isinstance(name, str):
+            yield Problem("GF100", "class", "", f"handlers has the key {name!r}: task types are strings.")
             continue
-        number, name, task_type = given.get("number"), given.get("name"), given.get("task_type")
-        kind, parallelism = normalise(str(task_type)), given.get("parallelism", "single")
-        told = []
-        if type(number) is not int or number != position:
-            told.append(f"has number {number!r}: stages are numbered 1 to n in order.")
-        if not isinstance(name, str) or not name:
-            told.append("has no name.")
-        if not isinstance(task_type, str) or not task_type:
-            told.append("has no task_type.")
-        elif kind not in handlers:
-            hint = _near(kind, handlers) or f" Handlers given: {', '.join(sorted(handlers)) or 'none'}."
-            told.append(f"has task_type {task_type!r}, which has no handler.{hint}")
-        if parallelism == "fan_in" and position == 1:
-            told.append("is fan_in: there is no earlier stage whose results it could take.")
-        problems += [f"stage {position} {problem}" for problem in told]
-        options = {key: given[key] for key in _OPTIONS if given.get(key) is not None}
-        odd = {} if parallelism in PARALLELISM else {"parallelism": f" {parallelism!r}; {_ASKED}"}
-        odd |= {key: f"={value!r}, {_UNKNOWN}" for key, value in options.items() if not _OPTIONS[key](value)}
-        for key, why in odd.items():
-            warnings.warn(f"{job_class.__name__}: stage {position} has {key}{why}", stacklevel=4)
-        if not problems:
-            kept: dict[str, Any] = {key: value for key, value in options.items() if key not in odd}
-            kept |= {"name": name, "task_type": kind, "parallelism": str(parallelism)}
-            stages.append(Stage(number=position, **kept))
-    return tuple(stages)
+        if known[normalise(name)] is not handler:
+            yield Problem("GF100", "class", "", f"two handlers are called {normalise(name)!r}.")
+        if uncallable := handler_problem(handler):
+            yield Problem("GF117", "handler", name, f"the handler of {name!r} {uncallable}")
+        elif held := unshippable(handler):
+            yield Problem("GF118", "handler", name, f"the handler of {name!r} {held}")
+
+
+def _stages(job_class: type, handlers: Mapping[str, Handler]) -> Iterator[Problem]:
+    stages = getattr(job_class, "stages", None)
+    if not isinstance(stages, list | tuple) or not stages:
+        text = "stages must be a list of at least one dict with number, name and task_type."
+        yield Problem("GF110", "class", "", text)
+    elif len(stages) > MAX_STAGES:
+        text = f"{len(stages)} stages are more than the {MAX_STAGES} that one job may have."
+        yield Problem("GF110", "class", "", text)
+    else:
+        for position, stage in enumerate(stages, start=1):
+            for code, text in _about(stage, position, handlers):
+                yield Problem(code, "stage", str(position), f"stage {position} {text}")
+
+
+def _about(stage: Any, position: int, handlers: Mapping[str, Handler]) -> Iterator[tuple[str, str]]:
+    """What is wrong with one stage, as codes and the rests of sentences."""
+    if not isinstance(stage, Mapping):
+        yield "GF110", f"is {type(stage).__name__}, not a dict."
+        return
+    number, name, task_type = stage.get("number"), stage.get("name"), stage.get("task_type")
+    if type(number) is not int or number != position:
+        yield "GF110", f"has number {number!r}: stages are numbered 1 to n in order."
+    if not isinstance(name, str) or not name:
+        yield "GF110", "has no name."
+    if not isinstance(task_type, str) or not task_type:
+        yield "GF110", "has no task_type."
+    elif (kind := normalise(task_type)) not in handlers:
+        hint = _near(kind, handlers) or f" Handlers given: {', '.join(sorted(handlers)) or 'none'}."
+        yield "GF112", f"has task_type {task_type!r}, which has no handler.{hint}"
+    if position == 1 and stage.get("parallelism") == "fan_in":
+        yield "GF113", "is fan_in: there is no earlier stage whose results it could take."
+
+
+def _remarks(job_class: type, handlers: Mapping[str, Handler], unfit: set[str]) -> Iterator[Problem]:
+    """What is only warned of; nothing of handlers that are *unfit* as it is."""
+    label = job_class.__name__
+    if not isinstance(getattr(job_class, "description", None), str):
+        text = f"{label} has no description (a string that says what it does)."
+        yield Problem("GF109", "class", "", text)
+    for name, handler in handlers.items() if isinstance(handlers, Mapping) else ():
+        if isinstance(name, str) and name not in unfit and hides_its_arguments(handler):
+            text = (
+                f"The handler of {name!r} takes *args, so it is given its parameters alone and no context: put "
+                "functools.wraps(function) into its decorator, which tells what the function takes."
+            )
+            yield Problem("", "handler", name, text)
+    stages = getattr(job_class, "stages", None)
+    for position, stage in enumerate(stages if isinstance(stages, list | tuple) else (), start=1):
+        for key, why in _odd(stage).items() if isinstance(stage, Mapping) else ():
+            text = f"{label}: stage {position} has {key}{why}"
+            yield Problem("GF114", "stage", str(position), text)
+
+
+def _odd(stage: Mapping[str, Any]) -> dict[str, str]:
+    """The parallelism and the options that the engine does not know, and what it makes of them."""
+    parallelism = stage.get("parallelism", "single")
+    odd = {} if parallelism in PARALLELISM else {"parallelism": f" {parallelism!r}; {_ASKED}"}
+    values = {key: stage[key] for key in _OPTIONS if stage.get(key) is not None}
+    return odd | {key: f"={value!r}, {_UNKNOWN}" for key, value in values.items() if not _OPTIONS[key](value)}
+
+
+def _stage(number: int, stage: Mapping[str, Any]) -> Stage:
+    """The stage as the engine keeps it."""
+    odd = _odd(stage)
+    options = {key: stage[key] for key in _OPTIONS if key not in odd and stage.get(key) is not None}
+    name, task_type, parallelism = stage["name"], normalise(stage["task_type"]), str(stage.get("parallelism", "single"))
+    return Stage(number=number, name=name, task_type=task_type, parallelism=parallelism, **options)
 
 
 _ASKED = "create_tasks_for_stage will be asked for its tasks, as for 'fan_out'."

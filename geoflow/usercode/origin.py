@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import sysconfig
 
 PACKAGE = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
@@ -19,3 +20,11 @@ def is_ours(path: str) -> bool:
 def is_users(path: str) -> bool:
     """Whether the file is neither Python's, nor geoflow's, nor an installed package's. A cell counts as a file."""
     return path.startswith(_BUILT_IN) or not (is_ours(path) or _INSTALLED.match(path))
+
+
+def stacklevel() -> int:
+    """Of a warning that is about what the user has called: their line, not one of geoflow's."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and is_ours(frame.f_code.co_filename):
+        level, frame = level + 1, frame.f_back
+    return level

@@ -4,54 +4,28 @@ from __future__ import annotations
 
 import functools
 import inspect
-import re
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from geoflow.jobtypes.contract import METHODS, JobBase, JobType, accepts_context, normalise
-from geoflow.jobtypes.registry import _check
+from geoflow.jobtypes.registry import examined
 from geoflow.tools.check.findings import Finding
 from geoflow.tools.check.subject import Subject
-
-# What registration says, as a code; a group's name and text are what it is about.
-_SAID = (
-    (r"(?P<method>\w+) (is missing\.$|is still abstract)", "GF101"),
-    (r"(?P<method>\w+) (must be a @staticmethod|is async: the engine)", "GF103"),
-    (r"job_type is .*: give it a name|is registered as ", "GF106"),
-    (r"has no description", "GF109"),
-    (r"stage (?P<stage>\d+) has task_type .* no handler", "GF112"),
-    (r"stage (?P<stage>\d+) is fan_in", "GF113"),
-    (r"stage (?P<stage>\d+) has (parallelism|\w+=)", "GF114"),
-    (r"stage (?P<stage>\d+) |stages must be|stages are more than", "GF110"),
-    (r"the handler of '(?P<handler>[^']+)' (is of the module|uses|takes|cannot travel)|the class ", "GF118"),
-    (r"the handler of '(?P<handler>[^']+)'", "GF117"),
-)
+from geoflow.usercode.origin import stacklevel
 
 
 def declared(subject: Subject) -> tuple[list[Finding], JobType | None]:
     """What is found, and the job type as the registry has it, unless it refuses it."""
-    with warnings.catch_warnings(record=True) as remarks:
-        warnings.simplefilter("always")
-        checked = _check(subject.job_class, subject.handlers, subject.key)
-    refused = checked if isinstance(checked, list) else []
-    found = [_said(subject, problem) or subject.found("GF100", problem) for problem in refused]
-    for remark in remarks:
-        if about := _said(subject, str(remark.message)):
-            found.append(about)
-        else:
-            warnings.warn_explicit(remark.message, remark.category, remark.filename, remark.lineno)
+    checked = examined(subject.job_class, subject.handlers, subject.key)
+    for remark in checked.remarks:
+        if not remark.code:  # it is about this geoflow, not about production
+            warnings.warn(remark.text, stacklevel=stacklevel())
+    said = (*checked.problems, *(remark for remark in checked.remarks if remark.code))
+    findings = [subject.found(problem.code, problem.text, problem.kind, problem.name) for problem in said]
     if isinstance(subject.job_class, type):
-        found += [*_names(subject), *_signatures(subject), *_handlers(subject), *_total(subject)]
-    return found, None if isinstance(checked, list) else checked
-
-
-def _said(subject: Subject, text: str) -> Finding | None:
-    for pattern, code in _SAID:
-        if found := re.search(pattern, text):
-            kind, name = next(((kind, name) for kind, name in found.groupdict().items() if name), ("class", ""))
-            return subject.found(code, text, kind, name)
-    return None
+        findings += [*_names(subject), *_signatures(subject), *_handlers(subject), *_total(subject)]
+    return findings, checked.job_type
 
 
 def _names(subject: Subject) -> Iterator[Finding]:
@@ -73,8 +47,8 @@ def _stages(subject: Subject) -> Sequence[Any]:
 
 def _signatures(subject: Subject) -> Iterator[Finding]:
     for method in METHODS:
-        found = inspect.getattr_static(subject.job_class, method, None)
-        if subject.maker is not None or not isinstance(found, staticmethod | classmethod):
+        held = inspect.getattr_static(subject.job_class, method, None)
+        if subject.maker is not None or not isinstance(held, staticmethod | classmethod):
             continue
         signature = inspect.signature(getattr(subject.job_class, method))
         wanted = list(inspect.signature(getattr(JobBase, method)).parameters)
