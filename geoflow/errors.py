@@ -35,6 +35,10 @@ class GeoflowWarning(_Told, UserWarning):
 class ContractViolationError(GeoflowError, TypeError):
     """User code broke the contract between a job type and the engine. Never retried."""
 
+    def __init__(self, *args: object, code: str = "") -> None:
+        super().__init__(*args)
+        self.code = code  # that of the catalogue of `gf.check`, where it has one
+
 
 class BusinessLogicError(GeoflowError):
     """The work itself went wrong. Retried."""

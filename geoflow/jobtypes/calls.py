@@ -62,7 +62,8 @@ def checked_plan(
     """
     if not isinstance(made, list):
         raise ContractViolationError(
-            f"create_tasks_for_stage of stage {stage} must return a list of dicts; it returned {shown(made)}."
+            f"create_tasks_for_stage of stage {stage} must return a list of dicts; it returned {shown(made)}.",
+            code="GF320",
         )
     ids: list[str] = []
     types: list[str] = []
@@ -73,22 +74,23 @@ def checked_plan(
     known: dict[str, str] = {}  # from the spelling in the plan to the registered one
     for index, task in enumerate(made):
         if not isinstance(task, dict):
-            raise ContractViolationError(f"Stage {stage}, task {index} is not a dict but {shown(task)}.")
+            raise ContractViolationError(f"Stage {stage}, task {index} is not a dict but {shown(task)}.", code="GF320")
         try:
             task_id, task_type, parameters = task["task_id"], task["task_type"], task["parameters"]
         except KeyError as exc:
             keys = sorted(map(str, task))
             raise ContractViolationError(
-                f"Stage {stage}, task {index} has no {exc.args[0]!r}; its keys are {keys}."
+                f"Stage {stage}, task {index} has no {exc.args[0]!r}; its keys are {keys}.", code="GF320"
             ) from None
         if not isinstance(task_id, str) or not 1 <= len(task_id) <= MAX_TASK_ID:
             raise ContractViolationError(
                 f"Stage {stage}, task {index}: task_id must be a text of 1 to {MAX_TASK_ID} characters, "
-                f"not {shown(task_id)}."
+                f"not {shown(task_id)}.",
+                code="GF321",
             )
         if task_id in seen:
             raise ContractViolationError(
-                f"Stage {stage}, task {index}: the task_id {task_id!r} is there twice in this stage."
+                f"Stage {stage}, task {index}: the task_id {task_id!r} is there twice in this stage.", code="GF321"
             )
         seen.add(task_id)
         if task_type not in known:
@@ -96,16 +98,20 @@ def checked_plan(
             if named not in task_types:
                 raise ContractViolationError(
                     f"Stage {stage}, task {index} ({task_id!r}): no handler is registered for the task_type "
-                    f"{task_type!r}; there are {', '.join(task_types)}."
+                    f"{task_type!r}; there are {', '.join(task_types)}.",
+                    code="GF112",
                 )
             known[task_type] = named
+        if not isinstance(parameters, dict):
+            raise ContractViolationError(
+                f"Stage {stage}, task {index} ({task_id!r}): parameters must be a dict, not {shown(parameters)}.",
+                code="GF320",
+            )
         try:
-            if not isinstance(parameters, dict):
-                raise UnstorableValue(f"parameters must be a dict, not {shown(parameters)}.")
             text = stored(parameters, "parameters")
             note = to_json(task["metadata"], where="metadata") if task.get("metadata") is not None else None
         except UnstorableValue as exc:
-            raise ContractViolationError(f"Stage {stage}, task {index} ({task_id!r}): {exc}") from None
+            raise ContractViolationError(f"Stage {stage}, task {index} ({task_id!r}): {exc}", code="GF308") from None
         ids.append(task_id if type(task_id) is str and task_id.isascii() and task_id.isprintable() else exact(task_id))
         types.append(known[task_type])
         given.append(text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import re
 from typing import Any
 
 from geoflow.errors import ContractViolationError
@@ -12,14 +11,6 @@ from geoflow.support.jsonable import from_json, to_json
 from geoflow.support.text import shorten
 from geoflow.tools.check.crossing import asked, lacks, marked, pairs
 from geoflow.tools.check.trying import PLAN, Stop, Trial, named
-
-# What the engine says of a plan that it refuses, as a code.
-_REFUSALS = (
-    (r"is there twice|of 1 to \d+ characters", "GF321"),
-    (r"no handler is registered", "GF112"),
-    (r"must return a list|is not a dict|has no '|must be a dict", "GF320"),
-    (r"", "GF308"),
-)
 
 
 def plan_of(trial: Trial, stage: int, params: Any, job_id: str, results: Any) -> list[dict[str, Any]]:
@@ -48,8 +39,7 @@ def _checked(trial: Trial, stage: int, made: Any) -> list[dict[str, Any]]:
     try:
         ids, types, texts, _ = checked_plan(made, stage, tuple(trial.handlers))
     except ContractViolationError as exc:
-        code = next(code for pattern, code in _REFUSALS if re.search(pattern, str(exc)))
-        raise trial.stop(code, str(exc)) from None
+        raise trial.stop(exc.code, str(exc)) from None
     if twice := trial.ids.intersection(ids):
         raise trial.stop("GF321", f"The task_id {min(twice)!r} of stage {stage} was in one before.")
     trial.ids.update(ids)
