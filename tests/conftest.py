@@ -8,27 +8,16 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import jobs
 import pytest
 
 import geoflow as gf
-from geoflow.stores.base import Store
-from geoflow.stores.opening import is_duckdb
 from geoflow.support.clock import ManualClock
-
-if TYPE_CHECKING:
-    from hypothesis.strategies import SearchStrategy
-
-OpenSession = Callable[..., gf.Session]
-Drive = Callable[..., subprocess.Popen[str]]
-Test = Callable[..., None]
-HERE = str(Path(__file__).parent)
+from tests.helpers import jobs
+from tests.helpers.sessions import ROOT, Drive, OpenSession, Trace
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -110,8 +99,8 @@ def open_session(tmp_path: Path, store_name: str) -> Iterator[OpenSession]:
 
 _DRIVER = """
     import sys
-    sys.path.insert(0, {here!r})
-    import jobs
+    sys.path.insert(0, {root!r})
+    from tests.helpers import jobs
     import geoflow as gf
 
     session = gf.open({store!r}, workers=2, display="none")
@@ -128,7 +117,7 @@ def drive(tmp_path: Path, store_name: str) -> Iterator[Drive]:
 
     def start(params: dict[str, Any], then: str = "job.wait()") -> subprocess.Popen[str]:
         code = textwrap.dedent(_DRIVER).format(
-            here=HERE, store=str(tmp_path / store_name), params=params, then=textwrap.dedent(then)
+            root=ROOT, store=str(tmp_path / store_name), params=params, then=textwrap.dedent(then)
         )
         command = [sys.executable, "-c", code]
         started.append(subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True, text=True))
@@ -147,81 +136,6 @@ def clock() -> ManualClock:
     return ManualClock()
 
 
-class Trace:
-    """A file to which each execution of a task of `jobs` adds a line: its id and the attempt's number."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = str(path)
-
-    def lines(self) -> list[str]:
-        try:
-            return Path(self.path).read_text().splitlines()
-        except FileNotFoundError:
-            return []
-
-
 @pytest.fixture
 def trace(tmp_path: Path) -> Trace:
     return Trace(tmp_path / "trace")
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    """Look again and again until *condition*; fail after *seconds*."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true"
-        time.sleep(0.02)
-
-
-def rows(session: gf.Session, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-    """What *sql* finds in the session's store."""
-    with session.store.reading() as connection:
-        return [tuple(row) for row in connection.execute(sql, values).fetchall()]
-
-
-def leave_as_killed(store: Store) -> None:
-    """Close *store* as its process's end would: locks dropped, nothing more written, the log there to be read back."""
-    from geoflow.stores.duckdb import DuckDbStore
-
-    if isinstance(store, DuckDbStore) and store._file is not None:
-        store._file.connection.execute("PRAGMA disable_checkpoint_on_shutdown")
-    store.close()
-
-
-def check_intact(store: Store) -> None:
-    """The store's file is whole, and no row of it has lost the one that it belongs to."""
-    with store.reading() as connection:
-        if not is_duckdb(store.name):
-            assert [tuple(row) for row in connection.execute("PRAGMA integrity_check")] == [("ok",)]
-            assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
-            return
-        # It has neither such a check nor foreign keys: all is read, and the last rows are looked for by their keys.
-        for table, parent in (("job", None), ("stage", "job"), ("task", "stage"), ("attempt", "task")):
-            keys = connection.execute(f"SELECT {table}_key FROM {table}").fetchall()
-            assert len(connection.execute(f"FROM {table}").fetchall()) == len(set(keys)) == len(keys)
-            for key in keys[-3:]:
-                assert len(connection.execute(f"FROM {table} WHERE {table}_key = ?", key).fetchall()) == 1
-            if parent is not None:
-                lost = f"FROM {table} ANTI JOIN {parent} USING ({parent}_key)"
-                assert connection.execute(lost).fetchall() == [], f"rows of {table} without a {parent}"
-
-
-def examples(number: int, *strategies: SearchStrategy[Any]) -> Callable[[Test], Test]:
-    """Have a test try so many examples of *strategies*; `fewer_examples` has it try a twentieth."""
-    from hypothesis import HealthCheck, given, settings
-
-    def decorate(test: Test) -> Test:
-        def tried(times: int) -> Any:
-            slow = settings(max_examples=times, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-            return slow(given(*strategies)(test))
-
-        often = tried(number)
-        often.seldom = tried(max(number // 20, 5))
-        return often
-
-    return decorate
-
-
-def fewer_examples(module: ModuleType) -> dict[str, Test]:
-    """The tests of *module* that try examples, for a slower store: by name, each with a twentieth."""
-    return {name: test.seldom for name, test in vars(module).items() if hasattr(test, "seldom")}

@@ -26,21 +26,22 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
-TESTS = Path(__file__).resolve().parent.parent / "tests"
-sys.path.insert(0, str(TESTS))
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
 FOLDER = Path(tempfile.mkdtemp(prefix="accounts-"))
 atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)  # the first one here: it is called last
 
-import jobs  # noqa: E402
 import psutil  # noqa: E402
-from accounting import SHAPES, account  # noqa: E402
-from conftest import Trace, rows  # noqa: E402
 
 import geoflow as gf  # noqa: E402
+from tests.helpers import jobs  # noqa: E402
+from tests.helpers.accounting import SHAPES, account  # noqa: E402
+from tests.helpers.sessions import Trace, rows  # noqa: E402
 
 DRIVER = """
-import sys; sys.path.insert(0, {tests!r})
-import json, jobs
+import sys; sys.path.insert(0, {root!r})
+import json
+from tests.helpers import jobs
 import geoflow as gf
 session = gf.open({store!r}, workers=2, display="none", base_delay=0.05, max_delay=0.1)
 session.register(jobs)
@@ -96,7 +97,7 @@ def kills(folder: Path, store: Path, count: int, size: int, chance: random.Rando
         params = {**make(trace.path, size), "number": number}
         asked = folder / f"params-{number}.json"  # in a file: an argument may have 128 kB
         asked.write_text(json.dumps(params))
-        code = DRIVER.format(tests=str(TESTS), store=str(store), job_type=job_type)
+        code = DRIVER.format(root=str(ROOT), store=str(store), job_type=job_type)
         kept: Kept = []
         job_id = ""
         for _ in range(6):

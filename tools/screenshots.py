@@ -10,9 +10,9 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT))
 
-from browser.driving import Cell, Lab, button, chromium, jupyter, missing, until, use  # noqa: E402
+from tests.browser.driving import Cell, Lab, button, chromium, jupyter, missing, until, use  # noqa: E402
 
 TO = ROOT / "docs" / "screenshots"
 TYPE = """

@@ -1,0 +1,1 @@
+"""A real notebook in a real browser."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from browser.driving import Lab, chromium, jupyter, missing
+from tests.browser.driving import Lab, chromium, jupyter, missing
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +35,8 @@ def notebook(lab: Lab, request: pytest.FixtureRequest, tmp_path: Path) -> Iterat
     """A new notebook with a session that has the job types of `jobs`; nothing may go wrong on its page."""
     with lab.opened(re.sub(r"\W", "_", request.node.name)):
         lab.run(
-            "import geoflow as gf, jobs\n"
+            "import geoflow as gf\n"
+            "from tests.helpers import jobs\n"
             f"session = gf.open({str(tmp_path / 'work.db')!r}, workers=2, max_retries=0)\n"
             "registered = session.register(jobs)"
         )

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-from conftest import wait_until
 
 import geoflow as gf
+from tests.helpers.sessions import ROOT
+from tests.helpers.waiting import wait_until
 
-TESTS = Path(__file__).parents[1]
 SECONDS = 30.0  # what is waited for at most
 SETTINGS: dict[str, dict[str, Any]] = {
     "@jupyterlab/apputils-extension:notification": {
@@ -89,7 +89,7 @@ def jupyter(folder: Path) -> Iterator[tuple[str, Path]]:
     own = {f"JUPYTER_{name}_DIR": str(places[name]) for name in ("CONFIG", "DATA", "RUNTIME")}
     own |= {f"JUPYTERLAB_{name}_DIR": str(places[name]) for name in ("SETTINGS", "WORKSPACES")}
     own |= {"IPYTHONDIR": str(folder / "ipython"), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
-    own["PYTHONPATH"] = os.pathsep.join((str(TESTS), str(Path(gf.__file__).parents[1])))
+    own["PYTHONPATH"] = os.pathsep.join((ROOT, str(Path(gf.__file__).parents[1])))
     options = OPTIONS | {"ServerApp.root_dir": folder / "notebooks", "LabApp.app_settings_dir": folder / "app"}
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"]
     command += [f"--{name}={value}" for name, value in options.items()]

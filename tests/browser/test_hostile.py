@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from browser.driving import Lab, button, until, use
+from tests.browser.driving import Lab, button, until, use
 
 pytestmark = pytest.mark.browser
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from browser.driving import Lab, button, until, use
+from tests.browser.driving import Lab, button, until, use
 
 pytestmark = pytest.mark.browser
 

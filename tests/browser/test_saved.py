@@ -8,7 +8,7 @@ from typing import Any
 import nbformat
 import pytest
 
-from browser.driving import Lab, Page, button, until, use
+from tests.browser.driving import Lab, Page, button, until, use
 
 pytestmark = pytest.mark.browser
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
-from conftest import wait_until
 
-from browser.driving import Cell, Lab, button, until, use
+from tests.browser.driving import Cell, Lab, button, until, use
+from tests.helpers.waiting import wait_until
 
 pytestmark = pytest.mark.browser
 by_mouse_and_keyboard = pytest.mark.parametrize("how", ["mouse", "keyboard"])

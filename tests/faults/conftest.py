@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import OpenSession
 
 import geoflow as gf
-from faults.driving import Kernel, check_aftermath
+from tests.faults.driving import Kernel, check_aftermath
+from tests.helpers.sessions import OpenSession
 
 Start = Callable[..., Kernel]
 

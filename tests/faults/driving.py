@@ -11,20 +11,18 @@ import textwrap
 import uuid
 from pathlib import Path
 
-from conftest import rows, wait_until
-from test_processes import is_running
-
 import geoflow as gf
 from geoflow.executors.processes import ProcessExecutor
+from tests.helpers.sessions import ROOT, rows
+from tests.helpers.waiting import is_running, wait_until
 
-TESTS = str(Path(__file__).parent.parent)
 SECONDS = 60.0  # what a test waits for another process at most
 PREAMBLE = f"""
 import os, signal, sys, time
-sys.path.insert(0, {TESTS!r})
-import jobs
+sys.path.insert(0, {ROOT!r})
+from tests.helpers import jobs
 import geoflow as gf
-from conftest import wait_until
+from tests.helpers.waiting import wait_until
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # where the tests run in the background, it is ignored
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from conftest import OpenSession, rows
 
 from geoflow.support.clock import ManualClock
+from tests.helpers.sessions import OpenSession, rows
 
 
 class SetClock(ManualClock):

@@ -13,16 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import OpenSession, Trace, rows, wait_until
 
 import geoflow as gf
-from faults.conftest import Start
-from faults.driving import SECONDS, check_aftermath, check_store
 from geoflow.core.batch import NewTasks
 from geoflow.core.models import Attempt
 from geoflow.core.rows import Move, NewJob
 from geoflow.errors import StoreError
 from geoflow.stores.sqlite import SqliteStore
+from tests.faults.conftest import Start
+from tests.faults.driving import SECONDS, check_aftermath, check_store
+from tests.helpers.sessions import OpenSession, Trace, rows
+from tests.helpers.waiting import wait_until
 
 ONE_OF_60 = {"do": "sleep", "value": 0.02}
 

@@ -9,15 +9,16 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import jobs
 import pytest
-from conftest import OpenSession, Trace, rows, wait_until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import geoflow as gf
-from faults.driving import SECONDS, check_store
 from geoflow.errors import JobFailed, JobIdCollision, ParameterError
+from tests.faults.driving import SECONDS, check_store
+from tests.helpers import jobs
+from tests.helpers.sessions import OpenSession, Trace, rows
+from tests.helpers.waiting import wait_until
 
 # Parameters and ids
 

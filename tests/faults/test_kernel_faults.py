@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import OpenSession, Trace, rows, wait_until
-from test_processes import is_running
 
 import geoflow as gf
-from faults.conftest import Start
-from faults.driving import SECONDS, check_aftermath, check_store, told, wait_until_gone, workers_of
 from geoflow.executors.worker_process import _cut_off
+from tests.faults.conftest import Start
+from tests.faults.driving import SECONDS, check_aftermath, check_store, told, wait_until_gone, workers_of
+from tests.helpers.sessions import OpenSession, Trace, rows
+from tests.helpers.waiting import is_running, wait_until
 
 # A task that notes its worker, and hangs there in its first attempt alone; and a job that is begun when it does.
 BUSY = """
@@ -306,7 +306,7 @@ def test_F110_interrupts_at_random_moments_leave_a_whole_store_and_every_job_can
 
 
 def test_F115_a_session_that_nobody_holds_any_more_ends_its_workers(open_session: OpenSession) -> None:
-    import jobs
+    from tests.helpers import jobs
 
     session = gf.open(":memory:", workers=1, display="none")
     session.register(jobs)

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Trace
 
-from faults.conftest import Start
-from faults.driving import wait_until_gone
+from tests.faults.conftest import Start
+from tests.faults.driving import wait_until_gone
+from tests.helpers.sessions import Trace
 
 KILLS = int(os.environ.get("GEOFLOW_KILLS") or 10)
 TASKS = 300

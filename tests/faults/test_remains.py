@@ -11,12 +11,12 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from conftest import wait_until
 
 import geoflow as gf
 from geoflow.executors.identity import label
 from geoflow.executors.leftovers import is_left, ran_at_death, seal, sign, sweep
 from geoflow.executors.marker import MarkFile
+from tests.helpers.waiting import wait_until
 
 JOB, STORE = "a" * 64, "(1, 2)"
 GONE = """

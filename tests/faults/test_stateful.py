@@ -15,11 +15,9 @@ from queue import Empty
 from typing import Any
 
 import pytest
-from conftest import leave_as_killed
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from test_simulation import Schedule, ScriptedExecutor, World
 
 import geoflow as gf
 from geoflow.core.batch import Call, NewTasks
@@ -30,6 +28,8 @@ from geoflow.jobtypes.contract import job_id_for, task_id
 from geoflow.stores.base import Store
 from geoflow.support.clock import ManualClock
 from geoflow.support.jsonable import to_json
+from tests.engine.test_simulation import Schedule, ScriptedExecutor, World
+from tests.helpers.sessions import leave_as_killed
 
 JOBS = 3
 ENDED = ("completed", "failed", "cancelled")

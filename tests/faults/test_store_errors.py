@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from conftest import OpenSession, Trace, rows, wait_until
 
-from faults.driving import SECONDS, check_store
 from geoflow.core.rows import Lease
 from geoflow.errors import StoreError
 from geoflow.stores.sqlite import SqliteStore
 from geoflow.support.clock import ManualClock
+from tests.faults.driving import SECONDS, check_store
+from tests.helpers.sessions import OpenSession, Trace, rows
+from tests.helpers.waiting import wait_until
 
 Moment = Literal["before", "after"]
 

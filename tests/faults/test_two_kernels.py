@@ -10,12 +10,13 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from conftest import OpenSession, Trace, rows, wait_until
 
 import geoflow as gf
-from faults.conftest import Start
-from faults.driving import SECONDS, busy_workers, check_store, told, wait_until_gone
 from geoflow.errors import LeaseLost, StoreBusy
+from tests.faults.conftest import Start
+from tests.faults.driving import SECONDS, busy_workers, check_store, told, wait_until_gone
+from tests.helpers.sessions import OpenSession, Trace, rows
+from tests.helpers.waiting import wait_until
 
 # A job of the kernel's, which hangs until the file "go on" is there.
 HOLDS = """
@@ -65,7 +66,7 @@ def test_F101_a_second_kernel_finds_the_job_is_told_who_drives_it_and_waits_for_
 
 
 def _mine() -> type:
-    import jobs
+    from tests.helpers import jobs
 
     return type("Mine", (jobs.Acts,), {"job_type": "mine", "__module__": "__main__"})
 

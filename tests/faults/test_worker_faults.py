@@ -10,13 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jobs
 import pytest
-from conftest import OpenSession, Trace, rows, wait_until
-from test_processes import is_running
 
 import geoflow as gf
-from faults.driving import busy_workers, end_group, running_workers, told, wait_until_gone, workers_of
+from tests.faults.driving import busy_workers, end_group, running_workers, told, wait_until_gone, workers_of
+from tests.helpers import jobs
+from tests.helpers.sessions import OpenSession, Trace, rows
+from tests.helpers.waiting import is_running, wait_until
 
 CULPRIT = "SELECT attempt, outcome, error_type, error_category FROM attempts WHERE task_id = 's1-t1' ORDER BY attempt"
 

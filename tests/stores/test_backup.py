@@ -11,7 +11,6 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from conftest import OpenSession, check_intact, rows, wait_until
 
 import geoflow as gf
 from geoflow.commands.cli import main
@@ -21,6 +20,8 @@ from geoflow.stores import locks
 from geoflow.stores.backup import back_up, restore
 from geoflow.stores.opening import store_at
 from geoflow.stores.sqlite import SqliteStore
+from tests.helpers.sessions import OpenSession, check_intact, rows
+from tests.helpers.waiting import wait_until
 
 STAGES = '[{"number":1,"name":"scan","task_type":"scan_it"}]'
 COMPLETED = "SELECT count(*) FROM tasks WHERE status = 'completed'"

@@ -6,7 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stores.test_store import (
+
+from geoflow.core.batch import NewTasks
+from geoflow.core.rows import Move
+from geoflow.errors import StoreBusy, StoreError
+from geoflow.stores.convert import convert
+from geoflow.stores.duckdb import DuckDbStore
+from geoflow.stores.opening import store_at
+from geoflow.stores.sqlite import SqliteStore
+from tests.stores.test_store import (
     NASTY,
     NOW,
     OWNER,
@@ -20,14 +28,6 @@ from stores.test_store import (
     started,
     take,
 )
-
-from geoflow.core.batch import NewTasks
-from geoflow.core.rows import Move
-from geoflow.errors import StoreBusy, StoreError
-from geoflow.stores.convert import convert
-from geoflow.stores.duckdb import DuckDbStore
-from geoflow.stores.opening import store_at
-from geoflow.stores.sqlite import SqliteStore
 
 WAYS = pytest.mark.parametrize(("source", "target"), [("a.db", "b.duckdb"), ("a.duckdb", "b.db")])
 

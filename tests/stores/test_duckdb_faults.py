@@ -11,12 +11,13 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from stores.test_store import OWNER, complete, created, planned
 
 from geoflow.errors import StoreBusy, StoreError
 from geoflow.stores.convert import convert
 from geoflow.stores.duckdb import DuckDbStore
 from geoflow.stores.duckdb_file import _explained
+from tests.helpers.sessions import ROOT
+from tests.stores.test_store import OWNER, complete, created, planned
 
 HEADERS = 3 * 4096  # without which it would not be taken for a DuckDB file
 OPENER = """
@@ -32,7 +33,7 @@ except StoreBusy as exc:
 FORKING = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[2])
-from test_store import *
+from tests.stores.test_store import *
 store = DuckDbStore(sys.argv[1])
 created(store)
 child = os.fork()
@@ -153,7 +154,7 @@ def test_S9_a_holder_that_is_gone_when_duckdb_looks_for_it_is_another_process() 
 @pytest.mark.parametrize("then", ["pass", "store.__dict__.clear()", "store.close()"])
 def test_S36_a_fork_that_ends_takes_nothing_of_its_parents_file(path: Path, then: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", FORKING.format(then=then), path, str(Path(__file__).parent)],
+        [sys.executable, "-c", FORKING.format(then=then), path, ROOT],
         capture_output=True,
         text=True,
         check=False,

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from stores.test_store import NOW, OWNER, complete, created, ended, new_tasks, planned, started
 
 from geoflow.core.rows import Move
 from geoflow.errors import LeaseLost, SchemaTooNew, StoreBusy, StoreError
 from geoflow.stores.duckdb import DuckDbStore
+from tests.helpers.sessions import ROOT
+from tests.stores.test_store import NOW, OWNER, complete, created, ended, new_tasks, planned, started
 
 HOLDER = """
 import sys
@@ -30,7 +31,7 @@ sys.stdin.read()
 DRIVER = """
 import sys
 sys.path.insert(0, sys.argv[2])
-from test_store import *
+from tests.stores.test_store import *
 from geoflow.stores.duckdb import DuckDbStore
 store = DuckDbStore(sys.argv[1])
 lease, stage = planned(store, tasks=2000)
@@ -75,9 +76,7 @@ def test_S9_two_stores_of_one_file_in_one_process_share_it(tmp_path: Path) -> No
 
 def test_S36_what_a_killed_process_committed_is_there_and_what_it_did_not_is_not(tmp_path: Path) -> None:
     path = tmp_path / "work.duckdb"
-    with subprocess.Popen(
-        [sys.executable, "-c", DRIVER, str(path), str(Path(__file__).parent)], stdout=subprocess.PIPE, text=True
-    ) as driver:
+    with subprocess.Popen([sys.executable, "-c", DRIVER, str(path), ROOT], stdout=subprocess.PIPE, text=True) as driver:
         assert driver.stdout is not None
         reported = [int(driver.stdout.readline()) for _ in range(20)][-1]
         driver.send_signal(signal.SIGKILL)

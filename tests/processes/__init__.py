@@ -1,0 +1,1 @@
+"""What happens in worker processes, pools, and between processes."""

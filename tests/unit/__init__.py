@@ -1,0 +1,1 @@
+"""What needs no process and no session with workers."""
