@@ -72,7 +72,8 @@ def task_after(status: TaskStatus, event: str) -> TaskStatus:
 class View(NamedTuple):
     """All that the next step depends on. The counts are of the current stage's tasks.
 
-    ``planned`` says that the stage's tasks are written; ``closed``, that everything about the job's end is.
+    ``planned`` says that the stage's tasks are written; ``closed``, that everything about the job's end is. ``asked``
+    is what user code is at, elsewhere; ``refinalizing`` says that a complete job is to have another result.
     """
 
     status: JobStatus
@@ -86,6 +87,8 @@ class View(NamedTuple):
     cancelled: int = 0
     on_failure: OnFailure = "drain"
     closed: bool = False
+    asked: Plan | Finalize | None = None
+    refinalizing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,11 @@ class Plan:
     """Make the tasks of *stage* and write them, all or none."""
 
     stage: int
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """A plan or a finalize was asked for: wait for its answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +140,15 @@ class Ended:
     """Nothing is left to do."""
 
 
-Step = Start | Plan | Work | Fail | Cancel | Finalize | Close | Ended
+Step = Start | Plan | Listen | Work | Fail | Cancel | Finalize | Close | Ended
 
 
 def next_step(view: View) -> Step:
     """What to do now. The same view always gives the same step, and every step leads to another view."""
+    if view.asked is not None:
+        return Listen()
+    if view.refinalizing:
+        return Finalize()
     match view.status:
         case JobStatus.QUEUED:
             return Start()

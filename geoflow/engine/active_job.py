@@ -5,27 +5,26 @@ Nothing here acts: reports go in, changes for the store and tasks to send come o
 
 from __future__ import annotations
 
-import heapq
 import threading
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from geoflow.core.batch import Batch, Completed
 from geoflow.core.chunking import Pace
 from geoflow.core.chunks import Chunk, Report
 from geoflow.core.models import Attempt, Category, Failure, JobStatus, OnFailure, Outcome, Stage
+from geoflow.core.queue import NOT_PLANNED, TaskQueue
 from geoflow.core.retry import Retry, RetryPolicy, decide
 from geoflow.core.rows import Again, FailedRow, JobRow, Lease, Move, StageRow, Take
-from geoflow.core.transitions import MAX_LOSSES, View
+from geoflow.core.transitions import MAX_LOSSES, Finalize, Plan, View
 from geoflow.jobtypes.contract import JobType
 from geoflow.support.parcel import Texts
 from geoflow.support.surroundings import Surroundings
 from geoflow.usercode.packing import Code
 
-CLOCK_SLACK = 1.0  # seconds by which a clock may be corrected without its counting as set
 _numbers = count()  # of all runs: the older one comes first
 CLASS = ""  # what its class goes by among a job's codes
 Intent = Literal["go on", "resume", "retry", "rerun", "refinalize"]
@@ -88,13 +87,14 @@ class JobRun:
         self.on_done: Callable[[JobRun], None] = lambda run: None
         self.error: BaseException | None = None
         self.interrupted = False
-        self.asked: tuple[str, int] | None = None  # a plan or finalize that is on its way, and its stage
+        self.asked: Plan | Finalize | None = None  # what user code is at, or is about to be sent for
         self.asked_again = 0
         self.to_send: Chunk | None = None
         self.files: list[str] = []  # that what is asked travels by
         self.failures: list[FailedRow] = []
         self._changes = Changes([], [], [])
-        self.stand_at(row, None, {})
+        self.stand_at(row)
+        self.begin(None)
 
     @property
     def job_id(self) -> str:
@@ -111,38 +111,34 @@ class JobRun:
 
     # Where it stands
 
-    def stand_at(self, row: JobRow, planned: StageRow | None, counts: Mapping[str, int]) -> None:
-        """Stand where the store says: at *row*'s stage, which is *planned* or not yet."""
+    def stand_at(self, row: JobRow) -> None:
+        """Stand where the store says, but for the tasks of its stage; see `begin`."""
         self.row = row
         self.status = row.status
         self.closed = row.status in (JobStatus.COMPLETED, JobStatus.CANCELLED) or row.ended_at is not None
         self.stage_number = row.stage
-        self.planned_at(planned, counts)
 
-    def planned_at(self, planned: StageRow | None, counts: Mapping[str, int]) -> None:
-        """Begin with the stage *planned*, whose tasks are in the states of *counts*."""
+    def begin(
+        self,
+        planned: StageRow | None,
+        counts: Mapping[str, int] = MappingProxyType({}),
+        *,
+        order: Sequence[int] | None = None,
+        tried: Sequence[tuple[int, float | None]] = (),
+        failures: Sequence[FailedRow] = (),
+    ) -> None:
+        """Begin with the stage *planned*, whose tasks are in the states of *counts*, or with one that is not planned.
+
+        For *order* and *tried* see `TaskQueue`; *failures* are the tasks that have failed for good.
+        """
         self.planned = planned
         if planned is not None:
             self.stage_number = planned.stage
-        self.counts = {state: counts.get(state, 0) for state in ("queued", "processing", "completed", "failed")}
-        self.counts["cancelled"] = counts.get("cancelled", 0)
+        queued, most = counts.get("queued", 0), self.options.policy.max_delay
+        self.queue = TaskQueue(planned or NOT_PLANNED, queued, order=order, tried=tried, most=most)
+        self.counts = {state: counts.get(state, 0) for state in ("processing", "completed", "failed", "cancelled")}
+        self.failures = list(failures)
         self.pace = Pace()
-        self._cursor = planned.first_key - 1 if planned else 0  # new tasks with higher keys have yet to go out
-        self._largest: deque[int] | None = None  # or these, in this order
-        self._returned: list[tuple[float, int]] = []  # queued tasks that are not new: (when they may start, key)
-        self._requeued: dict[int, tuple[float, float | None]] = {}
-        self.failures = []
-
-    def start_first(self, largest: Sequence[int]) -> None:
-        """Have the new tasks go out in this order."""
-        self._largest = deque(largest)
-
-    def returned_before(self, returned: Sequence[tuple[int, float | None]]) -> None:
-        """Remember queued tasks that failed or were lost under an engine before this one."""
-        for key, not_before in returned:
-            heapq.heappush(self._returned, (not_before or 0.0, key))
-            if not_before is not None:
-                self._requeued[key] = (not_before, None)
 
     @property
     def stage(self) -> Stage:
@@ -163,19 +159,19 @@ class JobRun:
             self.stage_number,
             len(self.job_type.stages),
             self.planned is not None,
+            queued=len(self.queue),
             **self.counts,
             on_failure=self.on_failure,
             closed=self.closed,
+            asked=self.asked,
+            refinalizing=self.refinalizing,
         )
-
-    def due(self) -> float | None:
-        """When the next task that waits for its retry may start."""
-        return self._returned[0][0] if self._returned else None
 
     def can_start(self, now: float) -> bool:
         """Whether a task is ready to go out, and the stage lets one more run."""
-        ready = self.counts["queued"] > len(self._returned) or (self._returned and self._returned[0][0] <= now)
-        return bool(ready) and (self.stage.workers is None or self.counts["processing"] < self.stage.workers)
+        return self.queue.is_ready(now) and (
+            self.stage.workers is None or self.counts["processing"] < self.stage.workers
+        )
 
     # Changes for the store
 
@@ -184,82 +180,52 @@ class JobRun:
         changes, self._changes = self._changes, Changes([], [], [])
         return changes
 
-    def _move(self, event: str, keys: Sequence[int], to: str, not_before: float | None = None) -> None:
+    def _move(self, event: str, keys: Sequence[int], to: str | None = None, not_before: float | None = None) -> None:
+        """Tasks that were processing are *to* be in another state; None is queued."""
         if keys:
             self._changes.moves.append(Move(event, keys, not_before))
             self.counts["processing"] -= len(keys)
-            self.counts[to] += len(keys)
+            if to is not None:
+                self.counts[to] += len(keys)
 
     # Tasks that go out
 
     def wish(self, room: int, slots: int, seconds: float, now: float) -> Take | None:
         """What to start in as many as *room* chunks of about so many *seconds*, or None.
 
-        A task that failed or was lost before goes alone, so that it can take no neighbour with it. So do those of a
-        stage that few workers may run at once: what is out can then be counted.
+        The tasks of a stage that few workers may run at once go alone: what is out can then be counted.
         """
-        if self.planned is None:
-            return None
         if self.stage.workers is not None:
             room, seconds = min(room, self.stage.workers - self.counts["processing"]), 0.0
-        self._wait_anew(now)
-        if room <= 0:
-            return None
-        groups: list[list[int]] = []
-        while len(groups) < room and self._returned and self._returned[0][0] <= now:
-            groups.append([heapq.heappop(self._returned)[1]])
-        new = self.counts["queued"] - len(groups) - len(self._returned)
-        sizes: list[int] = []
-        while new > 0 and len(groups) + len(sizes) < room:
-            size = self.pace.chunk_size(new, slots, seconds)
-            if self._largest is None:
-                sizes.append(size)
-            else:
-                groups.append([self._largest.popleft() for _ in range(size)])
-            new -= size
-        return Take(self.planned, groups, self._cursor, sizes) if groups or sizes else None
-
-    def _wait_anew(self, now: float) -> None:
-        """Should the machine's clock have been set back, nothing waits longer than its delay from now on."""
-        if self._returned and self._requeued.get(self._returned[0][1], (now, None))[0] > now + CLOCK_SLACK:
-            for _, key in self._returned:
-                _, delay = self._requeued.get(key, (now, None))
-                self._requeued[key] = (now, delay)
-            waits = ((key, self._requeued[key][1] or self.policy.max_delay) for _, key in self._returned)
-            self._returned = sorted((now + delay, key) for key, delay in waits)
+        return self.queue.take(room, lambda new: self.pace.chunk_size(new, slots, seconds), now)
 
     def started(self, number: int, batch: Batch, wished: Sequence[int], patience: float) -> Chunk:
         """The tasks of *batch*, which the store says have started, ready to be sent; see `Chunk` for *patience*.
 
         *wished* is the group of the wish that it answers, if it answers one.
         """
-        if self._largest is not None and len(wished) > len(batch.keys):
-            self._largest.extendleft(key for key in reversed(wished) if key not in batch.keys)
-        if batch.is_new and self._largest is None:
-            self._cursor = batch.keys[-1]
-        self.counts["queued"] -= len(batch.keys)
+        self.queue.started(batch.keys, wished, new=batch.is_new)
         self.counts["processing"] += len(batch.keys)
         timeout = self.stage.timeout or self.options.task_timeout
         return self._chunk(number, "tasks", self.stage_number, self.codes[batch.task_type], batch, timeout, patience)
 
-    def question(
-        self,
-        number: int,
-        kind: Literal["plan", "finalize"],
-        stage: int,
-        argument: str,
-        texts: Texts,
-        timeout: float | None,
-        answer: str | None = None,
-    ) -> Chunk:
-        """A plan or a finalize, ready to be sent."""
+    def ask(self, step: Plan | Finalize, number: int, argument: str, texts: Texts, answer: str | None = None) -> None:
+        """Have user code called for a *step*, as soon as the chunk with its *argument* and *texts* can be sent."""
+        match step:
+            case Plan(stage):
+                kind: Literal["plan", "finalize"] = "plan"
+                timeout = self.options.plan_timeout
+            case Finalize():
+                kind, stage, timeout = "finalize", self.stage_number, self.options.finalize_timeout
+        self.asked, self.asked_again = step, 0
         batch = Batch(kind, 1, 0, 0, 0, (0,), f'["{kind}"]', f"[{argument}]")
         chunk = self._chunk(number, kind, stage, self.codes[CLASS], batch, timeout)
-        return chunk._replace(texts=texts, answer=answer)
+        self.to_send = chunk._replace(texts=texts, answer=answer)
 
     def asks_again(self, failure: Failure | None) -> bool:
         """Whether a plan whose process died is to be made once more, which is then counted: as for a task (S30)."""
-        if failure is None or failure.category != Category.LOST or self.asked_again >= self.policy.max_retries:
+        is_lost_plan = isinstance(self.asked, Plan) and failure is not None and failure.category == Category.LOST
+        if not is_lost_plan or self.asked_again >= self.policy.max_retries:
             return False
         self.asked_again += 1
         return True
@@ -277,16 +243,6 @@ class JobRun:
         job, policy, known = self.job_type, self.options.policy, tuple(self.job_type.handlers)
         named = (number, kind, self.job_id, job.name, stage, code, batch, policy, timeout, known)
         return Chunk(*named, patience, surroundings=self.surroundings)
-
-    def _again(self, keys: Sequence[int], *, since: float = 0.0, new: bool) -> None:
-        """Have *keys* go out once more, not before *since*."""
-        if new and self._largest is not None:
-            self._largest.extendleft(reversed(keys))
-        elif new:
-            self._cursor = min(self._cursor, keys[0] - 1)
-        else:
-            for key in keys:
-                heapq.heappush(self._returned, (since, key))
 
     # What came back
 
@@ -306,9 +262,8 @@ class JobRun:
         for reported in attempts:
             key, failure = reported.key, reported.failure
             attempt = reported
-            if key in self._requeued:
-                queued_at, backoff = self._requeued.pop(key)
-                attempt = reported._replace(queued_at=queued_at, backoff=backoff)
+            if (wait := self.queue.settled(key)) is not None:
+                attempt = reported._replace(queued_at=wait.since, backoff=wait.delay)
             self._changes.attempts.append(attempt)
             if failure is None:
                 done.append(key)
@@ -316,12 +271,11 @@ class JobRun:
             match decide(failure, batch.retries, policy):
                 case Retry(delay):
                     retried.setdefault(delay, []).append(key)
-                    self._requeued[key] = (now, delay)
-                    self._again([key], since=now + delay, new=False)
+                    self.queue.retry(key, delay, now)
                 case _:
                     failed.append(attempt)
         for delay, keys in retried.items():
-            self._move("retry", keys, "queued", now + delay)
+            self._move("retry", keys, not_before=now + delay)
         self._move("complete", done, "completed")
         failed += self._lose(batch, report.lost, suspects=report.suspects)
         final = self._fail(batch, failed)
@@ -352,14 +306,14 @@ class JobRun:
             return last
         if keys:
             self._changes.attempts.extend(_unseen(key, batch.attempt, Outcome.LOST, _LOST) for key in keys)
-            self._move("lose" if suspects else "requeue", keys, "queued")
-            self._again(keys, new=batch.is_new and not suspects)
+            self._move("lose" if suspects else "requeue", keys)
+            self.queue.put_back(keys, new=batch.is_new and not suspects)
         return []
 
     def _release(self, batch: Batch, keys: Sequence[int]) -> None:
         if keys:
-            self._move("release", keys, "queued")
-            self._again(keys, new=batch.is_new)
+            self._move("release", keys)
+            self.queue.put_back(keys, new=batch.is_new)
 
     def recover(self, left: Sequence[tuple[int, int, int]], ran: frozenset[int] | None) -> None:
         """Account for tasks *left* in processing, as (key, attempt, losses), by an engine that is gone.

@@ -10,7 +10,8 @@ import heapq
 from bisect import bisect_left, insort
 from collections.abc import Iterable
 
-from geoflow.engine.active_job import CLOCK_SLACK, JobRun
+from geoflow.core.queue import CLOCK_SLACK
+from geoflow.engine.active_job import JobRun
 
 
 class Agenda:
@@ -59,7 +60,7 @@ class Agenda:
             insort(self._line, run.number)
         elif not to_send and self._to_send.pop(run.number, None) is not None:
             del self._line[bisect_left(self._line, run.number)]
-        due = None if to_send else run.due()
+        due = None if to_send else run.queue.due()
         if due is None:
             self._due.pop(run, None)
         elif due != self._due.get(run):

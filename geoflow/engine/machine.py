@@ -14,18 +14,30 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from itertools import chain, repeat
 from queue import Empty
-from typing import Any, Literal
+from typing import Any
 
 from geoflow.core.batch import NewTasks
 from geoflow.core.chunking import PATIENCE
 from geoflow.core.chunks import Report
 from geoflow.core.models import Attempt, Failure, JobStatus, Outcome
 from geoflow.core.payloads import fallback_result, fan_in_parameters, finalize_argument, plan_argument
-from geoflow.core.transitions import Cancel, Close, Ended, Fail, Finalize, Plan, Start, Work, failure_message, next_step
+from geoflow.core.transitions import (
+    Cancel,
+    Close,
+    Ended,
+    Fail,
+    Finalize,
+    Listen,
+    Plan,
+    Start,
+    Work,
+    failure_message,
+    next_step,
+)
 from geoflow.engine.active_job import JobRun
 from geoflow.engine.endings import Endings
 from geoflow.engine.events import tell, tell_failure
-from geoflow.engine.recovery import put_in_order, recover
+from geoflow.engine.recovery import order_of, recover
 from geoflow.engine.turns import NUDGE, Command
 from geoflow.errors import DefinitionError
 from geoflow.executors.base import Executor
@@ -121,18 +133,18 @@ class CoreMachine(Endings):
     def _advance(self, run: JobRun) -> None:
         """Do what comes next, until that is to wait."""
         while run.job_id in self._runs:
-            if run.asked is not None:
-                self._send_asked(run)
-                self._flush(run)
-                self._agenda.rest(run, to_send=run.to_send is not None)
-                return
-            match Finalize() if run.refinalizing else next_step(run.view()):
+            match next_step(run.view()):
                 case Start():
                     self._store.change_job(run.lease, "start", now=self._clock.now())
                     run.status = JobStatus.PROCESSING
                     tell(run, "started")
                 case Plan(stage):
                     self._plan(run, stage)
+                case Listen():
+                    self._send_asked(run)
+                    self._flush(run)
+                    self._agenda.rest(run, to_send=run.to_send is not None)
+                    return
                 case Work(dispatch):
                     self._work(run, dispatch)
                     self._agenda.rest(run, to_send=dispatch and run.can_start(self._clock.now()))
@@ -151,7 +163,7 @@ class CoreMachine(Endings):
 
     def _start(self, run: JobRun) -> None:
         recover(run, self._store, self._clock.now(), self._ran_at_death)
-        if run.closed and not run.refinalizing:  # it ended between being looked at and being claimed
+        if next_step(run.view()) == Ended():  # it ended between being looked at and being claimed
             self._let_go(run)
 
     # The steps
@@ -164,8 +176,7 @@ class CoreMachine(Endings):
             before = next((row for row in self._store.stages(run.row.job_key) if row.stage == number - 1), None)
         previous = self._store.results(before) if before is not None else iter(())
         if not stage.is_fan_in:
-            texts = (found.text for found in previous)
-            self._ask(run, "plan", number, plan_argument(run.parameters), texts, run.options.plan_timeout)
+            self._ask(run, Plan(number), plan_argument(run.parameters), (results.text for results in previous))
             return
         size = self._store.results_bytes(before) if before is not None else 0
         if size + len(run.parameters) > MAX_BYTES:
@@ -194,19 +205,10 @@ class CoreMachine(Endings):
         except DefinitionError as exc:
             self._fail(run, str(exc))
             return
-        run.planned_at(planned, {"queued": planned.task_count})
-        put_in_order(run, self._store, planned)
+        run.begin(planned, {"queued": planned.task_count}, order=order_of(run, self._store, planned))
         tell(run, "planned", tasks=planned.task_count)
 
-    def _ask(
-        self,
-        run: JobRun,
-        kind: Literal["plan", "finalize"],
-        stage: int,
-        argument: str,
-        results: Iterable[str],
-        timeout: float | None,
-    ) -> None:
+    def _ask(self, run: JobRun, step: Plan | Finalize, argument: str, results: Iterable[str]) -> None:
         """Send user code that is not a task's to a slot, as soon as one is free.
 
         What is long goes there and back by files, where there is a folder that this process shares with the slots.
@@ -226,10 +228,9 @@ class CoreMachine(Endings):
             failure = Failure(
                 f"{what} there, or have TMPDIR name another folder.", type(exc).__name__, "transient", True
             )
-            self._heard(run, kind, stage, Attempt(0, 1, Outcome.FAILED, None, None, failure=failure), None)
+            self._heard(run, step, Attempt(0, 1, Outcome.FAILED, None, None, failure=failure), None)
             return
-        run.asked, run.asked_again = (kind, stage), 0
-        run.to_send = run.question(self._chunks, kind, stage, argument, texts, timeout, answer)
+        run.ask(step, self._chunks, argument, texts, answer)
         self._send_asked(run)
 
     def _send_asked(self, run: JobRun) -> None:
@@ -245,7 +246,7 @@ class CoreMachine(Endings):
             "total_stages": len(run.job_type.stages),
         }
         argument, results = finalize_argument(job, run.parameters), self._store.finalize_rows(run.row.job_key)
-        self._ask(run, "finalize", run.stage_number, argument, results, run.options.finalize_timeout)
+        self._ask(run, Finalize(), argument, results)
 
     def _work(self, run: JobRun, dispatch: bool) -> None:
         """Write all that happened and start what there is room for, in one transaction, then send that."""
@@ -294,35 +295,33 @@ class CoreMachine(Endings):
 
     def _answered(self, run: JobRun, report: Report) -> None:
         """A plan or a finalize came back, or died."""
-        assert run.asked is not None, "an answer follows a question"
-        kind, stage = run.asked
-        attempt = report.attempts[0] if report.attempts else None
-        if attempt is None or (kind == "plan" and run.asks_again(attempt.failure)):  # its process died
+        step, attempt = run.asked, report.attempts[0] if report.attempts else None
+        assert step is not None, "an answer follows a question"
+        if attempt is None or run.asks_again(attempt.failure):  # its process died
             self._chunks += 1
             run.to_send = report.chunk._replace(number=self._chunks)
             return
         run.asked = None
-        self._heard(run, kind, stage, attempt, report.planned)
+        self._heard(run, step, attempt, report.planned)
 
-    def _heard(self, run: JobRun, kind: str, stage: int, attempt: Attempt, planned: NewTasks | None) -> None:
-        if kind == "finalize":
-            self._finalized(run, attempt)
-        elif attempt.failure is None:
-            self._planned_as(run, stage, planned or NewTasks.of())
-            self._clear_up(run)
-        else:
-            self._clear_up(run)
-            name, failure = run.job_type.stages[stage - 1].name, attempt.failure
-            what = f"Stage {stage} ({name}) could not be planned: {failure.error_type}: {failure.error}"
-            self._fail(run, what.replace("while it ran this task", "while it made the plan"), failure.traceback)
+    def _heard(self, run: JobRun, step: Plan | Finalize, attempt: Attempt, planned: NewTasks | None) -> None:
+        match step:
+            case Finalize():
+                self._finalized(run, attempt)
+            case Plan(stage) if attempt.failure is None:
+                self._planned_as(run, stage, planned or NewTasks.of())
+                self._clear_up(run)
+            case Plan(stage):
+                self._clear_up(run)
+                name, failure = run.job_type.stages[stage - 1].name, attempt.failure
+                error = f"Stage {stage} ({name}) could not be planned: {failure.error_type}: {failure.error}"
+                self._fail(run, error, failure.traceback)
 
     def _finalized(self, run: JobRun, attempt: Attempt) -> None:
-        failure: Failure | None = attempt.failure
+        failure = attempt.failure
         if failure is None:
             result = attempt.result
         else:
-            error = failure.error.replace("while it ran this task", "while it ran finalize_job")
-            failure = failure._replace(error=error)
             counts: Counter[str] = Counter()
             for stage in self._store.stages(run.row.job_key):
                 counts.update(self._store.counts(stage))

@@ -31,18 +31,20 @@ def recover(run: JobRun, store: Store, now: float, ran_at_death: Callable[[str, 
         store.change_job(run.lease, "rerun", now=now, moves=moves, again=run.again)
     row = store.job(run.job_id)
     assert row is not None, "a claimed job is in the store"
+    run.stand_at(row)
     planned = _planned(store, row)
-    run.stand_at(row, planned, store.counts(planned) if planned else {})
-    if planned is not None:
-        put_in_order(run, store, planned)
-        run.returned_before(store.returned(planned))
-        run.failures = store.failed(planned) if run.counts["failed"] else []
+    if planned is None:
+        run.begin(None)
+        return
+    order, counts, tried = order_of(run, store, planned), store.counts(planned), store.returned(planned)
+    failures = store.failed(planned) if counts.get("failed") else []
+    run.begin(planned, counts, order=order, tried=tried, failures=failures)
 
 
-def put_in_order(run: JobRun, store: Store, planned: StageRow) -> None:
-    """Have the new tasks of the stage that *run* is at go out in the order that the stage wants."""
-    if run.stage.order == "largest":
-        run.start_first(store.largest_first(planned))
+def order_of(run: JobRun, store: Store, planned: StageRow) -> list[int] | None:
+    """The new tasks in the order that their stage wants them to start in; None is as they are planned."""
+    is_largest_first = run.job_type.stages[planned.stage - 1].order == "largest"
+    return store.largest_first(planned) if is_largest_first else None
 
 
 def _planned(store: Store, row: JobRow) -> StageRow | None:

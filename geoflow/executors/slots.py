@@ -33,6 +33,11 @@ ANSWER_SECONDS = 0.25
 # How long the pool may take to see that its process has gone, and to hand over what that had told.
 GONE_SECONDS = 0.5
 _generations = count()  # of all slots: a late message is never taken for one of another process
+WHILE = {
+    "tasks": "while it ran this task",
+    "plan": "while it made the plan",
+    "finalize": "while it ran finalize_job",
+}
 _FAULT_HEADS = ("Fatal Python error:", "Stack (most recent call first):", "Current thread 0x")
 _UNHEARD = Failure(
     "the thread that sends to a worker process and hears it has ended, as when the system lets no other start",
@@ -260,7 +265,9 @@ class Slot:
         if error is not None:
             what = f"the worker's answer could not be read: {type(error).__name__}: {error}"
         else:
-            who, when = (f" {pid}", "while it ran this task") if pid else ("", "before it said anything")
+            # A plan or a finalize is sent to an idle slot, and nothing behind it: all that it has is of one kind.
+            kind = next((chunk.kind for chunk in self.chunks), "tasks")
+            who, when = (f" {pid}", WHILE[kind]) if pid else ("", "before it said anything")
             what = f"worker process{who} {self._process.how_it_ended()} {when}"
         return self._end(Failure(what, "WorkerDied", Category.LOST, True))
 

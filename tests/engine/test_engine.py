@@ -172,7 +172,8 @@ def test_S17_a_plan_that_raises_dies_or_hangs_fails_the_job_before_any_task(
     job = session.run("acts", tasks=[{}], plan=plan)
     assert job.status == "failed"
     assert (job.error or "").startswith("Stage 1 (act) could not be planned: ")
-    expected = {"raise": "RuntimeError: on purpose", "die": "signal 9 (SIGKILL", "hang": "timed out"}[plan]
+    died = "signal 9 (SIGKILL; it may have been out of memory) while it made the plan"
+    expected = {"raise": "RuntimeError: on purpose", "die": died, "hang": "timed out"}[plan]
     assert expected in (job.error or "")
     assert rows(session, "SELECT count(*) FROM tasks") == [(0,)]
 
@@ -183,7 +184,7 @@ def test_S17_a_plan_that_raises_dies_or_hangs_fails_the_job_before_any_task(
         ("raise", "on purpose"),
         ("none", "finalize_job must return a dict"),
         ("hang", "timed out"),
-        ("die", "signal 9 (SIGKILL"),
+        ("die", "signal 9 (SIGKILL; it may have been out of memory) while it ran finalize_job"),
     ],
 )
 def test_S34_a_finalize_that_goes_wrong_leaves_a_completed_job_with_the_fallback(

@@ -6,7 +6,7 @@ import pytest
 
 from geoflow.builtin.hello_world import HelloWorld
 from geoflow.core.models import JobStatus, Stage
-from geoflow.core.rows import JobRow, Lease
+from geoflow.core.rows import JobRow, Lease, StageRow
 from geoflow.engine.active_job import Changes, JobRun, Options
 from geoflow.engine.agenda import Agenda
 from geoflow.jobtypes.contract import JobType
@@ -21,7 +21,8 @@ def a_run(*returned: float) -> JobRun:
     job_id = "a" * 64
     row = JobRow(1, job_id, "j", JobStatus.PROCESSING, 1, "[]", "{}", None, None, None, NOW, None, None, None, 1, None)
     run = JobRun(row, Lease(1, job_id, 1), JobType("j", HelloWorld, (STAGE,), {}), {}, Options())
-    run.returned_before([(key, at) for key, at in enumerate(returned)])
+    tried = [(key, at) for key, at in enumerate(returned)]
+    run.begin(StageRow(1, 1, 0, len(tried), NOW), {"queued": len(tried)}, tried=tried)
     return run
 
 

@@ -19,6 +19,7 @@ from geoflow.core.transitions import (
     Ended,
     Fail,
     Finalize,
+    Listen,
     Plan,
     Start,
     Step,
@@ -169,6 +170,17 @@ def test_S32_every_situation_has_a_step_and_always_the_same_one() -> None:
     assert all(next_step(View(*view)) == step for view, step in ALL)
 
 
+def test_S32_while_user_code_is_asked_for_a_plan_or_a_result_nothing_else_is_done_whatever_the_situation() -> None:
+    for view, _ in ALL:
+        for asked in (Plan(view.stage), Finalize()):
+            for refinalizing in (False, True):
+                assert next_step(view._replace(asked=asked, refinalizing=refinalizing)) == Listen()
+
+
+def test_S34_a_job_that_is_refinalized_is_finalized_and_nothing_else_of_it_is_done() -> None:
+    assert all(next_step(view._replace(refinalizing=True)) == Finalize() for view, _ in ALL)
+
+
 def test_S36_a_job_is_ended_when_and_only_when_its_row_says_all_of_it() -> None:
     assert all(isinstance(step, Ended) == has_ended(view) for view, step in ALL)
 
@@ -257,9 +269,11 @@ def test_S29_S32_the_policy_for_failures_does_not_show_before_one_happened() -> 
 
 def ways(view: View, step: Step) -> Iterator[View]:
     """All views that doing *step* can lead to, when a stage may have up to two tasks and nothing is retried."""
-    match step:
+    match step if view.asked is None else view.asked:
         case Start():
             yield view._replace(status=JobStatus.PROCESSING)
+        case Plan() | Finalize() as question if view.asked is None:
+            yield view._replace(asked=question)
         case Plan(stage):
             yield View(JobStatus.FAILED, view.stage, view.total_stages, view.planned, completed=view.completed)
             for tasks in (0, 1, 2):
@@ -273,7 +287,7 @@ def ways(view: View, step: Step) -> Iterator[View]:
         case Fail():
             yield view._replace(status=JobStatus.FAILED)
         case Finalize():
-            yield view._replace(status=JobStatus.COMPLETED, closed=True)
+            yield view._replace(status=JobStatus.COMPLETED, closed=True, asked=None, refinalizing=False)
         case Close():
             yield view._replace(closed=True)
 
@@ -298,6 +312,7 @@ def test_S32_S36_every_way_that_a_job_can_go_ends_and_never_comes_by_the_same_pl
         seen.add(view)
 
     walk(View(JobStatus.QUEUED, 1, 3, on_failure=on_failure), frozenset())
+    walk(View(JobStatus.COMPLETED, 3, 3, True, completed=2, closed=True, refinalizing=True), frozenset())
     assert ends == {JobStatus.COMPLETED, JobStatus.FAILED}
     assert len(seen) > 50
 

@@ -112,7 +112,7 @@ def _made(session: Session, registered: JobType, job_id: str, parameters: str, i
     failure = report.attempts[0].failure
     if failure is None:
         return report.planned or NewTasks.of()
-    why = f"{failure.error_type}: {failure.error}".replace("while it ran this task", "while it made the plan")
+    why = f"{failure.error_type}: {failure.error}"
     where = place(failure.traceback or "")
     refused = DefinitionError(
         f"Stage 1 ({registered.stages[0].name}) could not be planned: {why}{f' ({where})' if where else ''}"
