@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from geoflow.job_handle import JobHandle
     from geoflow.session import Session
     from geoflow.task_handle import TaskHandle
-    from geoflow.tools.check import Report as Findings
-    from geoflow.tools.doctor import Report
+    from geoflow.tools.check import CheckReport
+    from geoflow.tools.doctor import DoctorReport
     from geoflow.tools.export import Export
     from geoflow.tools.forecast.plan import Plan
     from geoflow.tools.forecast.probe import Probe
@@ -248,7 +248,7 @@ def export(session: Session, args: argparse.Namespace) -> Export:
     return write(target, args.folder, job=job, session=session, **how)
 
 
-def check(session: Session, args: argparse.Namespace) -> Findings:
+def check(session: Session, args: argparse.Namespace) -> CheckReport:
     """What is found for a job type of the session, or of the file that is named. Nothing of it is stored."""
     from geoflow.tools.check import checked
 
@@ -257,7 +257,7 @@ def check(session: Session, args: argparse.Namespace) -> Findings:
     return checked(args.job_type, None, given, args.run, args.seconds, session.registry)
 
 
-def doctor(session: Session, args: argparse.Namespace) -> Report:
+def doctor(session: Session, args: argparse.Namespace) -> DoctorReport:
     """What is found for the session's settings. The session itself has no part in it."""
     from geoflow.tools.doctor import doctor as look
 

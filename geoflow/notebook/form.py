@@ -20,8 +20,7 @@ from geoflow.jobtypes.parameters import validated
 from geoflow.jobtypes.schema import LEFT_OUT, Field, fields_of, schema_of
 from geoflow.notebook.inputs import Input, problem_html, widgets
 from geoflow.notebook.outputs import detached, shell
-from geoflow.render.markup import element, head
-from geoflow.render.markup import text as safe
+from geoflow.render.markup import Html, element, head
 from geoflow.support.jsonable import from_json, to_json
 from geoflow.support.masking import looks_secret, mask, mask_text
 
@@ -149,11 +148,11 @@ class Form:
 
     def _head(self) -> str:
         description = str(getattr(self._registered().job_class, "description", None) or "")
-        return element(f"Form of {self._job_type}", [head(self._job_type, safe(description))])
+        return element(f"Form of {self._job_type}", [head(self._job_type, description)])
 
     def _say(self, problem: str = "", note: str = "") -> None:
         """Beside the button."""
-        shown = f'<div role="status" style="line-height:1.4">{safe(note)}</div>'
+        shown = Html('<div role="status" style="line-height:1.4">{}</div>').format(note)
         self._note.value = problem_html(self._masked(problem)) if problem else shown
 
     def _ipython_display_(self) -> None:

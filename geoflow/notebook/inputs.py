@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from geoflow.jobtypes.schema import LEFT_OUT, Field, fits
-from geoflow.render.markup import text as safe
+from geoflow.render.markup import Html
 from geoflow.views.wording import laid_out
 
 widgets: Any = importlib.import_module("ipywidgets")  # it has no types
@@ -52,14 +52,14 @@ class Input:
 
 def problem_html(text: str) -> str:
     style = "line-height:1.4;white-space:pre-wrap;border-left:3px solid #d55e00;padding-left:6px"
-    return f'<div role="alert" style="{style}"><b aria-hidden="true">✗</b> {safe(text)}</div>'
+    return Html('<div role="alert" style="{}"><b aria-hidden="true">✗</b> {}</div>').format(style, text)
 
 
 def _help(field: Field) -> str:
-    name = f"<code>{safe(field.name)}</code>&ensp;" if field.title != field.name else ""
+    name = Html("<code>{}</code>&ensp;").format(field.name) if field.title != field.name else ""
     limits = f"({field.limits})" if field.help and field.limits else field.limits
-    faint = f'<span style="opacity:.8">{safe(limits)}</span>'
-    return f'<span style="display:block;line-height:1.4">{name}{safe(field.help)} {faint}</span>'
+    about = Html('<span style="display:block;line-height:1.4">{}{} <span style="opacity:.8">{}</span></span>')
+    return about.format(name, field.help, limits)
 
 
 def _is_nothing(value: Any) -> bool:

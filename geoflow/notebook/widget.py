@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from geoflow.render.display import job_parts, task_html
-from geoflow.render.markup import STYLE, text
+from geoflow.render.markup import STYLE, Html
+from geoflow.support.text import shorten
 from geoflow.views.model import JobView, TaskLine, TaskView
 from geoflow.views.tasks import LISTED
 from geoflow.views.wording import ACTIONS
@@ -81,7 +82,8 @@ class Panel:
 
     def say(self, line: str = "") -> None:
         """One line below the buttons: what became of an action."""
-        self._said.value = f'<div class="geoflow" role="alert">{text(line, 300)}</div>' if line else ""
+        said = Html('<div class="geoflow" role="alert">{}</div>').format(shorten(line, 300))
+        self._said.value = said if line else ""
 
     # The tasks
 
@@ -120,7 +122,7 @@ class Panel:
             finally:
                 self._filling = False
         note = f"The worst {LISTED} are listed; find others by their ids." if len(tasks) >= LISTED else ""
-        self._note.value = f'<div class="geoflow gf-faint">{note}</div>' if note else ""
+        self._note.value = Html('<div class="geoflow gf-faint">{}</div>').format(note) if note else ""
 
     def show_task(self, task: TaskView | None) -> None:
         html = task_html(task) if task else ""

@@ -1,17 +1,16 @@
 """Draw jobs and tasks as HTML, and jobs as text. Pure: the same view gives the same drawing, and it has no scripts.
 
-Everything that came from users is escaped by `markup.text` on its way to HTML, and cut by `fit` for a terminal. HTML
-stays legible where a notebook strips styles and drawings: what they show is there in words too.
+Text is escaped on its way into `Html`, and cut by `fit` for a terminal. HTML stays legible where a notebook strips
+styles and drawings: what they show is there in words too.
 """
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
-from html import escape
 from itertools import groupby, starmap
 
-from geoflow.render.markup import block, element, faint, head, line, state, table, text, title
+from geoflow.render.markup import Html, block, element, faint, head, line, state, table, title
 from geoflow.support.text import aligned, columns, first_lines, fit, last_lines, pad, plain, shorten
 from geoflow.views.model import ErrorGroup, JobView, StageView, TaskView, worst
 from geoflow.views.tracebacks import NEWEST_FIRST
@@ -25,114 +24,110 @@ _BARS = {"failed": (5, 10), "processing": (5, 8), "completed": (5, 6), "cancelle
 
 def job_html(view: JobView) -> str:
     """The job as an element of its own, with its style in it."""
-    return element(_label(view), (*_above(view), *_below(view)))
+    return str(element(_label(view), (*_above(view), *_below(view))))
 
 
 def job_parts(view: JobView) -> tuple[str, str]:
     """The same in two, without the style: what changes all the time, and errors and the like, which hardly do."""
-    return element(_label(view), _above(view), ""), element(f"{_label(view)}, more", _below(view), "")
+    more = element(f"{_label(view)}, more", _below(view), "")
+    return str(element(_label(view), _above(view), "")), str(more)
 
 
 def job_line(view: JobView, note: str) -> str:
     """The job in one line, and a *note*."""
-    return element(_label(view), [_head(view, [note])])
+    return str(element(_label(view), [_head(view, [note])]))
 
 
 def task_html(view: TaskView) -> str:
     """The task, without the style: its error first, then what it was given and what it gave."""
-    badge = state(view.state, badge="gf-badge")
     parts = (
-        head(view.task_id, faint(" · ".join(view.facts)), badge=badge, level=4),
-        line(text(view.error or "")),
-        line(text(view.why or ""), "gf-faint"),
+        head(view.task_id, faint(" · ".join(view.facts)), badge=state(view.state, kind="gf-badge"), level=4),
+        line(view.error),
+        line(view.why, "gf-faint"),
         *starmap(block, view.details),
     )
-    return element(f"Task {view.task_id}: {view.state}", parts, "")
+    return str(element(f"Task {view.task_id}: {view.state}", parts, ""))
 
 
 def _label(view: JobView) -> str:
     return f"Job {shorten(view.job_type, 60)} {view.job_id[:8]}: {view.state}"
 
 
-def _head(view: JobView, said: Iterable[str]) -> str:
-    badge = state(view.state, badge="gf-badge")
-    return head(shorten(view.job_type, 60), _id(view) + faint(" · ".join(said)), badge=badge)
+def _head(view: JobView, said: Iterable[str]) -> Html:
+    beside = Html("{}{}").format(_id(view), faint(" · ".join(said)))
+    return head(shorten(view.job_type, 60), beside, badge=state(view.state, kind="gf-badge"))
 
 
-def _id(view: JobView) -> str:
-    return f'<code title="{text(view.job_id)}">{text(view.job_id[:8])}</code>'
+def _id(view: JobView) -> Html:
+    return Html('<code title="{}">{}</code>').format(view.job_id, view.job_id[:8])
 
 
-def _above(view: JobView) -> Iterator[str]:
-    parameters = (
-        f'<span class="gf-param">{text(name)} = <code>{text(value)}</code></span>' for name, value in view.parameters
-    )
+def _above(view: JobView) -> Iterator[Html]:
+    parameter = Html('<span class="gf-param">{} = <code>{}</code></span>')
     yield _head(view, about(view))
-    yield line(" ".join(parameters))
-    yield line(text(view.error or "") if view.error != view.state else "")
+    yield line(Html(" ").join(starmap(parameter.format, view.parameters)))
+    yield line(view.error if view.error != view.state else "")
     yield block("Traceback", view.traceback)
     yield _graph(view.stages)
-    yield _table(view.stages)
+    yield table(("Stage, handler", "Tasks made", "State", "Tasks, in order", "Time"), map(_cells, view.stages))
 
 
-def _below(view: JobView) -> Iterator[str]:
+def _below(view: JobView) -> Iterator[Html]:
     yield from _errors(view)
     yield block("Result", view.result_preview)
-    yield line(view.hint and f"Next: <code>{text(view.hint)}</code>")
-
-
-def _table(stages: Iterable[StageView]) -> str:
-    heads = ("Stage, handler", "Tasks made", "State", "Tasks, in order", "Time")
-    return f'<div class="gf-wide">{table(heads, map(_cells, stages))}</div>'
+    yield line(view.hint and Html("Next: <code>{}</code>").format(view.hint))
 
 
 def _cells(stage: StageView) -> Iterator[str]:
-    yield f"{stage.number} {text(stage.name, 40)}<div><code>{text(stage.task_type, 40)}</code></div>"
-    yield text(parallelism(stage))
+    name, task_type = shorten(stage.name, 40), shorten(stage.task_type, 40)
+    yield Html("{} {}<div><code>{}</code></div>").format(stage.number, name, task_type)
+    yield parallelism(stage)
     yield state(stage.state)
-    counts = "".join(state(name, number) for name, number in stage.counts.items())
-    waiting = f'<div class="gf-faint">{waits(stage)}</div>' if stage.waiting else ""
-    yield f'<div class="gf-tasks">{counts}{_strip(stage)}</div>{waiting}' if counts else "none" if stage.planned else ""
-    yield took(stage.elapsed) + "".join(f'<div class="gf-faint">{said}</div>' for said in times(stage))
+    below = Html('<div class="gf-faint">{}</div>').format
+    if counts := Html().join(starmap(state, stage.counts.items())):
+        waiting = below(waits(stage)) if stage.waiting else ""
+        yield Html('<div class="gf-tasks">{}{}</div>{}').format(counts, _strip(stage), waiting)
+    else:
+        yield "none" if stage.planned else ""
+    yield Html("{}{}").format(took(stage.elapsed), Html().join(map(below, times(stage))))
 
 
-def _graph(stages: Sequence[StageView]) -> str:
+def _graph(stages: Sequence[StageView]) -> Html:
     """The stages as nodes in a row."""
-    width = len(stages) * (_NODE + _GAP) - _GAP + 2
-    parts = "".join(_node(stage, 1 + place * (_NODE + _GAP)) for place, stage in enumerate(stages))
+    parts = Html().join(_node(stage, 1 + place * (_NODE + _GAP)) for place, stage in enumerate(stages))
     said = (f"{stage.number} {shorten(stage.name, 40)}, {parallelism(stage)}, {stage.state}" for stage in stages)
-    label, size = text("; ".join(said)), f'width="{width}" height="{_TOP + _HIGH + 2}"'
-    return (
+    return Html(
         '<div class="gf-wide" tabindex="0" role="group" aria-label="Stages">'
-        f'<svg {size} role="img" aria-label="{label}">{parts}</svg></div>'
-    )
+        '<svg width="{width}" height="{height}" role="img" aria-label="{label}">{parts}</svg></div>'
+    ).format(width=len(stages) * (_NODE + _GAP) - _GAP + 2, height=_TOP + _HIGH + 2, label="; ".join(said), parts=parts)
 
 
-def _node(stage: StageView, x: int) -> str:
+def _node(stage: StageView, x: int) -> Html:
     name, done = fit(f"{stage.number} {shorten(stage.name, 40)}", 20), stage.state
     if stage.planned:
         done = f"{stage.counts.get('completed', 0):,} / {stage.tasks:,}" if stage.tasks else "no tasks"
-    return (
-        f"{'' if stage.number == 1 else _arrow(stage, x)}"
-        f'<rect class="gf-node gf-{stage.state}" x="{x}" y="{_TOP}" width="{_NODE}" height="{_HIGH}" rx="5"/>'
-        f'<text x="{x + 9}" y="{_TOP + 17}">{escape(name)}</text>'
-        f'<text class="gf-small" x="{x + 9}" y="{_TOP + 33}">{SYMBOLS[stage.state]} {done}</text>'
+    box = Html('<rect class="gf-node gf-{}" x="{}" y="{}" width="{}" height="{}" rx="5"/>')
+    return Html('{}{}<text x="{}" y="{}">{}</text><text class="gf-small" x="{}" y="{}">{} {}</text>').format(
+        "" if stage.number == 1 else _arrow(stage, x),
+        box.format(stage.state, x, _TOP, _NODE, _HIGH),
+        *(x + 9, _TOP + 17, name),
+        *(x + 9, _TOP + 33, SYMBOLS[stage.state], done),
     )
 
 
-def _arrow(stage: StageView, x: int) -> str:
+def _arrow(stage: StageView, x: int) -> Html:
     """To *stage* at *x* from the one before it: lines that part or meet, and the word for it."""
     start, end, y = x - _GAP + 2, x - 2, _TOP + _HIGH // 2
     parts, meets = stage.parallelism == "fan_out", stage.parallelism == "fan_in"
     spread = (-11, 0, 11) if parts or meets else (0,)
     lines = "".join(f"M{start} {y + meets * aside}L{end} {y + parts * aside}" for aside in spread)
-    return (
-        f'<path class="gf-arrow" d="{lines}M{end - 6} {y - 4}L{end} {y}L{end - 6} {y + 4}"/><text class="gf-small" '
-        f'x="{x - _GAP // 2}" y="{y - 17}" text-anchor="middle">{escape(fit(parallelism(stage), 11))}</text>'
-    )
+    path = f"{lines}M{end - 6} {y - 4}L{end} {y}L{end - 6} {y + 4}"
+    return Html(
+        '<path class="gf-arrow" d="{}"/><text class="gf-small" x="{}" y="{}" text-anchor="middle">{}</text>'
+    ).format(path, x - _GAP // 2, y - 17, fit(parallelism(stage), 11))
 
 
-def _strip(stage: StageView) -> str:
+def _strip(stage: StageView) -> Html:
     """The stage's tasks in order, in cells whose colour and height say the state."""
     cells, place = len(stage.strip), 0
     lines = dict.fromkeys(stage.strip, "")
@@ -140,36 +135,39 @@ def _strip(stage: StageView) -> str:
         length = len(list(alike))
         lines[name] += f"M{place} {_BARS[name][0]}h{length}"
         place += length
-    paths = (  # as wide as the bars are high: half the length of rectangles
-        f'<path class="gf-cell gf-{name}" stroke-width="{_BARS[name][1]}" d="{path}"/>' for name, path in lines.items()
-    )
-    said = ", ".join(f"{number:,} {name}" for name, number in stage.counts.items())
-    apart = ' stroke-dasharray="0.85 0.15"' if cells <= 40 else ""
-    return (
-        f'<svg class="gf-strip" width="{min(200, 12 * cells)}" height="16" viewBox="0 0 {cells} 10"{apart} '
-        f'preserveAspectRatio="none" role="img" aria-label="Tasks in order: {said}">{"".join(paths)}</svg>'
+    bar = Html('<path class="gf-cell gf-{}" stroke-width="{}" d="{}"/>')  # as wide as the bars are high
+    return Html(
+        '<svg class="gf-strip" width="{width}" height="16" viewBox="0 0 {cells} 10"{apart} '
+        'preserveAspectRatio="none" role="img" aria-label="Tasks in order: {said}">{bars}</svg>'
+    ).format(
+        width=min(200, 12 * cells),
+        cells=cells,
+        apart=Html(' stroke-dasharray="0.85 0.15"') if cells <= 40 else "",
+        said=", ".join(f"{number:,} {name}" for name, number in stage.counts.items()),
+        bars=Html().join(bar.format(name, _BARS[name][1], path) for name, path in lines.items()),
     )
 
 
-def _errors(view: JobView) -> Iterator[str]:
+def _errors(view: JobView) -> Iterator[Html]:
     if view.errors:  # not h4: a notebook would take it into its table of contents
         yield title(errors_title(view), 4)
     for group in view.errors:
-        yield f"<details{' open' if group is view.errors[0] else ''}><summary>{state('failed', group.count)}"
-        yield f"<b>{text(group.error_type, 60)}</b> {text(group.message, 200)}"
-        yield f'{faint(f"({group.fate})")}</summary><div class="gf-body">'
-        yield line(text(group.why))
-        yield line(group.where and f"Raised by {text(group.where, 200)}", "gf-faint")
+        is_open = Html(" open" if group is view.errors[0] else "")
+        yield Html("<details{}><summary>{}").format(is_open, state("failed", group.count))
+        yield Html("<b>{}</b> {}").format(shorten(group.error_type, 60), shorten(group.message, 200))
+        yield Html('{}</summary><div class="gf-body">').format(faint(f"({group.fate})"))
+        yield line(group.why)
+        yield line(group.where and f"Raised by {shorten(group.where, 200)}", "gf-faint")
         yield from starmap(block, group.details)
-        yield "</div></details>"
+        yield Html("</div></details>")
 
 
 def jobs_html(views: Iterable[JobView], name: str = "Jobs", note: str = "") -> str:
     """Jobs as a table, one in a row, under the title *name*; *note* stands below, or alone where there are none."""
-    rows = [(state(view.state), _id(view), *map(text, _outline(view)), when(view.created_at)) for view in views]
+    rows = [(state(view.state), _id(view), *_outline(view), when(view.created_at)) for view in views]
     heads = ("State", "Job", "Job type", "Time", "Stage", "Tasks completed", "Submitted")
-    found = f'<div class="gf-wide">{table(heads, rows)}</div>' if rows else ""
-    return element(name, (title(name, 3), found, line(text(note), "gf-faint")))
+    listed = table(heads, rows) if rows else ""
+    return str(element(name, (title(name, 3), listed, line(note, "gf-faint"))))
 
 
 def _outline(view: JobView) -> tuple[str, ...]:

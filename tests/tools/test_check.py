@@ -23,7 +23,7 @@ import geoflow as gf
 from geoflow import api as default
 from geoflow.errors import DefinitionError, ParameterError
 from geoflow.jobtypes import loading
-from geoflow.tools.check import RULES, Report, outside
+from geoflow.tools.check import RULES, CheckReport, outside
 from geoflow.tools.check.findings import finding
 from tests.helpers import jobs
 from tests.helpers.sessions import OpenSession
@@ -45,11 +45,11 @@ def _imports_forgotten(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             del sys.modules[name]
 
 
-def codes(report: Report) -> set[str]:
+def codes(report: CheckReport) -> set[str]:
     return {found.code for found in report.findings}
 
 
-def serious(report: Report) -> list[str]:
+def serious(report: CheckReport) -> list[str]:
     return [repr(found) for found in report.findings if found.severity != "note"]
 
 
@@ -146,11 +146,11 @@ def test_code_of_a_script_travels_by_value_and_keeps_its_lines(tmp_path: Path) -
     assert (found["code"], found["where"]) == ("GF328", f"script.py:{line}")
 
 
-def kinds(report: Report) -> dict[str, str]:
+def kinds(report: CheckReport) -> dict[str, str]:
     return {found.code: found.severity for found in report.findings}
 
 
-def verdict(report: Report) -> str:
+def verdict(report: CheckReport) -> str:
     return " ".join(repr(report).split()).rpartition(" note. " if " 1 note. " in repr(report) else " notes. ")[2]
 
 
@@ -320,7 +320,7 @@ def test_what_hands_its_parameters_on_and_lacks_one_has_a_note_that_they_are_not
 # What is not found
 
 
-def of_positions(make: Any) -> Report:
+def of_positions(make: Any) -> CheckReport:
     """The check of a job type that measures four tiles, and whose second stage is planned by *make*."""
 
     def measure(params: dict[str, Any]) -> dict[str, Any]:
@@ -674,12 +674,14 @@ def test_handlers_that_are_no_dict_are_a_finding() -> None:
 
 
 @pytest.fixture
-def report() -> Report:
+def report() -> CheckReport:
     found = finding("GF331", "acts", "It says <script>alert(1)</script> of token=abc\x1b[31m", "jobs.py:3")
-    return Report(["acts"], [finding("GF341", "acts", "Some <b>note</b>."), found, finding("GF101", "acts", "x " * 99)])
+    return CheckReport(
+        ["acts"], [finding("GF341", "acts", "Some <b>note</b>."), found, finding("GF101", "acts", "x " * 99)]
+    )
 
 
-def test_S44_S45_a_report_is_escaped_masked_and_has_errors_first(report: Report) -> None:
+def test_S44_S45_a_report_is_escaped_masked_and_has_errors_first(report: CheckReport) -> None:
     html, text = report._repr_html_(), repr(report)
     assert "<script>" not in html
     assert "&lt;script&gt;" in html
@@ -690,13 +692,13 @@ def test_S44_S45_a_report_is_escaped_masked_and_has_errors_first(report: Report)
     assert text.splitlines()[-1] == "acts: 1 error, 1 warning, 1 note. Mend the errors, then check again."
 
 
-def test_a_report_is_a_frame_and_a_document(report: Report) -> None:
+def test_a_report_is_a_frame_and_a_document(report: CheckReport) -> None:
     frame = report.to_frame()
     assert list(frame["code"]) == ["GF101", "GF331", "GF341"]
     assert list(frame.columns) == ["code", "severity", "where", "job_type", "what", "why", "remedy"]
     assert json.loads(report.to_json())["findings"] == json.loads(frame.to_json(orient="records"))
     assert not report
-    empty = Report(["acts"], [])
+    empty = CheckReport(["acts"], [])
     assert empty
     assert len(empty.to_frame()) == 0
     assert repr(empty) == "acts: 0 errors, 0 warnings, 0 notes. Nothing was found."

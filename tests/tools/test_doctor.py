@@ -28,8 +28,8 @@ from geoflow.commands.magic import Magic
 from geoflow.stores.sqlite import SCHEMA_VERSION
 from geoflow.support.config import load_settings
 from geoflow.support.text import columns
-from geoflow.tools.doctor import Finding, Report, doctor
-from geoflow.tools.doctor.finding import ok
+from geoflow.tools.doctor import Diagnosis, DoctorReport, doctor
+from geoflow.tools.doctor.diagnosis import ok
 from geoflow.tools.doctor.installed import GEO_VARIABLES, extras, geo_variables, packages, python, sqlite_library
 from geoflow.tools.doctor.places import file_system, folder, locks, log, write_ahead
 from geoflow.tools.doctor.processes import leftovers, open_files, shared_memory, workers
@@ -58,7 +58,7 @@ def temp(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield Path(made)
 
 
-def by_name(findings: Report) -> dict[str, Finding]:
+def by_name(findings: DoctorReport) -> dict[str, Diagnosis]:
     return {finding.name: finding for finding in findings}
 
 
@@ -107,11 +107,11 @@ def test_S40_the_log_of_the_session_that_asks_goes_on(open_session: OpenSession,
 
 
 def test_what_is_printed_fits_a_terminal_and_tells_the_state_in_words() -> None:
-    report = Report(
+    report = DoctorReport(
         [
-            Finding("one", "ok", "All is well. " * 20),
-            Finding("another one", "problem", "It is not.", "Do this, and that: " + "word " * 300),
-            Finding("two", "warning", "Perhaps.", "password=hunter2"),
+            Diagnosis("one", "ok", "All is well. " * 20),
+            Diagnosis("another one", "problem", "It is not.", "Do this, and that: " + "word " * 300),
+            Diagnosis("two", "warning", "Perhaps.", "password=hunter2"),
         ]
     )
     printed = list(report.lines(80))
@@ -127,9 +127,9 @@ def test_what_is_printed_fits_a_terminal_and_tells_the_state_in_words() -> None:
 
 
 def test_only_problems_count_for_the_exit_status() -> None:
-    fine = [Finding("a", "ok", ""), Finding("b", "warning", "")]
-    assert Report(fine).exit_status == 0
-    assert Report([*fine, Finding("c", "problem", "")]).exit_status == 1
+    fine = [Diagnosis("a", "ok", ""), Diagnosis("b", "warning", "")]
+    assert DoctorReport(fine).exit_status == 0
+    assert DoctorReport([*fine, Diagnosis("c", "problem", "")]).exit_status == 1
 
 
 def test_typed_in_a_terminal_it_makes_no_store_and_its_exit_status_tells(
@@ -263,7 +263,7 @@ def test_what_belongs_to_somebody_else_is_told(open_session: OpenSession) -> Non
         place.chmod(0o755)
         path.chmod(0o644)
 
-        def ask() -> list[Finding]:
+        def ask() -> list[Diagnosis]:
             return [folder(place), locks(path), log(Path(f"{path}.log")), store_file(path)]
 
         assert {finding.status for finding in ask()} == {"ok", "warning"}  # root may do everything
@@ -319,7 +319,7 @@ def test_locks_are_tried_without_touching_those_of_a_session(open_session: OpenS
     key = job._row().job_key
     wait_until(lambda: session.store.driver(key) is not None)
     assert locks(tmp_path / "work.db").status == "ok"
-    assert asked_elsewhere("jobs", tmp_path / "work.db").startswith("Finding(name='', status='ok'")  # it is driven
+    assert asked_elsewhere("jobs", tmp_path / "work.db").startswith("Diagnosis(name='', status='ok'")  # it is driven
     job.cancel()
 
 
@@ -368,7 +368,7 @@ import json, sys
 from pathlib import Path
 from geoflow.tools import doctor
 from geoflow.support.config import load_settings
-from geoflow.tools.doctor.finding import ok
+from geoflow.tools.doctor.diagnosis import ok
 print(json.dumps(doctor.doctor(load_settings(store=sys.argv[1])).document()))
 """
     command = [sys.executable, "-c", code, str(store)]

@@ -13,13 +13,13 @@ from geoflow.jobtypes.contract import defines_job, normalise
 from geoflow.jobtypes.parameters import by_name
 from geoflow.jobtypes.registry import Registry, jobs_of
 from geoflow.tools.check.findings import RULES, Finding, finding
-from geoflow.tools.check.report import Report
+from geoflow.tools.check.report import CheckReport
 
 if TYPE_CHECKING:
     from geoflow.jobtypes.contract import DefinesJob, Handler
     from geoflow.tools.check.subject import Subject
 
-__all__ = ["RULES", "Finding", "Report", "check"]
+__all__ = ["RULES", "CheckReport", "Finding", "check"]
 
 TASKS, SECONDS = 3, 60.0
 
@@ -32,7 +32,7 @@ def check(
     run: int | bool = True,
     seconds: float = SECONDS,
     **parameters: Any,
-) -> Report:
+) -> CheckReport:
     """Everything about a job type that can be known before it runs in production; nothing is stored.
 
     *target* is a job class (with its *handlers*, a dict by task type; those of its module's ``ALL_HANDLERS`` are found
@@ -60,7 +60,7 @@ def checked(
     run: int | bool,
     seconds: float,
     registry: Registry,
-) -> Report:
+) -> CheckReport:
     """`check` with the job types of *registry* known by their names; *given* is None where nothing is."""
     from geoflow.tools.check.declared import declared
     from geoflow.tools.check.trial import trial
@@ -84,7 +84,7 @@ def checked(
             told += [one for one in tried if (one.code, one.where) not in read]
         for one in told:
             findings.setdefault((one.code, one.where or name, one.what), one)
-    return Report(names, findings.values())
+    return CheckReport(names, findings.values())
 
 
 def _subjects(

@@ -8,63 +8,70 @@ from __future__ import annotations
 
 import os
 import tempfile
-import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+from geoflow.render.report import Entry, Report
 from geoflow.stores.opening import is_duckdb
 from geoflow.support.config import Settings
 from geoflow.support.masking import mask_text
-from geoflow.support.text import count, plain
-from geoflow.tools.doctor.finding import Finding, problem
+from geoflow.support.text import count
+from geoflow.tools.doctor.diagnosis import Diagnosis, problem
 from geoflow.tools.doctor.installed import extras, geo_variables, packages, python, sqlite_library
 from geoflow.tools.doctor.places import file_system, folder, locks, log, mounts, unwritable, write_ahead
 from geoflow.tools.doctor.processes import leftovers, open_files, shared_memory, workers
 from geoflow.tools.doctor.store import jobs, store_file
 
-__all__ = ["Finding", "Report", "doctor"]
-
-MOST_LINES = 6
+__all__ = ["Diagnosis", "DoctorReport", "doctor"]
 
 
-class Report(tuple[Finding, ...]):
+class DoctorReport(Report, Sequence[Diagnosis]):
     """What the checks found, in order; it shows itself as lines."""
 
-    def lines(self, width: int = 80) -> Iterator[str]:
-        """For people, in *width* columns where words allow it; the verdict comes last."""
-        longest = max((len(finding.name) for finding in self), default=0)
-        for name, status, text, remedy in self:
-            head = f"{status:7}  {name:{longest}}  "
-            wrapper = textwrap.TextWrapper(max(width - len(head), 30), break_long_words=False, break_on_hyphens=False)
-            wrapper.max_lines, wrapper.placeholder = MOST_LINES, " … --json tells all of it."
-            for part in filter(None, (text, remedy and f"To do: {remedy}")):
-                for line in wrapper.wrap(mask_text(plain(part))):
-                    yield head + line
-                    head = " " * len(head)
-        problems, warnings = (sum(finding.status == wanted for finding in self) for wanted in ("problem", "warning"))
-        verdict = "Mend the problems first." if problems else "This machine is fit for the work."
-        yield f"{count(len(self), 'check')}: {count(problems, 'problem')}, {count(warnings, 'warning')}. {verdict}"
+    title = "Doctor"
+    titled = False
+    most_lines = 6
+
+    def __init__(self, diagnoses: Iterable[Diagnosis]) -> None:
+        self._diagnoses = tuple(diagnoses)
+
+    def __getitem__(self, place: Any) -> Any:
+        return self._diagnoses[place]
+
+    def __len__(self) -> int:
+        return len(self._diagnoses)
+
+    @property
+    def exit_status(self) -> int:  # type: ignore[override]
+        """1 when there is a problem, else 0; warnings do not count."""
+        return int(self._number("problem") > 0)
+
+    def _number(self, status: str) -> int:
+        return sum(diagnosis.status == status for diagnosis in self)
 
     def document(self) -> list[dict[str, str]]:
         """For programs: dicts with ``name``, ``status``, ``text`` and ``remedy``."""
-        return [{key: mask_text(value) for key, value in finding._asdict().items()} for finding in self]
+        return [{key: mask_text(value) for key, value in diagnosis._asdict().items()} for diagnosis in self]
 
-    @property
-    def exit_status(self) -> int:
-        """1 when there is a problem, else 0; warnings do not count."""
-        return int(any(finding.status == "problem" for finding in self))
+    def parts(self) -> Iterator[str | Entry]:
+        """What each check found, and the verdict last."""
+        longest = max((len(diagnosis.name) for diagnosis in self), default=0)
+        for name, status, text, remedy in self:
+            said = (("", mask_text(text)), *([("To do: ", mask_text(remedy))] if remedy else []))
+            yield Entry(status, f"{status:7}", name, said, margin=longest + 11)
+        problems, warnings = self._number("problem"), self._number("warning")
+        verdict = "Mend the problems first." if problems else "This machine is fit for the work."
+        yield f"{count(len(self), 'check')}: {count(problems, 'problem')}, {count(warnings, 'warning')}. {verdict}"
 
-    def __repr__(self) -> str:
-        return "\n".join(self.lines())
 
-
-def doctor(settings: Settings) -> Report:
+def doctor(settings: Settings) -> DoctorReport:
     """What all checks find, for sessions of these *settings*. They take about a second."""
-    return Report(_made(check)._replace(name=name) for name, check in _checks(settings))
+    return DoctorReport(_made(check)._replace(name=name) for name, check in _checks(settings))
 
 
-def _checks(settings: Settings) -> Iterator[tuple[str, Callable[[], Finding]]]:
+def _checks(settings: Settings) -> Iterator[tuple[str, Callable[[], Diagnosis]]]:
     store, temp = Path(settings.store).absolute(), Path(tempfile.gettempdir())
     kept = settings.store != ":memory:"
     yield "python", python
@@ -96,7 +103,7 @@ def _checks(settings: Settings) -> Iterator[tuple[str, Callable[[], Finding]]]:
             yield "jobs", partial(jobs, store)
 
 
-def _made(check: Callable[[], Finding]) -> Finding:
+def _made(check: Callable[[], Diagnosis]) -> Diagnosis:
     try:
         return check()
     except Exception as exc:  # one check that fails must not keep the others from being made

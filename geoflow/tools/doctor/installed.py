@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterable, Mapping
 
 from geoflow.stores.sqlite import schema
-from geoflow.tools.doctor.finding import Finding, ok, problem, run_python, warning
+from geoflow.tools.doctor.diagnosis import Diagnosis, ok, problem, run_python, warning
 
 Version = tuple[int, ...]
 
@@ -31,14 +31,14 @@ GEO_TRIALS = {
 }
 
 
-def python(system: str = sys.platform) -> Finding:
+def python(system: str = sys.platform) -> Diagnosis:
     text = f"{platform.python_implementation()} {platform.python_version()}, {platform.system()} {platform.release()}"
     if system.startswith(("linux", "darwin")):
         return ok(text)
     return warning(f"{text}. geoflow is tested on Linux and macOS.", "On Windows, use WSL.")
 
 
-def sqlite_library(version: Version = sqlite3.sqlite_version_info, threads: int = sqlite3.threadsafety) -> Finding:
+def sqlite_library(version: Version = sqlite3.sqlite_version_info, threads: int = sqlite3.threadsafety) -> Diagnosis:
     """Whether Python's SQLite can keep a store; *threads* is its ``threadsafety``, 0 when it has none."""
     text = f"SQLite {'.'.join(map(str, version))}, {'' if threads else 'not '}safe for threads"
     newer = "Use a Python that brings a newer SQLite."
@@ -58,7 +58,7 @@ def sqlite_library(version: Version = sqlite3.sqlite_version_info, threads: int 
     return ok(f"{text}.")
 
 
-def packages(needed: Iterable[str] | None = None) -> Finding:
+def packages(needed: Iterable[str] | None = None) -> Diagnosis:
     """Whether the packages *needed* are there; by default those of geoflow, written as there: ``pandas>=2.2``."""
     if needed is None:
         try:
@@ -79,7 +79,7 @@ def packages(needed: Iterable[str] | None = None) -> Finding:
     return ok(f"{', '.join(found)}.")
 
 
-def extras(names: Iterable[str] = EXTRAS) -> Finding:
+def extras(names: Iterable[str] = EXTRAS) -> Diagnosis:
     """What geoflow does without."""
     versions = {name: _version(name) for name in names}
     there = ", ".join(f"{name} {version}" for name, version in versions.items() if version) or "none"
@@ -98,7 +98,7 @@ def _numbers(version: str) -> Version:
     return tuple(int(number) for number in re.findall(r"\d+", version)[:2])
 
 
-def geo_variables(environment: Mapping[str, str]) -> Finding:
+def geo_variables(environment: Mapping[str, str]) -> Diagnosis:
     """Variables that lead libraries to tables of another version; whether those installed here bear that is tried."""
     given = {variable: environment[variable] for variable in GEO_VARIABLES if environment.get(variable)}
     if not given:

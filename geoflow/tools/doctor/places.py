@@ -17,7 +17,7 @@ from geoflow.errors import StoreError
 from geoflow.executors.spawning import python
 from geoflow.stores.locks import are_kept, lock
 from geoflow.support.text import human_bytes
-from geoflow.tools.doctor.finding import Finding, ok, problem, warning
+from geoflow.tools.doctor.diagnosis import Diagnosis, ok, problem, warning
 
 NETWORK = ("afs", "beegfs", "ceph", "cifs", "davfs", "glusterfs", "gpfs", "lustre", "nfs", "nfs4", "smb3", "smbfs")
 SHARED = ("9p", "drvfs", "prl_fs", "vboxsf", "virtiofs", "vmhgfs")  # with the system that this one is a guest of
@@ -43,7 +43,7 @@ def unwritable(path: Path) -> str:
     return ""
 
 
-def folder(path: Path) -> Finding:
+def folder(path: Path) -> Diagnosis:
     """Whether files can be made in the folder, and how much space there is."""
     if not path.is_dir():
         return problem(f"{path} is not there.", f"mkdir -p {shlex.quote(str(path))}")
@@ -65,7 +65,7 @@ def mounts() -> str | None:
         return None
 
 
-def file_system(path: Path, mounts: str | None) -> Finding:
+def file_system(path: Path, mounts: str | None) -> Diagnosis:
     """What kind of file system *path* is on; *mounts* as `mounts` gives it."""
     if mounts is None:
         return ok("This system does not tell its kind; it should not be a network drive.")
@@ -87,7 +87,7 @@ def file_system(path: Path, mounts: str | None) -> Finding:
     return ok(f"{text}.")
 
 
-def write_ahead(path: Path) -> Finding:
+def write_ahead(path: Path) -> Diagnosis:
     """Whether SQLite can write ahead in the folder, and a second connection reads what the first one wrote."""
     remedy = "Keep the store in a folder on a disk of this machine."
     try:
@@ -107,7 +107,7 @@ def write_ahead(path: Path) -> Finding:
     return ok("A second connection reads what the first one wrote.")
 
 
-def locks(store: Path) -> Finding:
+def locks(store: Path) -> Diagnosis:
     """Whether a lock is kept from others while it is held, and is free once its holder is killed."""
     remedy = "Keep the store on a disk of this machine: without locks two sessions may drive one job."
     own = store.with_name(f".{store.name}.lock")
@@ -141,7 +141,7 @@ def _taken(descriptor: int) -> bool:
     return lock(descriptor, 0)
 
 
-def log(path: Path | None) -> Finding:
+def log(path: Path | None) -> Diagnosis:
     """Whether the log can be written."""
     remedy = "Change its mode, or name another with GEOFLOW_LOG_FILE."
     if path is None:

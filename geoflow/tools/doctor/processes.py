@@ -16,7 +16,7 @@ from geoflow.executors.leftovers import is_left
 from geoflow.executors.marker import read_mark
 from geoflow.support.processors import usable
 from geoflow.support.text import count, human_bytes, human_duration
-from geoflow.tools.doctor.finding import Finding, ok, problem, run_python, warning
+from geoflow.tools.doctor.diagnosis import Diagnosis, ok, problem, run_python, warning
 from geoflow.tools.doctor.places import TRIAL, unwritable
 
 SHARED_MEMORY = 60_000_000  # bytes: containers get 64 MB when nobody says otherwise
@@ -36,7 +36,7 @@ print(json.dumps([job.error, took, pids]))
 """
 
 
-def shared_memory(path: Path = Path("/dev/shm"), system: str = sys.platform) -> Finding:
+def shared_memory(path: Path = Path("/dev/shm"), system: str = sys.platform) -> Diagnosis:
     """Where Linux keeps the semaphores of processes that belong together, and what handlers may share."""
     remedy = "In a container: docker run --shm-size=256m, or what corresponds to it."
     if not system.startswith("linux"):
@@ -48,7 +48,7 @@ def shared_memory(path: Path = Path("/dev/shm"), system: str = sys.platform) -> 
     return ok(text) if size.free >= SHARED_MEMORY else warning(text, remedy)
 
 
-def open_files(workers: int | None) -> Finding:
+def open_files(workers: int | None) -> Diagnosis:
     """Whether a process may have as many files open as a session with *workers* needs."""
     import resource  # which Windows lacks
 
@@ -64,7 +64,7 @@ def open_files(workers: int | None) -> Finding:
     return (problem if limit < needed else warning)(f"{text}{needed:,}, and handlers theirs.", remedy)
 
 
-def workers() -> Finding:
+def workers() -> Diagnosis:
     """Have one worker process start, do a job's two tasks and end, on a store of its own."""
     with tempfile.TemporaryDirectory(prefix=TRIAL) as made:
         printed, error = run_python(ONE_TASK, str(Path(made, "trial.db")))
@@ -81,7 +81,7 @@ def workers() -> Finding:
     return ok(f"One started (spawn), {text} There is no fork server here, so each start takes longer.")
 
 
-def leftovers(temp: Path) -> Finding:
+def leftovers(temp: Path) -> Diagnosis:
     """What sessions that were killed left in the temporary folder, and workers that outlived theirs."""
     # One without marks tells nothing: it goes when the next session ends.
     left = sorted(path for path in temp.glob(f"{PREFIX}*") if is_left(path) and any(path.glob("slot-*.mark")))

@@ -14,14 +14,14 @@ from geoflow.stores import sqlite
 from geoflow.stores.base import Store
 from geoflow.stores.opening import is_duckdb, store_at
 from geoflow.support.text import count, human_bytes, shorten
-from geoflow.tools.doctor.finding import Finding, ok, problem, warning
+from geoflow.tools.doctor.diagnosis import Diagnosis, ok, problem, warning
 
 DISK = "See what is said of its folder and of locks; a copy of it and its -wal on another disk can be looked at."
 LOOK_SECONDS = 1.0
 ANOTHER = "Name another store, with --store or GEOFLOW_STORE."
 
 
-def store_file(path: Path, *, as_it_lies: bool = False) -> Finding:
+def store_file(path: Path, *, as_it_lies: bool = False) -> Diagnosis:
     """Whether the store is whole, and of a version that is known; *as_it_lies*: without locks, and nothing written."""
     quoted = shlex.quote(str(path))
     if not path.exists():
@@ -49,7 +49,7 @@ def store_file(path: Path, *, as_it_lies: bool = False) -> Finding:
     return ok(f"{text}.")
 
 
-def _unknown(path: Path, exc: sqlite3.Error) -> Finding:
+def _unknown(path: Path, exc: sqlite3.Error) -> Diagnosis:
     return problem(f"{path} cannot be looked at ({exc}): whether it is whole is not known.", DISK)
 
 
@@ -73,7 +73,7 @@ def _duckdb_faults(path: Path) -> tuple[str, str]:
     return "", ", can be read"
 
 
-def jobs(path: Path) -> Finding:
+def jobs(path: Path) -> Diagnosis:
     """Jobs that are not at their end, and that no process drives."""
     try:
         if not path.exists() or not _is_of_now(path):

@@ -10,7 +10,8 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from geoflow.core.batch import Batch, NewTasks
-from geoflow.core.chunks import Chunk, Report
+from geoflow.core.chunks import Chunk
+from geoflow.core.chunks import Report as Answer
 from geoflow.core.models import JobStatus
 from geoflow.core.payloads import plan_argument
 from geoflow.engine.runtime import Runtime
@@ -19,7 +20,7 @@ from geoflow.errors import DefinitionError
 from geoflow.executors.base import Executor
 from geoflow.jobtypes.contract import DefinesJob, JobType
 from geoflow.jobtypes.parameters import job_id_of, validated
-from geoflow.render.report import Drawn, Table, table
+from geoflow.render.report import Report, Table, table
 from geoflow.support.jsonable import from_json
 from geoflow.support.masking import mask
 from geoflow.support.text import count, human_bytes, shorten
@@ -35,7 +36,7 @@ _SHOWN, _TICK_SECONDS = 3, 0.1
 
 
 @dataclass(frozen=True, repr=False)
-class Plan(Drawn):
+class Plan(Report):
     """What ``session.submit`` would start now. ``exists`` is the status of the job of this id in the store, or None.
 
     ``stages`` has a row a stage, with no number of ``tasks`` where that depends on results; ``tasks`` a row for each
@@ -51,12 +52,15 @@ class Plan(Drawn):
     secrets: tuple[str, ...]
     exit_status: int = 0  # for a shell
 
+    @property
+    def title(self) -> str:
+        exists = f"submitted before, and {self.exists}" if self.exists else "not submitted yet"
+        return f"Plan of {self.job_type}: job {self.job_id[:8]}, {exists}"
+
     def parts(self) -> list[str | Table]:
         def shown(value: Any) -> str:
             return shorten(json.dumps(mask(value, self.secrets), ensure_ascii=False), 100)
 
-        exists = f"submitted before, and {self.exists}" if self.exists else "not submitted yet"
-        title = f"Plan of {self.job_type}: job {self.job_id[:8]}, {exists}"
         size = f"{count(len(self.tasks), 'task')}, {human_bytes(self.tasks['bytes'].sum())} of parameters"
         others = "; plan.tasks, or --json, has them all" if len(self.tasks) > _SHOWN else ""
         first = "no tasks: it is passed" if self.tasks.empty else f"{size}{others}"
@@ -65,7 +69,7 @@ class Plan(Drawn):
             self.stages.assign(tasks=known), stage=str, stage_name=str, task_type=str, parallelism=str, tasks=str
         )
         tasks = table(self.tasks.head(_SHOWN), task_id=str, task_type=str, parameters=shown)
-        return [title, shown(self.parameters), stages, f"Stage 1 has {first}.", *([tasks] if tasks[1:] else [])]
+        return [shown(self.parameters), stages, f"Stage 1 has {first}.", *([tasks] if tasks[1:] else [])]
 
 
 def plan(session: Session, job_type: str | type | DefinesJob, given: dict[str, Any]) -> Plan:
@@ -122,7 +126,7 @@ def _made(session: Session, registered: JobType, job_id: str, parameters: str, i
     raise refused
 
 
-def _answer(executor: Executor, chunk: Chunk) -> Report:
+def _answer(executor: Executor, chunk: Chunk) -> Answer:
     """What became of *chunk*; it is sent again when its process died before it began."""
     inbox: SimpleQueue[Any] = SimpleQueue()
     executor.start(inbox)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from geoflow.errors import ParameterError
 from geoflow.jobtypes.contract import DefinesJob, JobType
 from geoflow.jobtypes.parameters import job_id_of, validated
-from geoflow.render.report import Drawn, Table, table
+from geoflow.render.report import Report, Table, table
 from geoflow.support.jsonable import from_json
 from geoflow.support.masking import mask_text
 from geoflow.support.processors import usable
@@ -28,7 +28,7 @@ _TIMES = ("median", "p90", "max")
 
 
 @dataclass(frozen=True, repr=False)
-class Probe(Drawn):
+class Probe(Report):
     """What a few tasks of each stage took, and what all of them will take.
 
     ``job`` is the probe's own. ``stages`` has a row a stage: how many tasks ran and are expected, and between which
@@ -52,12 +52,15 @@ class Probe(Drawn):
         """Of each stage that ran, how many tasks failed, and how many of all will."""
         return self.stages.loc[self.stages["tasks_run"] > 0, ["stage", "tasks_run", "failed", *_FAILING]]
 
+    @property
+    def title(self) -> str:
+        return f"Probe of {self.job_type}: job {self.job.id[:8]}"
+
     def parts(self) -> list[str | Table]:
         numbers, times = dict.fromkeys(("tasks_run", "tasks_expected", "failed"), "{:,.0f}".format), human_duration
         stages = table(self.stages, stage=str, stage_name=str, **numbers, **dict.fromkeys(_TIMES, times))
         workers = table(self.forecast, workers=str, low=times, likely=times, high=times, memory=human_bytes)
-        title = f"Probe of {self.job_type}: job {self.job.id[:8]}"
-        return [title, self.notes[0], stages, *([workers] if workers[1:] else []), *self.notes[1:]]
+        return [self.notes[0], stages, *([workers] if workers[1:] else []), *self.notes[1:]]
 
 
 def probe(

@@ -15,7 +15,7 @@ from geoflow.support.text import shorten
 CHILD_SECONDS = 60
 
 
-class Finding(NamedTuple):
+class Diagnosis(NamedTuple):
     """A ``warning`` is what may go wrong, a ``problem`` what does; *remedy* says what to do about it."""
 
     name: str
@@ -25,7 +25,7 @@ class Finding(NamedTuple):
 
 
 # A check does not say its own name: it has that from the list of all of them.
-ok, warning, problem = (partial(Finding, "", status) for status in ("ok", "warning", "problem"))
+ok, warning, problem = (partial(Diagnosis, "", status) for status in ("ok", "warning", "problem"))
 
 
 def run_python(code: str, *arguments: str, environment: Mapping[str, str] = os.environ) -> tuple[str, str]:
