@@ -470,7 +470,8 @@ def test_shared_memory_that_cannot_be_used_is_a_problem_on_linux(tmp_path: Path)
 
 DRIVER = """
 import sys, time
-import geoflow as gf, jobs
+import geoflow as gf
+from tests.helpers import jobs
 session = gf.open(sys.argv[1], workers=1, display="none")
 session.register(jobs)
 session.submit("acts", tasks=[{"do": "pid then hang", "value": sys.argv[2]}])
