@@ -8,6 +8,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import starmap
 from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
@@ -30,6 +31,8 @@ from geoflow.jobtypes.contract import (
 from geoflow.usercode.origin import stacklevel
 from geoflow.usercode.packing import unshippable
 
+About = Literal["class", "method", "stage", "handler"]
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -40,7 +43,7 @@ class Problem:
     """
 
     code: str
-    kind: Literal["class", "method", "stage", "handler"]
+    kind: About
     name: str
     text: str
 
@@ -131,86 +134,80 @@ def jobs_of(module: ModuleType) -> tuple[Mapping[Any, Any], Mapping[str, Handler
     return jobs, getattr(module, "ALL_HANDLERS", None) or {}
 
 
+Said = tuple[str, About, str, str]  # a `Problem` in the making
+
+
 def examined(job_class: Any, handlers: Mapping[str, Handler], key: str | None = None) -> Examined:
     """All that can be said of a job class and its *handlers*, registered as *key*, before anything of it runs."""
     if not isinstance(job_class, type):
         text = f"{job_class!r} is not a class: register the job class itself, not an instance of it."
         return Examined(None, (Problem("GF100", "class", "", text),))
-    label, known = job_class.__name__, _by_task_type(handlers)
-    told = [*_methods(job_class), *_handlers(handlers), *_stages(job_class, known)]
-    if held := unshippable(job_class):
-        told.append(Problem("GF118", "class", "", f"the class {held}"))
-    problems = (*_name(job_class, key), *(replace(problem, text=f"{label}: {problem.text}") for problem in told))
-    remarks = tuple(_remarks(job_class, handlers, {problem.name for problem in told if problem.kind == "handler"}))
-    if problems:
-        return Examined(None, problems, remarks)
-    stages = tuple(_stage(number, stage) for number, stage in enumerate(job_class.stages, start=1))  # type: ignore[attr-defined]
-    return Examined(JobType(normalise(job_class.job_type), job_class, stages, known), (), remarks)  # type: ignore[attr-defined]
-
-
-def _by_task_type(handlers: Mapping[str, Handler]) -> dict[str, Handler]:
-    """The handlers as tasks name them; of two with one name the first."""
     known: dict[str, Handler] = {}
-    for name, handler in handlers.items() if isinstance(handlers, Mapping) else ():
-        if isinstance(name, str):
-            known.setdefault(normalise(name), handler)
-    return known
+    said = [*_methods(job_class), *_handlers(handlers, known), *_stages(job_class, known)]
+    if held := unshippable(job_class):
+        said.append(("GF118", "class", "", f"the class {held}"))
+    label = job_class.__name__
+    problems = [Problem(code, kind, name, f"{label}: {text}") for code, kind, name, text in said]
+    problems[:0] = starmap(Problem, _name(job_class, key))
+    unfit = {problem.name for problem in problems if problem.kind == "handler"}
+    remarks = tuple(starmap(Problem, _remarks(job_class, handlers, unfit)))
+    if problems:
+        return Examined(None, tuple(problems), remarks)
+    cls: Any = job_class
+    stages = tuple(_stage(number, stage) for number, stage in enumerate(cls.stages, start=1))
+    return Examined(JobType(normalise(cls.job_type), cls, stages, known), (), remarks)
 
 
-def _name(job_class: type, key: object) -> Iterator[Problem]:
+def _name(job_class: type, key: object) -> Iterator[Said]:
     label, job_type = job_class.__name__, getattr(job_class, "job_type", None)
     if not isinstance(job_type, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", normalise(job_type)):
-        text = f"{label}.job_type is {job_type!r}: give it a name of letters, digits and '_', such as 'tile_stats'."
-        yield Problem("GF106", "class", "", text)
+        how = "give it a name of letters, digits and '_', such as 'tile_stats'."
+        yield "GF106", "class", "", f"{label}.job_type is {job_type!r}: {how}"
     elif key is not None and (not isinstance(key, str) or normalise(key) != normalise(job_type)):
         text = f"{label} is registered as {key!r} but its job_type is {job_type!r}: make them the same."
-        yield Problem("GF106", "class", "", text)
+        yield "GF106", "class", "", text
 
 
-def _methods(job_class: type) -> Iterator[Problem]:
+def _methods(job_class: type) -> Iterator[Said]:
     for name in METHODS:
         method = inspect.getattr_static(job_class, name, None)
         if method is None:
-            yield Problem("GF101", "method", name, f"the method {name} is missing.")
+            yield "GF101", "method", name, f"the method {name} is missing."
         elif getattr(method, "__isabstractmethod__", False):
-            yield Problem("GF101", "method", name, f"the method {name} is still abstract: write it.")
+            yield "GF101", "method", name, f"the method {name} is still abstract: write it."
         elif not isinstance(method, staticmethod | classmethod):
-            text = f"{name} must be a @staticmethod: job classes are never instantiated."
-            yield Problem("GF103", "method", name, text)
+            yield "GF103", "method", name, f"{name} must be a @staticmethod: job classes are never instantiated."
         elif inspect.iscoroutinefunction(method.__func__):
-            yield Problem("GF103", "method", name, f"{name} is async: the engine calls it as a plain function.")
+            yield "GF103", "method", name, f"{name} is async: the engine calls it as a plain function."
 
 
-def _handlers(handlers: Mapping[str, Handler]) -> Iterator[Problem]:
+def _handlers(handlers: Mapping[str, Handler], known: dict[str, Handler]) -> Iterator[Said]:
+    """What is wrong with *handlers*; on the way they become *known* as tasks name them."""
     if not isinstance(handlers, Mapping):
-        text = f"handlers is {type(handlers).__name__}: give a dict of functions by task type."
-        yield Problem("GF100", "class", "", text)
+        yield "GF100", "class", "", f"handlers is {type(handlers).__name__}: give a dict of functions by task type."
         return
-    known = _by_task_type(handlers)
     for name, handler in handlers.items():
         if not isinstance(name, str):
-            yield Problem("GF100", "class", "", f"handlers has the key {name!r}: task types are strings.")
+            yield "GF100", "class", "", f"handlers has the key {name!r}: task types are strings."
             continue
-        if known[normalise(name)] is not handler:
-            yield Problem("GF100", "class", "", f"two handlers are called {normalise(name)!r}.")
+        if known.setdefault(normalise(name), handler) is not handler:
+            yield "GF100", "class", "", f"two handlers are called {normalise(name)!r}."
         if uncallable := handler_problem(handler):
-            yield Problem("GF117", "handler", name, f"the handler of {name!r} {uncallable}")
+            yield "GF117", "handler", name, f"the handler of {name!r} {uncallable}"
         elif held := unshippable(handler):
-            yield Problem("GF118", "handler", name, f"the handler of {name!r} {held}")
+            yield "GF118", "handler", name, f"the handler of {name!r} {held}"
 
 
-def _stages(job_class: type, handlers: Mapping[str, Handler]) -> Iterator[Problem]:
+def _stages(job_class: type, handlers: Mapping[str, Handler]) -> Iterator[Said]:
     stages = getattr(job_class, "stages", None)
     if not isinstance(stages, list | tuple) or not stages:
-        text = "stages must be a list of at least one dict with number, name and task_type."
-        yield Problem("GF110", "class", "", text)
+        yield "GF110", "class", "", "stages must be a list of at least one dict with number, name and task_type."
     elif len(stages) > MAX_STAGES:
-        text = f"{len(stages)} stages are more than the {MAX_STAGES} that one job may have."
-        yield Problem("GF110", "class", "", text)
+        yield "GF110", "class", "", f"{len(stages)} stages are more than the {MAX_STAGES} that one job may have."
     else:
         for position, stage in enumerate(stages, start=1):
             for code, text in _about(stage, position, handlers):
-                yield Problem(code, "stage", str(position), f"stage {position} {text}")
+                yield code, "stage", str(position), f"stage {position} {text}"
 
 
 def _about(stage: Any, position: int, handlers: Mapping[str, Handler]) -> Iterator[tuple[str, str]]:
@@ -232,24 +229,19 @@ def _about(stage: Any, position: int, handlers: Mapping[str, Handler]) -> Iterat
         yield "GF113", "is fan_in: there is no earlier stage whose results it could take."
 
 
-def _remarks(job_class: type, handlers: Mapping[str, Handler], unfit: set[str]) -> Iterator[Problem]:
+def _remarks(job_class: type, handlers: Mapping[str, Handler], unfit: set[str]) -> Iterator[Said]:
     """What is only warned of; nothing of handlers that are *unfit* as it is."""
-    label = job_class.__name__
+    label, stages = job_class.__name__, getattr(job_class, "stages", None)
     if not isinstance(getattr(job_class, "description", None), str):
-        text = f"{label} has no description (a string that says what it does)."
-        yield Problem("GF109", "class", "", text)
+        yield "GF109", "class", "", f"{label} has no description (a string that says what it does)."
     for name, handler in handlers.items() if isinstance(handlers, Mapping) else ():
         if isinstance(name, str) and name not in unfit and hides_its_arguments(handler):
-            text = (
-                f"The handler of {name!r} takes *args, so it is given its parameters alone and no context: put "
-                "functools.wraps(function) into its decorator, which tells what the function takes."
-            )
-            yield Problem("", "handler", name, text)
-    stages = getattr(job_class, "stages", None)
+            why = "takes *args, so it is given its parameters alone and no context: put functools.wraps(function)"
+            text = f"The handler of {name!r} {why} into its decorator, which tells what the function takes."
+            yield "", "handler", name, text
     for position, stage in enumerate(stages if isinstance(stages, list | tuple) else (), start=1):
         for key, why in _odd(stage).items() if isinstance(stage, Mapping) else ():
-            text = f"{label}: stage {position} has {key}{why}"
-            yield Problem("GF114", "stage", str(position), text)
+            yield "GF114", "stage", str(position), f"{label}: stage {position} has {key}{why}"
 
 
 def _odd(stage: Mapping[str, Any]) -> dict[str, str]:
@@ -263,9 +255,9 @@ def _odd(stage: Mapping[str, Any]) -> dict[str, str]:
 def _stage(number: int, stage: Mapping[str, Any]) -> Stage:
     """The stage as the engine keeps it."""
     odd = _odd(stage)
-    options = {key: stage[key] for key in _OPTIONS if key not in odd and stage.get(key) is not None}
-    name, task_type, parallelism = stage["name"], normalise(stage["task_type"]), str(stage.get("parallelism", "single"))
-    return Stage(number=number, name=name, task_type=task_type, parallelism=parallelism, **options)
+    kept = {key: stage[key] for key in _OPTIONS if key not in odd and stage.get(key) is not None}
+    kept |= {"name": stage["name"], "task_type": normalise(stage["task_type"])}
+    return Stage(number=number, parallelism=str(stage.get("parallelism", "single")), **kept)
 
 
 _ASKED = "create_tasks_for_stage will be asked for its tasks, as for 'fan_out'."

@@ -36,7 +36,7 @@ _newest: WeakValueDictionary[tuple[str, str], JobType] = WeakValueDictionary()
 
 
 @with_config(ConfigDict(strict=True, extra="forbid"))
-class Options(TypedDict, total=False):
+class StageOptions(TypedDict, total=False):
     """What a stage may say otherwise than the session."""
 
     retries: Annotated[int, Field(ge=0, le=MAX_RETRIES)] | None
@@ -107,9 +107,9 @@ class JobType:
     def stage(self, function: F, /) -> F: ...
 
     @overload
-    def stage(self, /, **options: Unpack[Options]) -> Callable[[F], F]: ...
+    def stage(self, /, **options: Unpack[StageOptions]) -> Callable[[F], F]: ...
 
-    def stage(self, function: Any = None, /, **options: Unpack[Options]) -> Any:
+    def stage(self, function: Any = None, /, **options: Unpack[StageOptions]) -> Any:
         """The first stage: one task, which is given the job's parameters.
 
         *retries* of a failed task, *timeout* in seconds for each, how many *workers* may run tasks of this stage at
@@ -119,7 +119,13 @@ class JobType:
         return decorate if function is None else decorate(function)
 
     def each(
-        self, previous: Callable[..., Any] | str, /, *, key: How = None, over: How = None, **options: Unpack[Options]
+        self,
+        previous: Callable[..., Any] | str,
+        /,
+        *,
+        key: How = None,
+        over: How = None,
+        **options: Unpack[StageOptions],
     ) -> Callable[[F], F]:
         """A stage of one task for each item of the stage *previous*. The options are those of `stage`.
 
@@ -132,7 +138,7 @@ class JobType:
         """
         return self._decorator("each", options, previous, key=key, over=over)
 
-    def reduce(self, previous: Callable[..., Any] | str, /, **options: Unpack[Options]) -> Callable[[F], F]:
+    def reduce(self, previous: Callable[..., Any] | str, /, **options: Unpack[StageOptions]) -> Callable[[F], F]:
         """A stage of one task, which is given all results of the stage *previous* as a list.
 
         Where *previous* is one task by itself, its result is given as it is. The options are those of `stage`.
@@ -198,13 +204,13 @@ class JobType:
                     code = step.function.__code__
                     warnings.warn_explicit(told, UserWarning, code.co_filename, code.co_firstlineno)
 
-    def _decorator(self, kind: Kind, options: Options, previous: Any = None, **how: How) -> Callable[[F], F]:
+    def _decorator(self, kind: Kind, options: StageOptions, previous: Any = None, **how: How) -> Callable[[F], F]:
         caller = sys._getframe(2)
         before = self._known(previous, kind) if kind in ("each", "reduce") else None
         try:
-            said = TypeAdapter(Options).validate_python(options).items()
+            said = TypeAdapter(StageOptions).validate_python(options).items()
         except ValidationError as exc:
-            known = ", ".join([*how, *Options.__annotations__])
+            known = ", ".join([*how, *StageOptions.__annotations__])
             raise DefinitionError(f"{self.name}: {kind} has the options {known}, but:\n{problems_of(exc)}") from None
         kept: dict[str, Any] = {_ENGINES.get(name, name): value for name, value in said if value is not None}
         kept["parallelism"] = _PARALLELISM.get(kind)

@@ -31,7 +31,7 @@ class Finding:
     remedy: str
 
 
-class Rule(NamedTuple):
+class FindingKind(NamedTuple):
     """What all findings of one code have in common. *title* is what the catalogue calls it."""
 
     severity: Severity
@@ -50,10 +50,10 @@ def finding(code: str, job_type: str, what: str, where: str | None = None) -> Fi
 _ENTRY = re.compile(r"(\w+) (GF\d+): (.+)\n((?:  .+\n)+?)  To do: (.+\n(?:    .+\n)*)")
 
 
-def _catalogue() -> dict[str, Rule]:
+def _catalogue() -> dict[str, FindingKind]:
     text = resources.files("geoflow.tools.check").joinpath("catalogue.txt").read_text("utf-8")
     return {
-        code: Rule(severity, title, " ".join(why.split()), " ".join(remedy.split()))
+        code: FindingKind(severity, title, " ".join(why.split()), " ".join(remedy.split()))
         for severity, code, title, why, remedy in _ENTRY.findall(text)
     }
 

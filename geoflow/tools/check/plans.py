@@ -9,8 +9,8 @@ from geoflow.errors import ContractViolationError
 from geoflow.jobtypes.calls import checked_plan
 from geoflow.support.jsonable import from_json, to_json
 from geoflow.support.text import shorten
-from geoflow.tools.check.crossing import asked, lacks, marked, pairs
 from geoflow.tools.check.trying import PLAN, Stop, Trial, named
+from geoflow.tools.check.values import asked, lacks, marked, pairs
 
 
 def plan_of(trial: Trial, stage: int, params: Any, job_id: str, results: Any) -> list[dict[str, Any]]:

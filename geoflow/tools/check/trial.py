@@ -15,7 +15,7 @@ from geoflow.jobtypes.contract import JobType
 from geoflow.jobtypes.schema import schema_of
 from geoflow.support.jsonable import to_json
 from geoflow.support.text import human_duration
-from geoflow.tools.check import probe
+from geoflow.tools.check import trial_child
 from geoflow.tools.check.findings import Finding, finding
 from geoflow.tools.check.subject import Subject, shown
 from geoflow.usercode.packing import pack
@@ -72,7 +72,7 @@ def _told(registered: JobType, ask: str, seconds: float) -> tuple[str, list[dict
     codes = {name: pack(handler) for name, handler in registered.handlers.items()}
     with tempfile.NamedTemporaryFile() as told:
         arguments = (told.name, pack(registered.job_class), codes, ask, dict(os.environ), seconds)
-        process = SlotContext().Process(target=probe.main, args=arguments)
+        process = SlotContext().Process(target=trial_child.main, args=arguments)
         process.start()
         try:
             process.join(seconds)

@@ -16,8 +16,8 @@ from geoflow.jobtypes.contract import METHODS
 from geoflow.jobtypes.typed.crossing import problems_of
 from geoflow.support.jsonable import from_json, stored, to_json
 from geoflow.support.text import exact, shorten
-from geoflow.tools.check.crossing import changes
 from geoflow.tools.check.outside import watching
+from geoflow.tools.check.values import changes
 from geoflow.usercode.origin import is_users
 
 VALIDATE, IDENTIFY, PLAN, FINALIZE = METHODS

@@ -22,10 +22,10 @@ MOST = 20  # tasks of each stage that run again
 SECONDS = 600.0
 _ADDED: dict[str, Any] = {**dict.fromkeys(ADDED), "use_service_bus": False}
 _QUEUED = {"_correlation_id": "export", "_processing_path": "queue"}  # what production adds to a task's parameters
-_CHILD = Path(__file__).with_name("child.py")
+_CHILD = Path(__file__).with_name("proof_child.py")
 
 
-class Call(NamedTuple):
+class RecordedCall(NamedTuple):
     """A call that a run made, and what came of it: of a method of the job type, or of the handler of a task type."""
 
     kind: Literal["parameters", "job id", "task ids", "results", "finalize"]
@@ -35,14 +35,14 @@ class Call(NamedTuple):
     was: Any
 
 
-def recorded(job: JobHandle, contract: Any) -> list[Call]:
+def recorded(job: JobHandle, contract: Any) -> list[RecordedCall]:
     """The calls that a completed run made, with those of up to 20 tasks of each stage."""
     frame, given, previous = job.tasks(), job.parameters, None
     asked = {**_ADDED, **given}
-    calls = [Call("job id", "the job id", "generate_job_id", [given], job.id)]
+    calls = [RecordedCall("job id", "the job id", "generate_job_id", [given], job.id)]
     with contextlib.suppress(ValueError):  # what it makes of parameters is nothing that it would take
         validated = contract.validate_job_parameters(asked)
-        calls.insert(0, Call("parameters", "parameters", "validate_job_parameters", [asked], validated))
+        calls.insert(0, RecordedCall("parameters", "parameters", "validate_job_parameters", [asked], validated))
     for step in contract.flow_steps:
         where = f"stage {step.number}: "
         tasks = frame[frame["stage"] == step.number].to_dict("records")
@@ -57,9 +57,9 @@ def recorded(job: JobHandle, contract: Any) -> list[Call]:
                 for task in tasks
             ]
             arguments = [step.number, given, job.id, previous]
-            calls.append(Call("task ids", where + "its tasks", "create_tasks_for_stage", arguments, planned))
+            calls.append(RecordedCall("task ids", where + "its tasks", "create_tasks_for_stage", arguments, planned))
         calls += [
-            Call(
+            RecordedCall(
                 "results",
                 f"{where}the result of {task['task_id']}",
                 step.task_type,
@@ -76,11 +76,11 @@ def recorded(job: JobHandle, contract: Any) -> list[Call]:
         stages = len(contract.stages)
         context = {"job_id": job.id, "job_type": job.job_type, "current_stage": stages, "total_stages": stages}
         context |= {"parameters": given, "task_results": results.to_dict("records")}
-        calls.append(Call("finalize", "the result of finalize", "finalize_job", [context], job.result()))
+        calls.append(RecordedCall("finalize", "the result of finalize", "finalize_job", [context], job.result()))
     return calls
 
 
-def prove(name: str, text: str, calls: list[Call]) -> dict[str, int]:
+def prove(name: str, text: str, calls: list[RecordedCall]) -> dict[str, int]:
     """How many of what were the same; ``DefinitionError`` with what was not."""
     with tempfile.TemporaryDirectory(prefix="geoflow-export-") as folder:
         asked, told = Path(folder, "asked"), Path(folder, "told")

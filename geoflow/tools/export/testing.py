@@ -6,7 +6,7 @@ from collections import Counter
 
 from geoflow.support.masking import mask
 from geoflow.tools.export.layout import literal
-from geoflow.tools.export.proof import Call
+from geoflow.tools.export.proof import RecordedCall
 
 LONGEST = 20_000  # characters of a call that is written down
 TASKS = 3  # of each stage
@@ -39,7 +39,7 @@ _CALL = """\
 """
 
 
-def test_text(name: str, package: str, calls: list[Call], notes: list[str]) -> str:
+def test_text(name: str, package: str, calls: list[RecordedCall], notes: list[str]) -> str:
     """The test's text. What is too long to be read, or holds a secret, is left out and told in *notes*."""
     if mask(calls) != calls:
         notes.append("the test has no recorded values, since some look like secrets.")

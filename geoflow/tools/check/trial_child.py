@@ -22,10 +22,10 @@ from geoflow.jobtypes.calls import shown
 from geoflow.jobtypes.contract import accepts_context, task_id
 from geoflow.support.jsonable import from_json, to_json
 from geoflow.support.text import exact, shorten
-from geoflow.tools.check.crossing import asked, lacks
 from geoflow.tools.check.ids import identity_of, parameters_of
 from geoflow.tools.check.plans import branch_for, plan_of
 from geoflow.tools.check.trying import FINALIZE, Stop, Trial, is_mistake, named, place_of
+from geoflow.tools.check.values import asked, lacks
 from geoflow.usercode.packing import Code, unpack
 
 TO_TASKS = {"_correlation_id": "check", "_processing_path": "queue"}

@@ -1,4 +1,4 @@
-"""Call an exported module as production would: ``python child.py ASKED TOLD``, in a process that has no geoflow.
+"""Call an exported module as production would: ``python proof_child.py ASKED TOLD``, in a process that has no geoflow.
 
 ASKED says in JSON which module, where its imports are found, and calls that were recorded. What differs goes to TOLD.
 """
