@@ -29,7 +29,7 @@ from geoflow.errors import (
 )
 from geoflow.job_handle import JobHandle
 from geoflow.jobtypes import loading
-from geoflow.jobtypes.contract import DefinesJob, Handler, JobType, defines_job
+from geoflow.jobtypes.contract import DefinesJob, Handler, Registered, defines_job
 from geoflow.jobtypes.parameters import by_name, job_id_of, validated
 from geoflow.jobtypes.registry import Registry
 from geoflow.stores.base import Store
@@ -312,7 +312,7 @@ class Session:
         if on_existing == "return":
             remark(lambda: job._found_again("on_existing={!r}"), self.settings.display)
 
-    def _registered_as(self, row: JobRow) -> JobType:
+    def _registered_as(self, row: JobRow) -> Registered:
         """The type of a stored job, from what is registered or built in: its name is never taken for a file's (S43)."""
         if row.job_type not in self.registry and row.job_type not in loading.BUILT_IN:
             where = f" Its code came from {row.source}." if row.source else ""
@@ -323,7 +323,7 @@ class Session:
             )
         return self._registered(row.job_type)
 
-    def _registered(self, job_type: str | type | DefinesJob) -> JobType:
+    def _registered(self, job_type: str | type | DefinesJob) -> Registered:
         if defines_job(job_type):
             return self.registry.get(self.registry.register(job_type)[0])
         if not isinstance(job_type, str | type):
@@ -344,7 +344,7 @@ class Session:
     def _drive(
         self,
         row: JobRow,
-        registered: JobType,
+        registered: Registered,
         intent: Intent,
         *,
         codes: Mapping[str, Code] | None = None,
@@ -366,7 +366,7 @@ class Session:
             raise
         return JobHandle(self, row.job_id, receipt)
 
-    def _packed(self, registered: JobType) -> dict[str, Code]:
+    def _packed(self, registered: Registered) -> dict[str, Code]:
         """The code of its handlers by task type, and of its class by an empty name."""
         handlers = registered.handlers if replace_handlers is None else replace_handlers(self, registered.handlers)
         return {name: pack(code) for name, code in {**handlers, CLASS: registered.job_class}.items()}

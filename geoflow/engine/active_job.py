@@ -20,7 +20,7 @@ from geoflow.core.queue import NOT_PLANNED, TaskQueue
 from geoflow.core.retry import Retry, RetryPolicy, decide
 from geoflow.core.rows import Again, FailedRow, JobRow, Lease, Move, StageRow, Take
 from geoflow.core.transitions import MAX_LOSSES, Finalize, Plan, View
-from geoflow.jobtypes.contract import JobType
+from geoflow.jobtypes.contract import Registered
 from geoflow.support.parcel import Texts
 from geoflow.support.surroundings import Surroundings
 from geoflow.usercode.packing import Code
@@ -65,7 +65,7 @@ class JobRun:
         self,
         row: JobRow,
         lease: Lease,
-        job_type: JobType,
+        job_type: Registered,
         codes: Mapping[str, Code],
         options: Options,
         *,

@@ -26,7 +26,7 @@ from geoflow.engine.submission import stored_type
 from geoflow.engine.turns import Verb
 from geoflow.executors.base import Executor
 from geoflow.executors.leftovers import ran_at_death, seal
-from geoflow.jobtypes.contract import JobType
+from geoflow.jobtypes.contract import Registered
 from geoflow.stores.base import Store
 from geoflow.stores.files import file_at
 from geoflow.stores.opening import store_at
@@ -210,7 +210,7 @@ class Runtime:
     def claim(
         self,
         row: JobRow,
-        job_type: JobType,
+        job_type: Registered,
         codes: Mapping[str, Code],
         intent: Intent = "go on",
         again: Again | None = None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from geoflow.core.models import Stage
 from geoflow.core.rows import JobRow
 from geoflow.errors import GeoflowWarning, JobIdCollision
-from geoflow.jobtypes.contract import JobType
+from geoflow.jobtypes.contract import Registered
 from geoflow.support.jsonable import from_json, to_json
 from geoflow.support.masking import mask
 from geoflow.support.text import shorten
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from geoflow.views.model import JobView
 
 
-def check_same_job(row: JobRow, registered: JobType, parameters: str, secrets: tuple[str, ...]) -> None:
+def check_same_job(row: JobRow, registered: Registered, parameters: str, secrets: tuple[str, ...]) -> None:
     def identity(text: str) -> dict[str, Any]:
         return {key: value for key, value in from_json(text).items() if key not in registered.non_identity}
 
@@ -38,7 +38,7 @@ def check_same_job(row: JobRow, registered: JobType, parameters: str, secrets: t
 
 
 def keeps_its_own(
-    row: JobRow, registered: JobType, given: Mapping[str, Any], parameters: str, secrets: tuple[str, ...]
+    row: JobRow, registered: Registered, given: Mapping[str, Any], parameters: str, secrets: tuple[str, ...]
 ) -> GeoflowWarning | None:
     """What to say where the job that is there has another value of what was *given*; that is no part of its id."""
     stored, here = (mask(from_json(text), secrets) for text in (row.parameters, parameters))
@@ -63,6 +63,6 @@ def found_again(view: JobView, spelt: str) -> str:
     return f"{before} {state}: nothing was run. {resume}{spelt.format('rerun')} does all of it again."
 
 
-def stored_type(row: JobRow) -> JobType:
+def stored_type(row: JobRow) -> Registered:
     """The job type as the store knows it: enough to end a job whose code is not here."""
-    return JobType(row.job_type, object, tuple(Stage(**stage) for stage in from_json(row.stages)), {})
+    return Registered(row.job_type, object, tuple(Stage(**stage) for stage in from_json(row.stages)), {})

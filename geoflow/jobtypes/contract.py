@@ -92,7 +92,7 @@ def defines_job(target: Any) -> TypeGuard[DefinesJob]:
 
 
 @dataclass(frozen=True, slots=True)
-class JobType:
+class Registered:
     """A registered job type: its checked stages, its class, and the handlers that its tasks may name."""
 
     name: str

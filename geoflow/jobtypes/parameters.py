@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from geoflow.errors import ContractViolationError, ParameterError, UnstorableValue
-from geoflow.jobtypes.contract import JobType
+from geoflow.jobtypes.contract import Registered
 from geoflow.support.jsonable import from_json, stored
 from geoflow.support.masking import DEFAULT_SECRETS, looks_secret, mask, safe
 from geoflow.support.text import shorten
@@ -26,7 +26,7 @@ def by_name(params: Any, parameters: Mapping[str, Any]) -> dict[str, Any]:
     return {**(params or {}), **parameters}
 
 
-def validated(registered: JobType, given: dict[str, Any], secrets: Sequence[str] = DEFAULT_SECRETS) -> str:
+def validated(registered: Registered, given: dict[str, Any], secrets: Sequence[str] = DEFAULT_SECRETS) -> str:
     """The parameters as JSON text, after the job type has checked them. An error shows none of its *secrets*."""
     name = registered.name
     try:
@@ -53,7 +53,7 @@ def validated(registered: JobType, given: dict[str, Any], secrets: Sequence[str]
         raise ParameterError(f"{name}: {safe(str(exc), secrets)}") from None
 
 
-def _what_there_is(error: Any, registered: JobType) -> str:
+def _what_there_is(error: Any, registered: Registered) -> str:
     """The parameters that there are, for a name that is none of them; nothing where the job type does not tell."""
     if error["type"] != "extra_forbidden" or len(error["loc"]) != 1:
         return ""
@@ -69,7 +69,7 @@ def _what_was_given(error: Any, secrets: Sequence[str]) -> str:
     return f" (got {shorten(repr(mask(error['input'], secrets)), 60)})"
 
 
-def job_id_of(registered: JobType, parameters: str) -> str:
+def job_id_of(registered: Registered, parameters: str) -> str:
     job_id = registered.job_class.generate_job_id(from_json(parameters))  # type: ignore[attr-defined]
     if not isinstance(job_id, str) or len(job_id) != 64 or set(job_id) - set("0123456789abcdef"):
         raise ContractViolationError(

@@ -22,7 +22,7 @@ from geoflow.jobtypes.contract import (
     PARALLELISM,
     DefinesJob,
     Handler,
-    JobType,
+    Registered,
     defines_job,
     handler_problem,
     hides_its_arguments,
@@ -51,7 +51,7 @@ class Problem:
 class Examined(NamedTuple):
     """The job type, unless there are *problems* that keep it from being one; *remarks* do not."""
 
-    job_type: JobType | None
+    job_type: Registered | None
     problems: tuple[Problem, ...]
     remarks: tuple[Problem, ...] = ()
 
@@ -60,7 +60,7 @@ class Registry:
     """The job types that this session may run. Names registered again are replaced."""
 
     def __init__(self) -> None:
-        self._types: dict[str, JobType] = {}
+        self._types: dict[str, Registered] = {}
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._types))
@@ -68,7 +68,7 @@ class Registry:
     def __contains__(self, name: str) -> bool:
         return normalise(name) in self._types
 
-    def get(self, name: str) -> JobType:
+    def get(self, name: str) -> Registered:
         """The job type *name*, or ``DefinitionError`` that lists those known and suggests the near one."""
         known = self._types.get(normalise(name))
         if known is None:
@@ -101,7 +101,7 @@ class Registry:
         if isinstance(target, ModuleType):
             jobs, known = jobs_of(target)
             targets, handlers = list(jobs.items()), {**known, **(handlers or {})}
-        types: dict[str, JobType] = {}
+        types: dict[str, Registered] = {}
         problems: list[Problem] = []
         for key, job in targets:
             maker = job if defines_job(job) else None
@@ -155,7 +155,7 @@ def examined(job_class: Any, handlers: Mapping[str, Handler], key: str | None = 
         return Examined(None, tuple(problems), remarks)
     cls: Any = job_class
     stages = tuple(_stage(number, stage) for number, stage in enumerate(cls.stages, start=1))
-    return Examined(JobType(normalise(cls.job_type), cls, stages, known), (), remarks)
+    return Examined(Registered(normalise(cls.job_type), cls, stages, known), (), remarks)
 
 
 def _name(job_class: type, key: object) -> Iterator[Said]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from geoflow.errors import ParameterError
-from geoflow.jobtypes.contract import DefinesJob, JobType
+from geoflow.jobtypes.contract import DefinesJob, Registered
 from geoflow.jobtypes.parameters import validated
 from geoflow.jobtypes.schema import LEFT_OUT, Field, fields_of, schema_of
 from geoflow.notebook.inputs import Input, problem_html, widgets
@@ -90,7 +90,7 @@ class Form:
 
     # What it says, and what is wrong with that
 
-    def _registered(self) -> JobType:
+    def _registered(self) -> Registered:
         return self._session._registered(self._job_type)  # of now: its cell may have been run again
 
     def _check(self, change: object = None) -> None:

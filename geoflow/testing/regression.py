@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from geoflow.core.models import TaskStatus
 from geoflow.errors import DefinitionError, ParameterError
-from geoflow.jobtypes.contract import JobType, accepts_context
+from geoflow.jobtypes.contract import Registered, accepts_context
 from geoflow.support.masking import MASKED, mask, mask_text
 from geoflow.support.text import count, plain
 from geoflow.tools.export.layout import literal
@@ -130,7 +130,7 @@ def _check(task: TaskHandle, status: TaskStatus, expect: Expect | None, error: s
 # Its handler
 
 
-def _handler(task: TaskHandle, registered: JobType) -> _Found:
+def _handler(task: TaskHandle, registered: Registered) -> _Found:
     """Where a test can import it from; ``DefinitionError`` when that is nowhere."""
     handler = task.handler
     if (reference := pack(handler).reference) is not None:
@@ -154,7 +154,7 @@ def _handler(task: TaskHandle, registered: JobType) -> _Found:
     )
 
 
-def _takes_context(task: TaskHandle, registered: JobType) -> bool:
+def _takes_context(task: TaskHandle, registered: Registered) -> bool:
     """Whether a call of it needs a context: that of a `gf.JobType` does not, where the function asks for none."""
     for step in getattr(registered.job_class, "flow_steps", ()):
         if step.task_type == task.task_type:

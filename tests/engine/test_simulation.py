@@ -29,7 +29,7 @@ from geoflow.core.retry import RetryPolicy
 from geoflow.core.rows import NewJob
 from geoflow.engine.active_job import CLASS, Intent, JobRun, Options
 from geoflow.engine.machine import CoreMachine
-from geoflow.jobtypes.contract import JobType, task_id
+from geoflow.jobtypes.contract import Registered, task_id
 from geoflow.session import Session
 from geoflow.stores.base import Store
 from geoflow.stores.sqlite import SqliteStore
@@ -473,7 +473,7 @@ class World:
         handlers = dict.fromkeys(CODES, print)
         options = Options(RetryPolicy(max_retries=script.max_retries), self.on_failure)
         codes = {**CODES, CLASS: Code("class", None, b"")}
-        return JobRun(row, lease, JobType("simulated", object, stages, handlers), codes, options, intent=intent)
+        return JobRun(row, lease, Registered("simulated", object, stages, handlers), codes, options, intent=intent)
 
     def check_counts(self, run: JobRun) -> None:
         if run.planned is None or run.done.is_set():

@@ -9,7 +9,7 @@ from geoflow.core.models import JobStatus, Stage
 from geoflow.core.rows import JobRow, Lease, StageRow
 from geoflow.engine.active_job import Changes, JobRun, Options
 from geoflow.engine.agenda import Agenda
-from geoflow.jobtypes.contract import JobType
+from geoflow.jobtypes.contract import Registered
 from tests.helpers.sessions import OpenSession
 
 NOW = 1_700_000_000.0
@@ -20,7 +20,7 @@ def a_run(*returned: float) -> JobRun:
     """One with tasks that wait for these times."""
     job_id = "a" * 64
     row = JobRow(1, job_id, "j", JobStatus.PROCESSING, 1, "[]", "{}", None, None, None, NOW, None, None, None, 1, None)
-    run = JobRun(row, Lease(1, job_id, 1), JobType("j", HelloWorld, (STAGE,), {}), {}, Options())
+    run = JobRun(row, Lease(1, job_id, 1), Registered("j", HelloWorld, (STAGE,), {}), {}, Options())
     tried = [(key, at) for key, at in enumerate(returned)]
     run.begin(StageRow(1, 1, 0, len(tried), NOW), {"queued": len(tried)}, tried=tried)
     return run

@@ -8,14 +8,14 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from geoflow.jobtypes.contract import METHODS, JobBase, JobType, accepts_context, normalise
+from geoflow.jobtypes.contract import METHODS, JobBase, Registered, accepts_context, normalise
 from geoflow.jobtypes.registry import examined
 from geoflow.tools.check.findings import Finding
 from geoflow.tools.check.subject import Subject
 from geoflow.usercode.origin import stacklevel
 
 
-def declared(subject: Subject) -> tuple[list[Finding], JobType | None]:
+def declared(subject: Subject) -> tuple[list[Finding], Registered | None]:
     """What is found, and the job type as the registry has it, unless it refuses it."""
     checked = examined(subject.job_class, subject.handlers, subject.key)
     for remark in checked.remarks:

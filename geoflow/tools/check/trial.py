@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from geoflow.executors.spawning import SlotContext
-from geoflow.jobtypes.contract import JobType
+from geoflow.jobtypes.contract import Registered
 from geoflow.jobtypes.schema import schema_of
 from geoflow.support.jsonable import to_json
 from geoflow.support.text import human_duration
@@ -22,7 +22,7 @@ from geoflow.usercode.packing import pack
 
 
 def trial(
-    subject: Subject, registered: JobType, given: Mapping[str, Any] | None, run: int, seconds: float
+    subject: Subject, registered: Registered, given: Mapping[str, Any] | None, run: int, seconds: float
 ) -> Iterator[Finding]:
     """What comes of trying *registered* with the parameters *given*, or else with what its schema tells.
 
@@ -67,7 +67,7 @@ def _sample(schema: dict[str, Any] | None) -> tuple[dict[str, Any], str]:
     return found, f"There are no defaults or examples for {', '.join(missing)}." if missing else ""
 
 
-def _told(registered: JobType, ask: str, seconds: float) -> tuple[str, list[dict[str, Any]]]:
+def _told(registered: Registered, ask: str, seconds: float) -> tuple[str, list[dict[str, Any]]]:
     """How the process ended, and what it told before."""
     codes = {name: pack(handler) for name, handler in registered.handlers.items()}
     with tempfile.NamedTemporaryFile() as told:

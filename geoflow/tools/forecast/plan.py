@@ -18,7 +18,7 @@ from geoflow.engine.runtime import Runtime
 from geoflow.engine.submission import check_same_job
 from geoflow.errors import DefinitionError
 from geoflow.executors.base import Executor
-from geoflow.jobtypes.contract import DefinesJob, JobType
+from geoflow.jobtypes.contract import DefinesJob, Registered
 from geoflow.jobtypes.parameters import job_id_of, validated
 from geoflow.render.report import Report, Table, table
 from geoflow.support.jsonable import from_json
@@ -97,7 +97,7 @@ def plan(session: Session, job_type: str | type | DefinesJob, given: dict[str, A
     return Plan(registered.name, job_id, row and row.status, from_json(text), stages, tasks, secrets)
 
 
-def _made(session: Session, registered: JobType, job_id: str, parameters: str, is_there: bool) -> NewTasks:
+def _made(session: Session, registered: Registered, job_id: str, parameters: str, is_there: bool) -> NewTasks:
     """The tasks of the first stage, made where a run would make them: in a worker, which ends with that."""
     options, known = session.runtime.options, tuple(registered.handlers)
     batch = Batch("plan", 1, 0, 0, 0, (0,), '["plan"]', f"[{plan_argument(parameters)}]")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from geoflow.errors import ParameterError
-from geoflow.jobtypes.contract import DefinesJob, JobType
+from geoflow.jobtypes.contract import DefinesJob, Registered
 from geoflow.jobtypes.parameters import job_id_of, validated
 from geoflow.render.report import Report, Table, table
 from geoflow.support.jsonable import from_json
@@ -109,7 +109,7 @@ def probe(
     return Probe(job, registered.name, stages, frame, memory, *about)
 
 
-def _read(job: JobHandle, registered: JobType) -> tuple[list[dict[str, Any]], list[Measured], list[str]]:
+def _read(job: JobHandle, registered: Registered) -> tuple[list[dict[str, Any]], list[Measured], list[str]]:
     """What the store has of the probe: the rows of its stages, what was measured of those that ran, and notes."""
     import pandas as pd
 

@@ -12,7 +12,7 @@ from statistics import fmean
 from typing import Any, ClassVar
 
 from geoflow.jobtypes.calls import checked_plan
-from geoflow.jobtypes.contract import PARALLELISM, PROBE_OF, Handler, JobType
+from geoflow.jobtypes.contract import PARALLELISM, PROBE_OF, Handler, Registered
 from geoflow.jobtypes.registry import Registry
 
 MARK = "geoflow_probe"  # where the metadata of its tasks say what the whole would have been
@@ -83,7 +83,7 @@ class SampledType:
     def __init__(self, registry: Registry, of: str, items: int, seed: int) -> None:
         self.name = PROBE_OF + of
         self._registry, self._of, self._items, self._seed = registry, of, items, seed
-        self._made: tuple[JobType, type] | None = None
+        self._made: tuple[Registered, type] | None = None
 
     def contract(self) -> type:
         """The class of the contract; another one once what it samples was registered again."""
@@ -98,7 +98,7 @@ class SampledType:
     def newest(self) -> SampledType:
         return self
 
-    def _class(self, whole: JobType) -> type:
+    def _class(self, whole: Registered) -> type:
         name = whole.job_class.__name__
         # One task at a time: each is measured undisturbed, and all but the first in a process that is warm.
         stages = [stage.model_dump(exclude_none=True) | {"workers": 1} for stage in whole.stages]
