@@ -13,12 +13,15 @@ from typing import NamedTuple
 from geoflow.executors.identity import UNKNOWN, born
 
 _LAYOUT = struct.Struct("=qqqqdq")
-_NUMBER = struct.Struct("=q")
-_RECALL_WAITING, _RECALL_REST, _PRINTED = (_LAYOUT.size + place * _NUMBER.size for place in range(3))
-_SIZE = _PRINTED + _NUMBER.size
-
-
+# Behind it stand numbers, of which these are the places in the whole as an array.
+_RECALL_WAITING, _RECALL_REST, _PRINTED = (_LAYOUT.size // 8 + place for place in range(3))
+_SIZE = 8 * (_PRINTED + 1)
 SETTING_UP = -1
+# What waits behind a call is taken back once that has run for so long.
+RECALL_SECONDS = 0.1
+
+
+_now = time.monotonic
 
 
 class Mark(NamedTuple):
@@ -39,7 +42,8 @@ class MarkFile:
 
     Behind it stands what the coordinator takes back: all chunks up to a number, which have not begun, and of the chunk
     of a number the calls that have not. Each side writes its own part, then passes a fence, then reads the other's: so
-    at least one of them sees the other. Without a *path* it is nobody else's.
+    at least one of them sees the other. Behind a call that was short there is no fence, which costs as much as the
+    rest: what waits for it is not taken back. Without a *path* it is nobody else's.
     """
 
     def __init__(self, path: Path | None, *, new: bool = True) -> None:
@@ -54,12 +58,20 @@ class MarkFile:
                 self._map = mmap.mmap(descriptor, _SIZE)
             finally:
                 os.close(descriptor)
+        self._numbers = memoryview(self._map).cast("q")
         self._fence = threading.Lock()  # taking it is a full memory barrier
+        self._since = 0.0
         self._pid = os.getpid()
         self._born = born(self._pid) or UNKNOWN
 
     def read(self) -> Mark:
         return Mark(*_LAYOUT.unpack_from(self._map))
+
+    def runs_long(self) -> Mark | None:
+        """The mark, if the call that it names runs for so long that what waits behind it may be taken back."""
+        now = _now()  # before the mark is read, which is then no older
+        mark = self.read()
+        return mark if mark.position >= 0 and now - mark.since >= RECALL_SECONDS else None
 
     def setting_up(self) -> None:
         """The process is there, and is not yet ready for chunks."""
@@ -69,14 +81,17 @@ class MarkFile:
         self._write(0, 0, 0)
 
     def _write(self, chunk: int, position: int, key: int) -> None:
-        _LAYOUT.pack_into(self._map, 0, self._pid, chunk, position, key, time.monotonic(), self._born)
+        self._since = _now()
+        _LAYOUT.pack_into(self._map, 0, self._pid, chunk, position, key, self._since, self._born)
 
     def running(self, chunk: int, position: int, key: int) -> bool:
         """Say that the call runs, and whether it is to: its chunk may have been taken back from there on."""
-        _LAYOUT.pack_into(self._map, 0, self._pid, chunk, position + 1, key, time.monotonic(), self._born)
-        with self._fence:
-            pass
-        return bool(_NUMBER.unpack_from(self._map, _RECALL_REST)[0] != chunk)
+        before, self._since = self._since, _now()
+        _LAYOUT.pack_into(self._map, 0, self._pid, chunk, position + 1, key, self._since, self._born)
+        if _now() - before > RECALL_SECONDS / 2:  # asked again: this process may have been paused before it wrote
+            with self._fence:
+                pass
+        return self._numbers[_RECALL_REST] != chunk
 
     def reporting(self, chunk: int) -> None:
         mark = self.read()
@@ -84,15 +99,15 @@ class MarkFile:
 
     def printed(self, size: int) -> None:
         """Say that so many bytes of the output's file are of calls that have ended."""
-        _NUMBER.pack_into(self._map, _PRINTED, size)
+        self._numbers[_PRINTED] = size
 
     def printed_before(self) -> int:
         """How many bytes of the output's file are not the running call's."""
-        return int(_NUMBER.unpack_from(self._map, _PRINTED)[0])
+        return self._numbers[_PRINTED]
 
     def recall(self, chunk: int, *, rest: bool) -> None:
         """Take back what waits, up to *chunk*, or the *rest* of *chunk*, which runs. See in the mark what has begun."""
-        _NUMBER.pack_into(self._map, _RECALL_REST if rest else _RECALL_WAITING, chunk)
+        self._numbers[_RECALL_REST if rest else _RECALL_WAITING] = chunk
         with self._fence:
             pass
 
@@ -104,7 +119,7 @@ class MarkFile:
         with self._fence:
             pass
         # Chunks are numbered in the order in which they are sent; the register has the last that was taken back.
-        return bool(_NUMBER.unpack_from(self._map, _RECALL_WAITING)[0] < chunk)
+        return self._numbers[_RECALL_WAITING] < chunk
 
 
 def read_mark(content: bytes) -> Mark | None:

@@ -26,8 +26,6 @@ from geoflow.support.text import cut
 
 logger = logging.getLogger("geoflow.executors")
 MAX_START_FAILURES = 3
-# A chunk that waits behind a call which has run this long is given to an idle slot instead.
-RECALL_SECONDS = 0.1
 # An answer that is on its way is waited for so long before its process is ended.
 ANSWER_SECONDS = 0.25
 # How long the pool may take to see that its process has gone, and to hand over what that had told.
@@ -169,8 +167,7 @@ class Slot:
 
     def recall_waiting(self) -> Report | None:
         """Take back the chunk that waits behind one that turned out long, while another slot has nothing to do."""
-        mark = self._mark.read()
-        if len(self.chunks) < 2 or not _runs_long(mark):
+        if len(self.chunks) < 2 or self._mark.runs_long() is None:
             return None
         waiting = self.chunks[-1]
         self._mark.recall(waiting.number, rest=False)
@@ -182,8 +179,7 @@ class Slot:
 
     def recall_rest(self) -> Report | None:
         """Take back what has not begun of the chunk that runs, behind a call in it that turned out long."""
-        mark = self._mark.read()
-        if len(self.chunks) != 1 or not _runs_long(mark):
+        if len(self.chunks) != 1 or (mark := self._mark.runs_long()) is None:
             return None
         (chunk,) = self.chunks
         keys = chunk.batch.keys
@@ -357,10 +353,6 @@ def _told(future: Future[Any]) -> Answer | None:
     """What the process answered, should it have."""
     told = future.done() and not future.cancelled() and future.exception() is None
     return Answer(*future.result()) if told else None
-
-
-def _runs_long(mark: Mark) -> bool:
-    return mark.position >= 0 and time.monotonic() - mark.since >= RECALL_SECONDS
 
 
 def _parted(printed: str | None) -> tuple[str | None, str | None]:

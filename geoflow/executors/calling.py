@@ -1,0 +1,96 @@
+"""What a chunk calls in a worker: the handler of its tasks, the plan of a stage, or finalize."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import threading
+from collections.abc import Callable, Iterator
+from itertools import repeat
+from typing import Any
+
+from geoflow.core.batch import Call, named
+from geoflow.core.chunks import Chunk
+from geoflow.core.models import Failure, JobExecutionContext, TaskContext, TaskResult, TaskStatus, as_spoken_by
+from geoflow.errors import ContractViolationError
+from geoflow.executors.codes import Codes
+from geoflow.jobtypes.calls import checked_plan, outcome, shown
+from geoflow.support import logs
+from geoflow.support.jsonable import from_json, to_json
+from geoflow.support.parcel import Spool
+
+
+def caller(chunk: Chunk, codes: Codes) -> Callable[[Call], tuple[Any, Failure | None]]:
+    """Load the code of *chunk*: what makes one of its calls, and gives its result, or the failure that was returned.
+
+    The result of a plan is its columns, or its ids and types and the file that has the rest.
+    """
+    target, takes_context = codes.get(chunk.code)
+    if chunk.kind == "plan":
+        return lambda call: (_plan(chunk, target, call.parameters), None)
+    if chunk.kind == "finalize":
+        return lambda call: (_finalize(chunk, target, call.parameters), None)
+    task_type, attempt = chunk.batch.task_type, chunk.batch.attempt
+    if not takes_context:
+        return lambda call: outcome(target(call.parameters), task_type)
+    logger = logs.logger_of(f"geoflow.task.{task_type}")
+
+    def run_task(call: Call) -> tuple[str | None, Failure | None]:
+        about = (chunk.job_id, chunk.job_type, chunk.stage, call.task_id, call.task_index, task_type, attempt, logger)
+        return outcome(target(call.parameters, TaskContext(*about)), task_type)
+
+    return run_task
+
+
+_patient, _threshold = 0, gc.get_threshold()
+_changing = threading.Lock()
+
+
+@contextlib.contextmanager
+def _rare_collections() -> Iterator[None]:
+    """Look for garbage less often: plan and finalize hold dicts by the hundred thousand, and to look through them again
+    and again takes more time than to make them."""
+    global _patient, _threshold  # noqa: PLW0603 - the process has one collector, and perhaps threads that plan at once
+    with _changing:
+        if not _patient:
+            _threshold = gc.get_threshold()
+            gc.set_threshold(max(_threshold[0], 100_000) if _threshold[0] else 0, *_threshold[1:])
+        _patient += 1
+    try:
+        yield
+    finally:
+        with _changing:
+            _patient -= 1
+            if not _patient:
+                gc.set_threshold(*_threshold)
+
+
+def _plan(chunk: Chunk, job_class: Any, argument: dict[str, Any]) -> tuple[Any, ...]:
+    with _rare_collections():
+        previous = argument["previous_results"] or []
+        for text in chunk.texts:
+            previous.extend(from_json(text or "[]"))
+        tasks = job_class.create_tasks_for_stage(chunk.stage, argument["job_params"], chunk.job_id, previous or None)
+        spool = Spool(chunk.answer) if chunk.answer is not None else None
+        columns = checked_plan(tasks, chunk.stage, chunk.task_types, spool)
+    if spool is None or not spool.used:
+        return columns
+    spool.close()
+    return (*columns[:2], spool.path)
+
+
+def _finalize(chunk: Chunk, job_class: Any, argument: dict[str, Any]) -> str:
+    with _rare_collections():
+        columns = ids, types, results, ended = argument.pop("task_results")
+        for text in chunk.texts:
+            for column, more in zip(columns, from_json(text or "[]"), strict=True):
+                column.extend(more)
+        # Finalize comes when all tasks are complete, so that is what each of them is.
+        completed = as_spoken_by(getattr(job_class, "flow_finalize", job_class.finalize_job), TaskStatus.COMPLETED)
+        same = repeat(completed, len(ids)), results, repeat(None, len(ids))
+        task_results = named(TaskResult, ids, types, *same, [microseconds / 1e6 for microseconds in ended])
+        context = JobExecutionContext.model_construct(**argument, task_results=task_results)
+        result = job_class.finalize_job(context)
+        if not isinstance(result, dict):
+            raise ContractViolationError(f"finalize_job must return a dict; it returned {shown(result)}.")
+        return to_json(result)
