@@ -7,6 +7,7 @@ import gc
 import importlib
 import multiprocessing
 import os
+import resource
 import signal
 import time
 from pathlib import Path
@@ -15,10 +16,11 @@ from typing import Any, NamedTuple
 from geoflow.core.chunks import Chunk
 from geoflow.executors.codes import Codes
 from geoflow.executors.identity import UNKNOWN, born
+from geoflow.executors.kept import arm_faulthandler
 from geoflow.executors.marker import MarkFile
 from geoflow.executors.printed import Printed
-from geoflow.executors.restoring import Restorer, arm_faulthandler, memory
-from geoflow.executors.worker import NO_CODE, NOT_BEGUN, run_chunk
+from geoflow.executors.restoring import Restorer
+from geoflow.executors.worker import NO_CODE, NOT_BEGUN, peak_memory, run_chunk
 from geoflow.support import logs, nesting
 from geoflow.support.surroundings import Surroundings
 from geoflow.usercode.packing import Code
@@ -110,7 +112,7 @@ def work(chunk: Chunk | None) -> tuple[Any, ...]:
         return tuple(NO_CODE)
     codes = codes if trouble is None else _NoCodes(trouble)
     answer = run_chunk(chunk, codes, mark, printed, os.getpid(), keeper=restorer)
-    return tuple(answer._replace(memory=memory()) if _weighs else answer)
+    return tuple(answer._replace(memory=_memory()) if _weighs else answer)
 
 
 def _enter(restorer: Restorer, surroundings: Surroundings | None) -> OSError | None:
@@ -133,3 +135,10 @@ class _NoCodes(Codes):
 
     def get(self, code: Code) -> tuple[Any, bool]:
         raise self._reason
+
+
+def _memory() -> int:
+    """How much this process has in memory now, in bytes; at most so far, where the system does not say."""
+    with contextlib.suppress(OSError):
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    return peak_memory()
