@@ -16,41 +16,16 @@ from typing import Any
 import duckdb
 
 from geoflow.core.batch import Batch, Completed, NewTasks
-from geoflow.core.models import Attempt, Outcome
 from geoflow.core.rows import Lease, Move, Take
 from geoflow.errors import StoreError
+from geoflow.stores.columns import COMPLETED_OWN, COMPLETED_SAME, duckdb_type
 from geoflow.stores.duckdb_file import File, borrow, check_whole, explaining
 from geoflow.stores.ownership import Ownership
-from geoflow.stores.tables import ATTEMPTS_PER_TASK, TableStore, consecutive, not_long, nothing_queued
+from geoflow.stores.tables import TableStore, completed_columns, consecutive, not_long, nothing_queued
 from geoflow.support.jsonable import to_json
 from geoflow.support.parcel import PIECE
 
 _ROWS_AT_ONCE, _LOOKED_AT = 20_000, 256
-_ATTEMPT_COLUMNS = {
-    "attempt_key": "BIGINT",
-    "outcome": "VARCHAR",
-    "started_at": "DOUBLE",
-    "ended_at": "DOUBLE",
-    "cpu": "DOUBLE",
-    "peak_memory": "BIGINT",
-    "result": "VARCHAR",
-    "output": "VARCHAR",
-    "slot": "BIGINT",
-    "pid": "BIGINT",
-    "code": "VARCHAR",
-    "queued_at": "DOUBLE",
-    "backoff": "DOUBLE",
-    "error": "VARCHAR",
-    "error_type": "VARCHAR",
-    "error_category": "VARCHAR",
-    "retryable": "INTEGER",
-    "traceback": "VARCHAR",
-}
-_COMPLETED_COLUMNS = (
-    *("attempt_key", "started_at", "ended_at", "cpu", "result"),
-    *("outcome", "slot", "pid", "peak_memory", "code"),
-)
-_TASK_COLUMNS = {"task_id": "VARCHAR", "task_type": "VARCHAR", "parameters": "VARCHAR", "metadata": "VARCHAR"}
 
 
 class DuckDbStore(TableStore):
@@ -158,45 +133,27 @@ class DuckDbStore(TableStore):
     def insert_rows(
         self, connection: duckdb.DuckDBPyConnection, table: str, names: Sequence[str], rows: Sequence[Sequence[Any]]
     ) -> None:
-        described = connection.execute(f"SELECT {', '.join(names)} FROM {table} LIMIT 0").description
-        types = {column[0]: "VARCHAR" if str(column[1]) == "JSON" else str(column[1]) for column in described}
-        insert(connection, table, types, dict(zip(names, zip(*rows, strict=True), strict=True)))
+        insert(connection, table, dict(zip(names, zip(*rows, strict=True), strict=True)))
 
     def _insert_tasks(
         self, connection: duckdb.DuckDBPyConnection, stage_key: int, first_key: int, tasks: NewTasks
     ) -> None:
-        types = {"task_key": "BIGINT", "stage_key": "BIGINT"} | _TASK_COLUMNS
-        rows = zip(count(first_key), repeat(stage_key), *tasks)
-        for few in _few(rows, lambda row: len(row[4])):
-            insert(connection, "task", types, dict(zip(types, zip(*few, strict=True), strict=True)))
-
-    def _insert_attempts(self, connection: duckdb.DuckDBPyConnection, attempts: Sequence[Attempt]) -> None:
-        rows = [
-            (
-                *(attempt.key * ATTEMPTS_PER_TASK + attempt.attempt, *attempt[2:8], *attempt[9:]),
-                *(attempt.failure or (None, None, None, None, None)),
-            )
-            for attempt in attempts
-        ]
-        columns = dict(zip(_ATTEMPT_COLUMNS, zip(*rows, strict=True), strict=True))
-        columns["retryable"] = tuple(None if value is None else int(value) for value in columns["retryable"])
-        insert(connection, "attempt", _ATTEMPT_COLUMNS, columns)
+        names = ("task_key", "stage_key", "task_id", "task_type", "parameters", "metadata")
+        for rows in _few(zip(count(first_key), repeat(stage_key), *tasks), names.index("parameters")):
+            self.insert_rows(connection, "task", names, rows)
 
     def _insert_completed(self, connection: duckdb.DuckDBPyConnection, completed: Sequence[Completed]) -> None:
-        columns: dict[str, list[Any]] = {name: [] for name in _COMPLETED_COLUMNS}
+        columns: dict[str, list[Any]] = {name: [] for name in COMPLETED_OWN + COMPLETED_SAME}
         for several in completed:
-            count, *told = len(several.keys), several.started_at, several.ended_at, several.cpu, several.results
-            about = several.slot, several.pid, several.peak_memory, several.code
-            keys = (key * ATTEMPTS_PER_TASK + several.attempt for key in several.keys)
-            same = ([value] * count for value in (str(Outcome.COMPLETED), *about))
-            for column, values in zip(columns.values(), (keys, *told, *same), strict=True):
+            own, same = completed_columns(several)
+            alike = ([value] * len(several.keys) for value in same)
+            for column, values in zip(columns.values(), (*own, *alike), strict=True):
                 column.extend(values)
-        types = {name: _ATTEMPT_COLUMNS[name] for name in columns}
         if sum(map(len, columns["result"])) <= PIECE:
-            insert(connection, "attempt", types, columns)
+            insert(connection, "attempt", columns)
             return
-        for few in _few(zip(*columns.values(), strict=True), lambda row: len(row[4])):
-            insert(connection, "attempt", types, dict(zip(types, zip(*few, strict=True), strict=True)))
+        for rows in _few(zip(*columns.values(), strict=True), COMPLETED_OWN.index("result")):
+            self.insert_rows(connection, "attempt", tuple(columns), rows)
 
     def _start(self, connection: duckdb.DuckDBPyConnection, take: Take) -> Iterator[Batch]:
         """As for any store, but with one statement for all new tasks: to plan one takes DuckDB a millisecond."""
@@ -243,22 +200,25 @@ class DuckDbStore(TableStore):
         return rows, True
 
 
-def _few(rows: Iterable[Any], length: Callable[[Any], int]) -> Iterator[list[Any]]:
-    """*rows*, some at a time, which are of a bounded *length* together."""
-    few: list[Any] = []
-    long = 0
+def _few(rows: Iterable[Sequence[Any]], text: int) -> Iterator[list[Sequence[Any]]]:
+    """*rows*, some at a time, whose *text* columns are of a bounded length together."""
+    few: list[Sequence[Any]] = []
+    length = 0
     for row in rows:
         few.append(row)
-        long += length(row)
-        if long > PIECE or len(few) >= _ROWS_AT_ONCE:
+        length += len(row[text])
+        if length > PIECE or len(few) >= _ROWS_AT_ONCE:
             yield few
-            few, long = [], 0
+            few, length = [], 0
     if few:
         yield few
 
 
 def insert(
-    connection: duckdb.DuckDBPyConnection, table: str, types: dict[str, str], columns: Mapping[str, Sequence[Any]]
+    connection: duckdb.DuckDBPyConnection,
+    table: str,
+    columns: Mapping[str, Sequence[Any]],
+    type_of: Callable[[str], str] = duckdb_type,
 ) -> None:
     """Add rows to *table*, given as *columns* of one length: each travels as one JSON text.
 
@@ -268,10 +228,9 @@ def insert(
     names: list[str] = []
     selected: list[str] = []
     values: list[Any] = []
-    for name, type_ in types.items():
-        column = columns[name]
+    for name, column in columns.items():
         if not names or column.count(column[0]) != len(column):
-            selected.append(f"unnest(from_json(?, '[\"{type_}\"]'))")
+            selected.append(f"unnest(from_json(?, '[\"{type_of(name)}\"]'))")
             values.append(to_json(list(column)))
         elif column[0] is None:
             continue

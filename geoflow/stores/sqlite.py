@@ -20,15 +20,15 @@ from pathlib import Path
 from typing import Any
 
 from geoflow.core.batch import Completed, NewTasks
-from geoflow.core.models import Attempt
 from geoflow.core.rows import Lease
 from geoflow.errors import SchemaTooNew, StoreBusy, StoreError, TooLarge
 from geoflow.stores.aside import set_aside
+from geoflow.stores.columns import COMPLETED_OWN, COMPLETED_SAME
 from geoflow.stores.copies import rescued, write_copy
 from geoflow.stores.files import check_place, file_at, gone
 from geoflow.stores.guard import Guard, close_as_it_is, tidy
 from geoflow.stores.ownership import Ownership
-from geoflow.stores.tables import ATTEMPTS_PER_TASK, TableStore
+from geoflow.stores.tables import TableStore, completed_columns
 from geoflow.support.jsonable import MAX_BYTES
 from geoflow.support.text import human_bytes
 
@@ -43,11 +43,6 @@ _ROWS_AT_ONCE = (50, 10, 1)
 # Whether a value is given once and named in each row, as ``?1``, for a fifth less time for all inserts. Python 3.12.0
 # and some after it warn of each, which is an error where warnings are, and takes ten times the time where they are not.
 _NUMBERED = sys.version_info[:2] != (3, 12)
-_INSERT_ATTEMPT = (
-    "INSERT INTO attempt (attempt_key, outcome, started_at, ended_at, cpu, peak_memory, result, output, slot,"
-    " pid, code, queued_at, backoff, error, error_type, error_category, retryable, traceback)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
 
 
 class SqliteStore(TableStore):
@@ -243,22 +238,10 @@ class SqliteStore(TableStore):
             _insert(connection, into, (stage_key,), *texts, tasks.task_types, tasks.metadata)
 
     def _insert_completed(self, connection: sqlite3.Connection, completed: Sequence[Completed]) -> None:
-        into = "attempt (attempt_key, started_at, ended_at, cpu, result, outcome, slot, pid, peak_memory, code)"
+        into = f"attempt ({', '.join(COMPLETED_OWN + COMPLETED_SAME)})"
         for several in completed:
-            same = "completed", several.slot, several.pid, several.peak_memory, several.code
-            keys = [key * ATTEMPTS_PER_TASK + several.attempt for key in several.keys]
-            own = several.started_at, several.ended_at, several.cpu, several.results
-            _insert(connection, into, same, keys, *own)
-
-    def _insert_attempts(self, connection: sqlite3.Connection, attempts: Sequence[Attempt]) -> None:
-        rows = (
-            (
-                *(attempt.key * ATTEMPTS_PER_TASK + attempt.attempt, *attempt[2:8], *attempt[9:]),
-                *(attempt.failure or (None, None, None, None, None)),
-            )
-            for attempt in attempts
-        )
-        connection.executemany(_INSERT_ATTEMPT, rows)
+            own, same = completed_columns(several)
+            _insert(connection, into, same, *own)
 
     def _rows(self, sql: str, *values: Any) -> list[Any]:
         with self._lock:

@@ -15,16 +15,15 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from geoflow.core.batch import Batch, Completed, NewTasks
-from geoflow.core.models import Attempt, JobStatus
+from geoflow.core.models import Attempt, JobStatus, Outcome
 from geoflow.core.rows import Again, Lease, Move, StageRow, Take
 from geoflow.core.transitions import TASK_TRANSITIONS, job_after, task_after
 from geoflow.errors import DefinitionError, IllegalTransition, StoreError
+from geoflow.stores.columns import ATTEMPT, ATTEMPTS_PER_TASK
 from geoflow.stores.leases import JobClaims
 from geoflow.support.jsonable import to_json
 from geoflow.support.parcel import PIECE
 
-# An attempt's key is its task's, times this, plus its number; see `schema.sql`.
-ATTEMPTS_PER_TASK = 4096
 _IDS_AT_ONCE = 10_000
 _IDS_KEPT = 1_000_000  # in 80 MB
 # What changes with a task's state. A loss counts only while nothing else comes between.
@@ -90,7 +89,7 @@ class TableStore(JobClaims):
 
     @abc.abstractmethod
     def insert_rows(self, connection: Any, table: str, names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Add *rows* as they are, with the columns *names*: for a copy of another store."""
+        """Add *rows* as they are, with the columns *names*."""
 
     @abc.abstractmethod
     def _one_of(self, connection: Any, sql: str, values: dict[str, Any], longest: int | None) -> Any:
@@ -98,9 +97,6 @@ class TableStore(JobClaims):
 
     @abc.abstractmethod
     def _insert_tasks(self, connection: Any, stage_key: int, first_key: int, tasks: NewTasks) -> None: ...
-
-    @abc.abstractmethod
-    def _insert_attempts(self, connection: Any, attempts: Sequence[Attempt]) -> None: ...
 
     @abc.abstractmethod
     def _insert_completed(self, connection: Any, completed: Sequence[Completed]) -> None: ...
@@ -284,7 +280,7 @@ class TableStore(JobClaims):
                 if completed:
                     self._insert_completed(connection, completed)
                 if attempts:
-                    self._insert_attempts(connection, attempts)
+                    self.insert_rows(connection, "attempt", ATTEMPT, list(map(_attempt_row, attempts)))
             except self._refused as exc:
                 raise IllegalTransition(f"An attempt was reported twice; the second was not written ({exc}).") from exc
         for move in _merged(moves):
@@ -298,6 +294,20 @@ class TableStore(JobClaims):
                     f"{len(move.keys) - changed} of {len(move.keys)} tasks were not in the state that "
                     f"{move.event!r} leaves; nothing of this change was written."
                 )
+
+
+def _attempt_row(attempt: Attempt) -> tuple[Any, ...]:
+    *failure, retryable, traceback = attempt.failure or (None, None, None, None, None)
+    key = attempt.key * ATTEMPTS_PER_TASK + attempt.attempt
+    is_retryable = None if retryable is None else int(retryable)
+    return key, *attempt[2:8], *attempt[9:], *failure, is_retryable, traceback
+
+
+def completed_columns(several: Completed) -> tuple[tuple[Iterable[Any], ...], tuple[Any, ...]]:
+    """What attempts that completed are written with: the columns `COMPLETED_OWN`, and the values `COMPLETED_SAME`."""
+    keys = (key * ATTEMPTS_PER_TASK + several.attempt for key in several.keys)
+    own = keys, several.started_at, several.ended_at, several.cpu, several.results
+    return own, (str(Outcome.COMPLETED), several.slot, several.pid, several.peak_memory, several.code)
 
 
 def nothing_queued(stage: StageRow, wanted: int) -> IllegalTransition:

@@ -21,6 +21,7 @@ import pandas as pd
 from geoflow.core.models import Category, Outcome, TaskStatus
 from geoflow.errors import StoreError
 from geoflow.stores.base import Store
+from geoflow.stores.columns import COLUMNS, KINDS
 from geoflow.stores.sqlite import one_row
 from geoflow.support.jsonable import from_json
 from geoflow.support.logs import FIELDS, read
@@ -51,24 +52,10 @@ _ATTEMPTS = _words(
 )
 _PLAN = _words("job_id stage stage_name created_at superseded first last")  # what a plan's tasks share, and their keys
 
-# The columns' dtypes: pandas' names, or a word for what is made in a way of its own.
-_KINDS: dict[str, Any] = dict.fromkeys([*_JOBS, *_STAGES, *_TASKS, *_ATTEMPTS, *_PLAN], "text")
-_KINDS |= dict.fromkeys(_words("parameters result metadata"), "object")
-_KINDS |= dict.fromkeys(_words("created_at planned_at queued_at started_at ended_at not_before"), "time")
-_KINDS |= dict.fromkeys(_words("duration cpu backoff"), "span")
-_KINDS |= dict.fromkeys(_words("stage total_stages tasks completed failed queued processing cancelled"), "int64")
-_KINDS |= dict.fromkeys(_words("first last key task_index attempts retries attempt"), "int64")
-_KINDS |= dict.fromkeys(_words("slot pid peak_memory"), "Int64") | {"retryable": "boolean", "superseded": "bool"}
+_KINDS: dict[str, Any] = COLUMNS | dict.fromkeys([*TaskStatus, *_words("first last key")], "count")
 for _name, _enum in {"status": TaskStatus, "outcome": Outcome, "error_category": Category}.items():
     _KINDS[_name] = pd.CategoricalDtype([str(word) for word in _enum])
 _TEXT = pd.StringDtype("python")  # also where pyarrow is installed
-_DTYPES: dict[str, Any] = {
-    "text": _TEXT,
-    "time": "datetime64[us, UTC]",
-    "integer": "Int64",
-    "number": "Float64",
-    "truth": "boolean",
-}
 
 # Tasks with their last attempt, and attempts with their task: `stores/schema.sql` says how the keys hang together.
 _TASK_ROWS = (
@@ -194,7 +181,7 @@ def logs(path: str | os.PathLike[str] | None, job_id: str | None = None) -> pd.D
     names = dict.fromkeys(chain(FIELDS, *lines))
     frame = pd.DataFrame({name: _typed(None, [line.get(name) for line in lines]) for name in names})
     frame["time"] = pd.to_datetime(frame["time"], format="ISO8601", utc=True, errors="coerce")
-    return frame.astype({name: _DTYPES[kind] for name, kind in FIELDS.items()}, errors="ignore")
+    return frame.astype({name: KINDS[kind].dtype for name, kind in FIELDS.items()}, errors="ignore")
 
 
 def files(**found: Iterable[str | os.PathLike[str]]) -> pd.DataFrame:
@@ -335,7 +322,7 @@ def _select(connection: Any, source: str, own: Sequence[str], alike: Sequence[st
         rounded, differs, size = "CAST(round({} * 1e6) AS BIGINT)", "IS DISTINCT FROM", 10 * _CHUNK
     sql = {name: _SQL.get(name, name) for name in (*own, *alike)} | {"key": key}
     told = {name: rounded.format(sql[name]) if _KINDS[name] in ("time", "span") else sql[name] for name in sql}
-    texts = [joined.format(name) if _KINDS[name] == "object" else every.format(told[name], "") for name in own]
+    texts = [joined.format(name) if _KINDS[name] == "json" else every.format(told[name], "") for name in own]
     row = ", ".join(told[name] for name in ("key", *alike))
     differing = " OR ".join(f"{sql[name]} {differs} ${name}" for name in alike)
     texts.append(every.format(f"json_array({row})", f" FILTER (WHERE {differing})"))
@@ -374,12 +361,14 @@ def _typed(kind: Any, *values: Sequence[Any]) -> Any:
             return pd.DatetimeIndex(times.astype("M8[us]"), tz="UTC")
         case "span":
             return pd.TimedeltaIndex(raw.astype(float).astype("m8[us]"))
-        case "int64" | "bool":
-            return raw.astype(kind)
-        case "Int64" | "boolean":
-            return pd.array(raw.astype(float), dtype=kind)
+    dtype: Any = KINDS[kind].dtype if isinstance(kind, str) else kind
+    match kind:
+        case "count" | "flag":
+            return raw.astype(dtype)
+        case "integer" | "truth":
+            return pd.array(raw.astype(float), dtype=dtype)
     try:
-        found = pd.array(raw, dtype=kind, copy=False)  # for None, of the dtype that all of it is
+        found = pd.array(raw, dtype=dtype, copy=False)  # for None, of the dtype that all of it is
         return found.astype(_TEXT, copy=False) if isinstance(found.dtype, pd.StringDtype) else found
     except OverflowError:  # pandas 2 has no place for whole numbers above 2**63
         return raw

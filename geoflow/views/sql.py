@@ -22,6 +22,7 @@ import duckdb
 
 from geoflow.errors import ParameterError, StoreError
 from geoflow.stores.base import Store
+from geoflow.stores.columns import KINDS, sql_type
 from geoflow.stores.duckdb import DuckDbStore, insert
 from geoflow.stores.duckdb_file import CONFIG
 from geoflow.stores.sqlite import one_row
@@ -38,20 +39,7 @@ if TYPE_CHECKING:
 # The key by which each table is read part by part, and what of the store has the last one.
 _KEYS = {"jobs": ("job_key", "job"), "stages": ("stage_key", "stage"), "tasks": ("task_key", "task")}
 _KEYS["attempts"] = _KEYS["tasks"]
-_TYPES = {
-    name: type_
-    for type_, names in {
-        "JSON": "parameters result metadata",
-        "TIMESTAMPTZ": "created_at planned_at queued_at started_at ended_at not_before",
-        "DOUBLE": "duration cpu backoff",
-        "BOOLEAN": "retryable superseded",
-        "BIGINT": "stage total_stages tasks completed failed task_index attempts attempt retries slot pid peak_memory"
-        " epoch first_key job_key stage_key task_key",
-    }.items()
-    for name in names.split()
-}
-_LOG_TYPES = {"text": "VARCHAR", "time": "TIMESTAMPTZ", "integer": "BIGINT", "number": "DOUBLE", "truth": "BOOLEAN"}
-_LOGS = {name: _LOG_TYPES[kind] for name, kind in FIELDS.items()} | {"line": "JSON"}
+_LOGS = {name: KINDS[kind].sql for name, kind in FIELDS.items()} | {"line": "JSON"}
 _LOG_TABLE = f"CREATE TEMP TABLE logs ({', '.join(f'{name} {type_}' for name, type_ in _LOGS.items())})"
 _ROWS_AT_ONCE = 5_000
 _KEPT_BYTES = 1 << 29  # a copy that takes more memory is for one query only
@@ -199,7 +187,7 @@ def _snapshot(reader: Any) -> Iterator[None]:
 
 def _types(reader: Any, table: str) -> dict[str, str]:
     described = reader.execute(f"SELECT * FROM {table} LIMIT 0").description
-    return {column[0]: _TYPES.get(column[0], "VARCHAR") for column in described}
+    return {column[0]: sql_type(column[0]) for column in described}
 
 
 # How the rows of a column come out of its JSON text, where its type is not one that JSON has.
@@ -259,21 +247,20 @@ def _keys(reader: Any, table: str, jobs: AbstractSet[str] | None) -> list[tuple[
 
 # From DuckDB
 
+_DRESSED = {
+    "TIMESTAMPTZ": "to_timestamp(CASE WHEN abs({0}) < 1e11 THEN {0} END)",
+    "BOOLEAN": "CAST({0} AS BOOLEAN)",
+}
+
 
 def _dress(connection: duckdb.DuckDBPyConnection) -> None:
-    """Give the store's views the types of `_TYPES`, for this connection alone."""
+    """Give the columns of the store's views the types of all answers, for this connection alone."""
     row = connection.execute("SELECT current_database()").fetchone()
     assert row is not None, "a connection has a database"
     home = '"' + row[0].replace('"', '""') + '"'
     for table in _KEYS:
         names = [column[0] for column in connection.execute(f"SELECT * FROM {table} LIMIT 0").description]
-        shown = [
-            f"to_timestamp(CASE WHEN abs({name}) < 1e11 THEN {name} END) AS {name}"
-            if _TYPES[name] == "TIMESTAMPTZ"
-            else f"CAST({name} AS BOOLEAN) AS {name}"
-            for name in names
-            if _TYPES.get(name) in ("TIMESTAMPTZ", "BOOLEAN")
-        ]
+        shown = [f"{_DRESSED[sql_type(name)].format(name)} AS {name}" for name in names if sql_type(name) in _DRESSED]
         replaced = f" REPLACE ({', '.join(shown)})" if shown else ""
         connection.execute(f"CREATE TEMP VIEW {table} AS SELECT *{replaced} FROM {home}.main.{table}")
 
@@ -289,7 +276,7 @@ def _copy_log(connection: duckdb.DuckDBPyConnection, lines: Iterable[Mapping[str
     rows = ((*(_text(line.get(name)) for name in FIELDS), to_json(dict(line))) for line in lines)
     while batch := list(islice(rows, _ROWS_AT_ONCE)):
         found = dict(zip(_LOGS, zip(*batch, strict=True), strict=True))
-        insert(connection, "log_texts", dict.fromkeys(_LOGS, "VARCHAR"), found)
+        insert(connection, "log_texts", found, lambda _: "VARCHAR")
     connection.execute(f"INSERT INTO logs SELECT {casts} FROM log_texts")
     connection.execute("DROP TABLE log_texts")
 

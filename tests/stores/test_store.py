@@ -20,7 +20,7 @@ from geoflow.core.models import Attempt, Failure, JobStatus, TaskStatus
 from geoflow.core.rows import Again, FailedRow, JobRow, Lease, Move, NewJob, StageRow, Take
 from geoflow.core.transitions import JOB_TRANSITIONS, TASK_TRANSITIONS
 from geoflow.errors import DefinitionError, GeoflowError, IllegalTransition, LeaseLost, StoreBusy, StoreError
-from geoflow.stores import reading, tables
+from geoflow.stores import columns, reading
 from geoflow.stores.base import Store
 from geoflow.stores.duckdb import DuckDbStore
 from geoflow.stores.sqlite import SqliteStore
@@ -860,7 +860,7 @@ def test_S30_a_task_that_ran_more_often_than_can_be_counted_is_an_error_and_not_
     first = stage.first_key
     store.commit(lease, [Move("start", [first, first + 1])], [])
     before = everything(store)
-    most = tables.ATTEMPTS_PER_TASK - 1
+    most = columns.ATTEMPTS_PER_TASK - 1
     for attempts, completed in (([ended(first, most + 1)], []), ([], [finished([first], most + 1)])):
         with pytest.raises(StoreError, match=f"run {most} times"):
             store.commit(lease, [Move("complete", [first])], attempts, completed)

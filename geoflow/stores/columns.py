@@ -1,0 +1,65 @@
+"""Each column that a store has, and its kind, once; what a kind is in each database, in an answer and in a frame.
+
+`schema.sql` and `schema_duckdb.sql` say what tables and views have which of them; a test holds them to these kinds.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Kind(NamedTuple):
+    """How values of a kind are stored in SQLite and in DuckDB, what a query sees of them, and what pandas makes."""
+
+    sqlite: str
+    duckdb: str
+    sql: str
+    dtype: str
+
+
+KINDS = {
+    "text": Kind("TEXT", "VARCHAR", "VARCHAR", "string[python]"),  # also where pyarrow is installed
+    "json": Kind("TEXT", "JSON", "JSON", "object"),
+    "time": Kind("REAL", "DOUBLE", "TIMESTAMPTZ", "datetime64[us, UTC]"),
+    "span": Kind("REAL", "DOUBLE", "DOUBLE", "timedelta64[us]"),
+    "number": Kind("REAL", "DOUBLE", "DOUBLE", "Float64"),
+    "integer": Kind("INTEGER", "BIGINT", "BIGINT", "Int64"),
+    "count": Kind("INTEGER", "BIGINT", "BIGINT", "int64"),  # which is never missing
+    "truth": Kind("INTEGER", "INTEGER", "BOOLEAN", "boolean"),
+    "flag": Kind("INTEGER", "INTEGER", "BOOLEAN", "bool"),  # which is never missing
+}
+_NAMES = {
+    "text": "job_id job_type status owner source stage_name task_type parallelism task_id code"
+    " outcome output error error_type error_category traceback",
+    "json": "stages parameters result metadata",
+    "time": "created_at planned_at queued_at started_at ended_at not_before",
+    "span": "duration cpu backoff",
+    "integer": "slot pid peak_memory",
+    "count": "job_key stage_key first_key task_key attempt_key stage total_stages task_count task_index"
+    " tasks completed failed attempts attempt retries losses epoch",
+    "truth": "retryable",
+    "flag": "superseded cancel_requested",
+}
+# By name: a name means the same in every table and view.
+COLUMNS = {name: kind for kind, names in _NAMES.items() for name in names.split()}
+# What an attempt is written with, and of these what differs between the completed ones of a chunk, and what does not.
+ATTEMPT = (
+    *("attempt_key", "outcome", "started_at", "ended_at", "cpu", "peak_memory", "result", "output", "slot"),
+    *("pid", "code", "queued_at", "backoff", "error", "error_type", "error_category", "retryable", "traceback"),
+)
+COMPLETED_OWN = ("attempt_key", "started_at", "ended_at", "cpu", "result")
+COMPLETED_SAME = ("outcome", "slot", "pid", "peak_memory", "code")
+# An attempt's key is its task's, times this, plus its number, so that neither needs an index of its own.
+ATTEMPTS_PER_TASK = 1 << 12
+LAST_ATTEMPT = "attempt a ON a.attempt_key = (t.task_key << 12) + t.attempt"
+
+
+def sql_type(name: str) -> str:
+    """What a query sees of the column *name*; a text, of a column that is another program's."""
+    return KINDS[COLUMNS.get(name, "text")].sql
+
+
+def duckdb_type(name: str) -> str:
+    """What DuckDB reads the column *name* as: JSON as the text that it is."""
+    kind = COLUMNS[name]
+    return KINDS["text" if kind == "json" else kind].duckdb
