@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from geoflow.notebook.form import Form
     from geoflow.tools.forecast.plan import Plan
     from geoflow.tools.forecast.probe import Probe
-    from geoflow.views.snapshot import JobView
+    from geoflow.views.model import JobView
 
 OnExisting = Literal["return", "resume", "rerun", "raise"]
 # What is run in place of a job type's handlers: `geoflow.testing` sets it while a fault is to happen.

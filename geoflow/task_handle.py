@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 from geoflow.core.models import TaskContext, TaskStatus
 from geoflow.errors import (
@@ -28,6 +28,7 @@ from geoflow.errors import (
 )
 from geoflow.jobtypes.calls import outcome
 from geoflow.jobtypes.contract import Handler, accepts_context
+from geoflow.stores.questions import LastAttempt, last_attempt, places
 from geoflow.support.jsonable import from_json
 from geoflow.support.logs import logger_of
 from geoflow.support.masking import mask_text, safe
@@ -40,32 +41,12 @@ if TYPE_CHECKING:
 
     from geoflow.job_handle import JobHandle
     from geoflow.session import Session
-    from geoflow.stores.base import Store
 
 _SHOWN = 5
-_FIND = (
-    "SELECT task_key, task_id, task_type, stage, task_key - first_key FROM stage"
-    " JOIN task ON task_key >= first_key AND task_key < first_key + task_count"
-    " WHERE job_key = ? AND superseded = 0 {} ORDER BY {} LIMIT ?"
-)
-_ROW = (
-    "SELECT t.status, t.attempt, t.parameters, a.result, a.error_type, a.error, a.output"
-    " FROM task t LEFT JOIN attempt a ON a.attempt_key = (t.task_key << 12) + t.attempt WHERE t.task_key = ?"
-)
 
 
 class TaskNotFound(GeoflowError, LookupError):
     """No task, or more than one, goes by this id or beginning of an id."""
-
-
-class _Row(NamedTuple):
-    status: str
-    attempts: int
-    parameters: str
-    result: str | None
-    error_type: str | None
-    error: str | None
-    output: str | None
 
 
 class TaskHandle:
@@ -79,9 +60,9 @@ class TaskHandle:
         self.index = index
         self._key = key
 
-    def _row(self) -> _Row:
+    def _row(self) -> LastAttempt:
         with self.job._session.store.reading() as connection:
-            return _Row._make(connection.execute(_ROW, (self._key,)).fetchone())
+            return last_attempt(connection, self._key)
 
     @property
     def status(self) -> TaskStatus:
@@ -243,13 +224,13 @@ def task_of(job: JobHandle, task_id: str | None = None) -> TaskHandle:
             f"A task is known by its id or the beginning of it, a text: {shorten(repr(task_id), 60)} is "
             f"{type(task_id).__name__}. job.tasks() lists the ids."
         )
-    failed = _tasks(job, "AND status = 'failed'")
+    failed = _tasks(job, status="failed")
     name = f"job {job.id[:8]} ({job.job_type})"
     if task_id is None:
         if failed:
             return failed[0]
         raise TaskNotFound(f"No task of {name} failed. Name one: {_names(_tasks(job))}.")
-    found = _tasks(job, "AND task_id = ?", task_id) or _tasks(job, BEGINS, len(task_id), task_id)
+    found = _tasks(job, task_id=task_id) or _tasks(job, begins=task_id)
     if len(found) == 1:
         return found[0]
     if found:
@@ -258,18 +239,9 @@ def task_of(job: JobHandle, task_id: str | None = None) -> TaskHandle:
     raise TaskNotFound(f"No task of {name} has an id that begins with {task_id!r}. {others} For another job: JOB/TASK.")
 
 
-BEGINS = "AND substr(task_id, 1, ?) = ?"
-
-
-def rows(store: Store, job_key: int, where: str, values: Sequence[Any], order: str, limit: int) -> list[Any]:
-    """(key, id, type, stage, index) of the first tasks of the job's current plans *where* something holds."""
-    with store.reading() as connection:
-        return list(connection.execute(_FIND.format(where, order), (job_key, *values, limit)).fetchall())
-
-
-def _tasks(job: JobHandle, where: str = "", *values: Any) -> list[TaskHandle]:
-    found = rows(job._session.store, job._row().job_key, where, values, "task_key", _SHOWN + 1)
-    return [TaskHandle(job, *row) for row in found]
+def _tasks(job: JobHandle, **which: Any) -> list[TaskHandle]:
+    with job._session.store.reading() as connection:
+        return [TaskHandle(job, *place) for place in places(connection, job._row().job_key, _SHOWN + 1, **which)]
 
 
 def _names(found: Sequence[TaskHandle]) -> str:

@@ -130,7 +130,7 @@ def _complain(exc: Exception, debug: bool) -> None:
     if isinstance(exc, GeoflowError):
         message = exc.in_terminal or message
     else:
-        from geoflow.views.failures import place
+        from geoflow.views.tracebacks import place
 
         where = place("".join(traceback.format_tb(exc.__traceback__)))
         message = f"{type(exc).__name__}: {message} ({where}). --debug shows the traceback."

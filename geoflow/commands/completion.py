@@ -25,8 +25,8 @@ from geoflow.jobtypes.loading import BUILT_IN
 from geoflow.jobtypes.schema import schema_of
 from geoflow.jobtypes.typed import JobType
 from geoflow.session import Session
+from geoflow.stores.questions import places
 from geoflow.support.jsonable import from_json
-from geoflow.task_handle import BEGINS, rows
 
 MOST = 100
 _MAGIC = re.compile(r"\s*(?:[^%]*=\s*)?%%?geoflow\s(.*)", re.DOTALL)
@@ -160,9 +160,10 @@ def _task_ids(place: _Place) -> list[str]:
     before, prefix = (f"{job_id}/", begun) if of_job else ("", place.fragment)
     if not jobs:
         return []
-    values, order = (len(prefix), prefix), "status <> 'failed', task_key"
-    found = rows(session.store, (of_job or jobs)[0].job_key, BEGINS, values, order, MOST)
-    return [before + task_id for _, task_id, *_ in found]
+    job_key = (of_job or jobs)[0].job_key
+    with session.store.reading() as connection:
+        tasks = places(connection, job_key, MOST, begins=prefix, failed_first=True)
+    return [before + task.task_id for task in tasks]
 
 
 _OFFERS: dict[str, Callable[[_Place], list[str]]] = {

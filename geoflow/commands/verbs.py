@@ -84,6 +84,7 @@ class Jobs:
 
     def lines(self, width: int) -> list[str]:
         from geoflow.render.display import jobs_text
+        from geoflow.stores.questions import number_of_jobs
         from geoflow.views.snapshot import listing
 
         session = self._session
@@ -91,7 +92,7 @@ class Jobs:
         if not found:
             return [f"There are no jobs in {plain(session.settings.store_name)} yet."]
         with session.store.reading() as connection:
-            (number,) = connection.execute("SELECT count(*) FROM job").fetchone()
+            number = number_of_jobs(connection)
         more = [f"The last {len(found):,} of {number:,}; --limit {number} shows all."] if number > len(found) else []
         return more + jobs_text(reversed(found), width).splitlines()
 

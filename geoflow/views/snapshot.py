@@ -15,8 +15,8 @@ from geoflow.core.models import JobStatus
 from geoflow.core.rows import JobRow, StageRow
 from geoflow.errors import JobNotFound
 from geoflow.jobtypes.contract import PROBE_OF
+from geoflow.stores import questions
 from geoflow.stores.base import Store
-from geoflow.stores.checked import job_row
 from geoflow.support.jsonable import from_json
 from geoflow.support.masking import DEFAULT_SECRETS, mask, mask_text
 from geoflow.support.text import cut, human_bytes, shorten
@@ -25,30 +25,8 @@ from geoflow.views.model import STATES, JobView, StageView, worst
 from geoflow.views.tracebacks import fold
 from geoflow.views.wording import ACTIONS, READ, readable
 
-__all__ = ["JobView", "listing", "snapshot"]
-
 CELLS, LISTED = 200, 50
 SAMPLE = 200  # tasks of a stage whose times are looked at, however many it has
-_SAMPLED = (
-    "SELECT avg(a.ended_at - a.started_at), avg(a.started_at - coalesce(a.queued_at, $planned)),"
-    " avg(CASE WHEN a.ended_at >= $since THEN 1.0 ELSE 0.0 END) FROM task t"
-    " JOIN attempt a ON a.attempt_key = (t.task_key << 12) + t.attempt WHERE t.task_key IN ({})"
-)
-# The completed are what is left over: grouping them too takes six times as long. And "/" is not the same everywhere.
-_OTHERS = (
-    "SELECT (task_key - $first) - (task_key - $first) % $width, status, count(*), count(not_before) FROM task"
-    " WHERE task_key >= $first AND task_key < $end AND status <> 'completed' GROUP BY 1, 2"
-)
-# Of a result, whether it is finalize's own: it may be long, and so may the rest.
-_SHORT = "CASE WHEN substr(CAST(result AS VARCHAR), 1, 500) LIKE '%\"completed_with_errors\"%' THEN result END"
-_IN_A_LIST = {"parameters": "'{}'", "result": _SHORT, "error": "NULL", "traceback": "NULL", "owner": "NULL"}
-_OUTLINED = (
-    f"SELECT {', '.join(_IN_A_LIST.get(name, name) for name in JobRow._fields)} FROM job ORDER BY job_key DESC LIMIT ?"
-)
-_PLANNED = (
-    f"SELECT job_key, {', '.join(StageRow._fields)} FROM stage WHERE job_key >= ? AND superseded = 0"
-    " ORDER BY job_key, stage"
-)
 
 
 def snapshot(store: Store, job_id: str, now: float, secrets: Sequence[str] = DEFAULT_SECRETS) -> JobView:
@@ -79,23 +57,13 @@ def snapshot(store: Store, job_id: str, now: float, secrets: Sequence[str] = DEF
 def listing(store: Store, now: float, limit: int | None = LISTED) -> tuple[JobView, ...]:
     """The outlines of the last *limit* jobs of *store*, or of all of them, newest first."""
     with store.reading() as connection:
-        rows = [job_row(row) for row in connection.execute(_OUTLINED, (limit or 1 << 62,)).fetchall()]
-        plans: dict[int, list[StageRow]] = {row.job_key: [] for row in rows}
-        planned = connection.execute(_PLANNED, (rows[-1].job_key if rows else 0,)).fetchall()
-        for job_key, *plan in planned:
-            if job_key in plans:
-                plans[job_key].append(StageRow._make(plan))
+        rows = questions.outlines(connection, limit or 1 << 62)
+        plans = questions.plans_since(connection, rows[-1].job_key if rows else 0)
         # Who drives a job that has ended, to finalize it once more, is not told in a list.
-        return tuple(
-            _outline(
-                connection,
-                row,
-                _known(row, plans[row.job_key]),
-                None if _ended(row) else store.driver(row.job_key),
-                now,
-            )
-            for row in rows
-        )
+        drivers = (None if _ended(row) else store.driver(row.job_key) for row in rows)
+        known = (_known(row, plans.get(row.job_key, [])) for row in rows)
+        outlined = zip(rows, known, drivers, strict=True)
+        return tuple(_outline(connection, row, plans, driver, now) for row, plans, driver in outlined)
 
 
 def _ended(row: JobRow) -> bool:
@@ -106,7 +74,9 @@ def _with_times(connection: Any, view: JobView, row: JobRow, plans: Sequence[Sta
     """With how long its tasks take, and will take yet."""
     began, left, stages = _since(row), None, list(view.stages)
     for place, plan in enumerate(plans):
-        ran, waited, share = _sampled(connection, plan, began) if plan.task_count else (None, None, None)
+        # Machines' clocks differ, and none of them ran backwards.
+        means = questions.means(connection, plan, began, SAMPLE) if plan.task_count else [None] * 3
+        ran, waited, share = (mean and max(mean, 0.0) for mean in means)
         stages[place] = replace(stages[place], ran=ran, waited=waited)
         if plan is plans[-1] and view.driver and view.status == JobStatus.PROCESSING:
             left = _remaining(stages[place], now - max(began, plan.planned_at), share)
@@ -125,14 +95,6 @@ def _since(row: JobRow) -> float:
         return datetime.fromisoformat(json.loads(row.owner or "{}")["since"]).timestamp()
     except (KeyError, TypeError, ValueError):
         return row.created_at
-
-
-def _sampled(connection: Any, plan: StageRow, began: float) -> list[float | None]:
-    """What tasks at even distances tell: how long they ran and waited, and what part of them ended since *began*."""
-    keys = range(plan.first_key, plan.end_key, -(-plan.task_count // SAMPLE))
-    query = _SAMPLED.format(", ".join(map(str, keys)))
-    found = connection.execute(query, {"since": began, "planned": plan.planned_at}).fetchone()
-    return [mean and max(mean, 0.0) for mean in found]  # machines' clocks differ, and none of them ran backwards
 
 
 def _remaining(stage: StageView, seconds: float, share: float | None) -> float | None:
@@ -162,12 +124,11 @@ def _stages(connection: Any, row: JobRow, plans: Sequence[StageRow], now: float 
             continue
         plan, following = plans[place], plans[place + 1] if place + 1 < len(plans) else None
         width = max(1, -(-plan.task_count // CELLS))
-        bounds = {"first": plan.first_key, "width": width, "end": plan.end_key}
         completed = following or row.status == JobStatus.COMPLETED  # so are all its tasks, which need not be counted
-        others = [] if completed else connection.execute(_OTHERS, bounds).fetchall()
+        others = [] if completed else questions.not_completed(connection, plan, width)
         time = _elapsed(plan.planned_at, following.planned_at if following else row.ended_at, now)
-        seen = aggregate(plan.task_count, width, [row[:3] for row in others])
-        waiting = 0 if now is None else sum(row[3] for row in others)
+        seen = aggregate(plan.task_count, width, [cell[:3] for cell in others])
+        waiting = 0 if now is None else sum(cell.waiting for cell in others)
         yield StageView(*names, True, plan.task_count, *seen, time, waiting=waiting)
 
 

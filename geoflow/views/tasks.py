@@ -6,50 +6,37 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import orjson
 
+from geoflow.stores import questions
 from geoflow.stores.base import Store
 from geoflow.support.masking import mask_text
 from geoflow.support.text import cut, shorten
-from geoflow.views.failures import ATTEMPTS_OF, told, why
+from geoflow.views.failures import history, why
 from geoflow.views.model import STATES, TaskLine, TaskView
 from geoflow.views.wording import READ, SYMBOLS, readable, took, when
 
 LISTED, ATTEMPTS, LOGGED, LOG_BYTES = 200, 20, 40, 2_000_000
-_WHENS = " ".join(f"WHEN '{state}' THEN {place}" for place, state in enumerate(STATES))
-_LIST = (  # only what is listed is looked up among the attempts
-    "SELECT f.task_key, f.task_id, f.status, f.retries, coalesce(a.error_type, '') FROM (SELECT * FROM task"
-    " WHERE task_key >= $first AND task_key < $end AND instr(lower(task_id), $part) > 0"
-    f" ORDER BY CASE status {_WHENS} END, task_key LIMIT $limit) f"
-    " LEFT JOIN attempt a ON a.attempt_key = (f.task_key << 12) + f.attempt"
-    f" ORDER BY CASE f.status {_WHENS} END, f.task_key"
-)
-_TASK = (
-    "SELECT task_id, task_type, status, stage, stage_name, task_index, retries, not_before, duration,"
-    " substr(parameters, 1, $read), substr(result, 1, $read), coalesce(error, ''), coalesce(error_type, ''),"
-    " coalesce(error_category, '') FROM tasks WHERE task_key = $key AND job_id = $job"
-)
 
 
 def listed(store: Store, job_id: str, part: str = "", limit: int = LISTED) -> tuple[TaskLine, ...]:
     """Tasks of the job whose ids contain *part*: of the last stage first, and of each stage the worst first."""
     row = store.job(job_id)
-    found: list[TaskLine] = []
+    lines: list[TaskLine] = []
     with store.reading() as connection:
         for plan in reversed(store.stages(row.job_key)) if row else ():
-            bounds = {"first": plan.first_key, "end": plan.end_key, "part": part.lower(), "limit": limit - len(found)}
-            found += (_line(task, plan.stage) for task in connection.execute(_LIST, bounds).fetchall())
-            if len(found) >= limit:
+            tasks = questions.listed_tasks(connection, plan, part, limit - len(lines), STATES)
+            lines += (_line(task, plan.stage) for task in tasks)
+            if len(lines) >= limit:
                 break
-    return tuple(found)
+    return tuple(lines)
 
 
-def _line(task: Any, stage: int) -> TaskLine:
+def _line(task: questions.ListedTask, stage: int) -> TaskLine:
     key, task_id, state, retries, error_type = task
     error = error_type if state != "completed" else ""
-    said = " ".join(filter(None, (error, retries and f"after {_retries(retries)}")))
+    said = " ".join(filter(None, (error, f"after {_retries(retries)}" if retries else "")))
     words = (f"{SYMBOLS[state]} {state}", shorten(task_id, 60), f"stage {stage}", said)
     return TaskLine(key, task_id, shorten(" · ".join(filter(None, words)), 140))
 
@@ -61,32 +48,30 @@ def _retries(number: int) -> str:
 def task(store: Store, job_id: str, key: int, secrets: Sequence[str], log: Path | None = None) -> TaskView | None:
     """The task *key* of the job, with what looks like *secrets* masked and its lines of *log*; None if it is gone."""
     with store.reading() as connection:
-        row = connection.execute(_TASK, {"read": READ, "key": key, "job": job_id}).fetchone()
-        attempts = connection.execute(ATTEMPTS_OF, (READ, key, ATTEMPTS)).fetchall()
+        row = questions.task(connection, job_id, key, READ)
+        attempts = questions.attempts_of(connection, key, ATTEMPTS, READ)
     if row is None:
         return None
-    task_id, task_type, state, stage, name, index, retries, not_before, duration, *texts = row
-    parameters, result, error, error_type, category = texts
     facts = (
-        f"stage {stage} {shorten(name, 40)}",
-        f"number {index}",
-        shorten(task_type, 40),
-        took(duration),
-        _retries(retries) if retries else "",
-        f"is tried again at {when(not_before)}" if state == "queued" and not_before else "",
+        f"stage {row.stage} {shorten(row.stage_name, 40)}",
+        f"number {row.task_index}",
+        shorten(row.task_type, 40),
+        took(row.duration),
+        _retries(row.retries) if row.retries else "",
+        f"is tried again at {when(row.not_before)}" if row.status == "queued" and row.not_before else "",
     )
     details = {
-        "Parameters": readable(parameters, 4000, secrets),
-        "Result": readable(result, 4000, secrets) if result else "",
-        **(told(attempts, secrets, limit=4000) if attempts else {}),
-        "Log": "\n".join(_logged(log, job_id, task_id, secrets)) if log else "",
+        "Parameters": readable(row.parameters, 4000, secrets),
+        "Result": readable(row.result, 4000, secrets) if row.result else "",
+        **(history(attempts, secrets, limit=4000) if attempts else {}),
+        "Log": "\n".join(_logged(log, job_id, row.task_id, secrets)) if log else "",
     }
     return TaskView(
-        shorten(task_id, 120),
-        state,
+        shorten(row.task_id, 120),
+        row.status,
         tuple(filter(None, facts)),
-        cut(mask_text(f"{error_type}: {error}", secrets), 1000) if error else None,
-        why(error_type, category, retries) if error and state == "failed" else None,
+        cut(mask_text(f"{row.error_type}: {row.error}", secrets), 1000) if row.error else None,
+        why(row.error_type, row.error_category, row.retries) if row.error and row.status == "failed" else None,
         tuple((title, text) for title, text in details.items() if text),
     )
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 import geoflow as gf
 from geoflow.errors import DefinitionError, JobIdCollision, ParameterError
-from geoflow.views.failures import place
+from geoflow.views.tracebacks import place
 from tests.helpers import jobs
 from tests.helpers.sessions import OpenSession, rows
 

@@ -25,7 +25,7 @@ from geoflow.support.jsonable import from_json
 from geoflow.support.masking import mask
 from geoflow.support.text import count, human_bytes, shorten
 from geoflow.usercode.packing import pack
-from geoflow.views.failures import place
+from geoflow.views.tracebacks import place
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,0 +1,269 @@
+"""What is asked of a store in order to show it, by name: each question is one statement, the same for both databases.
+
+All take a connection of `Store.reading`. How a task's and an attempt's keys hang together is known in `stores` alone.
+"""
+
+from __future__ import annotations
+
+from collections import ChainMap
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from geoflow.core.rows import JobRow, StageRow
+from geoflow.stores.checked import job_row
+from geoflow.stores.columns import ATTEMPTS_PER_TASK, LAST_ATTEMPT
+
+# Jobs
+
+# Of a result, whether it is finalize's own: it may be long, and so may the rest.
+_SHORT = "CASE WHEN substr(CAST(result AS VARCHAR), 1, 500) LIKE '%\"completed_with_errors\"%' THEN result END"
+_IN_OUTLINE = {"parameters": "'{}'", "result": _SHORT, "error": "NULL", "traceback": "NULL", "owner": "NULL"}
+_OUTLINE = ", ".join(_IN_OUTLINE.get(name, name) for name in JobRow._fields)
+
+
+def number_of_jobs(connection: Any) -> int:
+    return int(connection.execute("SELECT count(*) FROM job").fetchone()[0])
+
+
+def outlines(connection: Any, limit: int) -> list[JobRow]:
+    """The last *limit* jobs, the newest first, without what may be long."""
+    newest = connection.execute(f"SELECT {_OUTLINE} FROM job ORDER BY job_key DESC LIMIT ?", (limit,))
+    return [job_row(row) for row in newest.fetchall()]
+
+
+def plans_since(connection: Any, job_key: int) -> dict[int, list[StageRow]]:
+    """The current plans of each job from *job_key* on, in the order of its stages."""
+    plans: dict[int, list[StageRow]] = {}
+    columns = f"job_key, {', '.join(StageRow._fields)}"
+    sql = f"SELECT {columns} FROM stage WHERE job_key >= ? AND superseded = 0 ORDER BY job_key, stage"
+    for key, *plan in connection.execute(sql, (job_key,)).fetchall():
+        plans.setdefault(key, []).append(StageRow._make(plan))
+    return plans
+
+
+# Stages
+
+
+class Cell(NamedTuple):
+    """So many tasks in one state, of those that one cell of a strip stands for; ``first`` is the first one's place."""
+
+    first: int
+    status: str
+    tasks: int
+    waiting: int
+
+
+def not_completed(connection: Any, stage: StageRow, width: int) -> list[Cell]:
+    """The tasks that have not completed, for a strip with one cell for each *width* tasks."""
+    # The completed are left over: grouping them too takes six times as long. And "/" is not the same everywhere.
+    sql = (
+        "SELECT (task_key - $first) - (task_key - $first) % $width, status, count(*), count(not_before) FROM task"
+        " WHERE task_key >= $first AND task_key < $end AND status <> 'completed' GROUP BY 1, 2"
+    )
+    bounds = {"first": stage.first_key, "width": width, "end": stage.end_key}
+    return list(map(Cell._make, connection.execute(sql, bounds).fetchall()))
+
+
+def means(connection: Any, stage: StageRow, since: float, sample: int) -> list[float | None]:
+    """Of *sample* tasks at even distances: how long they ran and waited, and what part of them ended *since* then."""
+    keys = range(stage.first_key, stage.end_key, -(-stage.task_count // sample))
+    sql = (
+        "SELECT avg(a.ended_at - a.started_at), avg(a.started_at - coalesce(a.queued_at, $planned)),"
+        f" avg(CASE WHEN a.ended_at >= $since THEN 1.0 ELSE 0.0 END) FROM task t JOIN {LAST_ATTEMPT}"
+        f" WHERE t.task_key IN ({', '.join(map(str, keys))})"
+    )
+    return list(connection.execute(sql, {"since": since, "planned": stage.planned_at}).fetchone())
+
+
+# Tasks
+
+
+class TaskPlace(NamedTuple):
+    """Which task it is."""
+
+    task_key: int
+    task_id: str
+    task_type: str
+    stage: int
+    task_index: int
+
+
+class ListedTask(NamedTuple):
+    """A task as a line of a list; the type of error is that of its last attempt."""
+
+    task_key: int
+    task_id: str
+    status: str
+    retries: int
+    error_type: str
+
+
+class Task(NamedTuple):
+    """A task with what its last attempt came to; its texts are cut."""
+
+    task_id: str
+    task_type: str
+    status: str
+    stage: int
+    stage_name: str
+    task_index: int
+    retries: int
+    not_before: float | None
+    duration: float | None
+    parameters: str
+    result: str | None
+    error: str
+    error_type: str
+    error_category: str
+
+
+class LastAttempt(NamedTuple):
+    """A task's state, and its last attempt, if that has ended; as they are."""
+
+    status: str
+    attempts: int
+    parameters: str
+    result: str | None
+    error_type: str | None
+    error: str | None
+    output: str | None
+
+
+def places(
+    connection: Any,
+    job_key: int,
+    limit: int,
+    *,
+    status: str | None = None,
+    task_id: str | None = None,
+    begins: str | None = None,
+    failed_first: bool = False,
+) -> list[TaskPlace]:
+    """The first tasks of the job's current plans that have this *status* or *task_id*, or an id that *begins* so."""
+    conditions: dict[str, dict[str, Any]] = {
+        "status = $status": {"status": status},
+        "task_id = $task_id": {"task_id": task_id},
+        "substr(task_id, 1, $length) = $begins": {"begins": begins, "length": len(begins or "")},
+    }
+    meant = {condition: values for condition, values in conditions.items() if None not in values.values()}
+    order = "status <> 'failed', task_key" if failed_first else "task_key"
+    sql = (
+        "SELECT task_key, task_id, task_type, stage, task_key - first_key FROM stage"
+        " JOIN task ON task_key >= first_key AND task_key < first_key + task_count"
+        f" WHERE {' AND '.join(('job_key = $job_key', 'superseded = 0', *meant))} ORDER BY {order} LIMIT $limit"
+    )
+    values: dict[str, Any] = dict(ChainMap({"job_key": job_key, "limit": limit}, *meant.values()))
+    return list(map(TaskPlace._make, connection.execute(sql, values).fetchall()))
+
+
+def listed_tasks(
+    connection: Any, stage: StageRow, part: str, limit: int, states: Sequence[str]
+) -> Iterator[ListedTask]:
+    """The first tasks of *stage* whose ids contain *part*, in the order of *states*."""
+    order = f"CASE status {' '.join(f'WHEN {state!r} THEN {place}' for place, state in enumerate(states))} END"
+    # Only what is listed is looked up among the attempts.
+    chosen = (
+        "SELECT * FROM task WHERE task_key >= $first AND task_key < $end AND instr(lower(task_id), $part) > 0"
+        f" ORDER BY {order}, task_key LIMIT $limit"
+    )
+    sql = (
+        f"SELECT t.task_key, t.task_id, t.status, t.retries, coalesce(a.error_type, '') FROM ({chosen}) t"
+        f" LEFT JOIN {LAST_ATTEMPT} ORDER BY {order}, t.task_key"
+    )
+    bounds = {"first": stage.first_key, "end": stage.end_key, "part": part.lower(), "limit": limit}
+    return map(ListedTask._make, connection.execute(sql, bounds).fetchall())
+
+
+def task(connection: Any, job_id: str, key: int, longest: int) -> Task | None:
+    """The task *key*, if the job has it, with as much of its parameters and its result as *longest* characters."""
+    sql = (
+        "SELECT task_id, task_type, status, stage, stage_name, task_index, retries, not_before, duration,"
+        " substr(parameters, 1, $longest), substr(result, 1, $longest), coalesce(error, ''),"
+        " coalesce(error_type, ''), coalesce(error_category, '') FROM tasks WHERE task_key = $key AND job_id = $job"
+    )
+    row = connection.execute(sql, {"longest": longest, "key": key, "job": job_id}).fetchone()
+    return row and Task._make(row)
+
+
+def last_attempt(connection: Any, key: int) -> LastAttempt:
+    sql = (
+        "SELECT t.status, t.attempt, t.parameters, a.result, a.error_type, a.error, a.output"
+        f" FROM task t LEFT JOIN {LAST_ATTEMPT} WHERE t.task_key = ?"
+    )
+    return LastAttempt._make(connection.execute(sql, (key,)).fetchone())
+
+
+# Attempts
+
+
+class FailedTask(NamedTuple):
+    """A task that failed, with the error of its last attempt, and the end of its traceback."""
+
+    task_key: int
+    task_id: str
+    retries: int
+    error_type: str
+    error: str
+    error_category: str
+    traceback: str
+
+
+class Attempted(NamedTuple):
+    """An attempt, and the beginning of what its task was given."""
+
+    attempt: int
+    backoff: float | None
+    outcome: str
+    duration: float | None
+    error: str
+    traceback: str | None
+    output: str | None
+    parameters: str
+
+
+class FailedAttempt(NamedTuple):
+    """An attempt that failed, and the beginning of its error."""
+
+    task_key: int
+    error_category: str
+    error_type: str
+    error: str
+
+
+def failed_tasks(connection: Any, stage: StageRow, limit: int) -> list[FailedTask]:
+    """The first tasks of *stage* that failed."""
+    sql = (
+        "SELECT t.task_key, t.task_id, t.retries, coalesce(a.error_type, ''), coalesce(a.error, ''),"
+        " coalesce(a.error_category, ''), coalesce(substr(a.traceback, -4000), '')"
+        f" FROM task t JOIN {LAST_ATTEMPT}"
+        " WHERE t.task_key >= ? AND t.task_key < ? AND t.status = 'failed' ORDER BY t.task_key LIMIT ?"
+    )
+    return list(map(FailedTask._make, connection.execute(sql, (stage.first_key, stage.end_key, limit)).fetchall()))
+
+
+def attempts_of(connection: Any, key: int, limit: int, longest: int) -> list[Attempted]:
+    """The last attempts of the task *key*, the newest first, with as much of its parameters as *longest* characters."""
+    sql = (
+        "SELECT a.attempt, backoff, outcome, duration, coalesce(error_type || ': ' || error, ''), traceback, output,"
+        " substr(t.parameters, 1, ?) FROM attempts a JOIN task t ON t.task_key = a.task_key"
+        " WHERE a.task_key = ? ORDER BY a.attempt DESC LIMIT ?"
+    )
+    return list(map(Attempted._make, connection.execute(sql, (longest, key, limit)).fetchall()))
+
+
+def failed_attempts(connection: Any, job_id: str) -> Iterator[FailedAttempt]:
+    """All attempts of the job that failed, those of plans that were set aside too."""
+    plans = "SELECT first_key, tasks FROM stages WHERE job_id = ? AND tasks > 0 ORDER BY first_key"
+    sql = (
+        "SELECT attempt_key >> 12, coalesce(error_category, ''), coalesce(error_type, ''),"
+        " coalesce(substr(error, 1, 300), '') FROM attempt"
+        " WHERE attempt_key >= ? AND attempt_key < ? AND outcome = 'failed' ORDER BY attempt_key"
+    )
+    for first, tasks in connection.execute(plans, (job_id,)).fetchall():
+        cursor = connection.execute(sql, (first * ATTEMPTS_PER_TASK, (first + tasks) * ATTEMPTS_PER_TASK))
+        while rows := cursor.fetchmany(1_000):
+            yield from map(FailedAttempt._make, rows)
+
+
+def task_id(connection: Any, key: int) -> str:
+    return str(connection.execute("SELECT task_id FROM task WHERE task_key = ?", (key,)).fetchone()[0])
