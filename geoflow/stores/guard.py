@@ -11,15 +11,12 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-import threading
 import time
 from collections import Counter, deque
-from dataclasses import dataclass
 from pathlib import Path
 
 from geoflow.errors import StoreBusy
-from geoflow.stores.files import file_at
-from geoflow.stores.locks import WRITES, are_kept, lock, lock_file, open_lock_file, unlock
+from geoflow.stores.locks import WRITES, Descriptor, are_kept, descriptors, lock, lock_file, open_lock_file, unlock
 
 # Of SQLite's file format: who has a file open reads "locks" these bytes of it, and this one of its shared memory.
 OPENED, SHARED_MEMORY = (0x40000002, 510), (128, 1)
@@ -27,34 +24,12 @@ _IDLE = 32
 _NO_CHECKPOINT_ON_CLOSE = 1006
 
 
-@dataclass
-class _Descriptor:
-    number: int
-    users: int = 0
-
-
-Held = list[tuple[tuple[int, int], tuple[int, int]]]
-_guard = threading.Lock()
-# What is to be let go. A store may be collected at any moment, also in a thread that is in the middle of `_guard`: to
-# wait for that would be for ever, so it goes in here, and whoever has `_guard` sees to it.
+Held = list[tuple[Descriptor, tuple[int, int]]]
+# What is to be let go. A store may be collected at any moment, also in a thread that has the descriptors' lock: to wait
+# for that would be for ever, so it goes in here, and whoever has the lock next sees to it.
 _leaving: deque[Held] = deque()
-# By device and inode. A descriptor is kept when its last user goes: to close it would drop SQLite's locks.
-_descriptors: dict[tuple[int, int], _Descriptor] = {}
-
-
-def _forget() -> None:
-    """A fork lets go: it would keep the parent's locks when that is gone."""
-    global _guard  # noqa: PLW0603 - another thread of the parent may have held it
-    _guard = threading.Lock()
-    for descriptor in _descriptors.values():
-        with contextlib.suppress(OSError):
-            os.close(descriptor.number)
-    _descriptors.clear()
-    _leaving.clear()
-
-
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
+    os.register_at_fork(after_in_child=_leaving.clear)
 
 
 class Guard:
@@ -77,17 +52,14 @@ class Guard:
             raise
 
     def _hold(self, path: Path, bytes_: tuple[int, int], seconds: float) -> None:
-        with _guard:
-            identity = file_at(path)
-            if identity is None:
+        with descriptors.lock:
+            descriptor = descriptors.of(path)
+            if descriptor is None:
                 return
-            if identity not in _descriptors:
-                _descriptors[identity] = _Descriptor(os.open(path, os.O_RDWR | os.O_CLOEXEC))
-            descriptor = _descriptors[identity]
             if not descriptor.users:
                 _patiently(descriptor.number, bytes_, path.name, seconds, shared=True)
             descriptor.users += 1
-            self._held.append((identity, bytes_))
+            self._held.append((descriptor, bytes_))
 
     def begin(self, name: str, seconds: float) -> None:
         """Keep the other sessions of this store from writing, those of other processes too."""
@@ -116,38 +88,40 @@ def tidy() -> None:
 
 
 def _see_off() -> None:
-    """Let go of what is to be let go, unless a thread has `_guard`: that one does it next."""
-    while _leaving and _guard.acquire(blocking=False):
+    """Let go of what is to be let go, unless a thread has the lock: the next one that does this sees to it."""
+    while _leaving and descriptors.lock.acquire(blocking=False):
         try:
             while _leaving:
-                for identity, bytes_ in _leaving.popleft():
-                    descriptor = _descriptors[identity]
+                for descriptor, bytes_ in _leaving.popleft():
                     descriptor.users -= 1
                     if not descriptor.users:
                         unlock(descriptor.number, *bytes_)
             _close_idle()
         finally:
-            _guard.release()
+            descriptors.lock.release()
 
 
 def _close_idle() -> None:
-    """Close what nobody in this process has open beside us, and the oldest where there are many."""
-    idle = [identity for identity, known in _descriptors.items() if not known.users]
+    """Close what nobody in this process has open beside us, and the oldest where there are many.
+
+    Else a descriptor is kept when its last user goes: to close it would drop SQLite's locks.
+    """
+    idle = [identity for identity, descriptor in descriptors.by_file.items() if not descriptor.users]
     open_ones = _open_files() if idle else Counter()
     for number, identity in enumerate(idle):
         if number < len(idle) - _IDLE or open_ones.get(identity, 2) < 2:
-            os.close(_descriptors.pop(identity).number)
+            os.close(descriptors.by_file.pop(identity).number)
 
 
 def _open_files() -> Counter[tuple[int, int]]:
     """How often this process has each file open, by device and inode; none where the system does not tell."""
-    found: Counter[tuple[int, int]] = Counter()
+    files: Counter[tuple[int, int]] = Counter()
     with contextlib.suppress(OSError):
         for name in os.listdir("/proc/self/fd"):
             with contextlib.suppress(OSError):  # that of the listing itself is closed by now
                 status = os.fstat(int(name))
-                found[status.st_dev, status.st_ino] += 1
-    return found
+                files[status.st_dev, status.st_ino] += 1
+    return files
 
 
 def _patiently(descriptor: int, bytes_: tuple[int, int], name: str, seconds: float, *, shared: bool = False) -> None:

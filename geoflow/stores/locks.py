@@ -1,17 +1,23 @@
 """Locks on bytes of a file, asked of the operating system; which of them are kept whatever this process closes.
 
 Linux has locks that belong to an open file. POSIX's belong to the process, and it loses all of them with the first
-descriptor of the file that it closes: a copy, a hash, a zip of the store is enough.
+descriptor of the file that it closes: a copy, a hash, a zip of the store is enough. So this process has one descriptor
+for each file that it locks bytes of, whoever they are for.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import struct
 import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
 
 from geoflow.errors import StoreError
+from geoflow.stores.files import file_at
 
 try:
     import fcntl
@@ -46,6 +52,46 @@ def open_lock_file(path: str) -> int:
             f"The lock file {path} cannot be opened: {exc.strerror}. Without it two sessions might drive one job: "
             "change its mode or its folder's."
         ) from exc
+
+
+@dataclass
+class Descriptor:
+    """One that stays open while it has users, whose locks are all on it."""
+
+    number: int
+    users: int = 0
+
+
+class Descriptors:
+    """Those of this process, by device and inode; to be used with the `lock` held."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.by_file: dict[tuple[int, int], Descriptor] = {}
+
+    def of(self, path: str | Path, *, make: bool = False) -> Descriptor | None:
+        """That of the file at *path*; None where there is no file, unless it is to *make* a lock file there."""
+        identity = file_at(path)
+        if identity is None and not make:
+            return None
+        if identity is None or identity not in self.by_file:
+            number = open_lock_file(os.fspath(path)) if make else os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            about = os.fstat(number)
+            identity = about.st_dev, about.st_ino
+            self.by_file.setdefault(identity, Descriptor(number))
+        return self.by_file[identity]
+
+    def forget(self) -> None:
+        """A fork has none, and lets go of its parent's: else it kept the locks when that is gone."""
+        for descriptor in self.by_file.values():
+            with contextlib.suppress(OSError):
+                os.close(descriptor.number)
+        self.__init__()  # type: ignore[misc]  # another thread of the parent may have held the lock
+
+
+descriptors = Descriptors()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=descriptors.forget)
 
 
 def lock(descriptor: int, start: int, length: int = 1, *, shared: bool = False) -> bool:

@@ -18,7 +18,7 @@ import pytest
 import geoflow as gf
 from geoflow.core.rows import NewJob
 from geoflow.errors import StoreBusy, StoreError
-from geoflow.stores import guard, locks
+from geoflow.stores import locks
 from geoflow.stores.duckdb import DuckDbStore
 from geoflow.stores.files import file_at
 from geoflow.stores.opening import store_at
@@ -315,11 +315,11 @@ def test_S42_a_store_that_is_collected_while_another_is_opened_waits_for_nothing
     one, other = (SqliteStore(tmp_path / name) for name in ("one.db", "other.db"))
     one.open()
     assert one._guard is not None
-    with guard._guard:  # as the thread has it that opens the other
+    with locks.descriptors.lock:  # as the thread has it that opens the other
         one._guard.let_go()  # as the collection of the first does, which may come at any moment in that thread
     other.open()
     place = file_at(tmp_path / "one.db")
     assert place is not None
-    assert guard._descriptors[place].users == 0
+    assert locks.descriptors.by_file[place].users == 0
     one.close()
     other.close()
