@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from geoflow.core.rows import JobRow, StageRow
 from geoflow.stores.checked import job_row
-from geoflow.stores.columns import ATTEMPTS_PER_TASK, LAST_ATTEMPT
+from geoflow.stores.columns import ATTEMPTS_BETWEEN, ATTEMPTS_PER_TASK, LAST_ATTEMPT
 
 # Jobs
 
@@ -41,7 +41,59 @@ def plans_since(connection: Any, job_key: int) -> dict[int, list[StageRow]]:
     return plans
 
 
+def job_keys(connection: Any) -> tuple[int, int]:
+    """From which to which there may be jobs."""
+    sql = "SELECT 1, coalesce(max(job_key), 0) FROM job WHERE job_key < 1000000000"
+    first, last = connection.execute(sql).fetchone()
+    return first, last
+
+
+def declared(connection: Any, job_id: str) -> str | None:
+    """The stages of the job, as JSON text."""
+    row = connection.execute("SELECT stages FROM job WHERE job_id = ?", (job_id,)).fetchone()
+    return row and str(row[0])
+
+
 # Stages
+
+
+class PlannedStage(NamedTuple):
+    """What the tasks of one planning of a stage share, and the keys of the first and the last; the time in µs."""
+
+    job_id: str
+    stage: int
+    stage_name: str
+    created_at: float
+    superseded: bool
+    first: int
+    last: int
+
+
+def plans(connection: Any, job_id: str, *, history: bool = False) -> list[PlannedStage]:
+    """The job's plans in the order of their tasks' keys; with *history* those that were set aside too."""
+    rows = connection.execute(
+        "SELECT job_id, stage, stage_name, round(planned_at * 1e6), superseded, first_key, first_key + tasks - 1"
+        " FROM stages WHERE job_id = ? AND superseded <= ? ORDER BY first_key, stage_key",
+        (job_id, int(history)),
+    )
+    found = list(map(PlannedStage._make, rows.fetchall()))
+    (last,) = connection.execute("SELECT coalesce(max(task_key), 0) FROM task").fetchone()
+    there = [plan for plan in found if 1 <= plan.first <= last + 1]
+    ends = [plan.first - 1 for plan in there[1:]] + [last]  # whatever a plan of another program's making says
+    return [plan._replace(last=min(plan.last, end)) for plan, end in zip(there, ends, strict=False)]
+
+
+def states(connection: Any, first: int, last: int) -> dict[str, int]:
+    """How many of the tasks are in each state."""
+    sql = "SELECT status, count(*) FROM task WHERE task_key BETWEEN ? AND ? GROUP BY status"
+    return dict(connection.execute(sql, (first, last)).fetchall())
+
+
+def span(connection: Any, first: int, last: int) -> tuple[float | None, float | None]:
+    """When the first attempt of the tasks began, and the last one ended, in µs."""
+    sql = f"SELECT round(min(started_at) * 1e6), round(max(ended_at) * 1e6) FROM attempt WHERE {ATTEMPTS_BETWEEN}"
+    began, ended = connection.execute(sql, {"first": first, "last": last}).fetchone()
+    return began, ended
 
 
 class Cell(NamedTuple):
@@ -263,6 +315,18 @@ def failed_attempts(connection: Any, job_id: str) -> Iterator[FailedAttempt]:
         cursor = connection.execute(sql, (first * ATTEMPTS_PER_TASK, (first + tasks) * ATTEMPTS_PER_TASK))
         while rows := cursor.fetchmany(1_000):
             yield from map(FailedAttempt._make, rows)
+
+
+def last_failures(connection: Any, job_id: str, limit: int) -> list[int]:
+    """The keys of the job's attempts that failed last, and after these of those that nobody saw end."""
+    sql = (
+        f"SELECT ended_at IS NULL, coalesce(ended_at, 0.0), attempt_key FROM attempt WHERE {ATTEMPTS_BETWEEN}"
+        " AND outcome = 'failed' ORDER BY 1 DESC, 2 DESC, 3 DESC LIMIT $limit"
+    )
+    failures: list[tuple[bool, float, int]] = []
+    for plan in plans(connection, job_id, history=True):
+        failures += connection.execute(sql, {"first": plan.first, "last": plan.last, "limit": limit}).fetchall()
+    return [key for *_, key in sorted(failures)[max(len(failures) - limit, 0) :]]
 
 
 def task_id(connection: Any, key: int) -> str:

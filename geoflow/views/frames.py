@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gc
 import os
-import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
@@ -20,12 +19,12 @@ import pandas as pd
 
 from geoflow.core.models import Category, Outcome, TaskStatus
 from geoflow.errors import StoreError
+from geoflow.stores import columnwise, questions
 from geoflow.stores.base import Store
 from geoflow.stores.columns import COLUMNS, KINDS
-from geoflow.stores.sqlite import one_row
+from geoflow.stores.questions import PlannedStage
 from geoflow.support.jsonable import from_json
 from geoflow.support.logs import FIELDS, read
-from geoflow.support.parcel import PIECE
 
 
 def _words(*lines: str) -> list[str]:
@@ -50,35 +49,24 @@ _ATTEMPTS = _words(
     "queued_at started_at ended_at duration cpu peak_memory stage_name",
     "task_index task_type backoff code superseded job_id",
 )
-_PLAN = _words("job_id stage stage_name created_at superseded first last")  # what a plan's tasks share, and their keys
-
 _KINDS: dict[str, Any] = COLUMNS | dict.fromkeys([*TaskStatus, *_words("first last key")], "count")
 for _name, _enum in {"status": TaskStatus, "outcome": Outcome, "error_category": Category}.items():
     _KINDS[_name] = pd.CategoricalDtype([str(word) for word in _enum])
 _TEXT = pd.StringDtype("python")  # also where pyarrow is installed
 
-# Tasks with their last attempt, and attempts with their task: `stores/schema.sql` says how the keys hang together.
-_TASK_ROWS = (
-    "task LEFT JOIN attempt ON attempt_key = task.task_key * 4096 + task.attempt"
-    " WHERE task.task_key BETWEEN $first AND $last"
-)
-_ATTEMPT_ROWS = "attempt JOIN task USING (task_key) WHERE attempt_key BETWEEN $first * 4096 AND $last * 4096 + 4095"
-_KEYS = {"jobs": "job_key", "task": "task.task_key", "attempt": "attempt_key"}
-_SQL = {"attempts": "task.attempt", "attempt": "attempt.attempt"}
-# Columns that are told only of the rows that are not like most others, with the keys of these.
+# Columns that are mostly alike.
 _ALIKE = _words(
     "task_type status attempts retries attempt outcome error error_type error_category retryable traceback code",
     "not_before queued_at backoff",
 )
-_CHUNK = 1_000  # keys that are read at a time: few enough for the processor's caches and for SQLite's longest text
+_FEW = 1_000  # attempts that are looked for by their keys
 
 
 def jobs(store: Store) -> pd.DataFrame:
     """All jobs, one row each, oldest first. ``tasks``, ``completed`` and ``failed`` are numbers of tasks."""
     with _snapshot(store) as connection:
-        keys = connection.execute("SELECT 1, coalesce(max(job_key), 0) FROM job WHERE job_key < 1000000000").fetchall()
         names = [name for name in _JOBS if name != "duration"]
-        return _frame(_JOBS, _read(connection, names, "jobs WHERE job_key BETWEEN $first AND $last", keys))
+        return _frame(_JOBS, _read(connection, "jobs", names, [questions.job_keys(connection)]))
 
 
 def stages(store: Store, job_id: str) -> pd.DataFrame:
@@ -86,20 +74,16 @@ def stages(store: Store, job_id: str) -> pd.DataFrame:
 
     Columns called like the states say how many tasks are in each; the times are of the first and the last attempt.
     """
-    states = "SELECT status, count(*) FROM task WHERE task_key BETWEEN $first AND $last GROUP BY status"
-    times = f"SELECT round(min(started_at) * 1e6), round(max(ended_at) * 1e6) FROM {_ATTEMPT_ROWS}"
     with _snapshot(store) as connection:
-        found = connection.execute("SELECT stages FROM job WHERE job_id = $job_id", {"job_id": job_id}).fetchone()
-        declared = from_json(found[0]) if found else []
+        declared = from_json(questions.declared(connection, job_id) or "[]")
         rows = [stage | {"job_id": job_id, "stage": stage["number"], "stage_name": stage["name"]} for stage in declared]
-        for plan in _plans(connection, job_id):
-            keys = {"first": plan["first"], "last": plan["last"]}
-            if not 0 < plan["stage"] <= len(rows):  # another program's
+        for plan in questions.plans(connection, job_id):
+            if not 0 < plan.stage <= len(rows):  # another program's
                 continue
-            row = rows[plan["stage"] - 1]
-            row |= {"planned_at": plan["created_at"], "tasks": plan["last"] - plan["first"] + 1}
-            row |= connection.execute(states, keys).fetchall()
-            row["started_at"], row["ended_at"] = connection.execute(times, keys).fetchone()
+            row, keys = rows[plan.stage - 1], (plan.first, plan.last)
+            row |= {"planned_at": plan.created_at, "tasks": plan.last - plan.first + 1}
+            row |= questions.states(connection, *keys)
+            row["started_at"], row["ended_at"] = questions.span(connection, *keys)
     none = dict.fromkeys(["tasks", *TaskStatus], 0)
     columns = {name: _typed(_KINDS[name], [row.get(name, none.get(name)) for row in rows]) for name in _STAGES}
     return _frame(_STAGES, columns)
@@ -115,7 +99,7 @@ def tasks(store: Store, job_id: str, *, flat: bool = False, history: bool = Fals
     *flat* spreads dicts into columns ``parameters.x``, ``parameters.x.z`` and ``result.y``, at the end. Where a handler
     returned nothing but ``"success"`` and a dict ``"result"``, that dict is the result.
     """
-    columns = _of_job(store, job_id, _TASKS, _TASK_ROWS, history)
+    columns = _of_job(store, job_id, "tasks", _TASKS, history=history)
     frame = _frame([*_TASKS, "superseded"] if history else _TASKS, columns)
     if flat:
         results = [_contents(value) for value in columns["result"]]
@@ -150,26 +134,13 @@ def errors(store: Store, job_id: str, limit: int | None = None) -> pd.DataFrame:
     With *limit* only the last so many.
     """
     condition = " AND outcome = 'failed'"
-    if limit is not None and limit <= _CHUNK:
-        condition += f" AND attempt_key IN ({', '.join(map(str, _last_failed(store, job_id, limit)))})"
+    if limit is not None and limit <= _FEW:
+        with _snapshot(store) as connection:
+            keys = questions.last_failures(connection, job_id, limit)
+        condition += f" AND attempt_key IN ({', '.join(map(str, keys))})"
     failed = _attempts(store, job_id, condition)
     failed = failed.sort_values("ended_at", kind="stable", ignore_index=True)
     return failed if limit is None else failed[max(len(failed) - limit, 0) :].reset_index(drop=True)
-
-
-def _last_failed(store: Store, job_id: str, limit: int) -> list[int]:
-    """The keys of what `errors` has last."""
-    found: list[tuple[bool, float, int]] = []
-    last = (
-        "SELECT ended_at IS NULL, coalesce(ended_at, 0.0), attempt_key FROM attempt"
-        " WHERE attempt_key BETWEEN $first * 4096 AND $last * 4096 + 4095 AND outcome = 'failed'"
-        " ORDER BY 1 DESC, 2 DESC, 3 DESC LIMIT $limit"
-    )
-    with _snapshot(store) as connection:
-        for plan in _plans(connection, job_id, history=True):
-            keys = {"first": plan["first"], "last": plan["last"], "limit": limit}
-            found += connection.execute(last, keys).fetchall()
-    return [key for *_, key in sorted(found)[max(len(found) - limit, 0) :]]
 
 
 def logs(path: str | os.PathLike[str] | None, job_id: str | None = None) -> pd.DataFrame:
@@ -214,119 +185,55 @@ def _snapshot(store: Store) -> Iterator[Any]:
             gc.enable()
 
 
-def _plans(connection: Any, job_id: str, history: bool = False) -> list[dict[str, Any]]:
-    """The job's plans in the order of their tasks' keys."""
-    rows = connection.execute(
-        "SELECT job_id, stage, stage_name, round(planned_at * 1e6), superseded, first_key, first_key + tasks - 1"
-        " FROM stages WHERE job_id = $job_id AND superseded <= $history ORDER BY first_key, stage_key",
-        {"job_id": job_id, "history": int(history)},
-    )
-    plans = [dict(zip(_PLAN, row, strict=True)) for row in rows.fetchall()]
-    (last,) = connection.execute("SELECT coalesce(max(task_key), 0) FROM task").fetchone()
-    plans = [plan for plan in plans if 1 <= plan["first"] <= last + 1]
-    ends = [plan["first"] - 1 for plan in plans[1:]] + [last]  # whatever a plan of another program's making says
-    return [plan | {"last": min(plan["last"], end)} for plan, end in zip(plans, ends, strict=True)] if plans else []
-
-
 def _attempts(store: Store, job_id: str, condition: str = "") -> pd.DataFrame:
-    columns = _of_job(store, job_id, _ATTEMPTS, _ATTEMPT_ROWS + condition, history=True)
+    columns = _of_job(store, job_id, "attempts", _ATTEMPTS, condition, history=True)
     queued_at = columns["queued_at"].where(columns["queued_at"].notna(), columns["created_at"])
     return _frame(_ATTEMPTS, columns | {"queued_at": queued_at})
 
 
-def _of_job(store: Store, job_id: str, names: Iterable[str], source: str, history: bool) -> dict[str, Any]:
-    """The columns *names*, and those of `_PLAN`, of the rows of *source* that belong to the job, ordered by key."""
-    read_too = [name for name in names if name not in (*_PLAN, "task_index", "duration")]
+def _of_job(
+    store: Store, job_id: str, table: str, names: Iterable[str], condition: str = "", *, history: bool
+) -> dict[str, Any]:
+    """The columns *names*, and those of the plans, of the job's rows of *table*, ordered by key."""
+    read_too = [name for name in names if name not in (*PlannedStage._fields, "task_index", "duration")]
     with _snapshot(store) as connection:
-        plans = _plans(connection, job_id, history)
-        columns = _read(connection, read_too, source, [(plan["first"], plan["last"]) for plan in plans])
-    task_keys = columns["key"] if source == _TASK_ROWS else columns["key"] // 4096
-    which = np.searchsorted([plan["first"] for plan in plans], task_keys, side="right") - 1
-    columns |= {name: _typed(_KINDS[name], [plan[name] for plan in plans]).take(which) for name in _PLAN}
+        plans = questions.plans(connection, job_id, history=history)
+        columns = _read(connection, table, read_too, [(plan.first, plan.last) for plan in plans], condition)
+    task_keys = columns["key"] if table == "tasks" else columnwise.task_key(columns["key"])
+    which = np.searchsorted([plan.first for plan in plans], task_keys, side="right") - 1
+    for name in PlannedStage._fields:
+        columns[name] = _typed(_KINDS[name], [getattr(plan, name) for plan in plans]).take(which)
     return columns | {"task_index": task_keys - columns["first"]}
 
 
-def _read(connection: Any, names: Sequence[str], source: str, keys: Sequence[tuple[int, int]]) -> dict[str, Any]:
-    """The columns *names* of the rows of *source* with *keys*, each from a first to a last, ordered by ``key``."""
+def _read(
+    connection: Any, table: str, names: Sequence[str], keys: Sequence[tuple[int, int]], condition: str = ""
+) -> dict[str, Any]:
+    """The columns *names* of the rows of *table* with *keys*, each from a first to a last, ordered by ``key``."""
     alike = [name for name in names if name in _ALIKE]
     own = [name for name in names if name not in _ALIKE]
-    if source != _TASK_ROWS:  # else there is one row for each
+    if table != "tasks":  # else there is one row for each
         own.append("key")
-    select, size = _select(connection, source, own, alike)
     parts: list[list[list[Any]]] = [[] for _ in own]
-    usual: list[Any] = [None for _ in alike]
     told: list[list[Any]] = [[] for _ in ("key", *alike)]  # what is usual, after a -1, and all that is not
     which = [np.arange(0)]  # for each row that is read, its place in these
-    at_once = size
-    for first, last in keys:
-        start = first
-        while start <= last:
-            end = min(start + at_once - 1, last)
-            row = _row(
-                connection, select, {"first": start, "last": end, **dict(zip(alike, usual, strict=True))}, at_once
-            )
-            if row is None:
-                at_once = max(at_once // 8, 1)
-                continue
-            start, at_once = end + 1, min(2 * at_once, size)
-            *columns, others = map(_sound, row)
-            for part, column in zip(parts, columns, strict=True):
-                part.append(column)
-            count = len(columns[0])
-            which.append(np.full(count, len(told[0])))
-            rows = [[-1, *usual], *others] if len(others) < count else others
-            for values, more in zip(told, zip(*rows, strict=True), strict=False):
-                values.extend(more)
-            if len(others) > count / 2:
-                newest = zip(alike, others[-1][1:], strict=True)
-                usual = [None if _KINDS[name] in ("time", "span") else value for name, value in newest]
-    found = {name: _typed(_KINDS[name], *lists) for name, lists in zip(own, parts, strict=True)}
-    if "key" not in found:
-        found["key"] = np.concatenate([np.arange(0), *(np.arange(first, last + 1) for first, last in keys)])
-    if len(found["key"]) != sum(map(len, which)):
+    for piece in columnwise.read(connection, table, own, alike, keys, condition):
+        for part, column in zip(parts, piece.columns, strict=True):
+            part.append(column)
+        count = len(piece.columns[0])
+        which.append(np.full(count, len(told[0])))
+        rows = [[-1, *piece.usual], *piece.unlike] if len(piece.unlike) < count else piece.unlike
+        for values, more in zip(told, zip(*rows, strict=True), strict=False):
+            values.extend(more)
+    columns = {name: _typed(_KINDS[name], *lists) for name, lists in zip(own, parts, strict=True)}
+    if "key" not in columns:
+        columns["key"] = np.concatenate([np.arange(0), *(np.arange(first, last + 1) for first, last in keys)])
+    if len(columns["key"]) != sum(map(len, which)):
         raise StoreError("Tasks of this job are missing from the store: it is damaged, or another program changed it.")
     places, told_keys = np.concatenate(which), np.array(told.pop(0), dtype="int64")
     unusual = np.flatnonzero(told_keys >= 0)
-    places[np.searchsorted(found["key"], told_keys[unusual])] = unusual
-    return found | {name: _typed(_KINDS[name], column).take(places) for name, column in zip(alike, told, strict=True)}
-
-
-def _row(connection: Any, select: str, asked: dict[str, Any], keys: int) -> Any:
-    """What *select* finds of so many *keys*, or None where these are too many: a text of theirs would be too long."""
-    if isinstance(connection, sqlite3.Connection):
-        return one_row(connection, select, asked, PIECE if keys > 1 else None)
-    return connection.execute(select, asked).fetchone()
-
-
-def _sound(text: str) -> Any:
-    try:
-        return from_json(text)
-    except ValueError as exc:
-        raise StoreError(
-            "A row of the store has as JSON what is none, or is too deep: it is damaged, or another program changed it."
-            " session.jobs() and session.sql() without its columns show the others."
-        ) from exc
-
-
-def _select(connection: Any, source: str, own: Sequence[str], alike: Sequence[str]) -> tuple[str, int]:
-    """A query for the columns *own*, and for key and *alike* where these are not as usual; and for how many keys."""
-    # Each column comes as one JSON text, at a third of the price of as many Python objects. SQLite reads by the key,
-    # and so in order; DuckDB is to be told, and would rather be asked for much at once.
-    key = _KEYS[source.split(maxsplit=1)[0]]
-    if isinstance(connection, sqlite3.Connection):
-        every, joined = "json_group_array({}){}", "'[' || coalesce(group_concat(coalesce({}, 'null')), '') || ']'"
-        rounded, differs, size = "CAST({} * 1e6 + 0.5 AS INTEGER)", "IS NOT", _CHUNK
-    else:
-        every = f"coalesce(CAST(to_json(list({{}} ORDER BY {key}){{}}) AS VARCHAR), '[]')"
-        joined = every.format("CAST({} AS JSON)", "")
-        rounded, differs, size = "CAST(round({} * 1e6) AS BIGINT)", "IS DISTINCT FROM", 10 * _CHUNK
-    sql = {name: _SQL.get(name, name) for name in (*own, *alike)} | {"key": key}
-    told = {name: rounded.format(sql[name]) if _KINDS[name] in ("time", "span") else sql[name] for name in sql}
-    texts = [joined.format(name) if _KINDS[name] == "json" else every.format(told[name], "") for name in own]
-    row = ", ".join(told[name] for name in ("key", *alike))
-    differing = " OR ".join(f"{sql[name]} {differs} ${name}" for name in alike)
-    texts.append(every.format(f"json_array({row})", f" FILTER (WHERE {differing})"))
-    return f"SELECT {', '.join(texts)} FROM {source}", size
+    places[np.searchsorted(columns["key"], told_keys[unusual])] = unusual
+    return columns | {name: _typed(_KINDS[name], column).take(places) for name, column in zip(alike, told, strict=True)}
 
 
 def _contents(value: Any) -> Any:

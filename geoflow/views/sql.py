@@ -23,6 +23,7 @@ import duckdb
 from geoflow.errors import ParameterError, StoreError
 from geoflow.stores.base import Store
 from geoflow.stores.columns import KINDS, sql_type
+from geoflow.stores.columnwise import by_ranges
 from geoflow.stores.duckdb import DuckDbStore, insert
 from geoflow.stores.duckdb_file import CONFIG
 from geoflow.stores.sqlite import one_row
@@ -30,7 +31,6 @@ from geoflow.stores.statements import check_query
 from geoflow.stores.tables import TableStore
 from geoflow.support.jsonable import to_json
 from geoflow.support.logs import FIELDS, read
-from geoflow.support.parcel import PIECE
 from geoflow.views.needed import Part, asked
 
 if TYPE_CHECKING:
@@ -214,17 +214,12 @@ def _fill(reader: Any, copy: _Copy, table: str, part: Part) -> None:
     copy.connection.begin()  # others may look at the table meanwhile
     try:
         copy.connection.execute(_made(table, copy.types[table]))
-        at_once = _ROWS_AT_ONCE
-        for first, last in _keys(reader, table, part.jobs):
-            start = first
-            while start <= last:
-                end = min(start + at_once - 1, last)
-                found = one_row(reader, sql, (start, end), PIECE if at_once > 1 else None)
-                if found is None:
-                    at_once = max(at_once // 8, 1)
-                    continue
-                copy.connection.execute(into, found)
-                start, at_once = end + 1, min(2 * at_once, _ROWS_AT_ONCE)
+
+        def ask(first: int, last: int, longest: int | None) -> Any:
+            return one_row(reader, sql, (first, last), longest)
+
+        for row in by_ranges(ask, _keys(reader, table, part.jobs), _ROWS_AT_ONCE):
+            copy.connection.execute(into, row)
         copy.connection.commit()
     except BaseException:
         copy.connection.rollback()

@@ -18,6 +18,7 @@ from geoflow.core.batch import NewTasks
 from geoflow.core.models import Attempt, Failure
 from geoflow.core.rows import Again, Lease, Move, NewJob, StageRow
 from geoflow.errors import StoreError
+from geoflow.stores import columnwise
 from geoflow.stores.duckdb import DuckDbStore
 from geoflow.stores.sqlite import SqliteStore
 from geoflow.support import logs
@@ -226,7 +227,7 @@ def test_a_duration_is_exactly_the_difference_of_its_times_which_are_to_the_near
 def test_the_rows_are_those_of_the_views_however_they_are_read(
     store: SqliteStore, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(frames, "_CHUNK", chunk)
+    monkeypatch.setattr(columnwise, "_AT_ONCE", chunk)
     fill(store)
 
     assert plain(frames.jobs(store)) == asked(store, "jobs ORDER BY job_key", frames.jobs(store))
@@ -242,7 +243,7 @@ def test_the_rows_are_those_of_the_views_however_they_are_read(
 def test_rows_that_are_unlike_most_others_are_as_the_views_have_them(
     kind: type[SqliteStore | DuckDbStore], chunk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(frames, "_CHUNK", chunk)
+    monkeypatch.setattr(columnwise, "_AT_ONCE", chunk)
     store = kind(tmp_path / "work.store")
     one = Engine(store, ONE)
     keys = list(
@@ -431,7 +432,7 @@ def test_S45_texts_come_out_as_they_went_in(store: SqliteStore, text: str) -> No
 
 @pytest.mark.parametrize("chunk", [1, 1_000])
 def test_each_row_has_a_dict_of_its_own(store: SqliteStore, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frames, "_CHUNK", chunk)
+    monkeypatch.setattr(columnwise, "_AT_ONCE", chunk)
     one = Engine(store, ONE)
     one.run(*range((plan := one.plan(1, [{"a": {}}] * 5)).first_key, plan.end_key))
     tasks: Any = frames.tasks(store, ONE)
