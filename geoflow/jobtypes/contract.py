@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 from geoflow.core.models import JobExecutionContext, Stage
-from geoflow.usercode.packing import innermost
+from geoflow.usercode.references import innermost
 
 Handler = Callable[..., Any]
 METHODS = ("validate_job_parameters", "generate_job_id", "create_tasks_for_stage", "finalize_job")

@@ -20,7 +20,7 @@ from geoflow.core.models import TaskContext
 from geoflow.errors import ParameterError
 from geoflow.jobtypes.contract import Handler, accepts_context, normalise
 from geoflow.support.text import count, shorten
-from geoflow.usercode.packing import innermost
+from geoflow.usercode.references import innermost
 
 if TYPE_CHECKING:
     from geoflow.session import Session

@@ -17,7 +17,8 @@ from geoflow.jobtypes.contract import Registered, accepts_context
 from geoflow.support.masking import MASKED, mask, mask_text
 from geoflow.support.text import count, plain
 from geoflow.tools.export.layout import literal
-from geoflow.usercode.packing import innermost, pack
+from geoflow.usercode.packing import pack
+from geoflow.usercode.references import innermost
 
 if TYPE_CHECKING:
     from geoflow.task_handle import TaskHandle

@@ -22,18 +22,12 @@ from collections.abc import Callable, Iterable, Set
 from typing import Any, TypeVar, get_args
 
 from geoflow.usercode.origin import PACKAGE, is_users
-from geoflow.usercode.sources import closure_of, definition, names, own, parsed, syntax_of, text_in
+from geoflow.usercode.references import closure_of, names, wrapped_by
+from geoflow.usercode.sources import definition, own, parsed, syntax_of, text_in
 
 _PLAIN = (str, int, float, complex, bytes, bool, type(None), type(Ellipsis))
 _LOOKS_UP = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
-# What is around functions, and where it has them.
-_AROUND: tuple[tuple[Any, tuple[str, ...]], ...] = (
-    (functools.partial, ("func", "args", "keywords")),
-    (types.MethodType, ("__self__", "__func__")),
-    (staticmethod | classmethod, ("__func__",)),
-    (property, ("fget", "fset")),
-)
 
 
 def fingerprint(target: Any) -> str:
@@ -58,8 +52,8 @@ class _Reader:
         self._seen[id(value)] = value
         if hasattr(value, "__fingerprint__"):
             self.read_all(value.__fingerprint__())
-        elif parts := next((parts for kind, parts in _AROUND if isinstance(value, kind)), None):
-            self.read_all(getattr(value, part) for part in parts)
+        elif (parts := wrapped_by(value)) is not None:
+            self.read_all(parts)
         elif isinstance(value, types.FunctionType):
             self._function(value)
         elif isinstance(value, type):

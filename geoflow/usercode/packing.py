@@ -31,6 +31,7 @@ from geoflow.errors import DefinitionError
 from geoflow.support.text import human_bytes
 from geoflow.usercode.fingerprint import fingerprint
 from geoflow.usercode.origin import PACKAGE, is_ours, is_users
+from geoflow.usercode.references import innermost, variables_of
 
 # What a function holds is sent with it to every worker, and again whenever its cell is run.
 WARN_BYTES, MAX_BYTES = 1_000_000, 50_000_000
@@ -349,13 +350,6 @@ def _name(target: Any) -> str:
     return str(getattr(innermost(target), "__name__", type(target).__name__))
 
 
-def innermost(target: Any) -> Any:
-    """The function inside a `functools.partial`, or *target* itself."""
-    while isinstance(target, functools.partial):
-        target = target.func
-    return target
-
-
 def _reference(target: Any) -> str | None:
     """``module:name`` when a fresh process would import the very same object, else None."""
     module = getattr(target, "__module__", None)
@@ -424,7 +418,7 @@ def _held(target: Any, seen: set[int]) -> Iterator[tuple[str, Any]]:
         yield from _held(target.__self__, seen)
         named += [("self", target.__self__), ("func", target.__func__)]
     elif isinstance(target, types.FunctionType):
-        named += _variables(target)
+        named += variables_of(target)
     elif isinstance(target, type):
         named += [(name, getattr(member, "__func__", member)) for name, member in vars(target).items()]
     else:
@@ -434,19 +428,3 @@ def _held(target: Any, seen: set[int]) -> Iterator[tuple[str, Any]]:
             yield from _held(value, seen)
         elif not isinstance(value, types.ModuleType) and not name.startswith("__"):
             yield name, value
-
-
-def _variables(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-        try:
-            yield name, cell.cell_contents
-        except ValueError:  # it has no value yet
-            continue
-    arguments = function.__code__.co_varnames[: function.__code__.co_argcount]
-    yield from zip(reversed(arguments), reversed(function.__defaults__ or ()), strict=False)
-    yield from (function.__kwdefaults__ or {}).items()
-    codes = [function.__code__]
-    while codes:  # with the comprehensions and functions inside it
-        code = codes.pop()
-        codes += [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
-        yield from ((name, function.__globals__[name]) for name in code.co_names if name in function.__globals__)

@@ -1,14 +1,11 @@
-"""The source of user code: a function's or class's own text, its syntax tree, and the names that it uses."""
+"""The source of user code: a function's or class's own text, and its syntax tree."""
 
 from __future__ import annotations
 
 import ast
-import copy
 import inspect
 import linecache
 import os
-import re
-import symtable
 import sys
 import textwrap
 import threading
@@ -27,12 +24,6 @@ def files_of(space: Mapping[str, Any]) -> Iterator[str]:
     if space.get("__name__") == "__main__":
         in_memory = [path for path, entry in linecache.cache.items() if len(entry) == 4 and entry[1] is None]
         yield from reversed(in_memory)
-
-
-def closure_of(function: types.FunctionType) -> dict[str, Any]:
-    """What the variables of functions around it, which *function* uses, hold by now."""
-    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
-    return {name: cell.cell_contents for name, cell in cells if cell != types.CellType()}
 
 
 def text_in(path: str) -> str:
@@ -149,55 +140,3 @@ def source_of(value: types.FunctionType | type) -> str | None:
     block = inspect.getblock(linecache.getlines(found[0])[_first_line(found[1]) - 1 :])
     text = textwrap.dedent("".join(block)).rstrip() + "\n"
     return text if parsed(text).body else None  # a text in it may keep it from standing alone
-
-
-def names(text: str) -> tuple[set[str], set[str]]:
-    """The names of others that *text* uses when it is run, and when what it defines is called or read."""
-    at_once: set[str] = set()
-    later: set[str] = set()
-
-    def look(table: symtable.SymbolTable, into: set[str], *, top: bool = False) -> None:
-        into |= {one.get_name() for one in table.get_symbols() if one.is_referenced() and (top or one.is_global())}
-        for child in table.get_children():
-            at_that = child.get_type() == "class" or child.get_name() == "genexpr"
-            look(child, into if at_that else later)
-
-    spread = _without_comprehensions(text)
-    try:
-        table = symtable.symtable(spread, "<alone>", "exec")
-    except SyntaxError:  # a nonlocal name is like a global one where what it is of is missing
-        table = symtable.symtable(re.sub(r"\bnonlocal\b", "global", spread), "<alone>", "exec")
-    look(table, at_once, top=True)
-    for annotation in (one for node in ast.walk(parsed(text)) for one in quoted_annotations(node)):
-        later |= names(annotation.value)[0]
-    return at_once, later
-
-
-class _AsGenerators(ast.NodeTransformer):
-    def visit(self, node: ast.AST) -> ast.AST:
-        node = self.generic_visit(node)
-        match node:
-            case ast.ListComp(element, generators) | ast.SetComp(element, generators):
-                return ast.GeneratorExp(element, generators)
-            case ast.DictComp(key, value, generators):
-                return ast.GeneratorExp(ast.Tuple([key, value], ast.Load()), generators)
-        return node
-
-
-def _without_comprehensions(text: str) -> str:
-    """*text* with generators in their place, which have scopes of their own on every Python.
-
-    Since 3.12 (PEP 709) a comprehension is a part of the function around it: a name of another one in there, or of the
-    class body, hides one that is meant to be global.
-    """
-    tree = parsed(text)
-    if not any(isinstance(node, ast.ListComp | ast.SetComp | ast.DictComp) for node in ast.walk(tree)):
-        return text
-    return ast.unparse(_AsGenerators().visit(copy.deepcopy(tree)))
-
-
-def quoted_annotations(node: ast.AST) -> list[Any]:
-    """The annotations of *node* itself that are text with code in it."""
-    found = (getattr(node, "annotation", None), getattr(node, "returns", None))
-    texts = [one for one in found if isinstance(one, ast.Constant) and isinstance(one.value, str)]
-    return [one for one in texts if parsed(str(one.value)).body]

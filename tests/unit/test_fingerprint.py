@@ -14,7 +14,9 @@ import pytest
 
 import geoflow as gf
 from geoflow.usercode.fingerprint import fingerprint
-from geoflow.usercode.sources import names, source_of
+from geoflow.usercode.references import names
+from geoflow.usercode.sources import source_of
+from tests.helpers import fingerprinted
 
 _cells = iter(range(10_000))
 
@@ -276,3 +278,8 @@ def test_names_in_comprehensions_are_found_alike_on_every_python(
 ) -> None:
     # Python 3.12 makes a comprehension a part of what is around it, where another's name hides that of a helper.
     assert names(source) == (at_once, later)
+
+
+@pytest.mark.parametrize("name", fingerprinted.BEFORE)
+def test_code_that_is_as_it_was_has_the_fingerprint_that_an_earlier_geoflow_gave_it(name: str) -> None:
+    assert fingerprint(fingerprinted.ALL[name]) == fingerprinted.BEFORE[name]

@@ -13,7 +13,7 @@ from typing import Any
 from geoflow.jobtypes.contract import DefinesJob, Handler
 from geoflow.tools.check.findings import Finding, finding
 from geoflow.usercode.origin import is_ours
-from geoflow.usercode.packing import innermost
+from geoflow.usercode.references import innermost
 from geoflow.usercode.sources import syntax_of
 
 Place = tuple[str, int]

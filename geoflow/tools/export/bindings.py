@@ -14,7 +14,8 @@ from collections import ChainMap
 from collections.abc import Mapping
 from typing import Any
 
-from geoflow.usercode.sources import closure_of, files_of, parsed, text_in
+from geoflow.usercode.references import closure_of
+from geoflow.usercode.sources import files_of, parsed, text_in
 
 Scope = Mapping[str, Any]
 

@@ -28,7 +28,8 @@ from geoflow.tools.export import carried
 from geoflow.tools.export.bindings import Scope, assigned, import_of, of_around, scope_of
 from geoflow.tools.export.layout import is_data, literal
 from geoflow.usercode.origin import is_users
-from geoflow.usercode.sources import names, quoted_annotations, source_of
+from geoflow.usercode.references import names, quoted_annotations
+from geoflow.usercode.sources import source_of
 
 LONGEST = 2_000  # characters of a variable that is written into a file
 _STAGES = ("stage", "each", "reduce", "finalize")
