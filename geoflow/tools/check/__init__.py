@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -56,12 +56,12 @@ def check(
 def checked(
     target: Any,
     handlers: Mapping[str, Handler] | None,
-    given: Mapping[str, Any] | None,
+    parameters: Mapping[str, Any] | None,
     run: int | bool,
     seconds: float,
     registry: Registry,
 ) -> CheckReport:
-    """`check` with the job types of *registry* known by their names; *given* is None where nothing is."""
+    """`check` with the job types of *registry* known by their names; *parameters* are None where none are given."""
     from geoflow.tools.check.declared import declared
     from geoflow.tools.check.trial import trial
     from geoflow.tools.check.written import written
@@ -70,20 +70,20 @@ def checked(
         raise ParameterError(f"run={run}, seconds={seconds}: give a number of tasks, or False, and a time for all.")
     names: list[str] = []
     findings: dict[Any, Finding] = {}  # what job types share is told once
-    for name, found in _subjects(target, handlers, registry):
+    for name, subject in _subjects(target, handlers, registry):
         names.append(name)
-        if isinstance(found, DefinitionError):
-            findings[name] = finding("GF110", name, str(found))
+        if isinstance(subject, DefinitionError):
+            findings[name] = finding("GF110", name, str(subject))
             continue
-        told, registered = declared(found)
-        is_whole = not any(one.severity == "error" for one in told)
-        told += written(found)
+        read, registered = declared(subject)
+        is_whole = not any(fault.severity == "error" for fault in read)
+        read += written(subject)
+        tried: Iterable[Finding] = ()
         if registered is not None and is_whole:
-            read = {(one.code, one.where) for one in told}
-            tried = trial(found, registered, given, TASKS if run is True else int(run), seconds)
-            told += [one for one in tried if (one.code, one.where) not in read]
-        for one in told:
-            findings.setdefault((one.code, one.where or name, one.what), one)
+            tried = trial(subject, registered, parameters, TASKS if run is True else int(run), seconds)
+        known = {(fault.code, fault.where) for fault in read}
+        for fault in (*read, *(fault for fault in tried if (fault.code, fault.where) not in known)):
+            findings.setdefault((fault.code, fault.where or name, fault.what), fault)
     return CheckReport(names, findings.values())
 
 
@@ -98,9 +98,9 @@ def _subjects(
             target = loading.load(place)
         else:
             known = registry if target in registry else Registry()
-            found = known.get(loading.find(known, target))
-            target, only = found.maker or found.job_class, ""
-            handlers = handlers or (None if found.maker else found.handlers)
+            registered = known.get(loading.find(known, target))
+            target, only = registered.maker or registered.job_class, ""
+            handlers = handlers or (None if registered.maker else registered.handlers)
     jobs: Mapping[Any, Any] = {None: target}
     if isinstance(target, ModuleType):
         jobs, own = jobs_of(target)
@@ -128,7 +128,7 @@ def _subject(
     if known is None:
         known = getattr(sys.modules.get(getattr(job, "__module__", "")), "ALL_HANDLERS", None)
     if known is None:  # where this class is registered, they are known
-        known = next((one.handlers for one in map(registry.get, registry) if one.job_class is job), {})
+        known = next((known.handlers for known in map(registry.get, registry) if known.job_class is job), {})
     name = getattr(job, "job_type", None)
     shown = name if isinstance(name, str) and name else getattr(job, "__name__", type(job).__name__)
     return shown, Subject(shown, job, known, key)

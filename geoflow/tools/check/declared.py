@@ -22,7 +22,7 @@ def declared(subject: Subject) -> tuple[list[Finding], Registered | None]:
         if not remark.code:  # it is about this geoflow, not about production
             warnings.warn(remark.text, stacklevel=stacklevel())
     said = (*checked.problems, *(remark for remark in checked.remarks if remark.code))
-    findings = [subject.found(problem.code, problem.text, problem.kind, problem.name) for problem in said]
+    findings = [subject.finding(problem.code, problem.text, problem.kind, problem.name) for problem in said]
     if isinstance(subject.job_class, type):
         findings += [*_names(subject), *_signatures(subject), *_handlers(subject), *_total(subject)]
     return findings, checked.job_type
@@ -33,11 +33,11 @@ def _names(subject: Subject) -> Iterator[Finding]:
     for number, stage in enumerate(_stages(subject), start=1):
         named.append((stage.get("task_type") if isinstance(stage, dict) else None, "stage", str(number)))
     named += [(name, "handler", name) for name in subject.known]
-    told: set[str] = set()
+    seen: set[str] = set()
     for name, kind, place in named:
-        if isinstance(name, str) and name != normalise(name) and name not in told:
-            told.add(name)
-            yield subject.found("GF108", f"{name!r} is taken as {normalise(name)!r} by geoflow.", kind, place)
+        if isinstance(name, str) and name != normalise(name) and name not in seen:
+            seen.add(name)
+            yield subject.finding("GF108", f"{name!r} is taken as {normalise(name)!r} by geoflow.", kind, place)
 
 
 def _stages(subject: Subject) -> Sequence[Any]:
@@ -56,26 +56,26 @@ def _signatures(subject: Subject) -> Iterator[Finding]:
             bound = signature.bind(*wanted)
         except TypeError:
             text = f"{method} has the signature {signature}, and is called with {', '.join(wanted)}."
-            yield subject.found("GF103", text, "method", method)
+            yield subject.finding("GF103", text, "method", method)
             continue
         names = [name for name in bound.arguments if signature.parameters[name].kind.name != "VAR_POSITIONAL"]
         other = [f"{mine} (for {its})" for mine, its in zip(names, wanted, strict=False) if mine.lstrip("_") != its]
         if other:
             text = f"{method} names its parameters otherwise: {', '.join(other)}."
-            yield subject.found("GF104", text, "method", method)
+            yield subject.finding("GF104", text, "method", method)
 
 
 def _handlers(subject: Subject) -> Iterator[Finding]:
     for name, handler in subject.known.items() if subject.maker is None else ():
         if isinstance(handler, functools.partial):
-            yield subject.found("GF119", f"The handler of {name!r} is a functools.partial.", "handler", name)
+            yield subject.finding("GF119", f"The handler of {name!r} is a functools.partial.", "handler", name)
         if callable(handler) and accepts_context(handler):
             second = list(inspect.signature(handler).parameters.values())[1]
             if second.default is second.empty:
-                yield subject.found("GF120", f"The handler of {name!r} requires {second.name}.", "handler", name)
+                yield subject.finding("GF120", f"The handler of {name!r} requires {second.name}.", "handler", name)
 
 
 def _total(subject: Subject) -> Iterator[Finding]:
     total, stages = getattr(subject.job_class, "total_stages", None), len(_stages(subject))
     if isinstance(total, int) and total != stages:
-        yield subject.found("GF116", f"total_stages is {total}, and there are {stages} stages.")
+        yield subject.finding("GF116", f"total_stages is {total}, and there are {stages} stages.")

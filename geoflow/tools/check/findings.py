@@ -42,9 +42,8 @@ class FindingKind(NamedTuple):
 
 def finding(code: str, job_type: str, what: str, where: str | None = None) -> Finding:
     """A finding of the catalogue; the text of users in *what* is made safe to show."""
-    rule = RULES[code]
-    told = cut(mask_text(plain(what)), 600)
-    return Finding(code, rule.severity, where, job_type, told, rule.why, rule.remedy)
+    kind, text = RULES[code], cut(mask_text(plain(what)), 600)
+    return Finding(code, kind.severity, where, job_type, text, kind.why, kind.remedy)
 
 
 _ENTRY = re.compile(r"(\w+) (GF\d+): (.+)\n((?:  .+\n)+?)  To do: (.+\n(?:    .+\n)*)")

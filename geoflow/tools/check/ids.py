@@ -18,8 +18,8 @@ from geoflow.tools.check.trying import IDENTIFY, VALIDATE, Trial, is_mistake, na
 
 def parameters_of(trial: Trial) -> dict[str, Any]:
     """What validate makes of the parameters that were given; ``Stop`` where none are, and it asks for some."""
-    given = trial.asked["given"]
-    accepted, refused = trial.watched(VALIDATE, VALIDATE, copy.deepcopy(given))
+    parameters = trial.asked["given"]
+    accepted, refused = trial.watched(VALIDATE, VALIDATE, copy.deepcopy(parameters))
     if isinstance(refused, ParameterError):  # a default, or what was given, that JSON cannot carry
         raise trial.stop("GF308", f"{VALIDATE}: {short(refused)}")
     is_refused = refused is not None and not is_mistake(refused)
@@ -28,9 +28,9 @@ def parameters_of(trial: Trial) -> dict[str, Any]:
     if trial.are_guessed and not _passes_through(trial):  # so it has none
         trial.are_given, trial.are_guessed = True, False
     if isinstance(refused, ValueError):
-        raise trial.stop("GF901", f"{VALIDATE} refuses {shorten(str(given), 80)}: {short(refused)}")
+        raise trial.stop("GF901", f"{VALIDATE} refuses {shorten(str(parameters), 80)}: {short(refused)}")
     if refused is not None:
-        raise trial.stop("GF312", f"For {shorten(str(given), 80)} it raises {named(refused)}.", refused)
+        raise trial.stop("GF312", f"For {shorten(str(parameters), 80)} it raises {named(refused)}.", refused)
     if not isinstance(accepted, dict):
         raise trial.stop("GF312", f"It returns {shown(accepted)}.")
     return trial.as_json(accepted, "parameters")  # type: ignore[no-any-return]
@@ -56,7 +56,7 @@ def identity_of(trial: Trial, params: dict[str, Any]) -> str:
     if _id(trial, params) not in (job_id, None):
         trial.tell("GF302", "Asked twice for the same parameters, it gives two ids.")
         return job_id
-    orders = {_id(trial, given, validate=True) for given in (params, dict(reversed(params.items())))} - {None}
+    orders = {_id(trial, order, validate=True) for order in (params, dict(reversed(params.items())))} - {None}
     if len(orders) == 2:
         trial.tell("GF302", "It gives another id when the same parameters are given in another order.")
         return job_id
@@ -75,8 +75,8 @@ def identity_of(trial: Trial, params: dict[str, Any]) -> str:
 def _id(trial: Trial, params: dict[str, Any], validate: bool = False) -> str | None:
     """The id of *params*, or of what validate makes of them; None where they are refused, as they may be."""
     try:
-        given = copy.deepcopy(params)
-        return trial.call(IDENTIFY, trial.call(VALIDATE, given) if validate else given)  # type: ignore[no-any-return]
+        copied = copy.deepcopy(params)
+        return trial.call(IDENTIFY, trial.call(VALIDATE, copied) if validate else copied)  # type: ignore[no-any-return]
     except Exception:
         return None
 

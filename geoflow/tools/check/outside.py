@@ -40,10 +40,10 @@ def watching() -> Iterator[list[Touched]]:
     """What the calls inside touch. The hook can never be taken out: this is for a process that ends soon."""
     global _seen  # noqa: PLW0603 - the interpreter has one audit
     hook()
-    found: list[Touched] = []
-    _seen = found
+    touched: list[Touched] = []
+    _seen = touched
     try:
-        yield found
+        yield touched
     finally:
         _seen = None
 
@@ -57,17 +57,17 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
     global _seen  # noqa: PLW0603
     if _seen is None or event not in _EVENTS:
         return
-    found, _seen = _seen, None  # what is done here is not the user's doing
+    seen, _seen = _seen, None  # what is done here is not the user's doing
     try:
-        if (touched := _told(event, arguments)) is not None:
-            found.append(touched)
+        if (touched := _touched(event, arguments)) is not None:
+            seen.append(touched)
     except Exception:  # an audit hook that raises would fail the user's own call
         return
     finally:
-        _seen = found
+        _seen = seen
 
 
-def _told(event: str, arguments: tuple[Any, ...]) -> Touched | None:
+def _touched(event: str, arguments: tuple[Any, ...]) -> Touched | None:
     place = None
     frame = sys._getframe(2)
     while frame is not None:

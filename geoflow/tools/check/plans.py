@@ -17,11 +17,10 @@ def plan_of(trial: Trial, stage: int, params: Any, job_id: str, results: Any) ->
     """The tasks of a stage, told what is wrong with them; ``Stop`` where it cannot be made."""
     in_vain: list[str] = []
     who = f"The plan of stage {stage}"
-    given = copy.deepcopy(params), job_id, asked(results, in_vain)
-    made, failed = trial.watched(who, PLAN, stage, *given)
+    made, failed = trial.watched(who, PLAN, stage, copy.deepcopy(params), job_id, asked(results, in_vain))
     if failed is not None:
-        if told := lacks(failed):
-            raise trial.stop("GF328", f"{who} reads {told}", failed)
+        if key := lacks(failed):
+            raise trial.stop("GF328", f"{who} reads {key}", failed)
         code = "GF332" if stage == 1 and trial.are_given else "GF331" if trial.whole else "GF902"
         raise trial.stop(code, f"{who} raises {named(failed)}.", failed)
     tasks = _checked(trial, stage, made)
@@ -58,9 +57,9 @@ def _again(trial: Trial, stage: int, params: Any, job_id: str, results: Any, tas
     try:
         then = [_shown(task) for task in from_json(to_json(plan(trial, stage, params, job_id, results)))]
         if first != then:
-            differ = [f"{one}, then {two}" for one, two in zip(first, then, strict=False) if one != two]
-            told = differ[0] if differ else f"{len(first)} tasks, then {len(then)}"
-            trial.tell("GF324", f"Asked twice, the plan of stage {stage} has {told}.")
+            differ = [f"{task}, then {again}" for task, again in zip(first, then, strict=False) if task != again]
+            numbers = f"{len(first)} tasks, then {len(then)}"
+            trial.tell("GF324", f"Asked twice, the plan of stage {stage} has {(differ or [numbers])[0]}.")
             return
         ids = {task["task_id"] for task in plan(trial, stage, params, "f" * 64, results)}
         if same := ids.intersection(task["task_id"] for task in tasks):

@@ -27,7 +27,7 @@ class CheckReport(Report):
     def __init__(self, job_types: Sequence[str], findings: Iterable[Finding]) -> None:
         self.job_types = tuple(job_types)
         self.findings = tuple(
-            sorted(findings, key=lambda one: (self.job_types.index(one.job_type), ORDER.index(one.severity)))
+            sorted(findings, key=lambda fault: (self.job_types.index(fault.job_type), ORDER.index(fault.severity)))
         )
 
     @property

@@ -35,7 +35,7 @@ class Subject:
         """Its handlers, where they are a dict as they should be."""
         return self.handlers if isinstance(self.handlers, Mapping) else {}
 
-    def found(self, code: str, what: str, kind: str = "class", name: str = "") -> Finding:
+    def finding(self, code: str, what: str, kind: str = "class", name: str = "") -> Finding:
         """A finding about the ``"method"``, ``"handler"``, ``"stage"`` (by its number) or ``"class"``."""
         return finding(code, self.name, what, self.where(kind, name))
 
@@ -51,11 +51,11 @@ class Subject:
 
     def where(self, kind: str, name: str) -> str | None:
         """Where it is written; ``("stage", "2")`` is the second dict of stages."""
-        found = self._stage(int(name)) if kind == "stage" else place_of(self.function(kind, name))
-        if found is None or is_ours(found[0]):
+        place = self._stage(int(name)) if kind == "stage" else place_of(self.function(kind, name))
+        if place is None or is_ours(place[0]):
             others = (self._class, *(step.function for step in self.steps.values()))
-            found = next(filter(None, map(place_of, others)), None)
-        return found and shown(*found)
+            place = next(filter(None, map(place_of, others)), None)
+        return place and shown(*place)
 
     def _stage(self, number: int) -> Place | None:
         if steps := [step for step in self.steps.values() if step.number == number]:
@@ -85,17 +85,17 @@ def shown(file: str, line: int) -> str:
 
 def plain_function(target: Any) -> Any:
     """The Python function inside decorators, partials and methods; None where there is none."""
-    found = innermost(target)
-    found = inspect.unwrap(getattr(found, "__func__", found))
-    if not hasattr(found, "__code__"):
-        found = getattr(type(found), "__call__", None)  # noqa: B004
-    return found if hasattr(found, "__code__") else None
+    inner = innermost(target)
+    inner = inspect.unwrap(getattr(inner, "__func__", inner))
+    if not hasattr(inner, "__code__"):
+        inner = getattr(type(inner), "__call__", None)  # noqa: B004
+    return inner if hasattr(inner, "__code__") else None
 
 
 def place_of(target: Any) -> Place | None:
     """The file of a function or class, and the line of its ``def`` or ``class``."""
     inner = target if isinstance(target, type) else plain_function(target)
-    if inner is not None and (found := syntax_of(inner)):
-        return found[0], found[1].lineno
+    if inner is not None and (syntax := syntax_of(inner)):
+        return syntax[0], syntax[1].lineno
     code = getattr(inner, "__code__", None)
     return code and (code.co_filename, code.co_firstlineno)

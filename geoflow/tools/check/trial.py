@@ -33,13 +33,13 @@ def trial(
     if given is None:
         given, wanted = _sample(schema)
         if wanted:
-            yield subject.found("GF901", wanted, "method", "validate_job_parameters")
+            yield subject.finding("GF901", wanted, "method", "validate_job_parameters")
             return
     known = list((schema or {}).get("properties", ()))
     ask = {"stages": registered.stages, "job_type": registered.name, "given": given, "known": known, "run": run}
     ask |= {"are_given": are_given, "are_guessed": are_guessed}
     at, done = ["class", ""], False
-    ended, messages = _told(registered, to_json(ask, where="parameters"), seconds)
+    ended, messages = _ran(registered, to_json(ask, where="parameters"), seconds)
     for message in messages:
         at, done = message.get("doing", at), "done" in message
         if "code" in message:
@@ -47,7 +47,7 @@ def trial(
             where = shown(*place) if place else subject.where(*message["at"])
             yield finding(message["code"], subject.name, message["what"], where)
     if not done:
-        yield subject.found("GF903", f"{ended}, in the {' '.join(at)}".rstrip() + ".", *at)
+        yield subject.finding("GF903", f"{ended}, in the {' '.join(at)}".rstrip() + ".", *at)
 
 
 def _takes_parameters(job_class: Any) -> bool:
@@ -61,17 +61,17 @@ def _sample(schema: dict[str, Any] | None) -> tuple[dict[str, Any], str]:
     if schema is None:
         return {}, ""
     described = {name: about for name, about in schema["properties"].items() if isinstance(about, Mapping)}
-    found = {name: about["examples"][0] for name, about in described.items() if about.get("examples")}
-    found |= {name: about["example"] for name, about in described.items() if "example" in about}
-    missing = [str(name) for name in schema.get("required") or () if name not in found]
-    return found, f"There are no defaults or examples for {', '.join(missing)}." if missing else ""
+    examples = {name: about["examples"][0] for name, about in described.items() if about.get("examples")}
+    examples |= {name: about["example"] for name, about in described.items() if "example" in about}
+    missing = [str(name) for name in schema.get("required") or () if name not in examples]
+    return examples, f"There are no defaults or examples for {', '.join(missing)}." if missing else ""
 
 
-def _told(registered: Registered, ask: str, seconds: float) -> tuple[str, list[dict[str, Any]]]:
+def _ran(registered: Registered, ask: str, seconds: float) -> tuple[str, list[dict[str, Any]]]:
     """How the process ended, and what it told before."""
     codes = {name: pack(handler) for name, handler in registered.handlers.items()}
-    with tempfile.NamedTemporaryFile() as told:
-        arguments = (told.name, pack(registered.job_class), codes, ask, dict(os.environ), seconds)
+    with tempfile.NamedTemporaryFile() as messages:
+        arguments = (messages.name, pack(registered.job_class), codes, ask, dict(os.environ), seconds)
         process = SlotContext().Process(target=trial_child.main, args=arguments)
         process.start()
         try:
@@ -82,7 +82,7 @@ def _told(registered: Registered, ask: str, seconds: float) -> tuple[str, list[d
                 os.killpg(process.pid, signal.SIGKILL)
             process.kill()
             process.join()
-        lines = told.read().decode().splitlines(keepends=True)
+        lines = messages.read().decode().splitlines(keepends=True)
     ended = f"It was stopped after {human_duration(seconds)}"
     if code is not None:
         ended = f"The process ended with {signal.Signals(-code).name if code < 0 else f'exit code {code}'}"

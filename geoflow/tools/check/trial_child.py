@@ -48,12 +48,12 @@ def main(
     os.environ.update(environment)
     for target in (0, 1, 2):
         os.dup2(os.open(os.devnull, os.O_RDWR), target)
-    own, told = os.getpid(), os.open(path, os.O_WRONLY | os.O_APPEND)
+    own, messages = os.getpid(), os.open(path, os.O_WRONLY | os.O_APPEND)
 
     def say(**message: Any) -> None:
         if os.getpid() != own:  # a handler forked, and its child returned as well
             os._exit(0)
-        os.write(told, json.dumps(message, default=exact).encode() + b"\n")
+        os.write(messages, json.dumps(message, default=exact).encode() + b"\n")
 
     say(doing=["class", ""])
     try:
@@ -93,9 +93,9 @@ def _stage(
         if not hasattr(trial.job, "flow_steps"):  # whose plan is geoflow's
             branch_for(trial, number, params, job_id, previous)
         trial.at = ["stage", str(number)]
-        given = fan_in_parameters(stage, to_json(params), [Results(len(previous or ()), to_json(previous))])
+        parameters = fan_in_parameters(stage, to_json(params), [Results(len(previous or ()), to_json(previous))])
         name = task_id(job_id, number, "fan_in_aggregate")
-        tasks = [{"task_id": name, "task_type": stage.task_type, "parameters": from_json(given or "{}")}]
+        tasks = [{"task_id": name, "task_type": stage.task_type, "parameters": from_json(parameters or "{}")}]
     else:
         tasks = plan_of(trial, number, params, job_id, previous)
     for task in tasks:
@@ -111,7 +111,7 @@ def _stage(
         context = TaskContext(job_id, trial.asked["job_type"], number, name, index, kind, 1, logger)
         result = _run_one(trial, task, context)
         trial.done.append(TaskResult(name, kind, TaskStatus.COMPLETED, result, None, 0.0))
-    return [one.result_data for one in trial.done[-len(chosen) :]]
+    return [done.result_data for done in trial.done[-len(chosen) :]]
 
 
 def _run_one(trial: Trial, task: dict[str, Any], context: TaskContext) -> dict[str, Any]:
@@ -120,16 +120,16 @@ def _run_one(trial: Trial, task: dict[str, Any], context: TaskContext) -> dict[s
 
     def once(more: dict[str, Any]) -> tuple[Any, BaseException | None]:
         try:
-            given = asked(copy.deepcopy(task["parameters"]) | more, [])
-            return trial.call(kind, given, *with_context), None
+            parameters = asked(copy.deepcopy(task["parameters"]) | more, [])
+            return trial.call(kind, parameters, *with_context), None
         except (Exception, SystemExit) as exc:
             return None, exc
 
     returned, problem = once(TO_TASKS)
-    told = named(problem) if problem else shorten(exact(returned), 200)
+    answer = named(problem) if problem else shorten(exact(returned), 200)
     is_failure = problem is not None or (isinstance(returned, dict) and returned.get("success") is False)
     if is_failure and any(key in exact(problem or returned) for key in TO_TASKS):
-        trial.tell("GF330", f"{who}, given these keys: {told}.", problem)
+        trial.tell("GF330", f"{who}, given these keys: {answer}.", problem)
         returned, problem = once({})
     if missing := lacks(problem):
         raise trial.stop("GF328", f"{who} reads {missing}", problem)
@@ -150,7 +150,7 @@ def _finalize(trial: Trial, params: dict[str, Any], job_id: str, came_through: b
     """With what was done, with one task failed, with none. Not all stages done: only what they would not change."""
     cases = [("With no tasks", "GF341", list[TaskResult]())]
     if trial.done:
-        last = next(place for place, one in enumerate(trial.done) if one.task_type == trial.done[-1].task_type)
+        last = next(place for place, task in enumerate(trial.done) if task.task_type == trial.done[-1].task_type)
         failed = trial.done[last]._replace(status=TaskStatus.FAILED, result_data={}, error_details="it failed")
         cases.insert(0, ("With one task failed", "GF341", [*trial.done[:last], failed, *trial.done[last + 1 :]]))
         cases.insert(0, ("With its tasks completed", "GF340" if trial.whole else "GF902", trial.done))

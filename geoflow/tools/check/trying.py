@@ -82,9 +82,8 @@ class Trial:
                 made = self.call(name, *arguments)
             except Exception as exc:
                 problem = exc
-        for one in touched:
-            code = "GF310" if one.reads and name == VALIDATE else "GF311"
-            self.tell(code, f"{who} {one.what}.", place=one.place)
+        for what, reads, place in touched:
+            self.tell("GF310" if reads and name == VALIDATE else "GF311", f"{who} {what}.", place=place)
         return made, problem
 
     def as_json(self, value: Any, where: str) -> Any:
@@ -97,8 +96,8 @@ class Trial:
             raise self.stop("GF308", f"{who}: {exc}") from None
         changed = list(changes(value, where))
         for code in ("GF307", "GF309"):
-            if found := [what for its, what in changed if its == code]:
-                self.tell(code, f"{who}: {'; '.join(found[:3])}.")
+            if lost := [what for its, what in changed if its == code]:
+                self.tell(code, f"{who}: {'; '.join(lost[:3])}.")
         return from_json(text)
 
     def let_clocks_go_on(self, method: str) -> None:
@@ -139,4 +138,4 @@ def is_mistake(exc: BaseException | None) -> bool:
 def place_of(exc: BaseException | None) -> tuple[str, int | None] | None:
     """The last line of the user's own that *exc* went through."""
     frames = traceback.extract_tb(exc.__traceback__) if exc is not None else []
-    return next(((one.filename, one.lineno) for one in reversed(frames) if is_users(one.filename)), None)
+    return next(((frame.filename, frame.lineno) for frame in reversed(frames) if is_users(frame.filename)), None)

@@ -11,9 +11,9 @@ from geoflow.jobtypes.calls import shown
 
 
 class Lacking(KeyError):
-    """A key that an `Asked` does not have. *told* says which keys there are."""
+    """A key that an `Asked` does not have."""
 
-    told = ""
+    there = ""  # it, and which keys there are
 
 
 class Asked(dict[str, Any]):
@@ -23,7 +23,7 @@ class Asked(dict[str, Any]):
 
     def __missing__(self, key: Any) -> Any:
         error = Lacking(key)
-        error.told = self._lacks(key)
+        error.there = self._lacks(key)
         raise error
 
     def get(self, key: Any, default: Any = None) -> Any:
@@ -49,7 +49,7 @@ def lacks(exc: BaseException | None) -> str | None:
     """The key that *exc*, or what caused it, is about, and the keys that were there; or None."""
     while exc is not None and not isinstance(exc, Lacking):
         exc = exc.__cause__ or exc.__context__
-    return None if exc is None else exc.told
+    return None if exc is None else exc.there
 
 
 def changes(value: Any, where: str) -> Iterator[tuple[str, str]]:
@@ -93,13 +93,13 @@ def pairs(plan: Any, results: list[Any]) -> set[tuple[Any, Any]]:
     Whole numbers among the results that may be places themselves do not count.
     """
     of_results = set(_leaves(results)) - set(range(len(results) + 2))
-    found: set[tuple[Any, Any]] = set()
+    together: set[tuple[Any, Any]] = set()
     for task in plan:
         there = list(_leaves(task["parameters"]))
         of_job = [leaf for leaf in there if isinstance(leaf, _Text | _Whole)]
         others = of_results.intersection(leaf for leaf in there if not isinstance(leaf, _Text | _Whole))
-        found |= set(itertools.product(of_job, others))
-    return found
+        together |= set(itertools.product(of_job, others))
+    return together
 
 
 def _leaves(value: Any) -> Iterator[Any]:

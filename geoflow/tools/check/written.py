@@ -45,7 +45,7 @@ def _of_handler(subject: Subject, name: str, function: ast.FunctionDef) -> Itera
     for attempt in (node for node in own(function) if isinstance(node, ast.Try)):
         for place, clause in enumerate(attempt.handlers):
             said = [part for part in clause.body if isinstance(part, ast.Return) and _fails(_said(part))]
-            some_pass = any(isinstance(node, ast.Raise) for one in attempt.handlers[: place + 1] for node in own(one))
+            some_pass = any(isinstance(node, ast.Raise) for arm in attempt.handlers[: place + 1] for node in own(arm))
             if said and not some_pass and _is_broad(clause):
                 swallowed += said
                 what = "every exception" if clause.type is None else ast.unparse(clause.type)
@@ -93,7 +93,7 @@ def _schema(subject: Subject, name: str, function: ast.FunctionDef) -> Iterator[
     job_class = subject.job_class
     schema = schema_of(job_class) if getattr(job_class, "parameters_schema", None) is not None else None
     is_class_method = isinstance(inspect.getattr_static(job_class, name), classmethod)
-    arguments = [one.arg for one in function.args.posonlyargs + function.args.args][is_class_method:]
+    arguments = [argument.arg for argument in function.args.posonlyargs + function.args.args][is_class_method:]
     if schema is None or not arguments:
         return
     known, read = set(schema["properties"]), dict[str, ast.AST]()

@@ -65,18 +65,18 @@ def packages(needed: Iterable[str] | None = None) -> Diagnosis:
             needed = importlib.metadata.requires("geoflow") or ()
         except importlib.metadata.PackageNotFoundError:
             return warning("geoflow is not installed: it runs from its folder.", "pip install -e .")
-    found, wrong = [], []
+    versions, wrong = [], []
     for requirement, _, marker in (line.partition(";") for line in needed):
         parts = re.match(r"\s*([\w.-]+)(?:\[.*?\])?\s*(?:>=\s*([\d.]+))?", requirement)
         if parts is None or "extra" in marker:
             continue
         version = _version(parts[1])
-        found.append(f"{parts[1]} {version}")
+        versions.append(f"{parts[1]} {version}")
         if version is None or _numbers(version) < _numbers(parts[2] or ""):
             wrong.append(requirement.strip())
     if wrong:
         return problem(f"Missing, or too old: {', '.join(wrong)}.", f"pip install {shlex.join(wrong)}")
-    return ok(f"{', '.join(found)}.")
+    return ok(f"{', '.join(versions)}.")
 
 
 def extras(names: Iterable[str] = EXTRAS) -> Diagnosis:
@@ -100,18 +100,18 @@ def _numbers(version: str) -> Version:
 
 def geo_variables(environment: Mapping[str, str]) -> Diagnosis:
     """Variables that lead libraries to tables of another version; whether those installed here bear that is tried."""
-    given = {variable: environment[variable] for variable in GEO_VARIABLES if environment.get(variable)}
-    if not given:
+    paths = {variable: environment[variable] for variable in GEO_VARIABLES if environment.get(variable)}
+    if not paths:
         return ok(f"{', '.join(GEO_VARIABLES)} are not set: each library uses its own tables.")
-    shown = ", ".join(f"{variable}={path}" for variable, path in given.items())
-    remedy = f"unset {' '.join(given)}   # before Python starts: workers are given what the session has"
-    if gone := [variable for variable, path in given.items() if not os.path.isdir(path)]:
+    shown = ", ".join(f"{variable}={path}" for variable, path in paths.items())
+    remedy = f"unset {' '.join(paths)}   # before Python starts: workers are given what the session has"
+    if gone := [variable for variable, path in paths.items() if not os.path.isdir(path)]:
         return problem(f"{shown}: {' and '.join(gone)} leads nowhere.", remedy)
     tried = [library for library in GEO_TRIALS if importlib.util.find_spec(library)]
     for library in tried:
         if error := run_python(GEO_TRIALS[library], environment=environment)[1]:
             return problem(f"{shown} breaks {library}: {error}", remedy)
-    if "GDAL_DATA" in given and (own := _own_gdal_data()) and not os.path.samefile(own, given["GDAL_DATA"]):
+    if "GDAL_DATA" in paths and (own := _own_gdal_data()) and not os.path.samefile(own, paths["GDAL_DATA"]):
         return warning(f"{shown}: rasterio has brought its own, in {own}, and would not use it.", remedy)
     if not tried:
         return warning(f"{shown}: this would break rasterio's wheel, which is not installed yet.", remedy)
@@ -120,6 +120,6 @@ def geo_variables(environment: Mapping[str, str]) -> Diagnosis:
 
 def _own_gdal_data() -> str | None:
     """The files that rasterio's wheel brings for GDAL."""
-    found = importlib.util.find_spec("rasterio")
-    folders = [os.path.join(place, "gdal_data") for place in (found and found.submodule_search_locations) or ()]
+    spec = importlib.util.find_spec("rasterio")
+    folders = [os.path.join(place, "gdal_data") for place in (spec and spec.submodule_search_locations) or ()]
     return next(filter(os.path.isdir, folders), None)
