@@ -5,7 +5,6 @@ What may be typed is in `grammar`, what the verbs do in `verbs`, how it is shown
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import os
@@ -18,19 +17,11 @@ from typing import Any, NoReturn
 
 from geoflow.commands import grammar, verbs
 from geoflow.commands import terminal as output
+from geoflow.commands.grammar import Request
 from geoflow.errors import GeoflowError
 from geoflow.support.masking import safe
 
 COMPLETED, NOT_COMPLETED, REFUSED, WITH_ERRORS, INTERRUPTED, UNREAD = 0, 1, 2, 3, 130, 141
-EXIT_CODES = """\
-exit codes:
-  0    the job completed; for a verb that only looks: it was shown
-  1    the job failed, was cancelled, or has not ended; doctor or check found a problem
-  2    nothing was done: a bad command, job type, parameter, job id or store
-  3    the job completed, but its finalize failed (see geoflow refinalize)
-  130  interrupted; the job was put back, and geoflow resume goes on with it
-       (143 for SIGTERM, 129 for SIGHUP), with --load FILE where its type is in a file
-"""
 
 
 class Terminated(KeyboardInterrupt):
@@ -50,7 +41,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that lacks a character shows its number
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        return _done(grammar.parse(words, epilog=EXIT_CODES))
+        if instruction := os.environ.get(grammar.ASKED):
+            from geoflow.commands import shells
+
+            return COMPLETED if _printed([shells.answer(instruction)]) else UNREAD
+        return _done(grammar.parse(words))
     except KeyboardInterrupt as exc:
         verbs.tell("interrupted.")
         return 128 + exc.number if isinstance(exc, Terminated) else INTERRUPTED
@@ -59,17 +54,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return REFUSED
 
 
-def _done(args: argparse.Namespace) -> int:
-    session = verbs.open_session(args)
+def _done(request: Request) -> int:
+    session = verbs.open_session(request)
     try:
         with contextlib.redirect_stdout(sys.stderr):  # what a job type prints is not the output
-            found = verbs.VERBS[args.verb](session, args)
-        return _exit_code(found, args.verb) if _printed(output.lines(found, session, args)) else UNREAD
+            found = verbs.VERBS[request.verb](session, request)
+        return _exit_code(found, request.verb) if _printed(output.lines(found, session, request)) else UNREAD
     finally:
         session.close()
         for run in list(session.runtime.runs.values()):
             if run.interrupted:
-                verbs.tell(f"Job {run.job_id[:8]} was put back.\nNext: {verbs.command(args, 'resume', run.row)}")
+                verbs.tell(f"Job {run.job_id[:8]} was put back.\nNext: {verbs.command(request, 'resume', run.row)}")
 
 
 def _printed(lines: Iterable[str]) -> bool:

@@ -1,23 +1,22 @@
-"""What the Tab key offers after ``%geoflow``: verbs, options, job types, their parameters, jobs, tasks and variables.
+"""What the Tab key offers after ``geoflow`` and ``%geoflow``: verbs, options, job types, their parameters, jobs, tasks.
 
 It looks, and leaves everything as it is: no store is made, no file imported.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import glob
 import os
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from IPython.core.completer import CompletionContext, SimpleCompletion, context_matcher
+import click
+from click.shell_completion import CompletionItem, ShellComplete
 
-from geoflow import api as default
-from geoflow.commands import grammar
+from geoflow import api
+from geoflow.commands.grammar import commands
 from geoflow.commands.line import Word, words
 from geoflow.errors import GeoflowError
 from geoflow.jobtypes.contract import normalise
@@ -27,33 +26,13 @@ from geoflow.jobtypes.typed import JobType
 from geoflow.session import Session
 from geoflow.stores.questions import places
 from geoflow.support.jsonable import from_json
+from geoflow.support.text import shorten
 
 MOST = 100
-_MAGIC = re.compile(r"\s*(?:[^%]*=\s*)?%%?geoflow\s(.*)", re.DOTALL)
-_PATHS = ("store", "load", "params", "source", "target")
-
-
-def install(shell: Any) -> None:
-    """Have *shell* ask here; once, however often it is asked."""
-
-    def matcher(context: CompletionContext) -> dict[str, Any]:
-        found = _MAGIC.fullmatch(context.line_with_cursor[: context.cursor_position])
-        in_body = context.cursor_line > 0 and context.full_text.lstrip().startswith("%%")
-        if found is None or in_body:
-            return {"completions": []}
-        hidden = shell.user_ns_hidden
-        own = {name: value for name, value in shell.user_ns.items() if name[0] != "_" and hidden.get(name) is not value}
-        fragment, offered = candidates(found[1], own)
-        completions = [SimpleCompletion(text=text, type=kind) for text, kind in offered]
-        return {"completions": completions, "matched_fragment": fragment, "suppress": True, "ordered": True}
-
-    matchers = shell.Completer.custom_matchers
-    matchers[:] = [known for known in matchers if getattr(known, "matcher_identifier", None) != "geoflow"]
-    matchers.append(context_matcher(identifier="geoflow")(matcher))
 
 
 def candidates(line: str, variables: Mapping[str, Any]) -> tuple[str, list[tuple[str, str]]]:
-    """What may stand at the end of *line*: the part of it that is replaced, and (text, kind) of each."""
+    """What may stand at the end of a notebook's *line*: the part of it that is replaced, and (text, kind) of each."""
     try:
         typed = list(words(line))
     except GeoflowError:  # within quotes or brackets that are still open
@@ -62,74 +41,77 @@ def candidates(line: str, variables: Mapping[str, Any]) -> tuple[str, list[tuple
     fragment = line[last.start :]
     if "$" in fragment:
         before = fragment.rpartition("$")[0]
-        found: Iterable[tuple[str, str]] = [(f"{before}${name}", "variable") for name in sorted(variables)]
+        offers = [(f"{before}${name}", "variable") for name in sorted(variables)]
     else:
-        found = _at(typed, fragment, variables)
-    offered = dict.fromkeys((text, kind) for text, kind in found if text.startswith(fragment))
-    return fragment, list(offered)[:MOST]
+        shell = ShellComplete(commands(notebook=True), {"obj": variables}, "%geoflow", "")
+        items = shell.get_completions([word.text for word in typed], fragment)
+        offers = [offer for item in items for offer in _as_text(item)]
+    return fragment, list(dict.fromkeys(offer for offer in offers if offer[0].startswith(fragment)))[:MOST]
 
 
-def _at(typed: Sequence[Word], fragment: str, variables: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-    """What may follow the words *typed*, of which some may not begin with *fragment*."""
-    top = grammar.parser(notebook=True)
-    known = grammar.verbs(top)
-    verb = next((word.text for word in typed if word.text in known), None)
-    options = grammar.options(top, verb)
-    if typed and (option := options.get(typed[-1].text)) is not None and option.nargs != 0:
-        offered = _files(fragment) if option.dest in _PATHS else option.choices or ()
-        return ((str(text), option.dest) for text in offered)
-    if fragment.startswith("-"):
-        return ((name, "option") for name in options if name.startswith("--"))
-    if verb is None:
-        return ((name, "verb") for name in known)
-    said = list(_by_place(typed, options))[1:]
-    places = grammar.positionals(top, verb)
-    here = places[min(len(said), len(places) - 1)] if places else None
-    if here is None or here.dest not in _OFFERS or (len(said) >= len(places) and here.nargs not in ("*", "+")):
-        return ()
-    # The default session is not made for this: that would start processes.
-    session = next(iter(default.opened()), None) or Session()
-    with contextlib.suppress(GeoflowError, OSError):  # a store that cannot be read offers nothing
-        return [(text, here.dest) for text in _OFFERS[here.dest](_Place(session, fragment, said, variables))]
-    return ()
+def _as_text(item: CompletionItem[str]) -> list[tuple[str, str]]:
+    if item.type in ("file", "dir"):  # a shell looks for files itself
+        return [(path, item.type) for path in _files(item.value)]
+    return [(item.value, item.kind or ("option" if item.value.startswith("-") else "word"))]
 
 
-def _by_place(typed: Iterable[Word], options: dict[str, argparse.Action]) -> Iterator[str]:
-    is_value = False
-    for word in typed:
-        if not is_value and not word.text.startswith("-"):
-            yield word.text
-        option = options.get(word.text)
-        is_value = option is not None and option.nargs != 0
+def offered(ctx: click.Context, param: click.Parameter, fragment: str) -> list[CompletionItem[str]]:
+    """What may stand for *param* where *fragment* is typed."""
+    if param.name not in _OFFERS:
+        return []
+    # A store that cannot be read offers nothing.
+    with contextlib.suppress(GeoflowError, OSError), _session(ctx) as session:
+        offers = _OFFERS[param.name](_Place(session, fragment, ctx.params, ctx.obj or {}))
+        items = (CompletionItem(text, help=shorten(about, 60) or None, kind=param.name) for text, about in offers)
+        return [item for item in items if item.value.startswith(fragment)][:MOST]
+    return []
+
+
+@contextlib.contextmanager
+def _session(ctx: click.Context) -> Iterator[Session]:
+    """The session that the verb would use. The default one is not made for this: that would start processes."""
+    store = ctx.params.get("store") or (ctx.parent or ctx).params.get("store")
+    opened = None if store else next(iter(api.opened()), None)
+    session = opened or Session(store, workers=0)
+    try:
+        yield session
+    finally:
+        if opened is None:
+            session.close()
 
 
 class _Place(NamedTuple):
-    """Where something is to be offered: after the words *said*, of which the verb is not one."""
+    """Where something is to be offered: what is said already, by name, and the notebook's variables."""
 
     session: Session
     fragment: str
-    said: Sequence[str]
+    said: Mapping[str, Any]
     variables: Mapping[str, Any]
 
 
-def _job_types(place: _Place) -> list[str]:
+Offers = Iterable[tuple[str, str]]  # what may be typed, and what is said of it
+
+
+def _job_types(place: _Place) -> Offers:
     made = [name for name, value in place.variables.items() if isinstance(value, JobType)]
     files = [path for path in _files(place.fragment) if path.endswith((".py", "/"))] if place.fragment else []
-    return [*sorted({*place.session.registry, *BUILT_IN, *made}), *files]
+    return [(name, "") for name in (*sorted({*place.session.registry, *BUILT_IN, *made}), *files)]
 
 
 def _files(fragment: str) -> list[str]:
     return [path + "/" * os.path.isdir(path) for path in sorted(glob.glob(glob.escape(fragment) + "*"))]
 
 
-def _parameters(place: _Place) -> list[str]:
+def _parameters(place: _Place) -> Offers:
     """The parameters that are not said yet: by what the job type tells of them, or else those of the last such job."""
-    given = {word.partition("=")[0] for word in place.said[1:]}
-    names = _names(place.session, place.said[0], place.variables)
-    return [f"{name}=" for name in names if name not in given] if "=" not in place.fragment else []
+    given = {word.partition("=")[0] for word in place.said["words"]}
+    if "=" in place.fragment or place.said.get("job_type") is None:
+        return []
+    names = _names(place.session, place.said["job_type"], place.variables)
+    return [(f"{name}=", about) for name, about in names if name not in given]
 
 
-def _names(session: Session, job_type: str, variables: Mapping[str, Any]) -> list[str]:
+def _names(session: Session, job_type: str, variables: Mapping[str, Any]) -> Offers:
     name, made = normalise(job_type), variables.get(job_type)
     schema = None
     if isinstance(made, JobType):
@@ -137,8 +119,14 @@ def _names(session: Session, job_type: str, variables: Mapping[str, Any]) -> lis
     elif name in session.registry or name in BUILT_IN:
         schema = schema_of(session._registered(name).job_class)
     if schema is not None:
-        return list(schema["properties"])
-    return next((list(from_json(row.parameters)) for row in _jobs(session) if row.job_type == name), [])
+        return [(name, str(field.get("description", ""))) for name, field in schema["properties"].items()]
+    before, _, part = job_type.partition(".py:")
+    if part or job_type.endswith(".py"):  # a file, which is not imported for this
+        source, name = os.path.abspath(f"{before.removesuffix('.py')}.py"), normalise(part)
+        alike = (row for row in _jobs(session) if row.source == source and name in ("", row.job_type))
+    else:
+        alike = (row for row in _jobs(session) if row.job_type == name)
+    return [(name, "") for name in next((from_json(row.parameters) for row in alike), {})]
 
 
 def _jobs(session: Session) -> list[Any]:
@@ -147,12 +135,12 @@ def _jobs(session: Session) -> list[Any]:
     return session.store.jobs()[::-1] if store == ":memory:" or Path(store).exists() else []
 
 
-def _job_ids(place: _Place) -> list[str]:
+def _job_ids(place: _Place) -> Offers:
     length = max(8, len(place.fragment))
-    return [row.job_id[:length] for row in _jobs(place.session)]
+    return [(row.job_id[:length], f"{row.job_type}, {row.status}") for row in _jobs(place.session)]
 
 
-def _task_ids(place: _Place) -> list[str]:
+def _task_ids(place: _Place) -> Offers:
     """Those of the latest job, the failed ones first; after ``JOB/`` those of that job."""
     session, jobs = place.session, _jobs(place.session)
     job_id, slash, begun = place.fragment.partition("/")
@@ -163,14 +151,13 @@ def _task_ids(place: _Place) -> list[str]:
     job_key = (of_job or jobs)[0].job_key
     with session.store.reading() as connection:
         tasks = places(connection, job_key, MOST, begins=prefix, failed_first=True)
-    return [before + task.task_id for task in tasks]
+    return [(before + task.task_id, "") for task in tasks]
 
 
-_OFFERS: dict[str, Callable[[_Place], list[str]]] = {
+_OFFERS: dict[str | None, Callable[[_Place], Offers]] = {
     "job_type": _job_types,
     "words": _parameters,
     "job": _job_ids,
     "task": _task_ids,
-    **dict.fromkeys(_PATHS, lambda place: _files(place.fragment)),
-    "query": lambda _: ["jobs", "stages", "tasks", "attempts", "logs"],
+    "query": lambda _: [(name, "") for name in ("jobs", "stages", "tasks", "attempts", "logs")],
 }

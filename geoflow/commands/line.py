@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from geoflow.commands.grammar import UsageError
+from geoflow.commands.values import UsageError
 
 _NAME = re.compile(r"[^\s\"'=()\[\]{}#-][^\s\"'=()\[\]{}]*=")
 _QUOTED = re.compile(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'""")

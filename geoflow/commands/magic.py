@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import argparse
 import keyword
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from IPython.core.completer import CompletionContext, SimpleCompletion, context_matcher
 from IPython.core.error import UsageError as OneLine
 from IPython.core.magic import no_var_expand
 
 from geoflow import api as default
 from geoflow.commands import completion, grammar, verbs
 from geoflow.commands import terminal as output
-from geoflow.commands.grammar import UsageError
+from geoflow.commands.grammar import Request
 from geoflow.commands.line import words
 from geoflow.commands.snippets import cell_of
+from geoflow.commands.values import UsageError, is_variable, variable, written
 from geoflow.errors import GeoflowError
 from geoflow.job_handle import JobHandle
 from geoflow.jobtypes.contract import defines_job
@@ -29,16 +31,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NAME = "%geoflow"
-RULES = """\
-What a verb finds is its value: df = %geoflow tasks 3fa9. A job shows itself.
-$name stands for a variable of the notebook, a job in one too: %geoflow errors
-$job. A semicolon at the end shows nothing, and # begins a comment.
-
-The verbs use the session that was opened last in this kernel, by geoflow.open
-or by the first geoflow.run (on GEOFLOW_STORE, or geoflow.db). --store and
---workers change to a session on that store, or with so many workers, which
-knows the same job types and is used from then on.
-"""
+_MAGIC = re.compile(r"\s*(?:[^%]*=\s*)?%%?geoflow\s(.*)", re.DOTALL)
 
 
 class Jobs(list[JobHandle]):
@@ -81,57 +74,57 @@ class Magic:
 
     def _done(self, said: Sequence[str], cell: str | None) -> Any:
         __tracebackhide__ = True
-        args = grammar.parse(said, NAME, RULES, notebook=True)
-        args.variables = self._shell.user_ns
+        request = grammar.parse(said, NAME, notebook=True)
+        request.variables = self._shell.user_ns
         if cell is not None:
-            _take_cell(args, cell)
-        if args.output is not None and (not args.output.isidentifier() or keyword.iskeyword(args.output)):
-            raise UsageError(f"{args.output} cannot be the name of a variable.")
-        session = self._session(args)
-        verbs.check_store(session, args)
+            _take_cell(request, cell)
+        if request.output is not None and (not request.output.isidentifier() or keyword.iskeyword(request.output)):
+            raise UsageError(f"{request.output} cannot be the name of a variable.")
+        session = self._session(request)
+        verbs.check_store(session, request)
         try:
-            found = self._verbs[args.verb](session, args)
+            found = self._verbs[request.verb](session, request)
         except KeyboardInterrupt as exc:
-            _shorten(exc, session, args)
+            _shorten(exc, session, request)
             raise
-        if args.store is not None or args.workers is not None:
+        if request.store is not None or request.workers is not None:
             self._kept = [session, *(kept for kept in self._kept if kept is not session)]
             default.make_latest(session)
-        if args.output is None:
+        if request.output is None:
             return Jobs(found) if isinstance(found, list) else found
-        self._shell.user_ns[args.output] = found
+        self._shell.user_ns[request.output] = found
         return None
 
     # The session
 
-    def _session(self, args: argparse.Namespace) -> Session:
-        """The session that is meant; see `RULES`. Words that are variables are replaced by what these hold."""
-        held = [_look_up(args, name) for name in ("store", "job", "task", "job_type") if hasattr(args, name)]
-        if getattr(args, "query", None):
-            _look_up(args, "query")
+    def _session(self, request: Request) -> Session:
+        """The session that is meant; see `grammar.RULES`. Words that are variables are replaced by what these hold."""
+        held = [_look_up(request, name) for name in ("store", "job", "task", "job_type") if hasattr(request, name)]
+        if getattr(request, "query", None):
+            _look_up(request, "query")
         session = next((job._session for job in held if job is not None), default.latest_session())
-        if args.store is None and args.workers is None:
+        if request.store is None and request.workers is None:
             return session
-        chosen = next((known for known in (session, *default.opened()) if _is_meant(known, args)), None)
-        return _opened_as(session, args) if chosen is None else chosen
+        chosen = next((known for known in (session, *default.opened()) if _is_meant(known, request)), None)
+        return _opened_as(session, request) if chosen is None else chosen
 
     # Verbs that a notebook has, or has in its own way
 
-    def _jobs(self, session: Session, args: argparse.Namespace) -> pd.DataFrame:
-        return verbs.jobs(session, args).frame()
+    def _jobs(self, session: Session, request: Request) -> pd.DataFrame:
+        return verbs.jobs(session, request).frame()
 
-    def _watch(self, session: Session, args: argparse.Namespace) -> Any:
-        return verbs.status(session, args).watch()
+    def _watch(self, session: Session, request: Request) -> Any:
+        return verbs.status(session, request).watch()
 
-    def _errors(self, session: Session, args: argparse.Namespace) -> pd.DataFrame:
-        found = verbs.errors(session, args)
-        if args.traceback:
-            view = session._snapshot(verbs.status(session, args).id)
+    def _errors(self, session: Session, request: Request) -> pd.DataFrame:
+        found = verbs.errors(session, request)
+        if request.traceback:
+            view = session._snapshot(verbs.status(session, request).id)
             print("\n".join(output.tracebacks(view, output.records(found, session.settings.secrets))))
         return found
 
-    def _load(self, session: Session, args: argparse.Namespace) -> None:
-        self._shell.set_next_input(cell_of(verbs.task(session, args), self._shell.user_ns))
+    def _load(self, session: Session, request: Request) -> None:
+        self._shell.set_next_input(cell_of(verbs.task(session, request), self._shell.user_ns))
 
 
 def load(shell: Any) -> None:
@@ -145,7 +138,26 @@ def load(shell: Any) -> None:
 
     # The braces of JSON are to arrive as they are typed.
     shell.register_magic_function(no_var_expand(geoflow), "line_cell", "geoflow")
-    completion.install(shell)
+    matchers = shell.Completer.custom_matchers
+    others = [matcher for matcher in matchers if getattr(matcher, "matcher_identifier", None) != "geoflow"]
+    matchers[:] = [*others, context_matcher(identifier="geoflow")(_matcher(shell))]
+
+
+def _matcher(shell: Any) -> Callable[[CompletionContext], dict[str, Any]]:
+    """What the Tab key asks in *shell*."""
+
+    def matcher(context: CompletionContext) -> dict[str, Any]:
+        magic = _MAGIC.fullmatch(context.line_with_cursor[: context.cursor_position])
+        in_body = context.cursor_line > 0 and context.full_text.lstrip().startswith("%%")
+        if magic is None or in_body:
+            return {"completions": []}
+        hidden = shell.user_ns_hidden
+        own = {name: value for name, value in shell.user_ns.items() if name[0] != "_" and hidden.get(name) is not value}
+        fragment, offers = completion.candidates(magic[1], own)
+        completions = [SimpleCompletion(text=text, type=kind) for text, kind in offers]
+        return {"completions": completions, "matched_fragment": fragment, "suppress": True, "ordered": True}
+
+    return matcher
 
 
 def typed(line: str) -> tuple[list[str], bool]:
@@ -154,9 +166,9 @@ def typed(line: str) -> tuple[list[str], bool]:
     The query of ``sql`` is one word, as it stands, whether it is quoted or not; a semicolon there is part of it.
     """
     found: list[str] = []
-    options = grammar.options(grammar.parser(notebook=True), "sql")
+    options = grammar.options(grammar.commands(notebook=True).commands["sql"])
     for word in words(line):
-        is_value = bool(found) and found[-1] in options and options[found[-1]].nargs != 0
+        is_value = bool(found) and found[-1] in options and not options[found[-1]].is_flag
         if "sql" in found and not is_value and not word.text.startswith("-") and line[word.start] not in "\"'":
             return [*found, line[word.start :]], False
         found.append(word.text)
@@ -166,61 +178,61 @@ def typed(line: str) -> tuple[list[str], bool]:
     return [word for word in found if word], quiet
 
 
-def _take_cell(args: argparse.Namespace, cell: str) -> None:
-    if args.verb in ("run", "submit"):
-        args.given = grammar.written(cell, "The cell")
-    elif args.verb == "sql" and not args.query:
-        args.query = [cell]
+def _take_cell(request: Request, cell: str) -> None:
+    if request.verb in ("run", "submit"):
+        request.given = written(cell, "The cell")
+    elif request.verb == "sql" and not request.query:
+        request.query = (cell,)
     else:
-        raise UsageError(f"%{NAME} {args.verb} takes nothing from a cell: write {NAME} {args.verb}, with one %.")
+        raise UsageError(f"%{NAME} {request.verb} takes nothing from a cell: write {NAME} {request.verb}, with one %.")
 
 
-def _look_up(args: argparse.Namespace, name: str) -> JobHandle | None:
+def _look_up(request: Request, name: str) -> JobHandle | None:
     """Replace the argument *name*, where it is a variable, by what it holds; the job, if it is one or of one.
 
     A `gf.JobType` of the notebook is meant by its name alone.
     """
-    word = getattr(args, name)
-    if isinstance(word, list):
+    word = getattr(request, name)
+    if isinstance(word, tuple):
         word = word[0]
-    job_type = args.variables.get(word) if name == "job_type" else None
-    if not grammar.is_variable(word, args.variables) and not defines_job(job_type):
+    job_type = request.variables.get(word) if name == "job_type" else None
+    if not is_variable(word, request.variables) and not defines_job(job_type):
         return None
-    value = job_type or grammar.variable(word, args.variables)
+    value = job_type or variable(word, request.variables)
     said = value if isinstance(value, type) or defines_job(value) else str(value)
     job = None
     if isinstance(value, TaskHandle):
         job, said = value.job, f"{value.job.id}/{value.id}"
     elif isinstance(value, JobHandle):
         job, said = value, value.id + ("/" if name == "task" else "")
-    setattr(args, name, [said] if isinstance(getattr(args, name), list) else said)
+    setattr(request, name, (said,) if isinstance(getattr(request, name), tuple) else said)
     return job
 
 
-def _is_meant(session: Session, args: argparse.Namespace) -> bool:
+def _is_meant(session: Session, request: Request) -> bool:
     own = session.settings
-    store = own.store if args.store is None else load_settings(store=args.store).store
-    return Path(store).absolute() == Path(own.store).absolute() and args.workers in (None, own.workers)
+    store = own.store if request.store is None else load_settings(store=request.store).store
+    return Path(store).absolute() == Path(own.store).absolute() and request.workers in (None, own.workers)
 
 
-def _opened_as(session: Session, args: argparse.Namespace) -> Session:
+def _opened_as(session: Session, request: Request) -> Session:
     """A session as *session*, with what is said otherwise."""
-    if args.store is not None:
-        opened = Session(args.store, workers=args.workers)
+    if request.store is not None:
+        opened = Session(request.store, workers=request.workers)
     elif session.settings.store == ":memory:":
         raise UsageError("The store is in memory, and its session's own: --workers would open another, empty one.")
     else:
         settings = session.settings.model_dump(exclude={"workers"})
-        opened = Session(workers=args.workers, retry=session.runtime.retry, **settings)
+        opened = Session(workers=request.workers, retry=session.runtime.retry, **settings)
     opened.registry = session.registry
     return opened
 
 
-def _shorten(exc: KeyboardInterrupt, session: Session, args: argparse.Namespace) -> None:
+def _shorten(exc: KeyboardInterrupt, session: Session, request: Request) -> None:
     """Have IPython show one line for the interrupt, which says what became of the job."""
     stopped = [run for run in session.runtime.runs.values() if run.interrupted]
     text = "Interrupted."
-    if args.verb in ("run", "resume", "retry") and stopped:
+    if request.verb in ("run", "resume", "retry") and stopped:
         job = f"Job {stopped[-1].job_id[:8]} was put back."
-        text += f" {job} Next: {verbs.command(args, 'resume', stopped[-1].row)}"
+        text += f" {job} Next: {verbs.command(request, 'resume', stopped[-1].row)}"
     exc._render_traceback_ = lambda: [text]  # type: ignore[attr-defined]

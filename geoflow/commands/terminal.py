@@ -6,7 +6,6 @@ are as they are, since programs read them; so are they in the store and in DataF
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
@@ -17,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from geoflow.commands import verbs
+from geoflow.commands.grammar import Request
 from geoflow.support.masking import mask, unless_fallback
 from geoflow.support.text import aligned, count, first_lines, human_duration, plain
 
@@ -35,27 +35,27 @@ _ENDED_AS = "error or $.result"
 _LOGGED = ("time", "level", "task_id", "message")
 
 
-def lines(found: Any, session: Session, args: argparse.Namespace) -> Iterable[str]:
+def lines(found: Any, session: Session, request: Request) -> Iterable[str]:
     """What the verb *found*, as it is to be printed."""
     secrets = session.settings.secrets
-    if args.json:
+    if request.json:
         return [json.dumps(document(found, secrets), indent=2, default=_in_json)]
     width = shutil.get_terminal_size().columns
     if not sys.stdout.isatty() and "COLUMNS" not in os.environ:
         width = _ANY if hasattr(found, "columns") else 160  # for a pipe or a file nothing need be cut
-    if args.verb == "debug":
+    if request.verb == "debug":
         return plain(json.dumps(mask(found, secrets), indent=2, default=repr)).splitlines() if found is not None else []
     if hasattr(found, "columns"):
         rows = records(found, secrets)
-        if args.verb == "tasks":
+        if request.verb == "tasks":
             return _task_lines(mask(rows, secrets), width)
-        if args.verb == "errors":
-            return _error_lines(rows, verbs.status(session, args), args.traceback, width)
-        return _table(_LOGGED if args.verb == "logs" else list(map(str, found.columns)), mask(rows, secrets), width)
+        if request.verb == "errors":
+            return _error_lines(rows, verbs.status(session, request), request.traceback, width)
+        return _table(_LOGGED if request.verb == "logs" else list(map(str, found.columns)), mask(rows, secrets), width)
     if hasattr(found, "lines"):
         return found.lines(width)  # type: ignore[no-any-return]
     jobs = found if isinstance(found, list) else [found]
-    return [line for job in jobs for line in _job_text(job, args, width)] or ["No job is interrupted."]
+    return [line for job in jobs for line in _job_text(job, request, width)] or ["No job is interrupted."]
 
 
 # For machines
@@ -120,7 +120,7 @@ def _in_json(value: datetime | timedelta) -> str | float:
 # For people
 
 
-def _job_text(job: JobHandle, args: argparse.Namespace, width: int) -> Iterator[str]:
+def _job_text(job: JobHandle, request: Request, width: int) -> Iterator[str]:
     from geoflow.render.display import job_text
     from geoflow.support.jsonable import from_json
 
@@ -131,15 +131,16 @@ def _job_text(job: JobHandle, args: argparse.Namespace, width: int) -> Iterator[
         whole = plain(json.dumps(result, indent=2, ensure_ascii=False))
         shown = first_lines(whole, _RESULT_LINES, rest="; --json prints all.")
         yield from ("Result", *(f"  {line}" for line in shown.splitlines()))
-    yield from _next(job, view, args)
+    yield from _next(job, view, request)
 
 
-def _next(job: JobHandle, view: JobView, args: argparse.Namespace) -> Iterator[str]:
+def _next(job: JobHandle, view: JobView, request: Request) -> Iterator[str]:
     """What to type next. The type of a probe's job is known only where it was made: nothing goes on with it here."""
     from geoflow.jobtypes.contract import PROBE_OF
 
     if view.driver is None and view.state == "completed" and job.receipt is not None and job.receipt.stale:
-        yield f"Next: {verbs.command(args, 'rerun', job._row())} --stale   # what ran with older code, and what follows"
+        rerun = verbs.command(request, "rerun", job._row())
+        yield f"Next: {rerun} --stale   # what ran with older code, and what follows"
     if view.driver is not None or view.state == "completed" or view.job_type.startswith(PROBE_OF):
         return
     verb, why = "resume", "go on with what has not completed"
@@ -147,7 +148,7 @@ def _next(job: JobHandle, view: JobView, args: argparse.Namespace) -> Iterator[s
         verb, why = "refinalize", "finalize alone, over the results that are there"
     elif view.failed:
         verb, why = "retry", f"{count(view.failed, 'failed task')} again, then on"
-    yield f"Next: {verbs.command(args, verb, job._row())}   # {why}"
+    yield f"Next: {verbs.command(request, verb, job._row())}   # {why}"
 
 
 def _task_lines(rows: Sequence[dict[str, Any]], width: int) -> list[str]:

@@ -21,7 +21,7 @@ from traitlets.config import Config
 
 import geoflow as gf
 from geoflow import api as default
-from geoflow.commands import grammar, verbs
+from geoflow.commands import grammar, values, verbs
 from geoflow.commands.line import words
 from geoflow.commands.magic import typed
 from tests.helpers import jobs
@@ -52,18 +52,18 @@ FAILS: dict[str, Any] = {"do": "raise", "value": "ValueError"}
 )
 def test_parameters_are_read_as_a_person_means_them(written: str, meant: dict[str, Any]) -> None:
     found = [word.text for word in words(written) if not word.text.startswith("-")]
-    assert grammar.parameters(found, {"things": [1, {}]}) == meant
+    assert values.parameters(found, {"things": [1, {}]}) == meant
 
 
 def test_a_variable_is_passed_as_the_object_itself() -> None:
     things = object()
-    assert grammar.parameters(["n=$things"], {"things": things})["n"] is things
-    assert grammar.parameters(["n=$things"])["n"] == "$things"  # a terminal has none
+    assert values.parameters(["n=$things"], {"things": things})["n"] is things
+    assert values.parameters(["n=$things"])["n"] == "$things"  # a terminal has none
 
 
 @pytest.mark.parametrize("written", ["n=[1, 2", 'message="hi', "'alone", "n={[}"])
 def test_what_is_never_closed_is_told(written: str) -> None:
-    with pytest.raises(grammar.UsageError, match="is never closed"):
+    with pytest.raises(values.UsageError, match="is never closed"):
         list(words(written))
 
 
@@ -150,11 +150,11 @@ def session(shell: Shell, open_session: OpenSession) -> gf.Session:
 
 
 def test_each_verb_is_one_of_the_terminals_and_has_help(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
-    known = grammar.verbs(grammar.parser(notebook=True))
+    known = grammar.commands(notebook=True).commands
     assert {*known} == {*verbs.VERBS, "load"}
     for verb in known:
         assert shell(f"%geoflow {verb} --help") is None
-        assert f"usage: %geoflow {verb} " in capsys.readouterr().out
+        assert f"Usage: %geoflow {verb} " in capsys.readouterr().out
     assert shell("%geoflow --help") is None
     assert "used from then on" in capsys.readouterr().out
 
