@@ -51,8 +51,12 @@ COMPLETED_OWN = ("attempt_key", "started_at", "ended_at", "cpu", "result")
 COMPLETED_SAME = ("outcome", "slot", "pid", "peak_memory", "code")
 # An attempt's key is its task's, times this, plus its number, so that neither needs an index of its own.
 ATTEMPTS_PER_TASK = 1 << 12
-LAST_ATTEMPT = "attempt a ON a.attempt_key = (t.task_key << 12) + t.attempt"
 ATTEMPTS_BETWEEN = "attempt_key BETWEEN $first * 4096 AND $last * 4096 + 4095"  # of all tasks from a first to a last
+
+
+def last_attempt(task: str = "t") -> str:
+    """What joins the last attempts, as ``a``, to the tasks that are called *task*."""
+    return f"attempt a ON a.attempt_key = ({task}.task_key << 12) + {task}.attempt"
 
 
 def sql_type(name: str) -> str:

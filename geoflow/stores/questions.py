@@ -10,8 +10,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from geoflow.core.rows import JobRow, StageRow
+from geoflow.stores import columns
 from geoflow.stores.checked import job_row
-from geoflow.stores.columns import ATTEMPTS_BETWEEN, ATTEMPTS_PER_TASK, LAST_ATTEMPT
+from geoflow.stores.columns import ATTEMPTS_BETWEEN, ATTEMPTS_PER_TASK
 
 # Jobs
 
@@ -34,8 +35,8 @@ def outlines(connection: Any, limit: int) -> list[JobRow]:
 def plans_since(connection: Any, job_key: int) -> dict[int, list[StageRow]]:
     """The current plans of each job from *job_key* on, in the order of its stages."""
     plans: dict[int, list[StageRow]] = {}
-    columns = f"job_key, {', '.join(StageRow._fields)}"
-    sql = f"SELECT {columns} FROM stage WHERE job_key >= ? AND superseded = 0 ORDER BY job_key, stage"
+    planned = f"SELECT job_key, {', '.join(StageRow._fields)} FROM stage"
+    sql = f"{planned} WHERE job_key >= ? AND superseded = 0 ORDER BY job_key, stage"
     for key, *plan in connection.execute(sql, (job_key,)).fetchall():
         plans.setdefault(key, []).append(StageRow._make(plan))
     return plans
@@ -121,7 +122,7 @@ def means(connection: Any, stage: StageRow, since: float, sample: int) -> list[f
     keys = range(stage.first_key, stage.end_key, -(-stage.task_count // sample))
     sql = (
         "SELECT avg(a.ended_at - a.started_at), avg(a.started_at - coalesce(a.queued_at, $planned)),"
-        f" avg(CASE WHEN a.ended_at >= $since THEN 1.0 ELSE 0.0 END) FROM task t JOIN {LAST_ATTEMPT}"
+        f" avg(CASE WHEN a.ended_at >= $since THEN 1.0 ELSE 0.0 END) FROM task t JOIN {columns.last_attempt()}"
         f" WHERE t.task_key IN ({', '.join(map(str, keys))})"
     )
     return list(connection.execute(sql, {"since": since, "planned": stage.planned_at}).fetchone())
@@ -219,8 +220,9 @@ def listed_tasks(
         f" ORDER BY {order}, task_key LIMIT $limit"
     )
     sql = (
-        f"SELECT t.task_key, t.task_id, t.status, t.retries, coalesce(a.error_type, '') FROM ({chosen}) t"
-        f" LEFT JOIN {LAST_ATTEMPT} ORDER BY {order}, t.task_key"
+        "SELECT chosen.task_key, task_id, status, retries, coalesce(a.error_type, '')"
+        f" FROM ({chosen}) chosen"
+        f" LEFT JOIN {columns.last_attempt('chosen')} ORDER BY {order}, chosen.task_key"
     )
     bounds = {"first": stage.first_key, "end": stage.end_key, "part": part.lower(), "limit": limit}
     return map(ListedTask._make, connection.execute(sql, bounds).fetchall())
@@ -240,7 +242,7 @@ def task(connection: Any, job_id: str, key: int, longest: int) -> Task | None:
 def last_attempt(connection: Any, key: int) -> LastAttempt:
     sql = (
         "SELECT t.status, t.attempt, t.parameters, a.result, a.error_type, a.error, a.output"
-        f" FROM task t LEFT JOIN {LAST_ATTEMPT} WHERE t.task_key = ?"
+        f" FROM task t LEFT JOIN {columns.last_attempt()} WHERE t.task_key = ?"
     )
     return LastAttempt._make(connection.execute(sql, (key,)).fetchone())
 
@@ -287,7 +289,7 @@ def failed_tasks(connection: Any, stage: StageRow, limit: int) -> list[FailedTas
     sql = (
         "SELECT t.task_key, t.task_id, t.retries, coalesce(a.error_type, ''), coalesce(a.error, ''),"
         " coalesce(a.error_category, ''), coalesce(substr(a.traceback, -4000), '')"
-        f" FROM task t JOIN {LAST_ATTEMPT}"
+        f" FROM task t JOIN {columns.last_attempt()}"
         " WHERE t.task_key >= ? AND t.task_key < ? AND t.status = 'failed' ORDER BY t.task_key LIMIT ?"
     )
     return list(map(FailedTask._make, connection.execute(sql, (stage.first_key, stage.end_key, limit)).fetchall()))

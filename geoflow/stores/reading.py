@@ -9,15 +9,13 @@ from typing import Any, ClassVar
 
 from geoflow.core.rows import FailedRow, JobRow, Results, StageRow
 from geoflow.stores.checked import job_row, stage_rows
+from geoflow.stores.columns import last_attempt
 from geoflow.support.parcel import PIECE
 
 # How many tasks are told of in one row: the first few say how long their texts are.
 _FIRST_AT_ONCE, _RESULTS_AT_ONCE, _GROWTH = 1_000, 50_000, 8
 # The completed tasks of a stage, each with the attempt that completed it.
-_COMPLETED = (
-    "FROM task t JOIN attempt a ON a.attempt_key = (t.task_key << 12) + t.attempt"
-    " WHERE t.task_key >= ? AND t.task_key < ? AND t.status = 'completed'"
-)
+_COMPLETED = f"FROM task t JOIN {last_attempt()} WHERE t.task_key >= ? AND t.task_key < ? AND t.status = 'completed'"
 JOB_COLUMNS = ", ".join(JobRow._fields)
 
 
@@ -139,7 +137,7 @@ class TableReader(abc.ABC):
                 "SELECT t.task_id, a.ended_at - a.started_at FROM stage now"
                 " JOIN stage s ON s.job_key = now.job_key AND s.stage = now.stage AND s.superseded = 1"
                 " JOIN task t ON t.task_key >= s.first_key AND t.task_key < s.first_key + s.task_count"
-                " JOIN attempt a ON a.attempt_key = (t.task_key << 12) + t.attempt"
+                f" JOIN {last_attempt()}"
                 " WHERE now.stage_key = ? AND a.started_at IS NOT NULL AND a.ended_at IS NOT NULL ORDER BY t.task_key",
                 stage.stage_key,
             )

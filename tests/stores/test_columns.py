@@ -10,7 +10,15 @@ from typing import Any
 import duckdb
 import pytest
 
-from geoflow.stores.columns import ATTEMPT, COLUMNS, COMPLETED_OWN, COMPLETED_SAME, KINDS
+from geoflow.stores.columns import (
+    ATTEMPT,
+    ATTEMPTS_PER_TASK,
+    COLUMNS,
+    COMPLETED_OWN,
+    COMPLETED_SAME,
+    KINDS,
+    last_attempt,
+)
 from geoflow.support.logs import FIELDS
 
 SCHEMAS = {"sqlite": "schema.sql", "duckdb": "schema_duckdb.sql"}
@@ -63,8 +71,6 @@ def test_the_fields_of_a_log_are_of_kinds_that_columns_have() -> None:
 
 @pytest.mark.parametrize("database", SCHEMAS)
 def test_a_key_of_an_attempt_is_made_alike_in_the_schema_and_in_code(database: str) -> None:
-    from geoflow.stores.columns import ATTEMPTS_PER_TASK, LAST_ATTEMPT
-
     schema = resources.files("geoflow.stores").joinpath(SCHEMAS[database]).read_text("utf-8")
     assert ATTEMPTS_PER_TASK == 1 << 12
-    assert LAST_ATTEMPT in re.sub(r"\s+", " ", schema)
+    assert last_attempt() in re.sub(r"\s+", " ", schema)
