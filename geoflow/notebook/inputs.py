@@ -22,8 +22,8 @@ LABEL, CONTROL = "150px", "430px"
 class Input:
     """A field's control. ``row`` is all of it, ``control`` the widget whose value is the parameter's."""
 
-    def __init__(self, field: Field, given: Any, *, secret: bool = False) -> None:
-        start = field.default if given is LEFT_OUT else given
+    def __init__(self, field: Field, value: Any, *, secret: bool = False) -> None:
+        start = field.default if value is LEFT_OUT else value
         self._field = field if fits(field, start) else replace(field, kind="json")
         self.control = _control(self._field, start, secret)
         self.control.description = field.title
@@ -32,8 +32,8 @@ class Input:
         beside = {"flex": "1 1 220px", "margin": "2px 8px"}
         line = {"flex_flow": "row wrap", "align_items": "center"}
         self._problem = widgets.HTML(layout={"display": "none", "margin": f"0 0 4px {LABEL}"})
-        told = widgets.HTML(_help(field), layout=beside)
-        self.row = widgets.VBox([widgets.HBox([self.control, told], layout=line), self._problem])
+        about = widgets.HTML(_help(field), layout=beside)
+        self.row = widgets.VBox([widgets.HBox([self.control, about], layout=line), self._problem])
 
     def read(self) -> Any:
         """The parameter, or `LEFT_OUT`; ``ValueError`` in words for what cannot be read."""

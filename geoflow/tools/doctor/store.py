@@ -13,6 +13,7 @@ from geoflow.errors import StoreBusy, StoreError
 from geoflow.stores import sqlite
 from geoflow.stores.base import Store
 from geoflow.stores.opening import is_duckdb, store_at
+from geoflow.stores.questions import number_of_jobs
 from geoflow.support.text import count, human_bytes, shorten
 from geoflow.tools.doctor.diagnosis import Diagnosis, ok, problem, warning
 
@@ -79,15 +80,16 @@ def jobs(path: Path) -> Diagnosis:
         if not path.exists() or not _is_of_now(path):
             return ok("There are none to look at.")
         with _opened(path) as store:
-            rows = store.jobs()
-            stopped = [row for row in rows if row.ended_at is None and store.driver(row.job_key) is None]
+            stopped = [row for row in store.unended() if store.driver(row.job_key) is None]
+            with store.reading() as connection:
+                number = number_of_jobs(connection)
     except (StoreError, sqlite3.Error):
         return ok("They cannot be looked at; see what is said of the store.")
     if not stopped:
-        return ok(f"{count(len(rows), 'job')}; none was left half-way.")
+        return ok(f"{count(number, 'job')}; none was left half-way.")
     shown = ", ".join(f"{row.job_id[:8]} ({row.job_type}, {row.status})" for row in stopped[:3])
     more = f" and {len(stopped) - 3:,} more" if len(stopped) > 3 else ""
-    text = f"{len(stopped):,} of {count(len(rows), 'job')} not at the end, and driven by nobody: {shown}{more}."
+    text = f"{len(stopped):,} of {count(number, 'job')} not at the end, and driven by nobody: {shown}{more}."
     return warning(text, f"geoflow resume --store {shlex.quote(str(path))}")
 
 

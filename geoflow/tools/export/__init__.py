@@ -47,8 +47,8 @@ class Export:
 
     def document(self) -> dict[str, Any]:
         """For machines."""
-        told = {"job_type": self.job_type, "module": str(self.module), "test": str(self.test)}
-        return {**told, "job_id": self.job_id, "proved": dict(self.proved), "notes": list(self.notes)}
+        files = {"job_type": self.job_type, "module": str(self.module), "test": str(self.test)}
+        return {**files, "job_id": self.job_id, "proved": dict(self.proved), "notes": list(self.notes)}
 
     def __repr__(self) -> str:
         return "\n".join(self.lines())

@@ -30,18 +30,18 @@ def scope_of(value: Any, scope: Scope) -> Scope:
 
 def of_around(text: str) -> set[str]:
     """The ``nonlocal`` names of the definition *text* whose variables are of a function around it."""
-    found = {name for node in ast.walk(parsed(text)) if isinstance(node, ast.Nonlocal) for name in node.names}
-    if not found:
-        return found
+    outer = {name for node in ast.walk(parsed(text)) if isinstance(node, ast.Nonlocal) for name in node.names}
+    if not outer:
+        return outer
     # As it was written: inside a function that has them all.
-    around = f"def around():\n {' = '.join(sorted(found))} = None\n{textwrap.indent(text, ' ')}"
+    around = f"def around():\n {' = '.join(sorted(outer))} = None\n{textwrap.indent(text, ' ')}"
 
     def look(table: symtable.SymbolTable) -> set[str]:
         seen: set[str] = set()
         for inner in table.get_children():
             symbols = inner.get_symbols()
-            passed = {one.get_name() for one in symbols if one.is_free()}
-            seen |= {one.get_name() for one in symbols if one.is_nonlocal()} | (look(inner) & passed)
+            passed = {symbol.get_name() for symbol in symbols if symbol.is_free()}
+            seen |= {symbol.get_name() for symbol in symbols if symbol.is_nonlocal()} | (look(inner) & passed)
         return seen
 
     return look(symtable.symtable(around, "<around>", "exec").get_children()[0])
@@ -55,10 +55,10 @@ def assigned(name: str, value: Any, scope: Scope, *, calls: bool = True) -> str 
                 case ast.Assign([ast.Name(bound)], made) | ast.AnnAssign(ast.Name(bound), _, made) if bound == name:
                     if made is None or (not calls and any(isinstance(part, ast.Call) for part in ast.walk(made))):
                         return None
-                    found = ast.get_source_segment(text, made)
+                    expression = ast.get_source_segment(text, made)
                     with contextlib.suppress(Exception):  # the expression of something that is gone
-                        if found and _shown(eval(found, dict(scope))) == _shown(value):
-                            return found
+                        if expression and _shown(eval(expression, dict(scope))) == _shown(value):
+                            return expression
     return None
 
 
@@ -68,25 +68,25 @@ def _shown(value: Any) -> str:
 
 def import_of(name: str, value: Any, scope: Scope) -> list[str]:
     """The statements that bind *name* to *value*, as they are written; else one that does so, if there is one."""
-    found = set()
+    statements = set()
     for node in (node for file in files_of(scope) for node in ast.walk(parsed(text_in(file)))):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 bound = alias.name if alias.asname else alias.name.partition(".")[0]
                 if (alias.asname or bound) == name and sys.modules.get(bound) is value:
-                    found.add(f"import {ast.unparse(alias)}")
+                    statements.add(f"import {ast.unparse(alias)}")
         elif isinstance(node, ast.ImportFrom):
             package = scope.get("__package__") or "__main__"
             origin = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
             for alias in node.names:
                 if (alias.asname or alias.name) == name and _in_module(origin, alias.name) is value:
-                    found.add(f"from {origin} import {ast.unparse(alias)}")
-    if not found and isinstance(value, types.ModuleType):
+                    statements.add(f"from {origin} import {ast.unparse(alias)}")
+    if not statements and isinstance(value, types.ModuleType):
         return [f"import {_as(value.__name__, name)}"]
     module, own = getattr(value, "__module__", None), getattr(value, "__name__", None)
-    if not found and callable(value) and _in_module(str(module), str(own)) is value:
+    if not statements and callable(value) and _in_module(str(module), str(own)) is value:
         return [f"from {module} import {_as(str(own), name)}"]
-    return sorted(found)
+    return sorted(statements)
 
 
 def _as(own: str, name: str) -> str:

@@ -97,8 +97,8 @@ class Gathered:
                 )
         elif statements := import_of(name, value, scope):
             self._import(name, statements, who)
-        elif found := assigned(name, value, scope, calls=_is_made_again(value)):
-            self._write(name, f"{name} = {found}\n", scope, value)
+        elif made := assigned(name, value, scope, calls=_is_made_again(value)):
+            self._write(name, f"{name} = {made}\n", scope, value)
         else:
             self.problem(
                 f"{who} uses {name!r}, a {type(value).__name__}, which cannot be written into a file: make it inside "
@@ -123,15 +123,15 @@ class Gathered:
         if value.__name__ == "<lambda>":
             return self.problem(f"{who} uses {name!r}, a lambda: write it as a def.")
         scope = scope_of(value, scope)
-        found = source_of(value)
-        if found is None and (made := assigned(name, value, scope)):
-            found = f"{name} = {made}\n"
-        if found is None or value.__name__ != name:
+        text = source_of(value)
+        if text is None and (made := assigned(name, value, scope)):
+            text = f"{name} = {made}\n"
+        if text is None or value.__name__ != name:
             return self.problem(
                 f"{who} uses {name!r}, whose source cannot be found under that name: run its cell again, or save it "
                 "in a file."
             )
-        return self._write(name, found, scope, value)
+        return self._write(name, text, scope, value)
 
     def _write(self, name: str, text: str, scope: Scope, value: Any) -> None:
         """Put *text*, which defines *name*, after what it needs at once and, but for a class, what it needs later."""
@@ -170,11 +170,11 @@ class Gathered:
                     self.problem(f"{who} assigns the global {name!r}, which other processes do not see: return it.")
             elif isinstance(node, ast.Nonlocal):
                 for name in sorted(unbound.intersection(node.names)):
-                    told = "of the function around it, which other processes do not see: return it."
-                    self.problem(f"{who} assigns {name!r} {told}")
+                    why = "of the function around it, which other processes do not see: return it."
+                    self.problem(f"{who} assigns {name!r} {why}")
             elif isinstance(node, ast.FunctionDef):
-                skipped = [one for one in node.decorator_list if _is_stage(one, known)]
-                edits.extend((starts[one.lineno - 1], starts[one.end_lineno], "") for one in skipped)
+                skipped = [mark for mark in node.decorator_list if _is_stage(mark, known)]
+                edits.extend((starts[mark.lineno - 1], starts[mark.end_lineno], "") for mark in skipped)
             elif isinstance(node, ast.Call) and _looked_up(node.func, known) is identity:
                 return put(node, f'"identity({", ".join(map(ast.unparse, node.args))})"')
             elif isinstance(node, ast.Attribute | ast.Name) and _is_geoflow(value := _looked_up(node, known)):
@@ -229,12 +229,12 @@ def _is_geoflow(value: Any) -> bool:
 
 
 def _is_stage(decorator: ast.expr, scope: Scope) -> bool:
-    found = decorator.func if isinstance(decorator, ast.Call) else decorator
-    if not isinstance(found, ast.Attribute) or found.attr not in _STAGES:
+    name = decorator.func if isinstance(decorator, ast.Call) else decorator
+    if not isinstance(name, ast.Attribute) or name.attr not in _STAGES:
         return False
     # A job type that a function makes is a variable of that function, not one of its stages'.
-    is_gone = isinstance(found.value, ast.Name) and found.value.id not in scope
-    return is_gone or isinstance(_looked_up(found.value, scope), JobType)
+    is_gone = isinstance(name.value, ast.Name) and name.value.id not in scope
+    return is_gone or isinstance(_looked_up(name.value, scope), JobType)
 
 
 def _is_made_again(value: Any) -> bool:

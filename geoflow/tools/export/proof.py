@@ -37,9 +37,9 @@ class RecordedCall(NamedTuple):
 
 def recorded(job: JobHandle, contract: Any) -> list[RecordedCall]:
     """The calls that a completed run made, with those of up to 20 tasks of each stage."""
-    frame, given, previous = job.tasks(), job.parameters, None
-    asked = {**_ADDED, **given}
-    calls = [RecordedCall("job id", "the job id", "generate_job_id", [given], job.id)]
+    frame, params, previous = job.tasks(), job.parameters, None
+    asked = {**_ADDED, **params}
+    calls = [RecordedCall("job id", "the job id", "generate_job_id", [params], job.id)]
     with contextlib.suppress(ValueError):  # what it makes of parameters is nothing that it would take
         validated = contract.validate_job_parameters(asked)
         calls.insert(0, RecordedCall("parameters", "parameters", "validate_job_parameters", [asked], validated))
@@ -56,7 +56,7 @@ def recorded(job: JobHandle, contract: Any) -> list[RecordedCall]:
                 }
                 for task in tasks
             ]
-            arguments = [step.number, given, job.id, previous]
+            arguments = [step.number, params, job.id, previous]
             calls.append(RecordedCall("task ids", where + "its tasks", "create_tasks_for_stage", arguments, planned))
         calls += [
             RecordedCall(
@@ -75,7 +75,7 @@ def recorded(job: JobHandle, contract: Any) -> list[RecordedCall]:
         )
         stages = len(contract.stages)
         context = {"job_id": job.id, "job_type": job.job_type, "current_stage": stages, "total_stages": stages}
-        context |= {"parameters": given, "task_results": results.to_dict("records")}
+        context |= {"parameters": params, "task_results": results.to_dict("records")}
         calls.append(RecordedCall("finalize", "the result of finalize", "finalize_job", [context], job.result()))
     return calls
 
@@ -83,13 +83,13 @@ def recorded(job: JobHandle, contract: Any) -> list[RecordedCall]:
 def prove(name: str, text: str, calls: list[RecordedCall]) -> dict[str, int]:
     """How many of what were the same; ``DefinitionError`` with what was not."""
     with tempfile.TemporaryDirectory(prefix="geoflow-export-") as folder:
-        asked, told = Path(folder, "asked"), Path(folder, "told")
+        asked, outcome = Path(folder, "asked"), Path(folder, "outcome")
         Path(folder, f"{name}.py").write_text(text, "utf-8")
         paths = [folder, *map(os.path.abspath, sys.path)]
         asked.write_text(json.dumps({"name": name, "sys_path": paths, "calls": calls}), "utf-8")
         try:
             done = subprocess.run(
-                [python(), "-P", str(_CHILD), str(asked), str(told)],
+                [python(), "-P", str(_CHILD), str(asked), str(outcome)],
                 capture_output=True,
                 text=True,
                 check=False,
@@ -97,12 +97,11 @@ def prove(name: str, text: str, calls: list[RecordedCall]) -> dict[str, int]:
             )
         except subprocess.TimeoutExpired:
             raise DefinitionError(f"its proof did not end within {SECONDS:.0f} s; prove=False leaves it out.") from None
-        if not told.exists():
+        if not outcome.exists():
             last = (done.stderr.strip().splitlines() or [""])[-1]
             raise DefinitionError(f"its proof ended with exit code {done.returncode}: {last}")
-        found = json.loads(told.read_text("utf-8"))
-    if different := found["different"]:
+        compared = json.loads(outcome.read_text("utf-8"))
+    if different := compared["different"]:
         more = [f"  - and {len(different) - 10:,} more"] if len(different) > 10 else []
         raise DefinitionError("\n".join([*(f"  - {line}" for line in different[:10]), *more]))
-    same: dict[str, int] = found["same"]
-    return same
+    return compared["same"]  # type: ignore[no-any-return]

@@ -1,6 +1,6 @@
-"""Call an exported module as production would: ``python proof_child.py ASKED TOLD``, in a process that has no geoflow.
+"""Call an exported module as production would: ``proof_child.py ASKED OUTCOME``, in a process that has no geoflow.
 
-ASKED says in JSON which module, where its imports are found, and calls that were recorded. What differs goes to TOLD.
+ASKED says in JSON which module, where its imports are, and calls that were recorded. What differs goes to OUTCOME.
 """
 
 import contextlib
@@ -19,40 +19,39 @@ def context_of(about: dict[str, Any]) -> SimpleNamespace:
     return SimpleNamespace(**{**about, "task_results": tasks})
 
 
-def difference(was: Any, found: Any) -> str:
+def difference(was: Any, made: Any) -> str:
     """The first place where two values differ."""
-    if isinstance(was, dict) and isinstance(found, dict):
-        for key in {**was, **found}:
-            if key not in found or key not in was or was[key] != found[key]:
-                return f"[{key!r}]{difference(was.get(key), found.get(key))}"
-    if isinstance(was, list) and isinstance(found, list):
-        for place, (one, other) in enumerate(zip(was, found, strict=False)):
-            if one != other:
-                return f"[{place}]{difference(one, other)}"
-        return f": was {len(was)} items, is {len(found)}"
-    return f": was {json.dumps(was)[:200]}, is {json.dumps(found)[:200]}"
+    if isinstance(was, dict) and isinstance(made, dict):
+        for key in {**was, **made}:
+            if key not in made or key not in was or was[key] != made[key]:
+                return f"[{key!r}]{difference(was.get(key), made.get(key))}"
+    if isinstance(was, list) and isinstance(made, list):
+        for place, (before, now) in enumerate(zip(was, made, strict=False)):
+            if before != now:
+                return f"[{place}]{difference(before, now)}"
+        return f": was {len(was)} items, is {len(made)}"
+    return f": was {json.dumps(was)[:200]}, is {json.dumps(made)[:200]}"
 
 
 def compare(asked: dict[str, Any], same: Counter[str], different: list[str]) -> None:
     sys.modules.pop(asked["name"], None)  # one of this program's may be called so
     module = importlib.import_module(asked["name"])
     job = module.ALL_JOBS[asked["name"]]
-    for kind, what, name, given, was in asked["calls"]:
+    for kind, what, name, arguments, was in asked["calls"]:
         function = module.ALL_HANDLERS[name] if kind == "results" else getattr(job, name)
-        arguments = [context_of(*given)] if kind == "finalize" else given
         try:
-            found = json.loads(json.dumps(function(*arguments)))
+            made = json.loads(json.dumps(function(*map(context_of, arguments) if kind == "finalize" else arguments)))
         except Exception as exc:
             last = traceback.extract_tb(exc.__traceback__)[-1]
             different.append(f"{what} raises {type(exc).__name__}: {exc} ({last.name}, line {last.lineno})")
         else:
-            if found == was:
-                same[kind] += len(found) if kind == "task ids" else 1
+            if made == was:
+                same[kind] += len(made) if kind == "task ids" else 1
             else:
-                different.append(f"{what} {difference(was, found)}")
+                different.append(f"{what} {difference(was, made)}")
 
 
-def main(asked_path: str, told_path: str) -> None:
+def main(asked_path: str, outcome_path: str) -> None:
     with open(asked_path, encoding="utf-8") as file:
         asked = json.load(file)
     sys.modules["geoflow"] = None  # type: ignore[assignment]
@@ -64,7 +63,7 @@ def main(asked_path: str, told_path: str) -> None:
             compare(asked, same, different)
         except Exception as exc:
             different.append("it cannot be used: " + "".join(traceback.format_exception(exc, limit=-2)))
-    with open(told_path, "w", encoding="utf-8") as file:
+    with open(outcome_path, "w", encoding="utf-8") as file:
         json.dump({"same": same, "different": different}, file)
 
 

@@ -92,7 +92,7 @@ _ONE = """\
             task = {{
                 "task_id": _task_id(job_id, "{name}"),
                 "task_type": "{task_type}",
-                "parameters": {{{given}}},
+                "parameters": {{{parameters}}},
             }}
             return [task]
 """
@@ -105,7 +105,7 @@ _EACH = """\
                 {{
                     "task_id": _task_id(job_id, "{name}", key),
                     "task_type": "{task_type}",
-                    "parameters": {{{given}}},
+                    "parameters": {{{parameters}}},
                 }}
                 for key, item in _keyed(items, keys)
             ]
@@ -191,20 +191,20 @@ class Writer:
         """The name of a class that is taken along."""
         scopes: list[Scope] = [scope_of(inspect.unwrap(step.function), {}) for step in self.steps]
         own: Scope = {"__name__": kind.__module__, kind.__name__: kind}
-        scope = next((one for one in scopes if kind.__name__ in one), own)
+        scope = next((scope for scope in scopes if kind.__name__ in scope), own)
         self.gathered.take(kind.__name__, scope, self._made.job_type)
         return kind.__name__
 
     def _call(self, step: Step, sources: Mapping[Role, str]) -> str:
         scope = scope_of(inspect.unwrap(step.function), {})
         self.gathered.take(step.name, {**scope, step.name: step.function}, self._made.job_type)
-        given = [step.name]
+        arguments = [step.name]
         for name, (role, _) in step.takes.items():
             source, params = sources[role], self._made.flow_params
             if role == "params" and params and name not in step.function.__annotations__:
                 source = f"_made({self._class(params)}, {source})"
-            given.append(f"{name}={source}")
-        return f"_called({', '.join(given)})"
+            arguments.append(f"{name}={source}")
+        return f"_called({', '.join(arguments)})"
 
     def _handler(self, step: Step) -> str:
         for name, (role, _) in step.takes.items():
@@ -224,9 +224,9 @@ class Writer:
         return _HANDLER.format(name=step.name, about=about, call=call)
 
     def _plan(self, step: Step) -> str:
-        given = ['"item": item'] if step.kind == "each" else []
-        given += ['"params": job_params'] if "params" in dict(step.takes.values()) else []
-        about: dict[str, Any] = {"name": step.name, "task_type": step.task_type, "given": ", ".join(given)}
+        parameters = ['"item": item'] if step.kind == "each" else []
+        parameters += ['"params": job_params'] if "params" in dict(step.takes.values()) else []
+        about: dict[str, Any] = {"name": step.name, "task_type": step.task_type, "parameters": ", ".join(parameters)}
         if step.kind == "reduce":
             return ""
         if step.kind == "stage":

@@ -47,17 +47,17 @@ class Sampled:
     @classmethod
     def create_tasks_for_stage(cls, stage: int, job_params: Any, job_id: str, previous_results: Any = None) -> Any:
         """A few of the tasks that *of* plans, once all of these have been checked."""
-        singles = [copy.deepcopy((job_params, job_id, [one])) for one in (previous_results or [])[:ALONE]]
+        singles = [copy.deepcopy((job_params, job_id, [result])) for result in (previous_results or [])[:ALONE]]
         began = time.perf_counter()
         made = cls.of.create_tasks_for_stage(stage, job_params, job_id, previous_results)
-        told: dict[str, Any] = {"seconds": time.perf_counter() - began, "results": len(previous_results or [])}
+        note: dict[str, Any] = {"seconds": time.perf_counter() - began, "results": len(previous_results or [])}
         checked_plan(made, stage, cls.task_types)
-        told["planned"] = len(made)
+        note["planned"] = len(made)
         with contextlib.suppress(Exception):  # it may rely on having all of them, and then nothing more is told
             if len(singles) > 1:
-                told["alone"] = [len(cls.of.create_tasks_for_stage(stage, *single)) for single in singles]
-        notes = [note if isinstance(note := task.get("metadata"), dict) else {} for task in made]
-        sizes = [size if isinstance(size := note.get("size"), int | float) else None for note in notes]
+                note["alone"] = [len(cls.of.create_tasks_for_stage(stage, *single)) for single in singles]
+        own = [metadata if isinstance(metadata := task.get("metadata"), dict) else {} for task in made]
+        sizes = [size if isinstance(size := metadata.get("size"), int | float) else None for metadata in own]
         places = picked(sizes, cls.items, f"{cls.seed}|{stage}")
         largest = max((sizes[place] or 0 for place in places), default=0)
         # How far the mean of all tasks lies, by their sizes, on the way from those that run to the largest one.
@@ -65,9 +65,9 @@ class Sampled:
             [size for size in some if size and size < largest] for some in (sizes, [*map(sizes.__getitem__, places)])
         )
         few = fmean(of_few or [0])
-        told["way"] = (fmean(of_all) - few) / (largest - few) if of_few else 0.0
-        told_of = {place: {**told, "largest": largest > 0 and sizes[place] == largest} for place in places}
-        return [{**made[place], "metadata": {**notes[place], MARK: note}} for place, note in told_of.items()]
+        note["way"] = (fmean(of_all) - few) / (largest - few) if of_few else 0.0
+        notes = {place: {**note, "largest": largest > 0 and sizes[place] == largest} for place in places}
+        return [{**made[place], "metadata": {**own[place], MARK: notes[place]}} for place in places]
 
     @classmethod
     def finalize_job(cls, context: Any = None) -> Any:

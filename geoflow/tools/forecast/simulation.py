@@ -60,18 +60,18 @@ def measured(ran: Sequence[Ran], tasks: Range, way: float = 0.0) -> Measured:
 
     By what the tasks tell of their sizes, the mean of all lies so far on the *way* from those that ran to the largest.
     """
-    done = [one for one in ran if not one.failed] or list(ran)
-    usual = [one for one in done if not one.first or one.largest] or done
-    longest = max(one.seconds for one in usual)
-    cold = [one.seconds for one in done if one not in usual and one.seconds > COLD * longest]
-    usual = [one for one in done if one in usual or one.seconds <= COLD * longest]
-    ordinary = [one for one in usual if not one.largest] or usual
-    largest = max(one.seconds for one in usual if one.largest) if len(ordinary) < len(usual) else None
-    start = max(cold, default=0.0) and max(cold) - statistics.median(one.seconds for one in ordinary)
-    cpu = sum(one.cpu for one in usual) / (sum(one.seconds for one in usual) or 1.0)
-    mean = statistics.fmean(one.seconds for one in ordinary) or 1.0
+    done = [task for task in ran if not task.failed] or list(ran)
+    usual = [task for task in done if not task.first or task.largest] or done
+    longest = max(task.seconds for task in usual)
+    cold = [task.seconds for task in done if task not in usual and task.seconds > COLD * longest]
+    usual = [task for task in done if task in usual or task.seconds <= COLD * longest]
+    ordinary = [task for task in usual if not task.largest] or usual
+    largest = max(task.seconds for task in usual if task.largest) if len(ordinary) < len(usual) else None
+    start = max(cold, default=0.0) and max(cold) - statistics.median(task.seconds for task in ordinary)
+    cpu = sum(task.cpu for task in usual) / (sum(task.seconds for task in usual) or 1.0)
+    mean = statistics.fmean(task.seconds for task in ordinary) or 1.0
     scale = 1.0 if largest is None else max(0.0, 1 + way * (largest - mean) / mean)
-    return Measured(tasks, tuple(scale * one.seconds for one in ordinary), largest, start, cpu=cpu)
+    return Measured(tasks, tuple(scale * task.seconds for task in ordinary), largest, start, cpu=cpu)
 
 
 def grown(planned: int, results: int, alone: Sequence[int], parents: Range) -> Range:
@@ -118,12 +118,12 @@ def forecast(stages: Sequence[Measured], workers: Sequence[int], processors: int
         [_total(stages, workers, processors, case, Random(f"{seed}|{turn}")) for turn in range(ROUNDS)]
         for case in range(3)  # the places in a `Range`
     ]
-    found, edge = [], ROUNDS // 20
+    ranges, edge = [], ROUNDS // 20
     for place in range(len(workers)):
         low, likely, high = (sorted(each[place] for each in rounds) for rounds in totals)
-        one = (low[edge], statistics.median(likely), high[-1 - edge])
-        found.append(Range(min(one), one[1], max(one)))
-    return found
+        three = (low[edge], statistics.median(likely), high[-1 - edge])
+        ranges.append(Range(min(three), three[1], max(three)))
+    return ranges
 
 
 def _total(
