@@ -59,9 +59,10 @@ def read(
         return connection.execute(select, values).fetchone()
 
     for row in by_ranges(ask, keys, most):
-        *columns, unlike = map(_sound, row)
+        columns = [_sound(text) for text in row]
+        unlike = columns.pop() if alike else []
         yield Piece(columns, usual, unlike)
-        if len(unlike) > len(columns[0]) / 2:
+        if unlike and len(unlike) > len(columns[0]) / 2:
             newest = zip(alike, unlike[-1][1:], strict=True)
             usual = [None if COLUMNS[name] in ("time", "span") else value for name, value in newest]
 
@@ -106,7 +107,8 @@ def _select(connection: Any, table: str, own: Sequence[str], alike: Sequence[str
     texts = [joined.format(name) if kinds[name] == "json" else every.format(shown[name], "") for name in own]
     row = ", ".join(shown[name] for name in ("key", *alike))
     differing = " OR ".join(f"{sql[name]} {differs} ${name}" for name in alike)
-    texts.append(every.format(f"json_array({row})", f" FILTER (WHERE {differing})"))
+    if alike:
+        texts.append(every.format(f"json_array({row})", f" FILTER (WHERE {differing})"))
     return f"SELECT {', '.join(texts)} FROM {source}{condition}", most
 
 

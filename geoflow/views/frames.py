@@ -7,10 +7,8 @@ parameters, results and metadata are objects: what the JSON says, or None. A fra
 
 from __future__ import annotations
 
-import gc
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -23,50 +21,37 @@ from geoflow.stores import columnwise, questions
 from geoflow.stores.base import Store
 from geoflow.stores.columns import COLUMNS, KINDS
 from geoflow.stores.questions import PlannedStage
-from geoflow.support.jsonable import from_json
 from geoflow.support.logs import FIELDS, read
-
-
-def _words(*lines: str) -> list[str]:
-    return " ".join(lines).split()
-
-
-# The job's 64 digits come last: a printed frame begins with what tells its rows apart.
-_JOBS = _words(
-    "job_type status stage total_stages parameters result error created_at started_at ended_at duration",
-    "tasks completed failed traceback source job_id",
+from geoflow.views.rows import (
+    ATTEMPTS,
+    DERIVED,
+    JOBS,
+    MISSING,
+    STAGES,
+    TASKS,
+    at_once,
+    failed_last,
+    planned,
+    words,
 )
-_STAGES = _words(
-    "stage stage_name task_type parallelism tasks queued processing completed failed cancelled",
-    "planned_at started_at ended_at duration job_id",
-)
-_TASKS = _words(
-    "task_id stage stage_name task_index task_type status attempts retries parameters result",
-    "error error_type error_category created_at started_at ended_at duration code metadata not_before job_id",
-)
-_ATTEMPTS = _words(
-    "task_id stage attempt outcome error error_type error_category retryable traceback output slot pid",
-    "queued_at started_at ended_at duration cpu peak_memory stage_name",
-    "task_index task_type backoff code superseded job_id",
-)
-_KINDS: dict[str, Any] = COLUMNS | dict.fromkeys([*TaskStatus, *_words("first last key")], "count")
+
+_KINDS: dict[str, Any] = COLUMNS | dict.fromkeys([*TaskStatus, "first", "last", "key"], "count")
 for _name, _enum in {"status": TaskStatus, "outcome": Outcome, "error_category": Category}.items():
     _KINDS[_name] = pd.CategoricalDtype([str(word) for word in _enum])
 _TEXT = pd.StringDtype("python")  # also where pyarrow is installed
 
 # Columns that are mostly alike.
-_ALIKE = _words(
+_ALIKE = words(
     "task_type status attempts retries attempt outcome error error_type error_category retryable traceback code",
     "not_before queued_at backoff",
 )
-_FEW = 1_000  # attempts that are looked for by their keys
 
 
 def jobs(store: Store) -> pd.DataFrame:
     """All jobs, one row each, oldest first. ``tasks``, ``completed`` and ``failed`` are numbers of tasks."""
-    with _snapshot(store) as connection:
-        names = [name for name in _JOBS if name != "duration"]
-        return _frame(_JOBS, _read(connection, "jobs", names, [questions.job_keys(connection)]))
+    with at_once(store) as connection:
+        names = [name for name in JOBS if name != "duration"]
+        return _frame(JOBS, _read(connection, "jobs", names, [questions.job_keys(connection)]))
 
 
 def stages(store: Store, job_id: str) -> pd.DataFrame:
@@ -74,19 +59,9 @@ def stages(store: Store, job_id: str) -> pd.DataFrame:
 
     Columns called like the states say how many tasks are in each; the times are of the first and the last attempt.
     """
-    with _snapshot(store) as connection:
-        declared = from_json(questions.declared(connection, job_id) or "[]")
-        rows = [stage | {"job_id": job_id, "stage": stage["number"], "stage_name": stage["name"]} for stage in declared]
-        for plan in questions.plans(connection, job_id):
-            if not 0 < plan.stage <= len(rows):  # another program's
-                continue
-            row, keys = rows[plan.stage - 1], (plan.first, plan.last)
-            row |= {"planned_at": plan.created_at, "tasks": plan.last - plan.first + 1}
-            row |= questions.states(connection, *keys)
-            row["started_at"], row["ended_at"] = questions.span(connection, *keys)
-    none = dict.fromkeys(["tasks", *TaskStatus], 0)
-    columns = {name: _typed(_KINDS[name], [row.get(name, none.get(name)) for row in rows]) for name in _STAGES}
-    return _frame(_STAGES, columns)
+    with at_once(store) as connection:
+        rows = planned(connection, job_id)
+    return _frame(STAGES, {name: _typed(_KINDS[name], [row.get(name) for row in rows]) for name in STAGES})
 
 
 def tasks(store: Store, job_id: str, *, flat: bool = False, history: bool = False) -> pd.DataFrame:
@@ -99,8 +74,8 @@ def tasks(store: Store, job_id: str, *, flat: bool = False, history: bool = Fals
     *flat* spreads dicts into columns ``parameters.x``, ``parameters.x.z`` and ``result.y``, at the end. Where a handler
     returned nothing but ``"success"`` and a dict ``"result"``, that dict is the result.
     """
-    columns = _of_job(store, job_id, "tasks", _TASKS, history=history)
-    frame = _frame([*_TASKS, "superseded"] if history else _TASKS, columns)
+    columns = _of_job(store, job_id, "tasks", TASKS, history=history)
+    frame = _frame([*TASKS, "superseded"] if history else TASKS, columns)
     if flat:
         results = [_contents(value) for value in columns["result"]]
         more = _flat("parameters", columns["parameters"].tolist()) | _flat("result", results)
@@ -133,11 +108,8 @@ def errors(store: Store, job_id: str, limit: int | None = None) -> pd.DataFrame:
 
     With *limit* only the last so many.
     """
-    condition = " AND outcome = 'failed'"
-    if limit is not None and limit <= _FEW:
-        with _snapshot(store) as connection:
-            keys = questions.last_failures(connection, job_id, limit)
-        condition += f" AND attempt_key IN ({', '.join(map(str, keys))})"
+    with at_once(store) as connection:
+        condition = failed_last(connection, job_id, limit)
     failed = _attempts(store, job_id, condition)
     failed = failed.sort_values("ended_at", kind="stable", ignore_index=True)
     return failed if limit is None else failed[max(len(failed) - limit, 0) :].reset_index(drop=True)
@@ -166,37 +138,18 @@ def files(**found: Iterable[str | os.PathLike[str]]) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-@contextmanager
-def _snapshot(store: Store) -> Iterator[Any]:
-    """A connection that sees the store as it is now, whatever is written meanwhile."""
-    # Nothing that is read is garbage, and looking for some among so many new dicts would take a third of the time: all
-    # that is there goes to where it is looked for last.
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        with store.reading() as connection, connection:
-            connection.execute("BEGIN")
-            yield connection
-    finally:
-        if collects:
-            if not gc.get_freeze_count():
-                gc.freeze()
-                gc.unfreeze()
-            gc.enable()
-
-
 def _attempts(store: Store, job_id: str, condition: str = "") -> pd.DataFrame:
-    columns = _of_job(store, job_id, "attempts", _ATTEMPTS, condition, history=True)
+    columns = _of_job(store, job_id, "attempts", ATTEMPTS, condition, history=True)
     queued_at = columns["queued_at"].where(columns["queued_at"].notna(), columns["created_at"])
-    return _frame(_ATTEMPTS, columns | {"queued_at": queued_at})
+    return _frame(ATTEMPTS, columns | {"queued_at": queued_at})
 
 
 def _of_job(
     store: Store, job_id: str, table: str, names: Iterable[str], condition: str = "", *, history: bool
 ) -> dict[str, Any]:
     """The columns *names*, and those of the plans, of the job's rows of *table*, ordered by key."""
-    read_too = [name for name in names if name not in (*PlannedStage._fields, "task_index", "duration")]
-    with _snapshot(store) as connection:
+    read_too = [name for name in names if name not in DERIVED]
+    with at_once(store) as connection:
         plans = questions.plans(connection, job_id, history=history)
         columns = _read(connection, table, read_too, [(plan.first, plan.last) for plan in plans], condition)
     task_keys = columns["key"] if table == "tasks" else columnwise.task_key(columns["key"])
@@ -229,7 +182,7 @@ def _read(
     if "key" not in columns:
         columns["key"] = np.concatenate([np.arange(0), *(np.arange(first, last + 1) for first, last in keys)])
     if len(columns["key"]) != sum(map(len, which)):
-        raise StoreError("Tasks of this job are missing from the store: it is damaged, or another program changed it.")
+        raise StoreError(MISSING)
     places, told_keys = np.concatenate(which), np.array(told.pop(0), dtype="int64")
     unusual = np.flatnonzero(told_keys >= 0)
     places[np.searchsorted(columns["key"], told_keys[unusual])] = unusual

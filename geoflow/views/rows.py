@@ -1,0 +1,208 @@
+"""Rows of jobs, stages, tasks, failures and log lines, as dicts, as they are at one moment: what a terminal lists.
+
+Times are in UTC, durations `timedelta`; what is missing is None. A row is data: nothing in it is masked. There is no
+pandas here, which takes longer to import than most lists to read: `geoflow.views.frames` has the same as DataFrames.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import Any
+
+from geoflow.core.models import TaskStatus
+from geoflow.errors import StoreError
+from geoflow.stores import columnwise, questions
+from geoflow.stores.base import Store
+from geoflow.stores.columns import COLUMNS
+from geoflow.stores.questions import PlannedStage
+from geoflow.support.jsonable import from_json
+from geoflow.support.logs import FIELDS, read
+
+Row = dict[str, Any]
+
+
+def words(*lines: str) -> list[str]:
+    return " ".join(lines).split()
+
+
+# The job's 64 digits come last: a printed frame begins with what tells its rows apart.
+JOBS = words(
+    "job_type status stage total_stages parameters result error created_at started_at ended_at duration",
+    "tasks completed failed traceback source job_id",
+)
+STAGES = words(
+    "stage stage_name task_type parallelism tasks queued processing completed failed cancelled",
+    "planned_at started_at ended_at duration job_id",
+)
+TASKS = words(
+    "task_id stage stage_name task_index task_type status attempts retries parameters result",
+    "error error_type error_category created_at started_at ended_at duration code metadata not_before job_id",
+)
+ATTEMPTS = words(
+    "task_id stage attempt outcome error error_type error_category retryable traceback output slot pid",
+    "queued_at started_at ended_at duration cpu peak_memory stage_name",
+    "task_index task_type backoff code superseded job_id",
+)
+DERIVED = (*PlannedStage._fields, "task_index", "duration")  # told by the plans and by other columns
+MISSING = "Tasks of this job are missing from the store: it is damaged, or another program changed it."
+_FEW = 1_000  # attempts that are looked for by their keys
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def jobs(store: Store) -> list[Row]:
+    """All jobs, oldest first. ``tasks``, ``completed`` and ``failed`` are numbers of tasks."""
+    with at_once(store) as connection:
+        return list(_rows(connection, "jobs", JOBS, [questions.job_keys(connection)]))
+
+
+def stages(store: Store, job_id: str) -> list[Row]:
+    """The job's stages in order; those to come have no ``planned_at`` and no tasks."""
+    with at_once(store) as connection:
+        return [
+            _shown(STAGES, {name: _value(name, row.get(name)) for name in STAGES})
+            for row in planned(connection, job_id)
+        ]
+
+
+def planned(connection: Any, job_id: str) -> list[Row]:
+    """The job's stages in order, their times in µs; how many tasks are in each state, by its name."""
+    none = dict.fromkeys(["tasks", *TaskStatus], 0)
+    declared = from_json(questions.declared(connection, job_id) or "[]")
+    rows = [
+        none | stage | {"job_id": job_id, "stage": stage["number"], "stage_name": stage["name"]} for stage in declared
+    ]
+    for plan in questions.plans(connection, job_id):
+        if not 0 < plan.stage <= len(rows):  # another program's
+            continue
+        row, keys = rows[plan.stage - 1], (plan.first, plan.last)
+        row |= {"planned_at": plan.created_at, "tasks": plan.last - plan.first + 1}
+        row |= questions.states(connection, *keys)
+        row["started_at"], row["ended_at"] = questions.span(connection, *keys)
+    return rows
+
+
+def tasks(store: Store, job_id: str, *, state: str | None = None, limit: int | None = None) -> list[Row]:
+    """The tasks of one job in the order in which they were planned: the first *limit*, of those in that *state*."""
+    condition = "" if state is None else f" AND status = '{TaskStatus(state)}'"
+    with at_once(store) as connection:
+        return list(islice(_of_job(connection, "tasks", TASKS, job_id, condition), limit))
+
+
+def errors(store: Store, job_id: str, limit: int | None = None) -> list[Row]:
+    """The attempts that failed, newest last, and after these what nobody saw end; with *limit* the last so many."""
+    with at_once(store) as connection:
+        condition = failed_last(connection, job_id, limit)
+        rows = list(_of_job(connection, "attempts", ATTEMPTS, job_id, condition, history=True))
+    rows.sort(key=lambda row: (row["ended_at"] is None, row["ended_at"] or _EPOCH))
+    return rows if limit is None else rows[max(len(rows) - limit, 0) :]
+
+
+def failed_last(connection: Any, job_id: str, limit: int | None) -> str:
+    """The condition that holds for attempts that failed; where a few are asked for, for the last *limit* of them."""
+    condition = " AND outcome = 'failed'"
+    if limit is None or limit > _FEW:
+        return condition
+    keys = questions.last_failures(connection, job_id, limit)
+    return f"{condition} AND attempt_key IN ({', '.join(map(str, keys))})"
+
+
+def logs(path: str | os.PathLike[str] | None, job_id: str) -> list[Row]:
+    """The lines of the log at *path* that are about the job, oldest first; further fields follow those of each line."""
+    lines = [line for line in read(path) if line.get("job_id") == job_id] if path is not None else []
+    names = dict.fromkeys((*FIELDS, *(name for line in lines for name in line)))
+    return [{name: line.get(name) for name in names} | {"time": _moment(line.get("time"))} for line in lines]
+
+
+@contextmanager
+def at_once(store: Store) -> Iterator[Any]:
+    """A connection that sees the store as it is now, whatever is written meanwhile."""
+    # Nothing that is read is garbage, and looking for some among so many new dicts would take a third of the time: all
+    # that is there goes to where it is looked for last.
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        with store.reading() as connection, connection:
+            connection.execute("BEGIN")
+            yield connection
+    finally:
+        if collects:
+            if not gc.get_freeze_count():
+                gc.freeze()
+                gc.unfreeze()
+            gc.enable()
+
+
+def _of_job(
+    connection: Any, table: str, names: Sequence[str], job_id: str, condition: str, *, history: bool = False
+) -> Iterator[Row]:
+    """The job's rows of *table*, in the order of their keys."""
+    for plan in questions.plans(connection, job_id, history=history):
+        of_plan = {name: _value(name, value) for name, value in plan._asdict().items()}
+        number = 0
+        for row in _rows(connection, table, names, [(plan.first, plan.last)], condition, of_plan):
+            number += 1
+            yield row
+        if table == "tasks" and not condition and number != plan.last - plan.first + 1:
+            raise StoreError(MISSING)
+
+
+def _rows(
+    connection: Any,
+    table: str,
+    names: Sequence[str],
+    keys: Sequence[tuple[int, int]],
+    condition: str = "",
+    of_plan: Row | None = None,
+) -> Iterator[Row]:
+    derived = ("duration",) if of_plan is None else DERIVED
+    own = [name for name in names if name not in derived]
+    for piece in columnwise.read(connection, table, [*own, "key"], (), keys, condition):
+        columns = [_column(name, column) for name, column in zip((*own, "key"), piece.columns, strict=True)]
+        for values in zip(*columns, strict=True):
+            row = dict(zip((*own, "key"), values, strict=True))
+            if of_plan is not None:
+                task = columnwise.task_key(row["key"]) if table == "attempts" else row["key"]
+                row |= of_plan | {"task_index": task - of_plan["first"]}
+                if row.get("queued_at", "") is None:
+                    row["queued_at"] = of_plan["created_at"]
+            yield _shown(names, row)
+
+
+def _shown(names: Iterable[str], row: Row) -> Row:
+    began, ended = row["started_at"], row["ended_at"]
+    row["duration"] = None if began is None or ended is None else ended - began
+    return {name: row[name] for name in names}
+
+
+def _column(name: str, column: list[Any]) -> list[Any]:
+    return [_value(name, value) for value in column] if COLUMNS.get(name) in _MADE else column
+
+
+def _value(name: str, value: Any) -> Any:
+    make = _MADE.get(COLUMNS.get(name, ""))
+    return value if value is None or make is None else make(value)
+
+
+def _time(microseconds: float) -> datetime | None:
+    # Beyond the year 5138: of another program's making.
+    return _EPOCH + timedelta(microseconds=microseconds) if abs(microseconds) < 1e17 else None
+
+
+def _moment(text: Any) -> datetime | None:
+    with suppress(ValueError, TypeError):
+        at = datetime.fromisoformat(text)
+        return at.replace(tzinfo=at.tzinfo or UTC).astimezone(UTC)
+    return None
+
+
+_MADE: dict[str, Any] = {
+    "time": _time,
+    "span": lambda microseconds: timedelta(microseconds=microseconds),
+    "truth": bool,
+    "flag": bool,
+}
