@@ -16,6 +16,7 @@ from geoflow.views.model import ErrorGroup, JobView, StageView, TaskView, worst
 from geoflow.views.tracebacks import NEWEST_FIRST
 from geoflow.views.wording import GIVEN, SYMBOLS, WHOLE, about, errors_title, parallelism, times, took, waits, when
 
+_ID = Html('<code title="{}">{}</code>')
 _FROM_START = (GIVEN, "Message")  # details of which text has the first lines, not the last
 _NODE, _GAP, _TOP, _HIGH = 150, 74, 16, 42
 # Where a cell's bar has its middle, and how high it is, of ten: the strip can be read without its colours.
@@ -59,7 +60,7 @@ def _head(view: JobView, said: Iterable[str]) -> Html:
 
 
 def _id(view: JobView) -> Html:
-    return Html('<code title="{}">{}</code>').format(view.job_id, view.job_id[:8])
+    return _ID.format(view.job_id, view.job_id[:8])
 
 
 def _above(view: JobView) -> Iterator[Html]:

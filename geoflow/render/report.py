@@ -63,11 +63,10 @@ class Entry:
 
     def html(self) -> Html:
         where = Html(" <code>{}</code>").format(self.where) if self.where else ""
-        badge = markup.badge(_COLOURS[self.status], self.badge.strip(), kind="gf-badge")
-        said = (
-            markup.line(Html("{}{}").format(markup.faint(label), text) if label else text) for label, text in self.said
-        )
-        return Html("").join((markup.line(Html("{} {}{}").format(badge, self.name.strip(), where)), *said))
+        badge = Html('<span class="gf-is gf-{} gf-badge">{}</span> {}{}')
+        head = badge.format(_COLOURS[self.status], self.badge.strip(), self.name.strip(), where)
+        said = (Html("{}{}").format(markup.faint(label) if label else "", text) for label, text in self.said)
+        return Html().join(map(markup.line, (head, *said)))
 
 
 class Report(abc.ABC):
