@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from geoflow.render.report import Entry, Report
 from geoflow.stores.opening import is_duckdb
@@ -27,21 +26,12 @@ from geoflow.tools.doctor.store import jobs, store_file
 __all__ = ["Diagnosis", "DoctorReport", "doctor"]
 
 
-class DoctorReport(Report, Sequence[Diagnosis]):
+class DoctorReport(Report, tuple[Diagnosis, ...]):
     """What the checks found, in order; it shows itself as lines."""
 
     title = "Doctor"
     titled = False
     most_lines = 6
-
-    def __init__(self, diagnoses: Iterable[Diagnosis]) -> None:
-        self._diagnoses = tuple(diagnoses)
-
-    def __getitem__(self, place: Any) -> Any:
-        return self._diagnoses[place]
-
-    def __len__(self) -> int:
-        return len(self._diagnoses)
 
     @property
     def exit_status(self) -> int:  # type: ignore[override]
