@@ -8,10 +8,7 @@ from collections.abc import Callable
 from itertools import chain
 from typing import Any
 
-from geoflow.core.models import (
-    Category,
-    Failure,
-)
+from geoflow.core.models import Category, Failure
 from geoflow.core.retry import RetryPolicy, classify, is_retryable, lineage
 from geoflow.errors import ContractViolationError, UnstorableValue
 from geoflow.jobtypes.contract import normalise
@@ -74,44 +71,32 @@ def checked_plan(
     known: dict[str, str] = {}  # from the spelling in the plan to the registered one
     for index, task in enumerate(made):
         if not isinstance(task, dict):
-            raise ContractViolationError(f"Stage {stage}, task {index} is not a dict but {shown(task)}.", code="GF320")
+            raise _refusal("GF320", stage, index, f" is not a dict but {shown(task)}.")
         try:
             task_id, task_type, parameters = task["task_id"], task["task_type"], task["parameters"]
         except KeyError as exc:
             keys = sorted(map(str, task))
-            raise ContractViolationError(
-                f"Stage {stage}, task {index} has no {exc.args[0]!r}; its keys are {keys}.", code="GF320"
-            ) from None
+            raise _refusal("GF320", stage, index, f" has no {exc.args[0]!r}; its keys are {keys}.") from None
         if not isinstance(task_id, str) or not 1 <= len(task_id) <= MAX_TASK_ID:
-            raise ContractViolationError(
-                f"Stage {stage}, task {index}: task_id must be a text of 1 to {MAX_TASK_ID} characters, "
-                f"not {shown(task_id)}.",
-                code="GF321",
-            )
+            must = f": task_id must be a text of 1 to {MAX_TASK_ID} characters, not {shown(task_id)}."
+            raise _refusal("GF321", stage, index, must)
         if task_id in seen:
-            raise ContractViolationError(
-                f"Stage {stage}, task {index}: the task_id {task_id!r} is there twice in this stage.", code="GF321"
-            )
+            raise _refusal("GF321", stage, index, f": the task_id {task_id!r} is there twice in this stage.")
         seen.add(task_id)
         if task_type not in known:
             named = normalise(task_type) if isinstance(task_type, str) else None
             if named not in task_types:
-                raise ContractViolationError(
-                    f"Stage {stage}, task {index} ({task_id!r}): no handler is registered for the task_type "
-                    f"{task_type!r}; there are {', '.join(task_types)}.",
-                    code="GF112",
-                )
+                there = f"for the task_type {task_type!r}; there are {', '.join(task_types)}."
+                raise _refusal("GF112", stage, index, f" ({task_id!r}): no handler is registered {there}")
             known[task_type] = named
         if not isinstance(parameters, dict):
-            raise ContractViolationError(
-                f"Stage {stage}, task {index} ({task_id!r}): parameters must be a dict, not {shown(parameters)}.",
-                code="GF320",
-            )
+            must = f"parameters must be a dict, not {shown(parameters)}."
+            raise _refusal("GF320", stage, index, f" ({task_id!r}): {must}")
         try:
             text = stored(parameters, "parameters")
             note = to_json(task["metadata"], where="metadata") if task.get("metadata") is not None else None
         except UnstorableValue as exc:
-            raise ContractViolationError(f"Stage {stage}, task {index} ({task_id!r}): {exc}", code="GF308") from None
+            raise _refusal("GF308", stage, index, f" ({task_id!r}): {exc}") from None
         ids.append(task_id if type(task_id) is str and task_id.isascii() and task_id.isprintable() else exact(task_id))
         types.append(known[task_type])
         given.append(text)
@@ -122,6 +107,10 @@ def checked_plan(
     if spool is not None and spool.used:
         _spooled(spool, given, notes)
     return ids, types, given, notes
+
+
+def _refusal(code: str, stage: int, index: int, why: str) -> ContractViolationError:
+    return ContractViolationError(f"Stage {stage}, task {index}{why}", code=code)
 
 
 def _spooled(spool: Spool, given: list[str], notes: list[str | None]) -> int:
