@@ -77,10 +77,10 @@ class SqliteStore(TableStore):
         if self._connection is None:
             if self._path is not None:
                 try:
-                    _check_file(self._path, _read_soon)
+                    check_file(self._path, _read_soon)
                 except StoreBusy:
                     self._ownership.check()
-                    _check_file(self._path)
+                    check_file(self._path)
                 self._ownership.check()
             opened = self._files_now()[0]  # before it is opened: it may be replaced at this very moment
             try:
@@ -176,7 +176,7 @@ class SqliteStore(TableStore):
             if self._path is None:
                 yield writer
                 return
-        connection = _read_only(self._path)
+        connection = read_only(self._path)
         try:
             connection.execute("PRAGMA wal_autocheckpoint = 0")
             yield connection
@@ -311,7 +311,7 @@ def schema() -> str:
     return resources.files("geoflow.stores").joinpath("schema.sql").read_text("utf-8")
 
 
-def _check_file(path: Path, read: Callable[[Path], sqlite3.Connection] | None = None) -> None:
+def check_file(path: Path, read: Callable[[Path], sqlite3.Connection] | None = None) -> None:
     """Refuse what cannot be a store before anything is written; make a new file readable by its owner alone.
 
     An existing file is looked at through SQLite only: opening and closing it by other means would drop the locks
@@ -328,7 +328,7 @@ def _check_file(path: Path, read: Callable[[Path], sqlite3.Connection] | None = 
             raise StoreError(f"{path} is not a SQLite file. It was not touched: name another store.")
     except OSError as exc:
         raise StoreError(f"{path} cannot be opened: {exc.strerror}. Check its permissions and the disk.") from exc
-    with contextlib.closing((read or _read_only)(path)) as connection:
+    with contextlib.closing((read or read_only)(path)) as connection:
         try:
             # In one statement: another process may make the store at this very moment.
             application, version, tables, foreign = connection.execute(
@@ -366,13 +366,13 @@ def _log_ahead(connection: sqlite3.Connection) -> bool:
         time.sleep(0.002)
 
 
-def _read_only(path: Path, seconds: float | None = None) -> sqlite3.Connection:
+def read_only(path: Path, seconds: float | None = None) -> sqlite3.Connection:
     timeout = BUSY_SECONDS if seconds is None else seconds
     return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=timeout)
 
 
 def _read_soon(path: Path) -> sqlite3.Connection:
-    return _read_only(path, 1.0)
+    return read_only(path, 1.0)
 
 
 def _explained(exc: sqlite3.Error, name: str) -> StoreError:

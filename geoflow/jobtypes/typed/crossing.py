@@ -147,7 +147,7 @@ def validated(params: type | None, given: Mapping[str, Any]) -> dict[str, Any]:
     """
     if params is None:
         return dict(given)
-    known = _accepted(params, given)
+    known = accepted(params, given)
     problems: list[tuple[Any, Any, str, str]] = []
     for name in (name for name in given if name not in known and name not in ADDED):
         near = get_close_matches(name, known, n=1)
@@ -170,7 +170,7 @@ def validated(params: type | None, given: Mapping[str, Any]) -> dict[str, Any]:
         raise ParameterError(str(exc)) from None
 
 
-def _accepted(params: type, given: Mapping[str, Any]) -> list[str]:
+def accepted(params: type, given: Mapping[str, Any]) -> list[str]:
     """The names that parameters may have: all *given* ones, where the class says what becomes of those it has not."""
     if not issubclass(params, BaseModel):
         return list(fields_of(params) or ())

@@ -99,7 +99,7 @@ class JobType:
             _newest[self.__module__, self.name] = self
 
     def __repr__(self) -> str:
-        steps = [f"{stage.name}: {_IN_WORDS[stage.kind].format(stage.previous)}" for stage in _ordered(self._stages)]
+        steps = [f"{stage.name}: {_IN_WORDS[stage.kind].format(stage.previous)}" for stage in ordered(self._stages)]
         lines = [f"  {number} {step}" for number, step in enumerate(steps, start=1)] or ["  no stages yet"]
         return "\n".join([f"gf.JobType {self.name}({show(self.params) if self.params else ''})", *lines])
 
@@ -179,7 +179,7 @@ class JobType:
 
     def _lowered(self) -> tuple[type, dict[str, Handler]]:
         if self._made is None:
-            order = _ordered(self._stages)
+            order = ordered(self._stages)
             if not order:
                 raise DefinitionError(f"{self.name} has no stages: run the cells of @{self.name}.stage and the rest.")
             for stage in self._stages.values():
@@ -238,7 +238,7 @@ class JobType:
                 "dataclass: return one of these."
             )
         else:
-            linked(new, next(reversed(_ordered(self._stages)), None))
+            linked(new, next(reversed(ordered(self._stages)), None))
             self._finalize = new
         self._made = None
         for role, from_json in new.takes.values():
@@ -251,7 +251,7 @@ class JobType:
         name = previous if isinstance(previous, str) else getattr(previous, "__name__", repr(previous))
         if (found := self._stages.get(normalise(name))) is not None:
             return found
-        names = [stage.name for stage in _ordered(self._stages)]
+        names = [stage.name for stage in ordered(self._stages)]
         there = f"It has none yet: begin with @{self.name}.stage."
         if names:
             there = f"Its stages are {', '.join(names)}: write, say, @{self.name}.{kind}({names[-1]})."
@@ -276,14 +276,14 @@ class JobType:
                 except DefinitionError as exc:
                     remarks.append(f"{exc} Run the cell of {old.name} again, made to fit; until then no job can run.")
         kept[name] = new
-        if new not in _ordered(kept):
+        if new not in ordered(kept):
             raise DefinitionError(f"{job}: {new.name} cannot follow {new.previous}, which follows it or is gone.")
         for remark in remarks:
             warnings.warn_explicit(remark, UserWarning, caller.f_code.co_filename, caller.f_lineno)
         self._stages = kept
 
 
-def _ordered(stages: dict[str, Step]) -> list[Step]:
+def ordered(stages: dict[str, Step]) -> list[Step]:
     """The stages from the first on, as far as each is followed by one."""
     following = {stage.previous: stage for stage in stages.values()}
     found: list[Step] = []

@@ -96,8 +96,8 @@ def jobs(path: Path) -> Diagnosis:
 @contextlib.contextmanager
 def _looked_at(path: Path, as_it_lies: bool = False) -> Iterator[tuple[sqlite3.Connection, int]]:
     """The SQLite store, unchanged, and the version of its schema."""
-    read = _as_it_lies if as_it_lies else sqlite._read_only
-    sqlite._check_file(path, read)
+    read = _as_it_lies if as_it_lies else sqlite.read_only
+    sqlite.check_file(path, read)
     with contextlib.closing(read(path)) as connection:
         yield connection, connection.execute("PRAGMA user_version").fetchone()[0]
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from geoflow.jobtypes.typed import JobType
-from geoflow.jobtypes.typed.crossing import ADDED, _accepted
-from geoflow.jobtypes.typed.jobtype import _ordered
+from geoflow.jobtypes.typed.crossing import ADDED, accepted
+from geoflow.jobtypes.typed.jobtype import ordered
 from geoflow.jobtypes.typed.lowered import Lowered, Pick, Role, Step
 from geoflow.jobtypes.typed.stage import lower
 from geoflow.support.text import plain
@@ -121,7 +121,7 @@ class Writer:
         job_type.contract()  # says what is amiss
         # Made anew: of the class that was run in this process, what has travelled lacks its functions.
         about = job_type.__module__, job_type.description, job_type.params
-        made: Any = lower(*about, _ordered(job_type._stages), job_type._finalize)[0]
+        made: Any = lower(*about, ordered(job_type._stages), job_type._finalize)[0]
         self.gathered = Gathered({job_type.__module__, "__main__"})
         self._made: type[Lowered] = made
         self.steps = made.flow_steps
@@ -165,7 +165,7 @@ class Writer:
         params, outside = self._made.flow_params, [*self._made.non_identity_parameters]
         schema, validated = '{"type": "object"}', "_plain(params)"
         if params is not None:
-            name, names = self._class(params), _accepted(params, {"*params": 0})
+            name, names = self._class(params), accepted(params, {"*params": 0})
             if names != ["*params"]:  # else it says itself what becomes of names that it has not
                 outside += sorted(ADDED - {*names})  # production's submit adds them by itself
                 names = list(map(literal, dict.fromkeys(names)))
