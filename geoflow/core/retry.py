@@ -52,11 +52,11 @@ _WHY: dict[str, str] = {
 }
 
 
-def _class_name(given: object) -> object:
+def _class_name(exception: object) -> object:
     """Turn an exception class, or its name with its module, into its bare name."""
-    if isinstance(given, type):
-        return given.__name__
-    return given.rpartition(".")[2] if isinstance(given, str) else given
+    if isinstance(exception, type):
+        return exception.__name__
+    return exception.rpartition(".")[2] if isinstance(exception, str) else exception
 
 
 _ClassNames = frozenset[Annotated[str, BeforeValidator(_class_name)]]

@@ -52,9 +52,9 @@ class Codes:
             here.loading = False
             # Those that were here before, unseen, are taken for what the driver has.
             self._modules.update({name: stamp_of(name) for name in missing if name in sys.modules})
-        found = tuple((name, self._modules.setdefault(name, stamp)) for name, stamp in code.modules)
-        means = code.fingerprint if found == code.modules else fingerprint(target)
-        self._held[code.version] = Held(code.version, means, found)
+        modules = tuple((name, self._modules.setdefault(name, stamp)) for name, stamp in code.modules)
+        means = code.fingerprint if modules == code.modules else fingerprint(target)
+        self._held[code.version] = Held(code.version, means, modules)
         found_here = target, not isinstance(target, type) and accepts_context(target)
         self._known[code.version] = found_here
         self._sources[code.version] = cells

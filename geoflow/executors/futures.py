@@ -208,10 +208,10 @@ class FuturesExecutor:
     def _stop(self, wanted: Callable[[Chunk], bool]) -> list[Report]:
         reports = []
         for out in [out for out in self._out.values() if wanted(out.chunk)]:
-            found = self._let_go(out)
-            if found.lost:
+            report = self._let_go(out)
+            if report.lost:
                 self._say(logging.WARNING, "what already runs in a pool cannot be stopped: its late answer is dropped")
-            reports.append(found)
+            reports.append(report)
         return [*reports, *self._unsent(wanted)]
 
     def _let_go(self, out: _Out) -> Report:
@@ -231,9 +231,9 @@ class FuturesExecutor:
 
     def _unsent(self, wanted: Callable[[Chunk], bool]) -> list[Report]:
         """Reports on what waits and is *wanted*; it is then not sent any more."""
-        found = [chunk for chunk in self._waiting if wanted(chunk)]
+        dropped = [chunk for chunk in self._waiting if wanted(chunk)]
         self._waiting = deque(chunk for chunk in self._waiting if not wanted(chunk))
-        return [Report(chunk, unstarted=chunk.batch.keys) for chunk in found]
+        return [Report(chunk, unstarted=chunk.batch.keys) for chunk in dropped]
 
     def busy(self) -> bool:
         return bool(self._out or self._waiting)
@@ -292,7 +292,7 @@ def _last_broken(reports: list[Report], text: str) -> list[Report]:
     """Each job's last report says that there is no pool any more, once all of its chunks are accounted for."""
     last = {report.chunk.job_id: report.chunk.number for report in reports}
     numbers = set(last.values())
-    return [found._replace(broken=text) if found.chunk.number in numbers else found for found in reports]
+    return [report._replace(broken=text) if report.chunk.number in numbers else report for report in reports]
 
 
 def _name(pool: Executor) -> str:

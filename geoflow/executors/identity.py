@@ -32,8 +32,8 @@ def is_running(pid: object, since: object) -> bool:
     """Whether *pid* is the process that began at *since*, and has not ended."""
     if not isinstance(pid, int) or not 0 < pid < 1 << 31:
         return False
-    found = born(pid)
-    return found is not None and (since in (None, UNKNOWN) or found in (since, UNKNOWN))
+    began = born(pid)
+    return began is not None and (since in (None, UNKNOWN) or began in (since, UNKNOWN))
 
 
 def end_group(pid: int, since: int) -> None:
@@ -50,8 +50,8 @@ def label() -> str:
 
 def is_left_behind(name: str) -> bool:
     """Whether a folder's name says that a process of this system made it, which has ended."""
-    found = _LABEL.match(name)
-    return found is not None and found[1] == _system() and not is_running(int(found[2]), int(found[3]))
+    label = _LABEL.match(name)
+    return label is not None and label[1] == _system() and not is_running(int(label[2]), int(label[3]))
 
 
 @cache

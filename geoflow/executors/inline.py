@@ -112,8 +112,8 @@ class InlineExecutor:
         self._running = True
         with _Capture(self._limit) as capture:
             answer = run_chunk(chunk, self._codes, _NoMarker(), capture, os.getpid(), passes=passes, calls=[call])
-        one = chunk.batch._replace(keys=(call.key,), task_ids=to_json([call.task_id]), parameters="[]")
-        self._ended = report(chunk._replace(batch=one), answer, slot=0)
+        batch = chunk.batch._replace(keys=(call.key,), task_ids=to_json([call.task_id]), parameters="[]")
+        self._ended = report(chunk._replace(batch=batch), answer, slot=0)
         self._inbox.put(self._ended)
         return True
 

@@ -47,14 +47,14 @@ def _seal(owner: dict[str, Any], store: str, job_id: str) -> str:
     return hmac.new(str(owner.get("secret")).encode(), f"{store}|{job_id}".encode(), "sha256").hexdigest()
 
 
-def ran_at_death(told: str, store: str, job_id: str) -> frozenset[int] | None:
+def ran_at_death(owner_json: str, store: str, job_id: str) -> frozenset[int] | None:
     """The keys of the tasks that ran when the job's last owner was killed; None when unknown.
 
-    *told* is what the job's row says of it (JSON text, see `Store.claim`). Of an owner that still lives, and gave the
-    job up when its store failed, no task is to blame: it has ended them all.
+    *owner_json* is what the job's row says of it, see `Store.claim`. Of an owner that still lives, and gave the job up
+    when its store failed, no task is to blame: it has ended them all.
     """
     try:
-        row = json.loads(told)
+        row = json.loads(owner_json)
         folder = Path(row["folder"])
         owner = _owner(folder)
         if owner is None or not hmac.compare_digest(str(row["seal"]), _seal(owner, store, job_id)):
@@ -92,8 +92,8 @@ def is_left(folder: Path) -> bool:
 
 
 def _is_ours(path: Path, is_kind: Callable[[int], bool]) -> bool:
-    found = path.lstat()
-    return is_kind(found.st_mode) and found.st_uid == os.getuid()
+    status = path.lstat()
+    return is_kind(status.st_mode) and status.st_uid == os.getuid()
 
 
 def _owner(folder: Path) -> dict[str, Any] | None:

@@ -84,9 +84,9 @@ def read_output(path: Path, limit: int, start: int = 0) -> str | None:
 def _kept(descriptor: int, start: int, size: int, limit: int) -> str | None:
     """The beginning and the end of *size* bytes from *start* on, at most *limit* of them."""
     if size <= limit:
-        found = os.pread(descriptor, max(size, 0), start)
+        text = os.pread(descriptor, max(size, 0), start)
     else:
         half = limit // 2
-        found = os.pread(descriptor, half, start) + f"\n… {size - limit} more bytes …\n".encode()
-        found += os.pread(descriptor, half, start + size - half)
-    return found.decode("utf-8", "backslashreplace") or None
+        text = os.pread(descriptor, half, start) + f"\n… {size - limit} more bytes …\n".encode()
+        text += os.pread(descriptor, half, start + size - half)
+    return text.decode("utf-8", "backslashreplace") or None

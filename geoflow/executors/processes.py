@@ -118,18 +118,18 @@ class ProcessExecutor:
 
     def check(self) -> list[Report]:
         self._watch.look()
-        found = [report for slot in self._slots for report in slot.check()]
+        reports = [report for slot in self._slots for report in slot.check()]
         idle = sum(1 for slot in self._slots if not slot.chunks)
         for slot in self._slots:
             if idle and (recalled := slot.recall_waiting() or slot.recall_rest()):
-                found.append(recalled)
+                reports.append(recalled)
                 idle -= 1
-        return found
+        return reports
 
     def stop(self, job_id: str) -> list[Report]:
         concerned = [slot for slot in self._slots if any(chunk.job_id == job_id for chunk in slot.chunks)]
         until = time.monotonic() + ANSWER_SECONDS
-        return [found for slot in concerned for found in slot.stop(until)]
+        return [report for slot in concerned for report in slot.stop(until)]
 
     def busy(self) -> bool:
         return any(slot.chunks for slot in self._slots)

@@ -351,15 +351,15 @@ class Slot:
 
 def _told(future: Future[Any]) -> Answer | None:
     """What the process answered, should it have."""
-    told = future.done() and not future.cancelled() and future.exception() is None
-    return Answer(*future.result()) if told else None
+    has_answered = future.done() and not future.cancelled() and future.exception() is None
+    return Answer(*future.result()) if has_answered else None
 
 
 def _parted(printed: str | None) -> tuple[str | None, str | None]:
     """What the task printed, and the stack that the process wrote as it ended."""
     if printed is None:
         return None, None
-    found = [place for head in _FAULT_HEADS if (place := printed.find(head)) >= 0]
-    if not found:
+    heads = [place for head in _FAULT_HEADS if (place := printed.find(head)) >= 0]
+    if not heads:
         return printed, None
-    return printed[: min(found)] or None, printed[min(found) :]
+    return printed[: min(heads)] or None, printed[min(heads) :]
