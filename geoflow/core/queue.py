@@ -16,9 +16,6 @@ from geoflow.core.rows import StageRow, Take
 CLOCK_SLACK = 1.0  # seconds by which a clock may be corrected without its counting as set
 
 
-NOT_PLANNED = StageRow(0, 0, 0, 0, 0.0)
-
-
 class Wait(NamedTuple):
     """Since when a task waits for its retry, and how many seconds it is to; None: nobody knows any more."""
 
@@ -54,6 +51,7 @@ class TaskQueue:
         self._new = queued - len(self._tried)
         self._after = stage.first_key - 1  # the new ones have higher keys
         self._order = None if order is None else deque(order)  # or they are these
+        self._left = 0  # so many of them come from what was taken last
 
     def __len__(self) -> int:
         return self._new + len(self._tried)
@@ -77,7 +75,7 @@ class TaskQueue:
         groups: list[list[int]] = []
         while len(groups) < room and self._tried and self._tried[0][0] <= now:
             groups.append([heapq.heappop(self._tried)[1]])
-        new = self._new
+        self._left, new = 0, self._new
         sizes: list[int] = []
         while new > 0 and len(groups) + len(sizes) < room:
             together = size(new)
@@ -97,7 +95,9 @@ class TaskQueue:
             self._after = keys[-1]
         elif len(group) > len(keys):
             gone = set(keys)
-            self._order.extendleft(key for key in reversed(group) if key not in gone)
+            for key in (key for key in group if key not in gone):
+                self._order.insert(self._left, key)  # behind what the groups before this one left
+                self._left += 1
 
     def _shorten_waits(self, now: float) -> None:
         """Where the clock was set back since a task began to wait, it waits from now on."""

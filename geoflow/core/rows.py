@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from geoflow.core.models import JobStatus
+from geoflow.core.batch import Completed
+from geoflow.core.models import Attempt, JobStatus
 
 
 class NewJob(NamedTuple):
@@ -100,6 +101,14 @@ class Move(NamedTuple):
     event: str
     keys: Sequence[int]
     not_before: float | None = None
+
+
+class Changes(NamedTuple):
+    """What the store has yet to hear of a job's tasks."""
+
+    moves: list[Move]
+    attempts: list[Attempt]
+    completed: list[Completed]
 
 
 class Lease(NamedTuple):

@@ -50,8 +50,8 @@ class Agenda:
             self._touched.add(run)
             del self._due[run]
         self._touched.update(self._to_send[number] for number in self._line[:room])
-        found, self._touched = self._touched, set()
-        return sorted(found, key=lambda run: run.number)
+        runs, self._touched = self._touched, set()
+        return sorted(runs, key=lambda run: run.number)
 
     def rest(self, run: JobRun, *, to_send: bool) -> None:
         """It was looked at, and goes on once there is room, if it has work *to_send*, or at its time."""
@@ -60,7 +60,7 @@ class Agenda:
             insort(self._line, run.number)
         elif not to_send and self._to_send.pop(run.number, None) is not None:
             del self._line[bisect_left(self._line, run.number)]
-        due = None if to_send else run.queue.due()
+        due = None if to_send else run.tasks.queue.due()
         if due is None:
             self._due.pop(run, None)
         elif due != self._due.get(run):

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from geoflow.core.chunks import Report
-from geoflow.core.models import JobStatus, Outcome
-from geoflow.core.rows import Move
+from geoflow.core.models import JobStatus
+from geoflow.core.rows import Changes
 from geoflow.engine.active_job import JobRun
 from geoflow.engine.events import stopped, tell, tell_end
 from geoflow.engine.turns import Turns
@@ -47,7 +47,7 @@ class Endings(Turns):
         """Take in what became of a chunk, of whichever job."""
 
     @abc.abstractmethod
-    def _fail(self, run: JobRun, error: str) -> None:
+    def _fail(self, run: JobRun, error: str, traceback: str | None = None) -> None:
         """Write that the job failed, while its tasks may still run."""
 
     @abc.abstractmethod
@@ -76,7 +76,7 @@ class Endings(Turns):
         run.files = []
 
     def _flush(self, run: JobRun) -> None:
-        changes = run.take_changes()
+        changes = run.tasks.take_changes()
         if any(changes):
             self._store.commit(run.lease, *changes)
 
@@ -96,9 +96,7 @@ class Endings(Turns):
 
     def _end_for(self, run: JobRun, error: str) -> None:
         """The job's own data cannot be stored: that would be so again with each resume."""
-        begun, unstarted = run.give_up(self._stop(run), Outcome.INTERRUPTED)
-        changes = run.take_changes()
-        changes.moves.extend([Move("release", unstarted), Move("requeue", begun)])
+        changes = self._put_back(run)
         now = self._clock.now()
         self._store.change_job(run.lease, "fail", now=now, error=error, **changes._asdict())
         run.status = JobStatus.FAILED
@@ -108,11 +106,8 @@ class Endings(Turns):
 
     def _cannot_work(self, run: JobRun, report: Report) -> None:
         if report.chunk.kind == "tasks":
-            run.settle(report, self._clock.now())
-        begun, unstarted = run.give_up(self._stop(run), Outcome.INTERRUPTED)  # other slots may be at work on it
-        changes = run.take_changes()
-        changes.moves.extend([Move("release", unstarted), Move("requeue", begun)])
-        self._store.commit(run.lease, *changes)
+            run.tasks.settle(report, self._clock.now())
+        self._store.commit(run.lease, *self._put_back(run))  # other slots may be at work on it
         if run.status == JobStatus.PROCESSING:
             self._fail(run, report.broken or "")
         self._store.end_job(run.lease, error=None, now=self._clock.now())
@@ -161,10 +156,10 @@ class Endings(Turns):
             return
         reports = self._stop(run)
         self._flush(run)  # so that the store's queue is the whole queue
-        begun, unstarted = run.give_up(reports, Outcome.CANCELLED)
-        queued = [key for key, _, _ in self._store.in_state(run.planned, "queued")] if run.planned else []
-        changes = run.take_changes()
-        changes.moves.extend([Move("release", unstarted), Move("cancel", [*begun, *unstarted, *queued])])
+        planned = run.tasks.planned
+        queued = [key for key, _, _ in self._store.in_state(planned, "queued")] if planned is not None else []
+        run.tasks.cancel(reports, queued)
+        changes = run.tasks.take_changes()
         if run.status == JobStatus.FAILED:  # it has ended already; only its siblings were still running
             self._store.commit(run.lease, *changes)
             self._close(run)
@@ -175,9 +170,7 @@ class Endings(Turns):
         self._end(run)
 
     def _interrupt(self, run: JobRun) -> None:
-        begun, unstarted = run.give_up(self._stop(run), Outcome.INTERRUPTED)
-        changes = run.take_changes()
-        changes.moves.extend([Move("release", unstarted), Move("requeue", begun)])
+        changes = self._put_back(run)
         run.interrupted = True
         if run.status == JobStatus.PROCESSING:
             self._store.change_job(run.lease, "interrupt", now=self._clock.now(), **changes._asdict())
@@ -185,6 +178,11 @@ class Endings(Turns):
             self._store.commit(run.lease, *changes)
         tell(run, "interrupted")
         self._let_go(run)
+
+    def _put_back(self, run: JobRun) -> Changes:
+        """Stop what runs of it: what is to be written, then, is that it is queued again."""
+        run.tasks.interrupt(self._stop(run))
+        return run.tasks.take_changes()
 
     def _stop(self, run: JobRun) -> list[Report]:
         """End the job's processes, and settle what had ended by then: what there is to say of its other tasks."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from geoflow.core.models import JobStatus
 from geoflow.core.rows import JobRow, Move, StageRow
+from geoflow.core.stage import lost_with_engine
 from geoflow.engine.active_job import JobRun
 from geoflow.stores.base import Store
 
@@ -20,8 +21,7 @@ def recover(run: JobRun, store: Store, now: float, ran_at_death: Callable[[str, 
     if planned is not None:
         left = store.in_state(planned, "processing")
         if left:
-            run.recover(left, ran)
-            store.commit(run.lease, *run.take_changes())
+            store.commit(run.lease, *lost_with_engine(left, ran))
     if run.intent in ("resume", "retry") and run.row.status in (JobStatus.FAILED, JobStatus.CANCELLED):
         states = ("failed",) if run.intent == "retry" else ("failed", "cancelled")
         moves = [] if planned is None else _resets(store, planned, states)
@@ -38,7 +38,7 @@ def recover(run: JobRun, store: Store, now: float, ran_at_death: Callable[[str, 
         return
     order, counts, tried = order_of(run, store, planned), store.counts(planned), store.returned(planned)
     failures = store.failed(planned) if counts.get("failed") else []
-    run.begin(planned, counts, order=order, tried=tried, failures=failures)
+    run.begin(planned, counts=counts, order=order, tried=tried, failures=failures)
 
 
 def order_of(run: JobRun, store: Store, planned: StageRow) -> list[int] | None:
@@ -54,7 +54,7 @@ def _planned(store: Store, row: JobRow) -> StageRow | None:
 
 def _resets(store: Store, planned: StageRow, states: Sequence[str] = ("failed", "cancelled")) -> list[Move]:
     ended = (store.in_state(planned, state) for state in states)
-    return [Move("reset", [key for key, _, _ in found]) for found in ended]
+    return [Move("reset", [key for key, _, _ in tasks]) for tasks in ended]
 
 
 def _out_of_date(store: Store, run: JobRun) -> list[Move]:

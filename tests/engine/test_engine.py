@@ -12,7 +12,7 @@ import pytest
 from pydantic import BaseModel
 
 import geoflow as gf
-from geoflow.errors import JobFailed
+from geoflow.errors import DefinitionError, JobFailed
 from geoflow.support.clock import ManualClock
 from tests.helpers.sessions import OpenSession, Trace, rows
 from tests.helpers.waiting import wait_until
@@ -248,6 +248,24 @@ def test_S37_resume_runs_exactly_the_tasks_that_have_not_completed(open_session:
     job.retry_failed().wait()
     assert job.status == "completed"
     assert trace.lines() == ["s1-t0 1", "s1-t1 1", "s1-t2 1", "s1-t1 2"]
+
+
+def test_S37_a_job_at_a_stage_that_its_type_has_no_more_is_not_resumed_and_can_be_rerun(
+    open_session: OpenSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.helpers import jobs
+
+    session = open_session(workers=0)
+    bad = {"do": "raise", "value": "ValueError", "until_attempt": 2}
+    job = session.run("two_acts", tasks=[{}], tasks_2=[bad])
+    assert job.status == "failed"
+    monkeypatch.setattr(jobs.TwoActs, "stages", jobs.TwoActs.stages[:1])
+    session.register(jobs.TwoActs, jobs.ALL_HANDLERS)
+    message = r"is at stage 2, and two_acts has 1 stage now\. Give it back .* job\.rerun\(\)"
+    with pytest.raises(DefinitionError, match=message):
+        job.resume().wait()
+    assert job.status == "failed"
+    assert job.rerun().wait().status == "completed"
 
 
 def test_S37_retry_failed_runs_what_failed_and_leaves_what_was_cancelled(

@@ -476,10 +476,10 @@ class World:
         return JobRun(row, lease, Registered("simulated", object, stages, handlers), codes, options, intent=intent)
 
     def check_counts(self, run: JobRun) -> None:
-        if run.planned is None or run.done.is_set():
+        if run.tasks.planned is None or run.done.is_set():
             return
         states = ("queued", "processing", "completed", "failed", "cancelled")
-        stored = self.store.counts(run.planned)
+        stored = self.store.counts(run.tasks.planned)
         view = run.view()._asdict()
         assert {state: view[state] for state in states} == {state: stored.get(state, 0) for state in states}
 

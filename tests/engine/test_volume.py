@@ -14,7 +14,7 @@ import pytest
 
 from geoflow.core.batch import NewTasks
 from geoflow.core.chunking import CHUNK_LENGTH, Pace
-from geoflow.engine import machine
+from geoflow.engine import asking
 from geoflow.engine.active_job import JobRun
 from geoflow.errors import DefinitionError, UnstorableValue
 from geoflow.executors import worker
@@ -107,13 +107,13 @@ def test_tasks_go_out_with_a_bounded_length_of_parameters_at_a_time_and_none_is_
         monkeypatch.setattr(module, "PIECE", 2_000)
     monkeypatch.setattr(duckdb_store, "_LOOKED_AT", 3)
     monkeypatch.setattr(reading, "_FIRST_AT_ONCE", 4)
-    started = JobRun.started
+    chunk_of = JobRun.chunk
 
     def noted(self: Any, number: int, batch: Any, *rest: Any) -> Any:
         sent.append(len(batch.parameters))
-        return started(self, number, batch, *rest)
+        return chunk_of(self, number, batch, *rest)
 
-    monkeypatch.setattr(JobRun, "started", noted)
+    monkeypatch.setattr(JobRun, "chunk", noted)
     monkeypatch.setattr(Pace, "chunk_size", lambda self, left, slots, target: left)
     session = open_session(tmp_path / name, workers=0)
     session.register(Long, HANDLERS)
@@ -125,7 +125,7 @@ def test_tasks_go_out_with_a_bounded_length_of_parameters_at_a_time_and_none_is_
 def test_S15_a_fan_in_over_more_than_a_task_can_be_given_fails_the_job_each_time_and_says_what_to_do(
     open_session: OpenSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(machine, "MAX_BYTES", 5_000)
+    monkeypatch.setattr(asking, "MAX_BYTES", 5_000)
     session = open_session(workers=0)
     session.register(FanIn, HANDLERS)
     job = session.run("fan_in", {"tasks": 10, "length": 600})
@@ -137,7 +137,7 @@ def test_S15_a_fan_in_over_more_than_a_task_can_be_given_fails_the_job_each_time
             "aggregates parts of them."
         )
         job.resume().wait()
-    monkeypatch.setattr(machine, "MAX_BYTES", values.MAX_BYTES)
+    monkeypatch.setattr(asking, "MAX_BYTES", values.MAX_BYTES)
     job.resume().wait()
     assert job.status == "completed"
 
@@ -175,7 +175,7 @@ def test_S34_results_for_which_there_is_no_room_on_the_disk_have_finalize_fail_a
 
     session = open_session()
     session.register(FanIn, HANDLERS)
-    monkeypatch.setattr(machine, "packed", full)
+    monkeypatch.setattr(asking, "packed", full)
     job = session.run("fan_in", {"tasks": 2, "length": 10})
     assert job.with_errors
     assert "for its process to read: No space left on device. Free some space" in job.result()["finalization_error"]

@@ -6,8 +6,9 @@ import pytest
 
 from geoflow.builtin.hello_world import HelloWorld
 from geoflow.core.models import JobStatus, Stage
-from geoflow.core.rows import JobRow, Lease, StageRow
-from geoflow.engine.active_job import Changes, JobRun, Options
+from geoflow.core.rows import Changes, JobRow, Lease, StageRow
+from geoflow.core.stage import StageTasks
+from geoflow.engine.active_job import JobRun, Options
 from geoflow.engine.agenda import Agenda
 from geoflow.jobtypes.contract import Registered
 from tests.helpers.sessions import OpenSession
@@ -22,7 +23,7 @@ def a_run(*returned: float) -> JobRun:
     row = JobRow(1, job_id, "j", JobStatus.PROCESSING, 1, "[]", "{}", None, None, None, NOW, None, None, None, 1, None)
     run = JobRun(row, Lease(1, job_id, 1), Registered("j", HelloWorld, (STAGE,), {}), {}, Options())
     tried = [(key, at) for key, at in enumerate(returned)]
-    run.begin(StageRow(1, 1, 0, len(tried), NOW), {"queued": len(tried)}, tried=tried)
+    run.begin(StageRow(1, 1, 0, len(tried), NOW), counts={"queued": len(tried)}, tried=tried)
     return run
 
 
@@ -79,13 +80,13 @@ def test_S26_all_times_are_looked_at_again_when_the_clock_was_set_back() -> None
 def test_S36_a_job_costs_the_same_however_many_are_submitted_with_it(
     open_session: OpenSession, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
-    looked, take_changes = [0], JobRun.take_changes
+    looked, take_changes = [0], StageTasks.take_changes
 
-    def counted(run: JobRun) -> Changes:  # of whatever run is looked at, also one whose plan waits for a slot
+    def counted(tasks: StageTasks) -> Changes:  # of whatever run is looked at, also one whose plan waits for a slot
         looked[0] += 1
-        return take_changes(run)
+        return take_changes(tasks)
 
-    monkeypatch.setattr(JobRun, "take_changes", counted)
+    monkeypatch.setattr(StageTasks, "take_changes", counted)
     session = open_session(workers=workers)
     jobs = [session.submit("hello_world", n=1, message=str(number)) for number in range(150)]
     assert {str(job.wait(60).status) for job in jobs} == {"completed"}

@@ -53,6 +53,15 @@ def test_the_largest_go_out_first_and_what_the_store_leaves_of_a_group_is_next_a
     assert (len(queue), queue.take(2, two, NOW)) == (2, Take(STAGE, [[103, 102]], 100, []))
 
 
+def test_what_the_store_leaves_of_several_groups_keeps_its_order() -> None:
+    queue = TaskQueue(STAGE, 5, order=[105, 104, 103, 102, 101])
+    take = queue.take(2, two, NOW)
+    assert take == Take(STAGE, [[105, 104], [103, 102]], 100, [])
+    for group in take.groups:
+        queue.started(group[:1], group, new=True)
+    assert queue.take(9, everything, NOW) == Take(STAGE, [[104, 102, 101]], 100, [])
+
+
 def test_S30_what_failed_or_was_lost_before_goes_alone_and_before_new_tasks() -> None:
     queue = TaskQueue(STAGE, 4, tried=[(103, None), (101, None)])
     assert queue.take(3, two, NOW) == Take(STAGE, [[101], [103]], 100, [2])

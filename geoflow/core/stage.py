@@ -1,0 +1,215 @@
+"""The tasks of the stage that a job is at: how many are in which state, and what the store has yet to hear of them.
+
+Nothing here acts: reports go in, changes for the store and what to start next come out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from geoflow.core.batch import Batch
+from geoflow.core.chunking import Pace
+from geoflow.core.chunks import Report
+from geoflow.core.models import Attempt, Category, Failure, Outcome
+from geoflow.core.queue import TaskQueue
+from geoflow.core.retry import RetryPolicy, decide
+from geoflow.core.rows import Changes, FailedRow, Move, StageRow, Take
+from geoflow.core.transitions import MAX_LOSSES
+
+_NOT_PLANNED = StageRow(0, 0, 0, 0, 0.0)
+_LOST = Failure("its worker process ended, through no fault of its own; it runs again, uncharged", "Lost", "lost", True)
+_ENGINE = Failure("the process that drove the job ended; it runs again, uncharged", "EngineLost", "lost", True)
+_INTERRUPTED = Failure("the job was interrupted", "Interrupted", "lost", True)
+_TOO_OFTEN = Failure(
+    f"it ran each of the {MAX_LOSSES} last times that its worker or the process driving the job was killed, and may be "
+    "what kills it",
+    "EngineLost",
+    Category.LOST,
+    True,
+)
+
+
+class StageTasks:
+    """The tasks of a stage: those of the rows *planned*, or none where it is not planned yet.
+
+    They are in the states of *counts*, and at most so many *workers* may be at them. For *order* and *tried* see
+    `TaskQueue`; *failures* have failed for good.
+    """
+
+    def __init__(
+        self,
+        policy: RetryPolicy,
+        planned: StageRow | None = None,
+        counts: Mapping[str, int] = MappingProxyType({}),
+        *,
+        workers: int | None = None,
+        order: Sequence[int] | None = None,
+        tried: Sequence[tuple[int, float | None]] = (),
+        failures: Sequence[FailedRow] = (),
+    ) -> None:
+        self.policy = policy
+        self.planned = planned
+        queued, most = counts.get("queued", 0), policy.max_delay
+        self.queue = TaskQueue(planned or _NOT_PLANNED, queued, order=order, tried=tried, most=most)
+        self.counts = {state: counts.get(state, 0) for state in ("processing", "completed", "failed", "cancelled")}
+        self.failures = list(failures)
+        self.pace = Pace()
+        self._workers = workers
+        self._changes = Changes([], [], [])
+
+    def take_changes(self) -> Changes:
+        """What is yet to be written, in order; it is then the caller's to write."""
+        changes, self._changes = self._changes, Changes([], [], [])
+        return changes
+
+    def _move(self, event: str, keys: Sequence[int], to: str | None = None, not_before: float | None = None) -> None:
+        """Tasks that were processing are *to* be in another state; None is queued."""
+        if keys:
+            self._changes.moves.append(Move(event, keys, not_before))
+            self.counts["processing"] -= len(keys)
+            if to is not None:
+                self.counts[to] += len(keys)
+
+    # Out
+
+    def can_start(self, now: float) -> bool:
+        """Whether a task is ready to go out, and the stage lets one more run."""
+        return self.queue.is_ready(now) and (self._workers is None or self.counts["processing"] < self._workers)
+
+    def take(self, room: int, slots: int, seconds: float, now: float) -> Take | None:
+        """What to start in as many as *room* chunks of about so many *seconds*, or None.
+
+        The tasks of a stage that few workers may run at once go alone: what is out can then be counted.
+        """
+        if self._workers is not None:
+            room, seconds = min(room, self._workers - self.counts["processing"]), 0.0
+        return self.queue.take(room, lambda new: self.pace.chunk_size(new, slots, seconds), now)
+
+    def started(self, batch: Batch, group: Sequence[int]) -> None:
+        """The store has started *batch*, of this *group* of what was taken, if it was a group."""
+        self.queue.started(batch.keys, group, new=batch.is_new)
+        self.counts["processing"] += len(batch.keys)
+
+    # Back
+
+    def settle(self, report: Report, now: float) -> list[tuple[Attempt, FailedRow]]:
+        """Take in what became of a chunk of tasks. Returns the attempts that failed their task for good, and these."""
+        batch, completed, attempts = report.chunk.batch, report.completed, report.attempts
+        if completed is not None and not batch.is_new:  # it may have waited for a retry, which its attempt says
+            attempts = [*attempts, *completed.attempts()]
+            completed = None
+        if completed is not None:
+            self._changes.completed.append(completed)
+            self._move("complete", completed.keys, "completed")
+        failed = self._end(batch, attempts, now)
+        failed += self._lose(batch, report.lost, suspects=report.suspects)
+        final = self._fail(batch, failed)
+        if report.unstarted:
+            self._move("release", report.unstarted)
+            self.queue.put_back(report.unstarted, new=batch.is_new)
+        ended = len(attempts) + (len(completed.keys) if completed is not None else 0)
+        length = len(batch.parameters) * ended // len(batch.keys) if batch.keys else 0
+        length += sum(map(len, completed.results)) if completed is not None else 0
+        self.pace.observe(ended, report.seconds or _seconds(attempts), length)
+        return final
+
+    def _end(self, batch: Batch, attempts: Sequence[Attempt], now: float) -> list[Attempt]:
+        """Account for attempts that ended; those that failed for good."""
+        completed: list[int] = []
+        failed: list[Attempt] = []
+        retried: dict[float, list[int]] = {}
+        for ended in attempts:
+            key, failure = ended.key, ended.failure
+            wait = self.queue.settled(key)
+            attempt = ended if wait is None else ended._replace(queued_at=wait.since, backoff=wait.delay)
+            self._changes.attempts.append(attempt)
+            if failure is None:
+                completed.append(key)
+            elif (retry := decide(failure, batch.retries, self.policy)) is not None:
+                retried.setdefault(retry.delay, []).append(key)
+                self.queue.retry(key, retry.delay, now)
+            else:
+                failed.append(attempt)
+        for delay, keys in retried.items():
+            self._move("retry", keys, not_before=now + delay)
+        self._move("complete", completed, "completed")
+        return failed
+
+    def _lose(self, batch: Batch, keys: Sequence[int], *, suspects: bool) -> list[Attempt]:
+        """Account for what was running in a process that died; the attempts that were one too many."""
+        if suspects and batch.losses + 1 >= MAX_LOSSES:
+            last = [_unseen(key, batch.attempt, Outcome.FAILED, _TOO_OFTEN) for key in keys]
+            self._changes.attempts.extend(last)
+            return last
+        if keys:
+            self._changes.attempts.extend(_unseen(key, batch.attempt, Outcome.LOST, _LOST) for key in keys)
+            self._move("lose" if suspects else "requeue", keys)
+            self.queue.put_back(keys, new=batch.is_new and not suspects)
+        return []
+
+    def _fail(self, batch: Batch, attempts: Sequence[Attempt]) -> list[tuple[Attempt, FailedRow]]:
+        self._move("fail", [attempt.key for attempt in attempts], "failed")
+        names = dict(zip(batch.keys, batch.names(), strict=True)) if attempts else {}
+        rows = []
+        for attempt in attempts:
+            assert attempt.failure is not None
+            error = f"{attempt.failure.error_type}: {attempt.failure.error}"
+            place, name = attempt.key - batch.first_key, names[attempt.key]
+            rows.append(FailedRow(place, name, batch.task_type, batch.retries, error))
+        self.failures += rows
+        return list(zip(attempts, rows, strict=True))
+
+    # What was stopped: the job is driven no further, so that nothing of this goes out again
+
+    def interrupt(self, reports: Sequence[Report]) -> None:
+        """What was stopped is to be queued again, uncharged."""
+        begun, unstarted = self._stopped(reports, Outcome.INTERRUPTED, _INTERRUPTED)
+        self._changes.moves.extend([Move("release", unstarted), Move("requeue", begun)])
+
+    def cancel(self, reports: Sequence[Report], queued: Sequence[int]) -> None:
+        """What was stopped is cancelled, and so is what the store has as *queued*."""
+        begun, unstarted = self._stopped(reports, Outcome.CANCELLED, None)
+        self._changes.moves.extend([Move("release", unstarted), Move("cancel", [*begun, *unstarted, *queued])])
+
+    def _stopped(
+        self, reports: Sequence[Report], outcome: Outcome, failure: Failure | None
+    ) -> tuple[list[int], list[int]]:
+        """The keys that had begun, whose attempts are kept, and those that had not."""
+        begun: list[int] = []
+        unstarted: list[int] = []
+        for report in reports:
+            begun += report.lost
+            unstarted += report.unstarted
+            attempts = [_unseen(key, report.chunk.batch.attempt, outcome, failure) for key in report.lost]
+            if attempts:
+                attempts[-1] = attempts[-1]._replace(output=report.printed)
+            self._changes.attempts.extend(attempts)
+        return begun, unstarted
+
+
+def lost_with_engine(processing: Sequence[tuple[int, int, int]], ran: frozenset[int] | None) -> Changes:
+    """What becomes of tasks that an engine which is gone left *processing*, as (key, attempt, losses).
+
+    *ran* are those that ran when it died, where that is known; only these come closer to `MAX_LOSSES`.
+    """
+    attempts: list[Attempt] = []
+    moves: dict[str, list[int]] = {}
+    for key, attempt, losses in processing:
+        suspect = ran is None or key in ran
+        too_often = suspect and losses + 1 >= MAX_LOSSES
+        outcome, why = (Outcome.FAILED, _TOO_OFTEN) if too_often else (Outcome.LOST, _ENGINE)
+        attempts.append(_unseen(key, attempt, outcome, why))
+        moves.setdefault("fail" if too_often else "lose" if suspect else "requeue", []).append(key)
+    return Changes([Move(event, keys) for event, keys in moves.items()], attempts, [])
+
+
+def _seconds(attempts: Sequence[Attempt]) -> float:
+    ended = [attempt.ended_at for attempt in attempts if attempt.ended_at is not None]
+    started = attempts[0].started_at if attempts else None
+    return max(ended[-1] - started, 0.0) if ended and started is not None else 0.0
+
+
+def _unseen(key: int, number: int, outcome: Outcome, failure: Failure | None) -> Attempt:
+    """An attempt that nobody saw the end of."""
+    return Attempt(key, number, outcome, None, None, failure=failure)
