@@ -36,7 +36,7 @@ def recover(run: JobRun, store: Store, now: float, ran_at_death: Callable[[str, 
     if planned is None:
         run.begin(None)
         return
-    order, counts, tried = order_of(run, store, planned), store.counts(planned), store.returned(planned)
+    order, counts, tried = order_of(run, store, planned), store.counts(planned), store.tried_before(planned)
     failures = store.failed(planned) if counts.get("failed") else []
     run.begin(planned, counts=counts, order=order, tried=tried, failures=failures)
 
@@ -61,4 +61,4 @@ def _out_of_date(store: Store, run: JobRun) -> list[Move]:
     """What puts the tasks of the stage to do over back: all that did not complete with the code of now."""
     planned = next(row for row in store.stages(run.row.job_key) if row.stage == run.again.stage)
     codes = {name: code.fingerprint for name, code in run.codes.items()}
-    return [*_resets(store, planned), Move("redo", store.ran_otherwise(planned, codes))]
+    return [*_resets(store, planned), Move("redo", store.completed_with_other_code(planned, codes))]

@@ -117,7 +117,7 @@ class Store(Protocol):
     def counts(self, stage: StageRow) -> dict[str, int]:
         """How many of the stage's tasks are in each state."""
 
-    def returned(self, stage: StageRow) -> list[tuple[int, float | None]]:
+    def tried_before(self, stage: StageRow) -> list[tuple[int, float | None]]:
         """(key, not_before) of the queued tasks that are not new: they failed, or were lost, before."""
 
     def largest_first(self, stage: StageRow) -> list[int]:
@@ -126,7 +126,7 @@ class Store(Protocol):
     def codes(self, stage: StageRow) -> list[tuple[str, str, int]]:
         """(task type, fingerprint, how many) of the code that the stage's completed tasks ran with."""
 
-    def ran_otherwise(self, stage: StageRow, codes: Mapping[str, str]) -> list[int]:
+    def completed_with_other_code(self, stage: StageRow, codes: Mapping[str, str]) -> list[int]:
         """The keys of the stage's completed tasks that ran with other code than *codes* has for their type."""
 
     def in_state(self, stage: StageRow, status: str) -> list[tuple[int, int, int]]:

@@ -80,7 +80,7 @@ class TableReader(abc.ABC):
             )
         )
 
-    def returned(self, stage: StageRow) -> list[tuple[int, float | None]]:
+    def tried_before(self, stage: StageRow) -> list[tuple[int, float | None]]:
         return self._rows(
             "SELECT task_key, not_before FROM task WHERE task_key >= ? AND task_key < ? AND status = 'queued'"
             " AND (retries > 0 OR losses > 0) ORDER BY task_key",
@@ -159,7 +159,7 @@ class TableReader(abc.ABC):
         )
         return [(task_type, code, count) for task_type, code, count in found]
 
-    def ran_otherwise(self, stage: StageRow, codes: Mapping[str, str]) -> list[int]:
+    def completed_with_other_code(self, stage: StageRow, codes: Mapping[str, str]) -> list[int]:
         found = self._rows(
             f"SELECT t.task_key, t.task_type, a.code {_COMPLETED} ORDER BY t.task_key", stage.first_key, stage.end_key
         )

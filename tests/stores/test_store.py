@@ -352,7 +352,7 @@ def test_S13_a_plan_writes_all_tasks_in_their_order_and_makes_the_stage_current(
         ("B", 2, "scan_it", "queued", 0, 0, None, "{}"),
     ]
     assert store.in_state(first, "queued") == [(key, 0, 0) for key in range(first.first_key, first.end_key)]
-    assert store.returned(first) == []
+    assert store.tried_before(first) == []
     second = store.plan(lease, 2, new_tasks("c"), now=NOW + 2)
     assert second.first_key >= first.end_key
     assert store.stages(lease.job_key) == [first, second]
@@ -370,7 +370,7 @@ def test_S16_a_stage_without_tasks_is_planned_too(store: Store) -> None:
     assert finalize_rows(store, lease) == []
     following = store.plan(lease, 2, new_tasks("a", "b"), now=NOW)
     assert store.counts(empty) == {}
-    assert store.returned(empty) == []
+    assert store.tried_before(empty) == []
     with pytest.raises(IllegalTransition):
         take(store, lease, empty, 1)
     assert store.counts(following) == {"queued": 2}
@@ -495,7 +495,7 @@ def test_S26_attempts_retries_and_losses_are_counted_as_each_event_means(store: 
         ((found, attempt, losses),) = store.in_state(stage, "queued")
         ((number, retries, not_before),) = select(store, "SELECT attempts, retries, not_before FROM tasks")
         assert (found, number) == (key, attempt)
-        assert store.returned(stage) == ([(key, not_before)] if retries or losses else [])
+        assert store.tried_before(stage) == ([(key, not_before)] if retries or losses else [])
         return attempt, retries, losses, not_before
 
     start = Move("start", [key])
@@ -621,7 +621,7 @@ def test_S26_S30_tasks_that_failed_or_were_suspected_start_in_groups_and_never_a
     ]
     assert [batch.is_new for batch in batches] == [False, False, True, True]
     assert batches[0].calls() == [Call(first + 6, "s1-6", 6, {"name": "s1-6"})]
-    assert store.returned(stage) == [(first + 1, NOW + 5)]
+    assert store.tried_before(stage) == [(first + 1, NOW + 5)]
     with pytest.raises(IllegalTransition):
         take(store, lease, stage, 1)
     assert places(stage, take(store, lease, stage, groups=[[first + 1]])) == [[1]]
@@ -760,19 +760,19 @@ def test_S18_S26_the_tasks_that_came_back_into_the_queue_are_told_with_their_wai
     lease, stage = planned(store, tasks=8)
     first = stage.first_key
     store.commit(other, [Move("start", [others.first_key]), Move("retry", [others.first_key], NOW + 1)], [])
-    assert store.returned(stage) == []
+    assert store.tried_before(stage) == []
     _, waits, suspect, lost, runs, reset, ready, given_back = keys = range(first, stage.end_key)
     store.commit(lease, [Move("start", keys[1:])], [])
     store.commit(lease, [Move("retry", [waits, runs], NOW + 7.125), Move("retry", [ready], NOW - 1)], [])
     store.commit(lease, [Move("lose", [suspect]), Move("requeue", [lost]), Move("release", [given_back])], [])
     store.commit(lease, [Move("start", [runs]), Move("fail", [reset])], [])
     store.commit(lease, [Move("reset", [reset])], [])
-    assert store.returned(stage) == [(waits, NOW + 7.125), (suspect, None), (ready, NOW - 1)]
+    assert store.tried_before(stage) == [(waits, NOW + 7.125), (suspect, None), (ready, NOW - 1)]
     store.commit(lease, [Move("lose", [runs])], [])  # it has waited for its retry
-    assert store.returned(stage) == [(waits, NOW + 7.125), (suspect, None), (runs, None), (ready, NOW - 1)]
+    assert store.tried_before(stage) == [(waits, NOW + 7.125), (suspect, None), (runs, None), (ready, NOW - 1)]
     take(store, lease, stage, groups=[[waits], [suspect], [ready]])
-    assert store.returned(stage) == [(runs, None)]
-    assert store.returned(others) == [(others.first_key, NOW + 1)]
+    assert store.tried_before(stage) == [(runs, None)]
+    assert store.tried_before(others) == [(others.first_key, NOW + 1)]
 
 
 # What became of tasks that succeeded, by the batch
@@ -923,9 +923,9 @@ def test_a_rerun_from_a_stage_on_leaves_those_before_as_they_are(store: Store) -
 def test_a_rerun_of_what_ran_with_older_code_keeps_the_plan_and_the_other_tasks(store: Store) -> None:
     lease, first = two_stages(store)
     assert sorted(store.codes(first)) == [("scan_it", "c1", 2), ("scan_it", "c2", 1)]
-    older = store.ran_otherwise(first, {"scan_it": "c2"})
+    older = store.completed_with_other_code(first, {"scan_it": "c2"})
     assert older == [first.first_key, first.first_key + 1]
-    assert store.ran_otherwise(first, {}) == []
+    assert store.completed_with_other_code(first, {}) == []
     store.change_job(lease, "rerun", now=NOW + 6, moves=[Move("redo", older)], again=Again(1, keep=True))
     assert again(store, lease).stage == 1
     assert store.stages(lease.job_key) == [first]
