@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 
 from geoflow.core.chunks import Chunk
 from geoflow.executors.codes import Codes
-from geoflow.executors.identity import UNKNOWN, born
 from geoflow.executors.kept import arm_faulthandler
 from geoflow.executors.marker import MarkFile
 from geoflow.executors.printed import Printed
 from geoflow.executors.restoring import Restorer
 from geoflow.executors.worker import NO_CODE, NOT_BEGUN, peak_memory, run_chunk
 from geoflow.support import logs, nesting
+from geoflow.support.identity import UNKNOWN, born
 from geoflow.support.surroundings import Surroundings
 from geoflow.usercode.packing import Code
 

@@ -21,8 +21,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from geoflow.executors.identity import PREFIX, boot, born, is_left_behind, is_running
 from geoflow.executors.marker import Mark, read_mark
+from geoflow.support.identity import PREFIX, boot, born, is_left_behind, is_running
 
 _OWNER, _SEEN = "owner", "seen"
 # So long a folder is kept that says which tasks ran when its session was killed: a resume asks for it.

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from geoflow.executors.identity import UNKNOWN, born
+from geoflow.support.identity import UNKNOWN, born
 
 _LAYOUT = struct.Struct("=qqqqdq")
 # Behind it stand numbers, of which these are the places in the whole as an array.

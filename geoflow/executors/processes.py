@@ -20,13 +20,13 @@ from typing import Any
 from geoflow.core.chunking import CHUNK_SECONDS
 from geoflow.core.chunks import Chunk, Report
 from geoflow.executors.child import Setup
-from geoflow.executors.identity import label
 from geoflow.executors.leftovers import sign, sweep
 from geoflow.executors.lifeline import Lifeline
 from geoflow.executors.slots import ANSWER_SECONDS, Message, Most, Slot
 from geoflow.executors.spawning import SHORT_FOLDER
 from geoflow.executors.watch import Watch
 from geoflow.executors.worker import Answer
+from geoflow.support.identity import label
 from geoflow.support.masking import DEFAULT_SECRETS
 
 

@@ -16,7 +16,7 @@ from multiprocessing import context, spawn, util
 from typing import Any
 
 from geoflow.errors import ParameterError
-from geoflow.executors.identity import born, label
+from geoflow.support.identity import born, label
 
 # Of bytes: a socket's path may have 103 on macOS and 107 on Linux, and "/listener-" and eight characters follow.
 MAX_SOCKET_FOLDER = 84

@@ -19,11 +19,11 @@ from typing import Any
 from geoflow.core.chunks import Chunk
 from geoflow.executors.child import Setup, initialise, work
 from geoflow.executors.codes import MOST_VERSIONS, Held
-from geoflow.executors.identity import end_group, is_running
 from geoflow.executors.kept import STACK_SIGNAL
 from geoflow.executors.marker import MarkFile
 from geoflow.executors.printed import read_output
 from geoflow.executors.spawning import SlotContext, end_server
+from geoflow.support.identity import end_group, is_running
 from geoflow.support.surroundings import Surroundings
 from geoflow.usercode.packing import Code
 

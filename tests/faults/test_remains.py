@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 import geoflow as gf
-from geoflow.executors.identity import label
 from geoflow.executors.leftovers import is_left, ran_at_death, seal, sign, sweep
 from geoflow.executors.marker import MarkFile
+from geoflow.support.identity import label
 from tests.helpers.waiting import wait_until
 
 JOB, STORE = "a" * 64, "(1, 2)"
@@ -23,7 +23,7 @@ GONE = """
 import pathlib, sys, tempfile
 from geoflow.executors.marker import MarkFile
 from geoflow.executors.leftovers import sign
-from geoflow.executors.identity import label
+from geoflow.support.identity import label
 folder = pathlib.Path(tempfile.mkdtemp(prefix=label()))
 if sys.argv[1] == "not yet signed":
     (folder / "listener-abcdefgh").touch()

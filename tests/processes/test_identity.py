@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from geoflow.executors import reaper
-from geoflow.executors.identity import PREFIX, born, end_group, is_running
 from geoflow.executors.leftovers import ran_at_death, seal, sign
 from geoflow.executors.lifeline import Lifeline
 from geoflow.executors.marker import MarkFile
+from geoflow.support.identity import PREFIX, born, end_group, is_running
 
 pytestmark = pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="it takes /proc to tell")
 

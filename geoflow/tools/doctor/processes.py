@@ -11,9 +11,9 @@ import tempfile
 from multiprocessing import get_all_start_methods
 from pathlib import Path
 
-from geoflow.executors.identity import PREFIX
 from geoflow.executors.leftovers import is_left
 from geoflow.executors.marker import read_mark
+from geoflow.support.identity import PREFIX
 from geoflow.support.processors import usable
 from geoflow.support.text import count, human_bytes, human_duration
 from geoflow.tools.doctor.diagnosis import Diagnosis, ok, problem, run_python, warning
