@@ -99,7 +99,7 @@ class JobType:
             _newest[self.__module__, self.name] = self
 
     def __repr__(self) -> str:
-        steps = [f"{stage.name}: {_IN_WORDS[stage.kind].format(stage.previous)}" for stage in ordered(self._stages)]
+        steps = [f"{stage.name}: {_IN_WORDS[stage.kind].format(stage.previous)}" for stage in _ordered(self._stages)]
         lines = [f"  {number} {step}" for number, step in enumerate(steps, start=1)] or ["  no stages yet"]
         return "\n".join([f"gf.JobType {self.name}({show(self.params) if self.params else ''})", *lines])
 
@@ -179,16 +179,7 @@ class JobType:
 
     def _lowered(self) -> tuple[type, dict[str, Handler]]:
         if self._made is None:
-            order = ordered(self._stages)
-            if not order:
-                raise DefinitionError(f"{self.name} has no stages: run the cells of @{self.name}.stage and the rest.")
-            for stage in self._stages.values():
-                if stage not in order:
-                    raise DefinitionError(
-                        f"{self.name}: {stage.name} follows {stage.previous}, which is no stage any more: run its cell "
-                        f"again with one that is there: {', '.join(found.name for found in order)}."
-                    )
-            self._made = lower(self.__module__, self.description, self.params, order, self._finalize)
+            self._made = made_anew(self)
         self._tell_of_older()
         return self._made
 
@@ -238,7 +229,7 @@ class JobType:
                 "dataclass: return one of these."
             )
         else:
-            linked(new, next(reversed(ordered(self._stages)), None))
+            linked(new, next(reversed(_ordered(self._stages)), None))
             self._finalize = new
         self._made = None
         for role, from_json in new.takes.values():
@@ -251,7 +242,7 @@ class JobType:
         name = previous if isinstance(previous, str) else getattr(previous, "__name__", repr(previous))
         if (found := self._stages.get(normalise(name))) is not None:
             return found
-        names = [stage.name for stage in ordered(self._stages)]
+        names = [stage.name for stage in _ordered(self._stages)]
         there = f"It has none yet: begin with @{self.name}.stage."
         if names:
             there = f"Its stages are {', '.join(names)}: write, say, @{self.name}.{kind}({names[-1]})."
@@ -276,14 +267,28 @@ class JobType:
                 except DefinitionError as exc:
                     remarks.append(f"{exc} Run the cell of {old.name} again, made to fit; until then no job can run.")
         kept[name] = new
-        if new not in ordered(kept):
+        if new not in _ordered(kept):
             raise DefinitionError(f"{job}: {new.name} cannot follow {new.previous}, which follows it or is gone.")
         for remark in remarks:
             warnings.warn_explicit(remark, UserWarning, caller.f_code.co_filename, caller.f_lineno)
         self._stages = kept
 
 
-def ordered(stages: dict[str, Step]) -> list[Step]:
+def made_anew(job_type: JobType) -> tuple[type, dict[str, Handler]]:
+    """The class and the handlers of *job_type* as it is; those that it keeps may have travelled, without functions."""
+    stages = _ordered(job_type._stages)
+    if not stages:
+        raise DefinitionError(f"{job_type.name} has no stages: run the cells of @{job_type.name}.stage and the rest.")
+    for stage in job_type._stages.values():
+        if stage not in stages:
+            raise DefinitionError(
+                f"{job_type.name}: {stage.name} follows {stage.previous}, which is no stage any more: run its cell "
+                f"again with one that is there: {', '.join(known.name for known in stages)}."
+            )
+    return lower(job_type.__module__, job_type.description, job_type.params, stages, job_type._finalize)
+
+
+def _ordered(stages: dict[str, Step]) -> list[Step]:
     """The stages from the first on, as far as each is followed by one."""
     following = {stage.previous: stage for stage in stages.values()}
     found: list[Step] = []

@@ -11,9 +11,8 @@ from typing import Any, ClassVar
 
 from geoflow.jobtypes.typed import JobType
 from geoflow.jobtypes.typed.crossing import ADDED, accepted
-from geoflow.jobtypes.typed.jobtype import ordered
+from geoflow.jobtypes.typed.jobtype import made_anew
 from geoflow.jobtypes.typed.lowered import Lowered, Pick, Role, Step
-from geoflow.jobtypes.typed.stage import lower
 from geoflow.support.text import plain
 from geoflow.tools.export import carried
 from geoflow.tools.export.bindings import Scope, scope_of
@@ -119,9 +118,7 @@ class Writer:
 
     def __init__(self, job_type: JobType) -> None:
         job_type.contract()  # says what is amiss
-        # Made anew: of the class that was run in this process, what has travelled lacks its functions.
-        about = job_type.__module__, job_type.description, job_type.params
-        made: Any = lower(*about, ordered(job_type._stages), job_type._finalize)[0]
+        made: Any = made_anew(job_type)[0]
         self.gathered = Gathered({job_type.__module__, "__main__"})
         self._made: type[Lowered] = made
         self.steps = made.flow_steps
