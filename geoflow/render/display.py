@@ -240,16 +240,16 @@ def narrow(strip: Sequence[str], cells: int) -> Iterator[str]:
     return (worst(strip[place : place + width]) for place in range(0, len(strip), width))
 
 
-def _indented(given: str, *, from_start: bool = False) -> str:
-    """A few lines of *given*, set in: the last, since these tell most of what was printed or raised."""
-    few = first_lines(given, 12) if from_start or NEWEST_FIRST in given else last_lines(given, 12)
+def _indented(text: str, *, from_start: bool = False) -> str:
+    """A few lines of *text*, set in: the last, since these tell most of what was printed or raised."""
+    few = first_lines(text, 12) if from_start or NEWEST_FIRST in text else last_lines(text, 12)
     return "\n".join(f"    {each}" for each in few.splitlines())
 
 
-def _wrapped(given: str, width: int, lines: int | None = None) -> list[str]:
-    """*given* in at most so many *lines*; a sign stands for what is cut off."""
+def _wrapped(text: str, width: int, lines: int | None = None) -> list[str]:
+    """*text* in at most so many *lines*; a sign stands for what is cut off."""
     return textwrap.wrap(
-        shorten(given, 1000),
+        shorten(text, 1000),
         max(width - 2, 20),
         initial_indent="  ",
         subsequent_indent="  ",

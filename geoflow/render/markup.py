@@ -15,7 +15,7 @@ from geoflow.views.wording import SYMBOLS, WHOLE
 class Html(Markup):
     """What may stand in a page as it is. ``format`` and ``join`` escape all else, and take control characters from it.
 
-    It is made of literals: ``Html("<b>{}</b>").format(name)``, never of an f-string with what came from users.
+    It is made of literals, never of an f-string: ``Html("<b>{}</b>").format(name)``.
     """
 
     __slots__ = ()
@@ -41,7 +41,8 @@ def _safe(text: Any) -> str:
     return text if type(text) is Html else escape(plain(str(text)))
 
 
-STYLE = Html(f"<style>{resources.files('geoflow.render').joinpath('style.css').read_text('utf-8')}</style>")
+_CSS = Html(resources.files("geoflow.render").joinpath("style.css").read_text("utf-8"))
+STYLE = Html("<style>{}</style>").format(_CSS)
 
 
 # Those that are used the most are made once.

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 from markupsafe import Markup
 
+import geoflow
 from geoflow.render.markup import Html, element, line
 from geoflow.render.report import Entry, Report, Table
 
@@ -43,6 +47,16 @@ def test_S45_what_is_not_our_own_html_is_escaped_wherever_it_is_put_in(given: An
     assert Html("<br>").join([given, Html("<b>")]) == f"{SAFE}<br><b>"
     assert isinstance(line(given), Html)
     assert HOSTILE not in element(given, [given])
+
+
+def test_S45_no_html_is_put_together_by_an_f_string_which_escapes_nothing() -> None:
+    by_hand = [
+        f"{path.name}:{node.lineno}"
+        for path in Path(geoflow.__file__).parent.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.JoinedStr) and re.search(r"</[a-z]+>|<[a-z]+ [a-z-]+=", ast.unparse(node))
+    ]
+    assert by_hand == []
 
 
 def test_S45_html_that_was_escaped_once_is_not_escaped_again() -> None:
