@@ -16,7 +16,7 @@ import pytest
 
 import geoflow as gf
 from geoflow.support.clock import ManualClock
-from tests.helpers import jobs
+from tests.helpers import jobs, profiles
 from tests.helpers.sessions import ROOT, Drive, OpenSession, Trace
 
 
@@ -53,6 +53,13 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["TMPDIR"] = tempfile.tempdir = folder
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Have what is marked `on_duckdb` run on a DuckDB file, too."""
+    marker = metafunc.definition.get_closest_marker("on_duckdb")
+    if marker is not None and "store_name" in metafunc.fixturenames:
+        metafunc.parametrize("store_name", profiles.stores(metafunc.config, marker), scope="module")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_report_to_serializable() -> Generator[Any, Any, Any]:
     """Reports travel between processes as UTF-8, which some of what the tests log and print is not."""
@@ -77,7 +84,7 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def store_name() -> str:
-    """The file of the sessions' store; a module may say another."""
+    """The file of the sessions' store; tests that are marked `on_duckdb` have another, too."""
     return "work.db"
 
 
@@ -100,7 +107,7 @@ def open_session(tmp_path: Path, store_name: str) -> Iterator[OpenSession]:
 _DRIVER = """
     import sys
     sys.path.insert(0, {root!r})
-    from tests.helpers import jobs
+    from tests.helpers import jobs, profiles
     import geoflow as gf
 
     session = gf.open({store!r}, workers=2, display="none")

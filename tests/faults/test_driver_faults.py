@@ -13,8 +13,9 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count, cycle, product
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,13 @@ import geoflow as gf
 from geoflow.errors import DriverFailed, GeoflowError
 from geoflow.support.clock import ManualClock
 from tests.faults.driving import check_store
+from tests.helpers.profiles import turns
 from tests.helpers.sessions import ROOT, OpenSession, Trace, rows
 from tests.helpers.waiting import wait_until
 
 SECONDS = 30.0
 TASKS = 4
+Act = Callable[[gf.Session, dict[str, Any]], None]
 
 
 class Gone(BaseException):
@@ -133,20 +136,19 @@ def submit_and_wait(session: gf.Session, params: dict[str, Any]) -> None:
 class Sweep:
     """One fault at each call of a part, in a job each."""
 
-    def __init__(self, open_session: OpenSession, folder: Path, workers: int, part: str, error: BaseException) -> None:
+    def __init__(self, open_session: OpenSession, folder: Path, workers: int, part: str) -> None:
         self._open_session, self._folder, self._workers, self._part = open_session, folder, workers, part
-        self._error = error
         self.points = 0
         self.longest = 0.0
 
-    def fails(self, at: int, act: Callable[[gf.Session, dict[str, Any]], None]) -> bool:
+    def fails(self, at: int, act: Act, error: BaseException) -> bool:
         """Whether a job came to the call *at*; if so, it has gone as it should."""
         (folder := self._folder / str(at)).mkdir()
         trace = Trace(folder / "trace")
         session = self._open_session(folder / "work.db", workers=self._workers, clock=ManualClock(), max_retries=1)
         flaky = {"do": "raise", "value": "OSError", "until_attempt": 2}
         params = {"tasks": [{"trace": trace.path}] * (TASKS - 1) + [{"trace": trace.path, **flaky}]}
-        fault = Fault(at, self._error)
+        fault = Fault(at, error)
         session.store.open()
         with faulty(session, self._part, fault):
             said, seconds = outcome_of(lambda: act(session, params))
@@ -178,16 +180,23 @@ PARTS = ("executor", "store", "clock", "log")
 LEAST = {"executor": 40, "store": 20, "clock": 20, "log": 4}
 
 
-@pytest.mark.parametrize("act", [run, submit_and_wait])
-@pytest.mark.parametrize("error", [RuntimeError("out of the blue"), Gone("for good")], ids=["error", "gone"])
+WAYS = list(product([run, submit_and_wait], [RuntimeError("out of the blue"), Gone("for good")]))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """*ways*: who submits, and what is raised. Of several ways each has its turn, one call after another."""
+    if "ways" in metafunc.fixturenames:
+        metafunc.parametrize("ways", turns(metafunc.config, WAYS))
+
+
 @pytest.mark.parametrize("part", PARTS)
 def test_S36_a_fault_at_any_call_of_the_driver_is_told_and_the_same_session_finishes_the_job(
-    open_session: OpenSession, tmp_path: Path, part: str, error: BaseException, act: Callable[..., None]
+    open_session: OpenSession, tmp_path: Path, part: str, ways: Sequence[tuple[Act, BaseException]]
 ) -> None:
-    sweep = Sweep(open_session, tmp_path, 0, part, error)
-    at = 1
-    while sweep.fails(at, act):
-        at += 1
+    sweep = Sweep(open_session, tmp_path, 0, part)
+    for at, (act, error) in zip(count(1), cycle(ways), strict=False):
+        if not sweep.fails(at, act, error):
+            break
     print(f"{part}: {sweep.points} points, all returned, the longest after {sweep.longest:.2f} s")
     assert sweep.points >= LEAST[part]
 
@@ -196,9 +205,9 @@ def test_S36_a_fault_at_any_call_of_the_driver_is_told_and_the_same_session_fini
 def test_S36_a_fault_at_calls_of_the_driver_of_worker_processes_leaves_a_session_that_works(
     open_session: OpenSession, tmp_path: Path, part: str
 ) -> None:
-    sweep = Sweep(open_session, tmp_path, 2, part, OSError("read-only"))
+    sweep = Sweep(open_session, tmp_path, 2, part)
     for at in range(3, 60, 9):
-        sweep.fails(at, submit_and_wait)
+        sweep.fails(at, submit_and_wait, OSError("read-only"))
     print(f"{part}: {sweep.points} points, all returned, the longest after {sweep.longest:.2f} s")
     assert sweep.points >= 2
 

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import geoflow as gf
 from geoflow.errors import JobFailed, JobIdCollision, ParameterError
 from tests.faults.driving import SECONDS, check_store
 from tests.helpers import jobs
+from tests.helpers.profiles import a_share
 from tests.helpers.sessions import OpenSession, Trace, rows
 from tests.helpers.waiting import wait_until
 
@@ -77,7 +78,7 @@ def session() -> Iterator[gf.Session]:
 names = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=100)
 
 
-@settings(max_examples=50, deadline=None)
+@a_share(0.4)
 @given(st.lists(st.tuples(names, json_values), max_size=5, unique_by=lambda unit: unit[0]))
 def test_F071_whatever_json_is_given_reaches_plan_handler_finalize_and_store_as_it_was(
     session: gf.Session, units: list[tuple[str, Any]]

@@ -28,8 +28,9 @@ from geoflow.jobtypes.contract import job_id_for, task_id
 from geoflow.stores.base import Store
 from geoflow.support.clock import ManualClock
 from geoflow.support.jsonable import to_json
-from tests.engine.test_simulation import Schedule, ScriptedExecutor, World
+from tests.helpers.profiles import a_share
 from tests.helpers.sessions import leave_as_killed
+from tests.helpers.worlds import Schedule, ScriptedExecutor, World
 
 JOBS = 3
 ENDED = ("completed", "failed", "cancelled")
@@ -409,9 +410,5 @@ class SessionLife(RuleBasedStateMachine):
 
 TestSessionLife = SessionLife.TestCase
 TestSessionLife.settings = settings(
-    max_examples=40,
-    stateful_step_count=40,
-    deadline=None,
-    report_multiple_bugs=False,
-    suppress_health_check=list(HealthCheck),
+    a_share(0.3), stateful_step_count=40, report_multiple_bugs=False, suppress_health_check=list(HealthCheck)
 )

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
@@ -33,6 +33,7 @@ from geoflow.views.model import STATES, ErrorGroup, JobView, StageView
 from geoflow.views.snapshot import CELLS, SAMPLE, aggregate, listing, snapshot
 from geoflow.views.tasks import listed, task
 from geoflow.views.tracebacks import causes, fold, place
+from tests.helpers.profiles import a_share
 
 STORES: dict[str, Callable[[Path], Store]] = {
     "sqlite": lambda folder: SqliteStore(":memory:"),
@@ -526,7 +527,7 @@ def test_a_strip_made_narrower_hides_no_failure(strip, cells):
     assert all(narrower[index // width] == "failed" for index, state in enumerate(strip) if state == "failed")
 
 
-@settings(max_examples=20, deadline=None)
+@a_share(0.2)
 @given(st.integers(1, 900), st.data())
 def test_the_strip_that_the_store_counts_is_that_of_its_tasks(tasks, data):
     store = SqliteStore(":memory:")
@@ -636,7 +637,7 @@ def test_S45_hostile_text_comes_out_as_the_text_that_it_is(text):
     assert sum(text in part for part in checked(job_html(a_view(text))).text) > 10
 
 
-@settings(max_examples=60, deadline=None)
+@a_share(0.4)
 @given(st.text(st.characters()), st.integers(40, 120))
 def test_S45_no_text_breaks_out_of_a_drawing_or_a_terminal(text, width):
     checked(job_html(a_view(text)))

@@ -611,7 +611,7 @@ def test_in_a_notebook_a_click_shows_the_job_in_the_cell_of_the_form(tmp_path: P
 def until(client: Any, wanted: Callable[[dict[str, Any]], bool], cell: str) -> dict[str, Any]:
     """The first output, new or updated, of the request *cell* that is *wanted*."""
     while True:
-        message = client.get_iopub_msg(timeout=30)
+        message = client.get_iopub_msg(timeout=60)
         data = message["content"].get("data")
         if isinstance(data, dict) and message["parent_header"].get("msg_id") == cell and wanted(data):
             return data

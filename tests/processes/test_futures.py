@@ -9,6 +9,7 @@ import pickle
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,7 @@ def _logs_to(name: str) -> Any:
     return act
 
 
+@pytest.mark.on_duckdb
 def test_S30_a_pool_whose_process_dies_is_reported_and_the_job_is_finished_in_a_new_one(
     open_session: OpenSession, make_pool: MakePool, tmp_path: Path
 ) -> None:
@@ -176,6 +178,7 @@ class Lossy(ThreadPoolExecutor):
         return super().submit(fn, *args, **kwargs)
 
 
+@pytest.mark.on_duckdb
 def test_S30_calls_lost_together_are_suspects_and_only_the_one_lost_alone_is_charged(
     open_session: OpenSession, make_pool: MakePool
 ) -> None:
@@ -222,7 +225,7 @@ def test_S31_a_task_past_its_timeout_is_reported_and_its_late_answer_dropped(
     ends = os.open(gate, os.O_RDWR)
     os.write(ends, b"x")
     caplog.set_level("INFO", "geoflow.executors")
-    turns = iter(range(1_000))
+    turns = count()
     wait_until(lambda: bool(session.run("mine", tasks=[], turn=next(turns)) and "came late" in caplog.text))
     os.close(ends)
     assert rows(session, "SELECT * FROM attempts") == before
@@ -293,15 +296,16 @@ def test_a_worker_that_imported_an_older_version_of_a_module_refuses_the_newer_o
 
     code, codes = pack(jobs.act), _Codes()
     assert codes.get(code) == (jobs.act, True)
-    assert dict(code.modules)["jobs"]
-    newer = code._replace(version="newer", modules=(("jobs", "edited"),))
-    with pytest.raises(ValueError, match=r"older version of jobs: restart the pool's workers"):
+    assert dict(code.modules)[jobs.__name__]
+    newer = code._replace(version="newer", modules=((jobs.__name__, "edited"),))
+    with pytest.raises(ValueError, match=r"older version of tests.helpers.jobs: restart the pool's workers"):
         codes.get(newer)
     by_value = code._replace(version="a cell", reference=None, modules=newer.modules)
-    with pytest.raises(ValueError, match="older version of jobs"):
+    with pytest.raises(ValueError, match="older version of"):
         codes.get(by_value)
 
 
+@pytest.mark.on_duckdb
 def test_S37_an_interrupted_job_is_resumed_in_the_pool_and_its_old_answers_change_nothing(
     open_session: OpenSession, make_pool: MakePool, tmp_path: Path
 ) -> None:

@@ -9,7 +9,10 @@ import textwrap
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from geoflow.stores.opening import is_duckdb
+from tests.helpers.profiles import is_thorough
 from tests.helpers.sessions import ROOT, OpenSession, Trace, check_intact, rows
 from tests.helpers.waiting import wait_until
 
@@ -27,10 +30,11 @@ DRIVER = """
 """
 
 
+@pytest.mark.on_duckdb
 def test_S37_a_large_job_survives_kills_and_runs_no_completed_task_again(
-    open_session: OpenSession, tmp_path: Path, store_name: str, trace: Trace
+    open_session: OpenSession, tmp_path: Path, store_name: str, trace: Trace, request: pytest.FixtureRequest
 ) -> None:
-    tasks = 3_000 if is_duckdb(store_name) else 10_000
+    tasks = (3_000 if is_duckdb(store_name) else 10_000) // (1 if is_thorough(request.config) else 4)
     store = tmp_path / store_name
     code = DRIVER.format(root=ROOT, store=str(store), trace=trace.path, tasks=tasks)
     chance = random.Random(11)

@@ -24,6 +24,7 @@ OUTCOMES = "SELECT outcome, count(*) FROM attempts GROUP BY 1 ORDER BY 1"
 WORKER = "SELECT DISTINCT pid FROM attempts"
 
 
+@pytest.mark.on_duckdb
 def test_S30_a_segfault_among_200_costs_one_attempt_of_its_own_task_alone(open_session: OpenSession) -> None:
     session = open_session(max_retries=0)
     tasks: list[dict[str, Any]] = [{} for _ in range(201)]
@@ -48,6 +49,7 @@ def test_S30_a_segfault_among_200_costs_one_attempt_of_its_own_task_alone(open_s
         ("exit", 3, "exit status 3"),
     ],
 )
+@pytest.mark.on_duckdb
 def test_S30_a_task_that_keeps_killing_its_worker_runs_out_of_retries(
     open_session: OpenSession, do: str, value: Any, said: str
 ) -> None:
@@ -229,6 +231,7 @@ def test_workers_start_in_a_notebook_whose_names_were_all_taken_away(tmp_path: P
     assert done.stdout == "completed\n", done.stderr
 
 
+@pytest.mark.on_duckdb
 def test_S36_workers_end_with_a_driver_that_is_killed_and_a_resume_finishes_its_job(
     open_session: OpenSession, drive: Drive, tmp_path: Path
 ) -> None:
@@ -252,6 +255,7 @@ def test_S36_workers_end_with_a_driver_that_is_killed_and_a_resume_finishes_its_
     ]
 
 
+@pytest.mark.on_duckdb
 def test_S30_a_task_that_runs_each_time_its_engine_is_killed_fails_after_three(
     open_session: OpenSession, drive: Drive, tmp_path: Path
 ) -> None:
@@ -275,6 +279,7 @@ def test_S30_a_task_that_runs_each_time_its_engine_is_killed_fails_after_three(
     ]
 
 
+@pytest.mark.on_duckdb
 def test_S38_an_interrupt_of_run_puts_the_job_back_and_leaves_no_worker(
     open_session: OpenSession, drive: Drive, tmp_path: Path
 ) -> None:
@@ -301,6 +306,7 @@ def test_S38_an_interrupt_of_run_puts_the_job_back_and_leaves_no_worker(
     ]
 
 
+@pytest.mark.on_duckdb
 def test_an_interpreter_that_exits_with_a_job_running_ends_and_the_job_can_be_resumed(
     open_session: OpenSession, drive: Drive, tmp_path: Path
 ) -> None:
@@ -337,6 +343,7 @@ def test_S37_a_fork_of_the_notebooks_process_ends_without_touching_its_session(o
     assert not is_running(worker)
 
 
+@pytest.mark.on_duckdb
 def test_S36_workers_end_with_a_driver_that_is_killed_though_a_fork_of_it_lives(
     open_session: OpenSession, drive: Drive, tmp_path: Path
 ) -> None:

@@ -1,4 +1,4 @@
-"""Faults of `test_processes` again, with a DuckDB file for a store, and what differs: the file is one process's."""
+"""What differs from `test_processes` with a DuckDB file for a store: the file is one process's."""
 
 from __future__ import annotations
 
@@ -14,15 +14,6 @@ from geoflow.commands.cli import main
 from geoflow.errors import StoreBusy, StoreError
 from tests.helpers.sessions import ROOT, Drive, OpenSession, Trace, rows
 from tests.helpers.waiting import is_running, wait_until
-from tests.processes.test_processes import (  # noqa: F401 - the tests are collected here too, and find the fixture below
-    test_an_interpreter_that_exits_with_a_job_running_ends_and_the_job_can_be_resumed,
-    test_S30_a_segfault_among_200_costs_one_attempt_of_its_own_task_alone,
-    test_S30_a_task_that_keeps_killing_its_worker_runs_out_of_retries,
-    test_S30_a_task_that_runs_each_time_its_engine_is_killed_fails_after_three,
-    test_S36_workers_end_with_a_driver_that_is_killed_and_a_resume_finishes_its_job,
-    test_S36_workers_end_with_a_driver_that_is_killed_though_a_fork_of_it_lives,
-    test_S38_an_interrupt_of_run_puts_the_job_back_and_leaves_no_worker,
-)
 
 
 @pytest.fixture(scope="module")

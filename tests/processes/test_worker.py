@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from geoflow import errors
@@ -487,7 +487,6 @@ names = st.text(min_size=1, max_size=12).filter(lambda name: "\0" not in name an
 @given(
     names, st.sampled_from([ValueError, OSError, Exception, BaseException, KeyError]), st.lists(st.text(), max_size=3)
 )
-@settings(deadline=None)
 def test_S22_whatever_an_exception_is_called_and_holds_it_is_told(
     name: str, base: type[BaseException], held: list[str]
 ) -> None:

@@ -80,7 +80,7 @@ def told(session: gf.Session, query: str) -> Any:
     try:
         return session.sql(query).astype(str).to_numpy().tolist()
     except ParameterError as exc:
-        return str(exc)
+        return str(exc).partition("\n")[0]  # where a package is missing, a traceback may follow
 
 
 def when_all_is_read(session: gf.Session, query: str, monkeypatch: pytest.MonkeyPatch) -> Any:

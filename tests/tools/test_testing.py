@@ -392,7 +392,7 @@ def test_each_kind_of_failure_is_expected_as_it_was(inline: gf.Session, tmp_path
         "untold": {"do": "raise odd", "value": "no text"},
         "exit": {"do": "raise", "value": "SystemExit"},
     }
-    with fail("s1-t8", times=None, with_=sys.modules["jobs"].Holding.__mro__[1]):  # a plain Exception
+    with fail("s1-t8", times=None, with_=jobs.Holding.__mro__[1]):  # a plain Exception
         job = inline.run("acts", tasks=[*wrong.values(), {}])
     for number, name in enumerate(wrong):
         job.task(f"s1-t{number}").to_pytest(tmp_path / f"test_{name}.py", expect="failure")

@@ -9,7 +9,7 @@ import unicodedata
 from types import MappingProxyType
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from geoflow.support.masking import looks_secret, mask, mask_text
@@ -174,7 +174,6 @@ def test_S44_mask_text_leaves_ordinary_words_as_they_are(text):
     assert mask_text(text) == text
 
 
-@settings(deadline=None)
 @given(secret=ANY_TEXT)
 def test_S44_no_quoted_secret_gets_through_whatever_is_in_it(secret):
     value = "hunter2" + secret
@@ -202,7 +201,6 @@ def test_S45_plain_strips_what_a_terminal_would_obey(text, shown):
     assert plain(text) == shown
 
 
-@settings(deadline=None)
 @given(text=st.text(st.sampled_from("\x1b\x9b\x9d\x07\\[];0mPa\r\n\t\u202e\udc80é")) | ANY_TEXT)
 def test_S45_plain_leaves_no_control_character_and_can_be_written(text):
     shown = plain(text)
@@ -269,7 +267,6 @@ def test_exact_cuts_a_message_of_ten_megabytes_in_the_middle():
     assert "characters left out" in text
 
 
-@settings(deadline=None)
 @given(length=st.integers(0, 3000), limit=st.integers(60, 2000))
 def test_cut_says_exactly_how_much_it_left_out(length, limit):
     text = cut("x" * length, limit)
