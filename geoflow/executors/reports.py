@@ -1,4 +1,4 @@
-"""From a worker's answer to a report on its chunk."""
+"""A report on a chunk: from a worker's answer, or from the mark of a process that is gone without one."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from geoflow.core.batch import Completed, NewTasks
 from geoflow.core.chunks import Chunk, Report
 from geoflow.core.models import Attempt, Failure, Outcome
 from geoflow.executors.codes import Held
+from geoflow.executors.marker import Mark
 from geoflow.executors.worker import Answer
 from geoflow.support.parcel import Texts
+
+_FAULT_HEADS = ("Fatal Python error:", "Stack (most recent call first):", "Current thread 0x")
 
 
 def report(chunk: Chunk, answer: Answer, slot: int, held: Held | None = None) -> Report:
@@ -48,6 +51,55 @@ def report(chunk: Chunk, answer: Answer, slot: int, held: Held | None = None) ->
         completed=completed,
         seconds=answer.seconds,
     )
+
+
+def has_ended(chunk: Chunk, mark: Mark) -> bool:
+    """Whether all of the chunk's calls that the process will make are over."""
+    if mark.chunk != chunk.number:
+        return mark.chunk > chunk.number  # they are numbered in the order in which they are sent
+    # Behind the last one comes only a call that saw that it was taken back.
+    return mark.position < 0 or mark.position > len(chunk.batch.keys)
+
+
+def untold(
+    chunk: Chunk, mark: Mark, failure: Failure | None, printed: str | None, slot: int, now: float, ran: float
+) -> Report | None:
+    """What the *mark* says of a chunk whose process is gone without an answer; None where it had not begun.
+
+    *failure* is what the process is gone for, where its call is to blame, which *ran* for so many seconds.
+    """
+    keys, index = chunk.batch.keys, mark.position - 1
+    if has_ended(chunk, mark):
+        if len(keys) > 1 or failure is None:
+            ended = min(abs(mark.position), len(keys)) if mark.chunk == chunk.number else len(keys)
+            return Report(chunk, lost=keys[:ended], unstarted=keys[ended:], suspects=failure is not None)
+        index = 0
+    elif mark.chunk != chunk.number or mark.position == 0:
+        return None
+    if failure is None:
+        return Report(chunk, lost=keys[: index + 1], unstarted=keys[index + 1 :], printed=printed)
+    output, stack = _parted(printed)
+    blamed = Attempt(
+        keys[index],
+        chunk.batch.attempt,
+        Outcome.FAILED,
+        now - max(ran, 0.0),
+        now,
+        failure=failure._replace(traceback=stack),
+        output=output,
+        slot=slot,
+        pid=mark.pid,
+        code=chunk.code.fingerprint,
+    )
+    return Report(chunk, (blamed,), lost=keys[:index], unstarted=keys[index + 1 :])
+
+
+def _parted(printed: str | None) -> tuple[str | None, str | None]:
+    """What the task printed, and the stack that the process wrote as it ended."""
+    heads = [place for head in _FAULT_HEADS if (place := (printed or "").find(head)) >= 0]
+    if printed is None or not heads:
+        return printed, None
+    return printed[: min(heads)] or None, printed[min(heads) :]
 
 
 def _tasks(task_ids: list[str], task_types: list[str], *texts: Any) -> NewTasks:

@@ -14,11 +14,11 @@ from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 from geoflow.core.chunks import Chunk, Report
-from geoflow.core.models import Attempt, Category, Failure, Outcome
+from geoflow.core.models import Category, Failure
 from geoflow.executors.child import Setup
 from geoflow.executors.codes import Held
 from geoflow.executors.marker import SETTING_UP, Mark
-from geoflow.executors.reports import report
+from geoflow.executors.reports import has_ended, report, untold
 from geoflow.executors.watch import Watch
 from geoflow.executors.worker import Answer
 from geoflow.executors.worker_process import WorkerProcess
@@ -36,7 +36,6 @@ WHILE = {
     "plan": "while it made the plan",
     "finalize": "while it ran finalize_job",
 }
-_FAULT_HEADS = ("Fatal Python error:", "Stack (most recent call first):", "Current thread 0x")
 _UNHEARD = Failure(
     "the thread that sends to a worker process and hears it has ended, as when the system lets no other start",
     "WorkerDied",
@@ -243,17 +242,9 @@ class Slot:
         """End the process for the job's sake: nobody is to blame. An answer on its way is waited for, *until* then."""
         first = self.chunks[0]
         self._mark.recall(self.chunks[-1].number, rest=False)  # nothing more is to begin meanwhile
-        if self._has_ended(first, self._mark.read()):
+        if has_ended(first, self._mark.read()):
             wait([self._futures[first.number]], max(until - time.monotonic(), 0.0))
         return self._end(None)
-
-    @staticmethod
-    def _has_ended(chunk: Chunk, mark: Mark) -> bool:
-        """Whether all of the chunk's calls that the process will make are over."""
-        if mark.chunk != chunk.number:
-            return mark.chunk > chunk.number  # they are numbered in the order in which they are sent
-        # Behind the last one comes only a call that saw that it was taken back.
-        return mark.position < 0 or mark.position > len(chunk.batch.keys)
 
     def died(self, error: BaseException | None) -> list[Report]:
         """The process ended by itself, or could not answer: the running call is to blame."""
@@ -291,22 +282,15 @@ class Slot:
             if answer is not None:
                 reports.append(report(chunk, answer, self.number))
                 continue
-            reports.append(self._untold(chunk, mark, failure, printed, trouble))
+            begun = untold(chunk, mark, failure, printed, self.number, time.time(), time.monotonic() - mark.since)
+            if begun is None:
+                why = "\n".join(filter(None, (trouble or failure.error, printed))) if failure is not None else None
+                begun = self._unstarted(chunk, why)
+            else:
+                self._start_failures = 0
+            reports.append(begun)
             failure = None  # of several that it did not tell of, only the first is what it died with
         return reports
-
-    def _untold(self, chunk: Chunk, mark: Mark, failure: Failure | None, printed: str | None, trouble: str) -> Report:
-        """What the *mark* says of a chunk whose process is gone without an answer."""
-        keys, position = chunk.batch.keys, mark.position
-        if self._has_ended(chunk, mark):
-            if len(keys) == 1 and failure is not None:
-                return self._blamed(chunk, 0, mark.since, failure, printed, mark.pid)
-            ended = min(abs(position), len(keys)) if mark.chunk == chunk.number else len(keys)
-            return Report(chunk, lost=keys[:ended], unstarted=keys[ended:], suspects=failure is not None)
-        if mark.chunk != chunk.number or position == 0:
-            why = None if failure is None else "\n".join(filter(None, (trouble or failure.error, printed)))
-            return self._unstarted(chunk, why)
-        return self._blamed(chunk, position - 1, mark.since, failure, printed, mark.pid)
 
     def _unstarted(self, chunk: Chunk, why: str | None) -> Report:
         """The process ended before any call; *why*, unless it was on demand."""
@@ -317,29 +301,6 @@ class Slot:
                 what = f"Worker processes cannot start: {self._start_failures} in a row ended before any work."
                 broken = f"{what} {cut(why, 4_000)}"
         return Report(chunk, unstarted=chunk.batch.keys, broken=broken)
-
-    def _blamed(
-        self, chunk: Chunk, index: int, since: float, failure: Failure | None, printed: str | None, pid: int
-    ) -> Report:
-        self._start_failures = 0
-        keys = chunk.batch.keys
-        if failure is None:
-            return Report(chunk, lost=keys[: index + 1], unstarted=keys[index + 1 :], printed=printed)
-        printed, stack = _parted(printed)
-        ended = time.time()
-        blamed = Attempt(
-            keys[index],
-            chunk.batch.attempt,
-            Outcome.FAILED,
-            ended - max(time.monotonic() - since, 0.0),
-            ended,
-            failure=failure._replace(traceback=stack),
-            output=printed,
-            slot=self.number,
-            pid=pid,
-            code=chunk.code.fingerprint,
-        )
-        return Report(chunk, (blamed,), lost=keys[:index], unstarted=keys[index + 1 :])
 
     def close(self) -> None:
         if self.chunks:
@@ -353,13 +314,3 @@ def _told(future: Future[Any]) -> Answer | None:
     """What the process answered, should it have."""
     has_answered = future.done() and not future.cancelled() and future.exception() is None
     return Answer(*future.result()) if has_answered else None
-
-
-def _parted(printed: str | None) -> tuple[str | None, str | None]:
-    """What the task printed, and the stack that the process wrote as it ended."""
-    if printed is None:
-        return None, None
-    heads = [place for head in _FAULT_HEADS if (place := printed.find(head)) >= 0]
-    if not heads:
-        return printed, None
-    return printed[: min(heads)] or None, printed[min(heads) :]
