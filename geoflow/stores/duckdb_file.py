@@ -16,11 +16,13 @@ import weakref
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
 from geoflow.errors import SchemaTooNew, StoreBusy, StoreError
 from geoflow.stores.aside import free_name, set_aside
+from geoflow.stores.columns import COLUMNS, KINDS
 from geoflow.stores.files import check_place, file_at, gone
 from geoflow.stores.locks import HOLDS, are_kept, lock, lock_file, open_lock_file, take_over
 from geoflow.stores.statements import reads_own_tables_alone
@@ -95,7 +97,7 @@ class File:
         if not tables:
             self.keep_private()
             self.connection.begin()
-            self.connection.execute(_schema())
+            self.connection.execute(schema())
             self.connection.execute("INSERT INTO geoflow VALUES (?)", (SCHEMA_VERSION,))
             self.connection.commit()
             return
@@ -229,8 +231,26 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_opening.acquire, after_in_parent=_opening.release, after_in_child=_keep_the_parents)
 
 
-def _schema() -> str:
-    return resources.files("geoflow.stores").joinpath("schema_duckdb.sql").read_text("utf-8")
+def schema() -> str:
+    """The SQL that makes an empty store: that of SQLite in DuckDB's words, and what DuckDB has of its own.
+
+    JSON has a type, which takes NaN too. An index cannot be partial: that a stage is not planned twice is for the one
+    writer to see to. And there are no foreign keys, since DuckDB refuses any change of a row that another one refers to
+    once the file was closed and opened again.
+    """
+    sqlites, own = (resources.files("geoflow.stores").joinpath(name).read_text("utf-8") for name in _SCHEMAS)
+    for theirs, ours in _IN_DUCKDB:
+        sqlites = re.sub(theirs, ours, sqlites, flags=re.MULTILINE | re.DOTALL)
+    return sqlites + own
+
+
+_SCHEMAS = ("schema.sql", "schema_duckdb.sql")
+_IN_DUCKDB: tuple[tuple[str, Any], ...] = (
+    (r"^CREATE (?:VIEW jobs|VIEW attempts|UNIQUE INDEX) .*?;", ""),
+    (r" CHECK \((?:\w+ IS NULL OR )?json_valid\(\w+\)\)| REFERENCES \w+|(?<=\)) STRICT(?=;)", ""),
+    (r"^  (\w+) (?:TEXT|INTEGER|REAL)\b", lambda column: f"  {column[1]} {KINDS[COLUMNS[column[1]]].duckdb}"),
+    (r"\bjson_extract\(", "json_extract_string("),
+)
 
 
 def _make(path: Path) -> None:

@@ -15,70 +15,15 @@ import duckdb
 
 from geoflow.errors import ParameterError
 
-_READ_FILES = {
-    *(
-        "glob",
-        "parquet_file_metadata",
-        "parquet_full_metadata",
-        "parquet_kv_metadata",
-    ),
-    *(
-        "parquet_metadata",
-        "parquet_scan",
-        "parquet_schema",
-        "read_blob",
-    ),
-    *(
-        "read_csv",
-        "read_csv_auto",
-        "read_json",
-        "read_json_auto",
-    ),
-    *(
-        "read_json_objects",
-        "read_json_objects_auto",
-        "read_ndjson",
-        "read_ndjson_auto",
-    ),
-    *(
-        "read_ndjson_objects",
-        "read_parquet",
-        "read_text",
-        "sniff_csv",
-    ),
+_NAMES = {
+    "files": "glob parquet_file_metadata parquet_full_metadata parquet_kv_metadata parquet_metadata parquet_scan"
+    " parquet_schema read_blob read_csv read_csv_auto read_json read_json_auto read_json_objects"
+    " read_json_objects_auto read_ndjson read_ndjson_auto read_ndjson_objects read_parquet read_text sniff_csv",
+    "tables": "duckdb_columns duckdb_functions duckdb_keywords duckdb_tables duckdb_types duckdb_views generate_series"
+    " histogram histogram_values json_each json_tree pg_timezone_names pragma_show pragma_table_info"
+    " pragma_version range repeat repeat_row summary unnest",
 }
-_TABLE_FUNCTIONS = {
-    *(
-        "duckdb_columns",
-        "duckdb_functions",
-        "duckdb_keywords",
-        "duckdb_tables",
-    ),
-    *(
-        "duckdb_types",
-        "duckdb_views",
-        "generate_series",
-        "histogram",
-    ),
-    *(
-        "histogram_values",
-        "json_each",
-        "json_tree",
-        "pg_timezone_names",
-    ),
-    *(
-        "pragma_show",
-        "pragma_table_info",
-        "pragma_version",
-        "range",
-    ),
-    *(
-        "repeat",
-        "repeat_row",
-        "summary",
-        "unnest",
-    ),
-}
+_READ_FILES, _TABLE_FUNCTIONS = (frozenset(names.split()) for names in _NAMES.values())
 # Those that change something, or that hold up whoever asks. All others compute a value.
 _REFUSED = frozenset(["getenv", "nextval", "query", "set_config", "setval", "sleep_ms", "write_log"])
 # Whose tables are meant where a name has several parts: all others are names of files.

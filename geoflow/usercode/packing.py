@@ -109,31 +109,21 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         return [function.__code__ for function in functions if _reference(function) is None]
 
 
+_OF_CODE = (
+    "argcount posonlyargcount kwonlyargcount nlocals stacksize flags code consts names varnames filename name qualname"
+    " firstlineno linetable exceptiontable freevars cellvars"
+)
+
+
 def _code_arguments(code: types.CodeType) -> tuple[Any, ...]:
     """What makes *code* again. cloudpickle 3.1.3 leaves out its file, without which a traceback has no source line.
 
     Strings and tuples are copied: what happens to be shared would be written differently from one time to the next.
     """
-    return (
-        code.co_argcount,
-        code.co_posonlyargcount,
-        code.co_kwonlyargcount,
-        code.co_nlocals,
-        code.co_stacksize,
-        code.co_flags,
-        code.co_code,
-        code.co_consts,
-        (*code.co_names,),
-        (*code.co_varnames,),
-        "".join(list(code.co_filename)),
-        "".join(list(code.co_name)),
-        code.co_qualname,
-        code.co_firstlineno,
-        code.co_linetable,
-        code.co_exceptiontable,
-        (*code.co_freevars,),
-        (*code.co_cellvars,),
-    )
+    parts = {name: getattr(code, f"co_{name}") for name in _OF_CODE.split()}
+    parts |= {name: (*parts[name],) for name in ("names", "varnames", "freevars", "cellvars")}
+    parts |= {name: "".join(list(parts[name])) for name in ("filename", "name")}
+    return tuple(parts.values())
 
 
 # What pydantic has made of a model's schema. The schemas of models that refer to each other are made of each other: on

@@ -89,7 +89,7 @@ def answer(store: Store, log: str | os.PathLike[str] | None, statement: str, *, 
 
 def _answer(connection: duckdb.DuckDBPyConnection, statement: str) -> pd.DataFrame:
     try:
-        query = _query(connection, statement)
+        (query,) = connection.extract_statements(statement)
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute("BEGIN TRANSACTION READ ONLY")
         try:
@@ -100,13 +100,6 @@ def _answer(connection: duckdb.DuckDBPyConnection, statement: str) -> pd.DataFra
             connection.rollback()
     except duckdb.Error as exc:
         raise ParameterError(f"The query cannot be answered: {exc}") from exc
-
-
-def _query(connection: duckdb.DuckDBPyConnection, statement: str) -> duckdb.Statement:
-    found = connection.extract_statements(statement)
-    if len(found) != 1 or found[0].type != duckdb.StatementType.SELECT:
-        raise ParameterError("sql() takes one query, such as SELECT …: it changes nothing. Use the session's verbs.")
-    return found[0]
 
 
 # From SQLite
@@ -156,10 +149,10 @@ def _needed(copy: _Copy, statement: str) -> dict[str, Part]:
     """What of the tables *statement* needs: nothing where DuckDB will refuse it."""
     with contextlib.closing(copy.connection.cursor()) as connection:
         try:
-            query = _query(connection, statement)
+            (query,) = connection.extract_statements(statement)
             connection.execute(_LOG_TABLE)
             connection.sql(query.query)  # what is wrong with it is told when it is to be answered
-        except (duckdb.Error, ParameterError):
+        except duckdb.Error:
             return {}
         try:
             return asked(connection, query.query, copy.types)

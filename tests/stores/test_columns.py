@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from importlib import resources
 from typing import Any
 
 import duckdb
 import pytest
 
+from geoflow.stores import duckdb_file, sqlite
 from geoflow.stores.columns import (
     ATTEMPT,
     ATTEMPTS_PER_TASK,
@@ -21,13 +21,13 @@ from geoflow.stores.columns import (
 )
 from geoflow.support.logs import FIELDS
 
-SCHEMAS = {"sqlite": "schema.sql", "duckdb": "schema_duckdb.sql"}
+SCHEMAS = {"sqlite": sqlite.schema, "duckdb": duckdb_file.schema}
 TABLES, VIEWS = ("job", "stage", "task", "attempt"), ("jobs", "stages", "tasks", "attempts")
 
 
 def columns_of(database: str) -> dict[str, dict[str, str]]:
     """The types of the columns of each table and view, as the database itself has them."""
-    schema = resources.files("geoflow.stores").joinpath(SCHEMAS[database]).read_text("utf-8")
+    schema = SCHEMAS[database]()
     connection: Any = sqlite3.connect(":memory:") if database == "sqlite" else duckdb.connect()
     (connection.executescript if database == "sqlite" else connection.execute)(schema)
     described = {name: f"SELECT name, type FROM pragma_table_xinfo('{name}')" for name in (*TABLES, *VIEWS)}
@@ -50,8 +50,8 @@ def test_the_columns_of_all_views_are_known_by_name(database: str) -> None:
 
 
 def test_both_databases_have_the_same_columns_in_the_same_order() -> None:
-    sqlite, other = columns_of("sqlite"), columns_of("duckdb")
-    assert {name: list(columns) for name, columns in sqlite.items()} == {
+    one, other = columns_of("sqlite"), columns_of("duckdb")
+    assert {name: list(columns) for name, columns in one.items()} == {
         name: list(columns) for name, columns in other.items()
     }
 
@@ -71,6 +71,15 @@ def test_the_fields_of_a_log_are_of_kinds_that_columns_have() -> None:
 
 @pytest.mark.parametrize("database", SCHEMAS)
 def test_a_key_of_an_attempt_is_made_alike_in_the_schema_and_in_code(database: str) -> None:
-    schema = resources.files("geoflow.stores").joinpath(SCHEMAS[database]).read_text("utf-8")
+    schema = SCHEMAS[database]()
     assert ATTEMPTS_PER_TASK == 1 << 12
     assert last_attempt() in re.sub(r"\s+", " ", schema)
+
+
+def test_duckdb_keeps_of_sqlites_schema_all_but_what_it_cannot_or_need_not_hold() -> None:
+    schema = duckdb_file.schema()
+    assert not re.search("STRICT|REFERENCES|json_valid|INDEX|TEXT|REAL", schema)
+    for promise in ("UNIQUE", "length(job_id) = 64", "epoch >= 0", "outcome = 'lost'", "status = 'cancelled'"):
+        assert promise in schema
+    assert schema.count("CREATE TABLE") == 1 + len(TABLES)
+    assert schema.count("CREATE VIEW") == len(VIEWS)
