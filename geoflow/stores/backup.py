@@ -16,10 +16,9 @@ from pathlib import Path
 
 from geoflow.errors import StoreBusy, StoreError
 from geoflow.stores import locks
-from geoflow.stores.aside import free_name
 from geoflow.stores.base import Store
 from geoflow.stores.convert import copy_rows
-from geoflow.stores.files import check_place
+from geoflow.stores.files import check_place, free_name, private
 from geoflow.stores.opening import is_duckdb, store_at
 from geoflow.stores.tables import TableStore
 from geoflow.support.logfile import BACKUPS
@@ -84,7 +83,7 @@ def restore(backup: Path, store: Path, log: Path | None) -> tuple[list[Path], li
                 name = free_name(log, "aside")
                 for number in _ROTATED:
                     aside += _renamed(f"{log}{number}", f"{name}{number}")
-                put += [_put(one, log.with_name(one.name)) for one in made]
+                put += [_put(new_log, log.with_name(new_log.name)) for new_log in made]
     return put, aside
 
 
@@ -122,8 +121,8 @@ def _check(new: Path, backup: Path) -> None:
             from geoflow.stores.copies import check_whole
         check_whole(new)
     except (StoreError, sqlite3.Error) as exc:
-        told = str(exc).replace(str(new), str(backup))
-        raise StoreError(f"{told} Nothing was restored: the store is as it was.") from exc
+        why = str(exc).replace(str(new), str(backup))
+        raise StoreError(f"{why} Nothing was restored: the store is as it was.") from exc
 
 
 @contextlib.contextmanager
@@ -208,18 +207,14 @@ def _copy_log(log: Path, target: Path) -> list[Path]:
                     files.append((number, file))
         for number, file in files:
             made.append(Path(f"{target}{number}"))
-            with open(made[-1], "xb", opener=_private) as copy:
+            with open(made[-1], "xb", opener=private) as copy:
                 shutil.copyfileobj(file, copy, 1 << 20)
     return made
 
 
 def _copy_file(source: Path, target: Path) -> None:
-    with source.open("rb") as file, open(target, "xb", opener=_private) as copy:
+    with source.open("rb") as file, open(target, "xb", opener=private) as copy:
         shutil.copyfileobj(file, copy, 1 << 20)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC, 0o600)
 
 
 def _has_content(name: str) -> bool:

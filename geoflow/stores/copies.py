@@ -8,7 +8,6 @@ import sqlite3
 from pathlib import Path
 
 from geoflow.errors import StoreError
-from geoflow.stores.aside import free_name
 
 # Pages at once: between two portions an interrupt is heard, and other threads may work.
 _PAGES = 1_000
@@ -32,15 +31,3 @@ def check_whole(path: Path) -> None:
         (found,) = copy.execute("PRAGMA integrity_check(1)").fetchone()
     if found != "ok":
         raise StoreError(f"{path} is damaged: {found}")
-
-
-def rescued(connection: sqlite3.Connection, path: Path) -> Path | None:
-    """Keep what *connection* sees, whose file or log nobody else finds any more; where, if that could be done."""
-    target = free_name(path, "rescued")
-    try:
-        write_copy(connection, target)
-    except (sqlite3.Error, OSError, StoreError):
-        with contextlib.suppress(OSError):
-            target.unlink()
-        return None
-    return target

@@ -21,9 +21,8 @@ from typing import Any
 import duckdb
 
 from geoflow.errors import SchemaTooNew, StoreBusy, StoreError
-from geoflow.stores.aside import free_name, set_aside
 from geoflow.stores.columns import COLUMNS, KINDS
-from geoflow.stores.files import check_place, file_at, gone
+from geoflow.stores.files import check_place, file_at, gone, private, rescued, set_aside
 from geoflow.stores.locks import HOLDS, are_kept, lock, lock_file, open_lock_file, take_over
 from geoflow.stores.statements import reads_own_tables_alone
 
@@ -152,25 +151,15 @@ class File:
             ours = self._log_opened is not None and file_at(self._log) == self._log_opened
             if ours and (aside := set_aside(path, (".wal",))):
                 told += f" The log of the file that was opened is now {aside[0].name}."
-            if (kept := self._rescued(path)) is not None:
+            if (kept := rescued(path, ".duckdb", self.copy_to, duckdb.Error)) is not None:
                 told += f" What this session had stored is kept in {kept}."
             return told
-
-    def _rescued(self, path: Path) -> Path | None:
-        target = free_name(path, "rescued", ".duckdb")
-        try:
-            self.copy_to(target)
-        except (OSError, duckdb.Error):
-            with contextlib.suppress(OSError):
-                target.unlink()
-            return None
-        return target
 
     def copy_to(self, target: Path) -> None:
         """Write all that the file has at this moment to the new file *target*."""
         if not self._kept:
             raise OSError("to read the file here would let go of it")
-        with self.lock, open(target, "xb", opener=_private) as copy:
+        with self.lock, open(target, "xb", opener=private) as copy:
             self.connection.execute("CHECKPOINT")
             at = 0
             while part := os.pread(self._kept[-1], 1 << 20, at):
@@ -269,10 +258,6 @@ def _make(path: Path) -> None:
             os.link(new, path)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC, 0o600)
 
 
 def held(name: str, pid: str) -> StoreBusy:

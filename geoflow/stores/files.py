@@ -1,8 +1,11 @@
-"""Where a store's file is: whether one can be there, and whether it is still the one that was opened."""
+"""Where a store's file is: whether it can be there, whether it is the one that was opened, what is kept where it is not."""
 
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from geoflow.errors import StoreError
@@ -19,10 +22,10 @@ def check_place(path: Path, example: str) -> None:
 def file_at(path: str | Path | None) -> tuple[int, int] | None:
     """Which file is at *path* now, if any."""
     try:
-        found = os.stat(path) if path is not None else None
+        status = os.stat(path) if path is not None else None
     except OSError:
         return None
-    return found and (found.st_dev, found.st_ino)
+    return status and (status.st_dev, status.st_ino)
 
 
 def gone(name: str) -> str:
@@ -31,3 +34,44 @@ def gone(name: str) -> str:
         f"{name} was deleted, moved or replaced while this session had it open. Nothing was written: put "
         "the file back, or close the session to begin with the one that is there."
     )
+
+
+def free_name(path: Path, word: str, ending: str = "") -> Path:
+    """A name beside *path* that says when, such as ``work.db.aside-20260131-120000``, and is not taken."""
+    stem, number = f"{path.name}.{word}-{time.strftime('%Y%m%d-%H%M%S')}", 0
+    while True:
+        name = path.with_name(f"{stem}.{number}{ending}" if number else f"{stem}{ending}")
+        if not any(os.path.lexists(f"{name}{more}") for more in ("", "-wal", "-shm", ".wal")):
+            return name
+        number += 1
+
+
+def set_aside(path: Path, endings: Sequence[str]) -> list[Path]:
+    """Give the files that *path* and each of *endings* name another name; those that are not there are left out."""
+    there = [ending for ending in endings if os.path.lexists(f"{path}{ending}")]
+    name, moved = free_name(path, "aside"), []
+    for ending in there:
+        with suppress(FileNotFoundError):
+            os.rename(f"{path}{ending}", f"{name}{ending}")
+            moved.append(Path(f"{name}{ending}"))
+    return moved
+
+
+def rescued(path: Path, ending: str, copy_to: Callable[[Path], None], refused: type[Exception]) -> Path | None:
+    """Keep what a session sees of a file or log that nobody else finds any more; where, if that could be done.
+
+    *copy_to* may raise what is *refused*, or ``StoreError`` or ``OSError``.
+    """
+    target = free_name(path, "rescued", ending)
+    try:
+        copy_to(target)
+    except (OSError, StoreError, refused):
+        with suppress(OSError):
+            target.unlink()
+        return None
+    return target
+
+
+def private(path: str, flags: int) -> int:
+    """An opener of files that only their owner may read."""
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)

@@ -22,10 +22,9 @@ from typing import Any
 from geoflow.core.batch import Completed, NewTasks
 from geoflow.core.rows import Lease
 from geoflow.errors import SchemaTooNew, StoreBusy, StoreError, TooLarge
-from geoflow.stores.aside import set_aside
 from geoflow.stores.columns import COMPLETED_OWN, COMPLETED_SAME
-from geoflow.stores.copies import rescued, write_copy
-from geoflow.stores.files import check_place, file_at, gone
+from geoflow.stores.copies import write_copy
+from geoflow.stores.files import check_place, file_at, gone, rescued, set_aside
 from geoflow.stores.guard import Guard, close_as_it_is, tidy
 from geoflow.stores.ownership import Ownership
 from geoflow.stores.tables import TableStore, completed_columns
@@ -117,7 +116,7 @@ class SqliteStore(TableStore):
         if now[0] is None:  # moved, as a rule: it may be put back, with its log
             raise StoreError(gone(self.name))
         if self._why_not is None:
-            kept = rescued(connection, self._path)
+            kept = rescued(self._path, "", lambda target: write_copy(connection, target), sqlite3.Error)
             if now[0] != then[0]:
                 # Else the next program that opens the new file copies the old one's log over it.
                 aside = set_aside(self._path, ("-wal", "-shm")) if now[1] == then[1] else []
