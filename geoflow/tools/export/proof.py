@@ -48,26 +48,14 @@ def recorded(job: JobHandle, contract: Any) -> list[RecordedCall]:
         tasks = frame[frame["stage"] == step.number].to_dict("records")
         if step.kind != "reduce":
             kept = {"item", *dict(step.takes.values())}
-            planned = [
-                {
-                    "task_id": task["task_id"],
-                    "task_type": step.task_type,
-                    "parameters": {name: value for name, value in task["parameters"].items() if name in kept},
-                }
-                for task in tasks
-            ]
+            planned = [{"task_id": task["task_id"], "task_type": step.task_type} for task in tasks]
+            for task, plan in zip(tasks, planned, strict=True):
+                plan["parameters"] = {name: value for name, value in task["parameters"].items() if name in kept}
             arguments = [step.number, params, job.id, previous]
             calls.append(RecordedCall("task ids", where + "its tasks", "create_tasks_for_stage", arguments, planned))
-        calls += [
-            RecordedCall(
-                "results",
-                f"{where}the result of {task['task_id']}",
-                step.task_type,
-                [{**task["parameters"], **_QUEUED}],
-                task["result"],
-            )
-            for task in tasks[:: max(len(tasks) // MOST, 1)][:MOST]
-        ]
+        for task in tasks[:: max(len(tasks) // MOST, 1)][:MOST]:
+            what, arguments = f"{where}the result of {task['task_id']}", [{**task["parameters"], **_QUEUED}]
+            calls.append(RecordedCall("results", what, step.task_type, arguments, task["result"]))
         previous = [task["result"] for task in tasks] or None
     if not job.with_errors:
         results = frame[["task_id", "task_type", "status"]].assign(
