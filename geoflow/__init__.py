@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "geoflow.tools.check": ("check",),
     "geoflow.jobtypes.contract": ("JobBase",),
     "geoflow.api": (
-        *("default_session", "form", "job", "jobs", "open", "plan", "probe"),
+        *("check", "default_session", "export", "form", "job", "jobs", "open", "plan", "probe"),
         *("register", "resume", "run", "sql", "submit"),
     ),
-    "geoflow.tools.export": ("export",),
-    "geoflow.jobtypes.typed": ("JobType", "identity"),
+    "geoflow.job_type": ("JobType", "identity"),
     "geoflow.job_handle": ("JobHandle",),
     "geoflow.core.models": ("JobExecutionContext", "TaskContext", "TaskResult"),
     "geoflow.core.results": ("StageResultExtractor",),
@@ -59,7 +57,9 @@ __all__ = [
 if TYPE_CHECKING:
     from geoflow import errors, testing
     from geoflow.api import (
+        check,
         default_session,
+        export,
         form,
         job,
         jobs,
@@ -76,11 +76,9 @@ if TYPE_CHECKING:
     from geoflow.core.results import StageResultExtractor
     from geoflow.core.retry import RetryPolicy
     from geoflow.job_handle import JobHandle
+    from geoflow.job_type import JobType, identity
     from geoflow.jobtypes.contract import JobBase
-    from geoflow.jobtypes.typed import JobType, identity
     from geoflow.session import Session
-    from geoflow.tools.check import check
-    from geoflow.tools.export import export
 
 
 def __getattr__(name: str) -> Any:

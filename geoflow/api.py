@@ -14,15 +14,19 @@ from geoflow.support.nesting import in_worker, refuse_inside
 if TYPE_CHECKING:
     import pandas as pd
 
+    from geoflow.engine.runtime import Runtime
     from geoflow.job_handle import JobHandle
     from geoflow.jobtypes.contract import DefinesJob, Handler
+    from geoflow.jobtypes.typed import TypedJob
     from geoflow.notebook.form import Form
     from geoflow.session import Session
+    from geoflow.tools.check import CheckReport
+    from geoflow.tools.export import Export
     from geoflow.tools.forecast.plan import Plan
     from geoflow.tools.forecast.probe import Probe
 
 _session: Session | None = None
-_opened: list[weakref.ref[Session]] = []
+_opened: list[weakref.ref[Runtime]] = []  # of sessions, the last one last
 _making = threading.RLock()
 
 
@@ -59,18 +63,29 @@ def latest_session() -> Session:
 
 def opened() -> list[Session]:
     """The sessions that were opened in this process and are still held, the last one first."""
-    return [session for found in reversed(_opened) if (session := found()) is not None]
+    return [session_of(runtime) for runtime in _runtimes()]
+
+
+def session_of(runtime: Runtime) -> Session:
+    """The session of that runtime, such as a job's."""
+    from geoflow.session import Session
+
+    return _session if _session is not None and _session.runtime is runtime else Session.of(runtime)
+
+
+def _runtimes() -> list[Runtime]:
+    return [runtime for found in reversed(_opened) if (runtime := found()) is not None]
 
 
 def is_open(store: str) -> bool:
     """Whether one of those sessions has the store at that path open."""
-    here = [session for session in opened() if "store" in session.runtime.__dict__]
-    return any(os.path.realpath(session.settings.store) == os.path.realpath(store) for session in here)
+    here = [runtime for runtime in _runtimes() if runtime.open_store is not None]
+    return any(os.path.realpath(runtime.settings.store) == os.path.realpath(store) for runtime in here)
 
 
 def make_latest(session: Session) -> None:
     """Have `latest_session` find *session*, without keeping it."""
-    _opened[:] = [*(found for found in _opened if found() not in (None, session)), weakref.ref(session)]
+    _opened[:] = [*(found for found in _opened if found() not in (None, session.runtime)), weakref.ref(session.runtime)]
 
 
 def register(target: type | DefinesJob | ModuleType | str, handlers: Mapping[str, Handler] | None = None) -> list[str]:
@@ -93,14 +108,72 @@ def plan(job_type: str | type | DefinesJob, params: object = None, **parameters:
     return default_session().plan(job_type, params, **parameters)
 
 
-def probe(job_type: str | type | DefinesJob, params: object = None, **parameters: Any) -> Probe:
+def probe(job_type: str | type | DefinesJob, params: object = None, **parameters: Any) -> Probe[JobHandle]:
     """`Session.probe` of the default session."""
     return default_session().probe(job_type, params, **parameters)
 
 
-def form(job_type: str | type | DefinesJob, session: Session | None = None, **values: Any) -> Form:
+def form(job_type: str | type | DefinesJob, session: Session | None = None, **values: Any) -> Form[JobHandle]:
     """`Session.form` of *session*, or else of the default one."""
     return (session or default_session()).form(job_type, **values)
+
+
+def check(
+    target: type | DefinesJob | ModuleType | str,
+    handlers: Mapping[str, Handler] | None = None,
+    *,
+    params: object = None,
+    run: int | bool = True,
+    seconds: float = 60.0,
+    **parameters: Any,
+) -> CheckReport:
+    """Everything about a job type that can be known before it runs in production; nothing is stored.
+
+    *target* is a job class (with its *handlers*, a dict by task type; those of its module's ``ALL_HANDLERS`` are found
+    without), a `gf.JobType`, a module, a ``"file.py"``, ``"file.py:job_type"``, or the name of a type that is built in
+    or registered. All that registration would refuse becomes findings too.
+
+    Part of the check is a trial, with *params* or *parameters*, or else with the defaults and examples that the job
+    type tells, or with none where it asks for none: in one process of its own, of at most *seconds*, the first three
+    tasks of each stage are run **for real**, with all that their handlers do. *run* says another number; False leaves
+    handlers and finalize out.
+
+    Raises ``DefinitionError`` when there is no such job type, or its file cannot be imported.
+    """
+    from geoflow.jobtypes.parameters import by_name
+    from geoflow.jobtypes.registry import Registry
+    from geoflow.tools.check import checked
+
+    given = None if params is None and not parameters else by_name(params, parameters)
+    registry = Registry() if _session is None else _session.registry
+    return checked(target, handlers, given, run, seconds, registry)
+
+
+def export(
+    job_type: TypedJob,
+    folder: str | os.PathLike[str],
+    *,
+    job: JobHandle | None = None,
+    session: Session | None = None,
+    prove: bool = True,
+    overwrite: bool = False,
+) -> Export:
+    """Write *job_type* to ``folder/<name>.py``, as a module that production takes, and a test of it beside that.
+
+    The module has the class of the contract, ``ALL_JOBS`` and ``ALL_HANDLERS``, and needs nothing of geoflow. It is
+    then *proved* on *job*, a completed run (without one, the latest completed one of its *session*, or of the sessions
+    that are open): in a fresh process without geoflow it has to give the same job id, the same task ids, the same
+    results of up to 20 tasks of each stage, which run again for that, and the same result of finalize. ``prove=False``
+    leaves that out.
+
+    Raises ``DefinitionError`` with all that cannot be exported, or with what differs; the module is then left beside
+    as ``<name>.py.rejected``. Files that are there are kept, and refused, unless *overwrite*.
+    """
+    from geoflow.tools.export import write
+
+    known = _runtimes() if session is None else [session.runtime]
+    run = None if job is None else (job.runtime.store, job.id)
+    return write(job_type, folder, run, known, prove=prove, overwrite=overwrite)
 
 
 def job(job_id: str) -> JobHandle:

@@ -1,9 +1,9 @@
-"""The name that `geoflow.jobtypes.typed` had in 0.1, for one release more: users, and cells in notebooks, type it."""
+"""The name that `geoflow.job_type` had in 0.1, for one release more: users, and cells in notebooks, type it."""
 
 import sys
 import warnings
 
-import geoflow.jobtypes.typed
+import geoflow.job_type
 
-warnings.warn("geoflow.flow is now geoflow.jobtypes.typed: import that.", DeprecationWarning, stacklevel=2)
-sys.modules[__name__] = geoflow.jobtypes.typed
+warnings.warn("geoflow.flow is now geoflow.job_type: import that.", DeprecationWarning, stacklevel=2)
+sys.modules[__name__] = geoflow.job_type

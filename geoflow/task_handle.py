@@ -6,63 +6,49 @@ What runs is the function that is registered in this session now. Nothing of it 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import pdb
-import re
 import sys
 import traceback
-from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from geoflow.core.models import TaskContext, TaskStatus
-from geoflow.errors import (
-    ContractViolationError,
-    DefinitionError,
-    GeoflowError,
-    JobNotFound,
-    ParameterError,
-    UnstorableValue,
-)
+from geoflow.core.rows import JobRow
+from geoflow.engine.runtime import Runtime
+from geoflow.engine.tasks import TaskRow, task_row
+from geoflow.errors import ContractViolationError, GeoflowError, UnstorableValue
 from geoflow.jobtypes.calls import outcome
 from geoflow.jobtypes.contract import Handler, accepts_context
-from geoflow.stores.questions import LastAttempt, last_attempt, places
-from geoflow.support.jsonable import from_json
-from geoflow.support.logs import logger_of
+from geoflow.stores.questions import TaskPlace
 from geoflow.support.masking import mask_text, safe
 from geoflow.support.text import shorten
+from geoflow.tools import regression
 from geoflow.usercode.origin import is_ours
 from geoflow.views.tracebacks import LIBRARY
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from geoflow.job_handle import JobHandle
-    from geoflow.session import Session
-
-_SHOWN = 5
+_Job = TypeVar("_Job")
 
 
-class TaskNotFound(GeoflowError, LookupError):
-    """No task, or more than one, goes by this id or beginning of an id."""
+class TaskHandle(Generic[_Job]):
+    """One task of a job. What it shows is read anew each time, of its last attempt; ``job`` is whose it is."""
 
-
-class TaskHandle:
-    """One task of a job. What it shows is read anew each time, of its last attempt."""
-
-    def __init__(self, job: JobHandle, key: int, task_id: str, task_type: str, stage: int, index: int) -> None:
+    def __init__(self, runtime: Runtime, row: JobRow, place: TaskPlace, job: _Job) -> None:
+        self.runtime = runtime
         self.job = job
-        self.id = task_id
-        self.task_type = task_type
-        self.stage = stage
-        self.index = index
-        self._key = key
+        self.job_id = row.job_id
+        self.id = place.task_id
+        self.task_type = place.task_type
+        self.stage = place.stage
+        self.index = place.task_index
+        self._place = row, place
 
-    def _row(self) -> LastAttempt:
-        with self.job._session.store.reading() as connection:
-            return last_attempt(connection, self._key)
+    def _row(self) -> TaskRow:
+        return task_row(self.runtime.store, *self._place)
 
     @property
     def status(self) -> TaskStatus:
@@ -71,20 +57,17 @@ class TaskHandle:
     @property
     def parameters(self) -> dict[str, Any]:
         """What the handler is given: a dict of one's own."""
-        found: dict[str, Any] = from_json(self._row().parameters)
-        return found
+        return self._row().arguments
 
     @property
     def result(self) -> dict[str, Any] | None:
         """All that the handler returned; None where it has not succeeded."""
-        found: dict[str, Any] | None = from_json(self._row().result or "null")
-        return found
+        return self._row().returned
 
     @property
     def error(self) -> str | None:
         """The type and the message of the error that the last attempt ended with."""
-        row = self._row()
-        return None if row.error is None else f"{row.error_type}: {row.error}"
+        return self._row().failed_with
 
     @property
     def output(self) -> str | None:
@@ -93,37 +76,29 @@ class TaskHandle:
 
     def attempts(self) -> pd.DataFrame:
         """One row for each execution of this task, those before a rerun included; see `JobHandle.attempts`."""
-        found = self.job.attempts()
-        return found[found["task_id"] == self.id].reset_index(drop=True)
+        from geoflow.views import frames
+
+        attempts = frames.attempts(self.runtime.store, self.job_id)
+        return attempts[attempts["task_id"] == self.id].reset_index(drop=True)
 
     def __repr__(self) -> str:
-        row, secrets = self._row(), self.job._session.settings.secrets
-        error = f", {row.error_type}: {mask_text(row.error, secrets)}" if row.error else ""
+        row = self._row()
+        error = f", {row.error_type}: {mask_text(row.error, self.runtime.settings.secrets)}" if row.error else ""
         return shorten(f"<{self}, {self.task_type}: {row.status}{error}>", 200)
 
     def __str__(self) -> str:
-        return shorten(f"task {self.id} of job {self.job.id[:8]}", 120)
+        return shorten(f"task {self.id} of job {self.job_id[:8]}", 120)
 
     # Running it here
 
     @property
     def handler(self) -> Handler:
         """The function that is registered for it in this session; ``DefinitionError`` when there is none."""
-        job_type = self.job._session._registered_as(self.job._row())
-        found = job_type.handlers.get(self.task_type)
-        if found is None:
-            raise DefinitionError(
-                f"The job type {job_type.name!r} that is registered now has no handler for {self.task_type!r}, which "
-                f"{self} needs. It has {', '.join(sorted(job_type.handlers))}."
-            )
-        return found
+        return self._row().handler_in(self.runtime.registered_as(self._place[0]))
 
     def context(self) -> TaskContext:
         """The second argument of a handler that takes one, as it was at the last attempt."""
-        job_type = self.job.job_type
-        logger = logger_of(f"geoflow.task.{self.task_type}")
-        attempt = max(self._row().attempts, 1)
-        return TaskContext(self.job.id, job_type, self.stage, self.id, self.index, self.task_type, attempt, logger)
+        return self._row().context()
 
     def run(self) -> Any:
         """Call the handler with the task's parameters, in this process: what it returns. What it raises is not caught.
@@ -148,19 +123,22 @@ class TaskHandle:
                 f"that is in it. To try it all the same: job.task({self.id!r}).run()."
             )
         handler = self.handler
-        _say(f"Calling {getattr(handler, '__name__', self.task_type)} for {self}.", self)
+        self._say(f"Calling {getattr(handler, '__name__', self.task_type)} for {self}.")
         try:
             returned = self.run()
         except (Exception, SystemExit) as exc:
             debugger, frames = _debugger(), _users(exc.__traceback__)
             if debugger is None:
-                _say("".join(traceback.format_exception(type(exc), exc.with_traceback(frames), frames)).rstrip(), self)
+                self._say("".join(traceback.format_exception(type(exc), exc.with_traceback(frames), frames)).rstrip())
             else:
-                _say(f"It raised {type(exc).__name__}: {exc}\n(q leaves the debugger)", self)
+                self._say(f"It raised {type(exc).__name__}: {exc}\n(q leaves the debugger)")
                 post_mortem(frames, debugger)
             return None
-        _say(verdict(returned, self.task_type), self)
+        self._say(verdict(returned, self.task_type))
         return returned
+
+    def _say(self, text: str) -> None:
+        print(safe(text, self.runtime.settings.secrets), flush=True)
 
     def to_pytest(
         self,
@@ -178,14 +156,8 @@ class TaskHandle:
         Raises ``DefinitionError`` for a handler that is in no file, as one of a notebook, ``ParameterError`` where
         there is nothing to expect, and ``FileExistsError`` without *overwrite*.
         """
-        # By name: what tests job types stands above what runs them.
-        regression: Any = importlib.import_module("geoflow.testing.regression")
-        written: Path = regression.write(self, path, expect, overwrite)
-        return written
-
-
-def _say(text: str, task: TaskHandle) -> None:
-    print(safe(text, task.job._session.settings.secrets), flush=True)
+        settings, job_type = self.runtime.settings, self.runtime.registered_as(self._place[0])
+        return regression.write(self._row(), job_type, settings.secrets, path, expect, overwrite)
 
 
 def verdict(returned: Any, task_type: str) -> str:
@@ -198,55 +170,6 @@ def verdict(returned: Any, task_type: str) -> str:
         again = "would be retried" if failure.retryable else "would not be retried"
         return f"It did not raise; it returned a failure, which {again}: {failure.error}"
     return "It did not raise."
-
-
-# Finding a task
-
-
-def find(session: Session, name: str | None = None) -> TaskHandle:
-    """The task called *name*: an id, or its beginning, in the latest job, or ``JOB/TASK``. None: its first failed one.
-
-    Raises ``TaskNotFound`` that lists those it may be, or ``JobNotFound``.
-    """
-    job_id, slash, task_id = (name or "").partition("/")
-    if slash and re.fullmatch("[0-9a-f]+", job_id) and session.store.find(job_id):
-        return task_of(session.job(job_id), task_id or None)
-    latest = session.store.latest()
-    if latest is None:
-        raise JobNotFound(f"There are no jobs in {session.settings.store}.")
-    return task_of(session.job(latest.job_id), name)
-
-
-def task_of(job: JobHandle, task_id: str | None = None) -> TaskHandle:
-    """The task of *job* whose id is, or begins with, *task_id*; without one, the first that failed."""
-    if not isinstance(task_id, str | None):
-        raise ParameterError(
-            f"A task is known by its id or the beginning of it, a text: {shorten(repr(task_id), 60)} is "
-            f"{type(task_id).__name__}. job.tasks() lists the ids."
-        )
-    failed = _tasks(job, status="failed")
-    name = f"job {job.id[:8]} ({job.job_type})"
-    if task_id is None:
-        if failed:
-            return failed[0]
-        raise TaskNotFound(f"No task of {name} failed. Name one: {_names(_tasks(job))}.")
-    found = _tasks(job, task_id=task_id) or _tasks(job, begins=task_id)
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise TaskNotFound(f"Several tasks of {name} have ids that begin with {task_id!r}: {_names(found)}.")
-    others = f"Those that failed are {_names(failed)}." if failed else f"It has {_names(_tasks(job))}."
-    raise TaskNotFound(f"No task of {name} has an id that begins with {task_id!r}. {others} For another job: JOB/TASK.")
-
-
-def _tasks(job: JobHandle, **which: Any) -> list[TaskHandle]:
-    with job._session.store.reading() as connection:
-        return [TaskHandle(job, *place) for place in places(connection, job._row().job_key, _SHOWN + 1, **which)]
-
-
-def _names(found: Sequence[TaskHandle]) -> str:
-    names = ", ".join(shorten(task.id, 60) for task in found[:_SHOWN])
-    return f"{names or 'no tasks yet'}{' and more' if len(found) > _SHOWN else ''}"
 
 
 # The debugger

@@ -22,7 +22,7 @@ from geoflow.errors import GeoflowError
 from geoflow.jobtypes.contract import normalise
 from geoflow.jobtypes.loading import BUILT_IN
 from geoflow.jobtypes.schema import schema_of
-from geoflow.jobtypes.typed import JobType
+from geoflow.jobtypes.typed import TypedJob
 from geoflow.session import Session
 from geoflow.stores.questions import places
 from geoflow.support.jsonable import from_json
@@ -93,7 +93,7 @@ Offers = Iterable[tuple[str, str]]  # what may be typed, and what is said of it
 
 
 def _job_types(place: _Place) -> Offers:
-    made = [name for name, value in place.variables.items() if isinstance(value, JobType)]
+    made = [name for name, value in place.variables.items() if isinstance(value, TypedJob)]
     files = [path for path in _files(place.fragment) if path.endswith((".py", "/"))] if place.fragment else []
     return [(name, "") for name in (*sorted({*place.session.registry, *BUILT_IN, *made}), *files)]
 
@@ -114,10 +114,10 @@ def _parameters(place: _Place) -> Offers:
 def _names(session: Session, job_type: str, variables: Mapping[str, Any]) -> Offers:
     name, made = normalise(job_type), variables.get(job_type)
     schema = None
-    if isinstance(made, JobType):
+    if isinstance(made, TypedJob):
         schema = schema_of(made.contract())
     elif name in session.registry or name in BUILT_IN:
-        schema = schema_of(session._registered(name).job_class)
+        schema = schema_of(session.runtime.registered(name).job_class)
     if schema is not None:
         return [(name, str(field.get("description", ""))) for name, field in schema["properties"].items()]
     before, _, part = job_type.partition(".py:")

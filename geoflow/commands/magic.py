@@ -88,7 +88,7 @@ class Magic:
             _shorten(exc, session, request)
             raise
         if request.store is not None or request.workers is not None:
-            self._kept = [session, *(kept for kept in self._kept if kept is not session)]
+            self._kept = [session, *(kept for kept in self._kept if kept != session)]
             default.make_latest(session)
         if request.output is None:
             return Jobs(found) if isinstance(found, list) else found
@@ -102,7 +102,7 @@ class Magic:
         held = [_look_up(request, name) for name in ("store", "job", "task", "job_type") if hasattr(request, name)]
         if getattr(request, "query", None):
             _look_up(request, "query")
-        session = next((job._session for job in held if job is not None), default.latest_session())
+        session = next((default.session_of(job.runtime) for job in held if job is not None), default.latest_session())
         if request.store is None and request.workers is None:
             return session
         chosen = next((known for known in (session, *default.opened()) if _is_meant(known, request)), None)
@@ -119,7 +119,7 @@ class Magic:
     def _errors(self, session: Session, request: Request) -> pd.DataFrame:
         found = verbs.errors(session, request)
         if request.traceback:
-            view = session._snapshot(verbs.status(session, request).id)
+            view = session.runtime.snapshot(verbs.status(session, request).id)
             print("\n".join(output.tracebacks(view, output.records(found, session.settings.secrets))))
         return found
 
@@ -202,7 +202,7 @@ def _look_up(request: Request, name: str) -> JobHandle | None:
     said = value if isinstance(value, type) or defines_job(value) else str(value)
     job = None
     if isinstance(value, TaskHandle):
-        job, said = value.job, f"{value.job.id}/{value.id}"
+        job, said = value.job, f"{value.job_id}/{value.id}"
     elif isinstance(value, JobHandle):
         job, said = value, value.id + ("/" if name == "task" else "")
     setattr(request, name, (said,) if isinstance(getattr(request, name), tuple) else said)
@@ -224,7 +224,7 @@ def _opened_as(session: Session, request: Request) -> Session:
     else:
         settings = session.settings.model_dump(exclude={"workers"})
         opened = Session(workers=request.workers, retry=session.runtime.retry, **settings)
-    opened.registry = session.registry
+    opened.runtime.registry = session.registry
     return opened
 
 

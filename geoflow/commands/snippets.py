@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from geoflow.jobtypes.contract import Handler, accepts_context
+from geoflow.session import Session
 from geoflow.support.masking import mask, mask_text
 from geoflow.support.text import shorten
 from geoflow.task_handle import TaskHandle
@@ -17,13 +18,12 @@ from geoflow.usercode.packing import pack
 LONGEST = 10_000
 
 
-def cell_of(task: TaskHandle, names: Mapping[str, Any]) -> str:
+def cell_of(task: TaskHandle[Any], names: Mapping[str, Any]) -> str:
     """Python that calls the task's handler with its parameters, as it stands, in a notebook with the variables *names*.
 
     Parameters that hold a secret, or are long, are not written into it, but read from the store when it runs.
     """
-    session = task.job._session
-    secrets = session.settings.secrets
+    secrets = task.runtime.settings.secrets
     error = task.error
     state = f"which failed: {mask_text(error, secrets)}" if error else f"which is {task.status}"
     imported, call = _callable(task.handler, names)
@@ -34,10 +34,10 @@ def cell_of(task: TaskHandle, names: Mapping[str, Any]) -> str:
     takes_context = accepts_context(task.handler)
     lines = [shorten(f"# T{str(task)[1:]}, stage {task.stage}, {state}", 110), *imported]
     if takes_context or call == "task.handler" or written == "task.parameters":
-        holder = _variable(session, names)
+        holder = _variable(task.runtime, names)
         if holder is None:
             lines.append("from geoflow.api import latest_session")
-        lines.append(f"task = {holder or 'latest_session()'}.job({task.job.id[:16]!r}).task({task.id!r})")
+        lines.append(f"task = {holder or 'latest_session()'}.job({task.job_id[:16]!r}).task({task.id!r})")
     lines += [f"params = {written}", f"{call}(params{', task.context()' if takes_context else ''})"]
     return "\n".join(lines)
 
@@ -59,7 +59,8 @@ def _callable(handler: Handler, names: Mapping[str, Any]) -> tuple[list[str], st
 
 
 def _variable(value: Any, names: Mapping[str, Any]) -> str | None:
-    """A variable that has *value*, if there is one that a person would have named so."""
-    found = [name for name, held in names.items() if held is value and name.isidentifier() and name[0] != "_"]
+    """A variable that has *value*, or a session of that runtime, if there is one that a person would have named so."""
+    held = {name: what.runtime if isinstance(what, Session) else what for name, what in names.items()}
+    found = [name for name, what in held.items() if what is value and name.isidentifier() and name[0] != "_"]
     own = [name for name in found if name == getattr(value, "__name__", None)]
     return next((name for name in own + found if not keyword.iskeyword(name)), None)

@@ -77,7 +77,7 @@ def document(found: Any, secrets: Sequence[str]) -> Any:
 def _job(job: JobHandle, secrets: Sequence[str]) -> dict[str, Any]:
     from geoflow.support.jsonable import from_json
 
-    row, view = job._row(), job._session._snapshot(job.id)
+    row, view = job.runtime.row(job.id), job.runtime.snapshot(job.id)
     return {
         "job_id": row.job_id,
         "job_type": row.job_type,
@@ -124,10 +124,10 @@ def _job_text(job: JobHandle, request: Request, width: int) -> Iterator[str]:
     from geoflow.render.display import job_text
     from geoflow.support.jsonable import from_json
 
-    row, view = job._row(), job._session._snapshot(job.id)
+    row, view = job.runtime.row(job.id), job.runtime.snapshot(job.id)
     yield from job_text(replace(view, hint=None, result_preview=None), width).splitlines()
     if row.result and view.state == "completed":
-        result = mask(from_json(row.result), job._session.settings.secrets)
+        result = mask(from_json(row.result), job.runtime.settings.secrets)
         whole = plain(json.dumps(result, indent=2, ensure_ascii=False))
         shown = first_lines(whole, _RESULT_LINES, rest="; --json prints all.")
         yield from ("Result", *(f"  {line}" for line in shown.splitlines()))
@@ -139,7 +139,7 @@ def _next(job: JobHandle, view: JobView, request: Request) -> Iterator[str]:
     from geoflow.jobtypes.contract import PROBE_OF
 
     if view.driver is None and view.state == "completed" and job.receipt is not None and job.receipt.stale:
-        rerun = verbs.command(request, "rerun", job._row())
+        rerun = verbs.command(request, "rerun", job.runtime.row(job.id))
         yield f"Next: {rerun} --stale   # what ran with older code, and what follows"
     if view.driver is not None or view.state == "completed" or view.job_type.startswith(PROBE_OF):
         return
@@ -148,7 +148,7 @@ def _next(job: JobHandle, view: JobView, request: Request) -> Iterator[str]:
         verb, why = "refinalize", "finalize alone, over the results that are there"
     elif view.failed:
         verb, why = "retry", f"{count(view.failed, 'failed task')} again, then on"
-    yield f"Next: {verbs.command(request, verb, job._row())}   # {why}"
+    yield f"Next: {verbs.command(request, verb, job.runtime.row(job.id))}   # {why}"
 
 
 def _task_lines(rows: Sequence[dict[str, Any]], width: int) -> list[str]:
@@ -161,11 +161,11 @@ def _task_lines(rows: Sequence[dict[str, Any]], width: int) -> list[str]:
 def _error_lines(rows: Sequence[dict[str, Any]], job: JobHandle, with_tracebacks: bool, width: int) -> Iterator[str]:
     from geoflow.views.failures import kinds
 
-    view = job._session._snapshot(job.id)
+    view = job.runtime.snapshot(job.id)
     if view.error:
         yield plain(view.error)
-    with job._session.store.reading() as connection:
-        alike = [mask(kind._asdict(), job._session.settings.secrets) for kind in kinds(connection, job.id)]
+    with job.runtime.store.reading() as connection:
+        alike = [mask(kind._asdict(), job.runtime.settings.secrets) for kind in kinds(connection, job.id)]
     number = sum(kind["attempts"] for kind in alike)
     if number > len(alike):
         yield f"{count(number, 'attempt')} failed, in {count(len(alike), 'kind')}, each with its first task:"

@@ -14,6 +14,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from geoflow import api
 from geoflow.api import is_open
 from geoflow.commands.grammar import SHOWN, Request
 from geoflow.commands.values import UsageError, parameters, written
@@ -24,6 +25,7 @@ from geoflow.support.text import plain
 if TYPE_CHECKING:
     import pandas as pd
 
+    from geoflow.core.models import Receipt
     from geoflow.core.rows import JobRow
     from geoflow.job_handle import JobHandle
     from geoflow.session import Session
@@ -36,17 +38,22 @@ if TYPE_CHECKING:
 
 
 def run(session: Session, request: Request) -> JobHandle:
-    return session._run(request.job_type, _given(request), request.on_existing, _remark)
+    from geoflow.notebook import progress
+
+    def remark(receipt: Receipt) -> None:
+        _remark(session, receipt, request)
+
+    return session.handle(progress.run(session.runtime, request.job_type, _given(request), request.on_existing, remark))
 
 
 def submit(session: Session, request: Request) -> JobHandle:
-    job = session._submit(request.job_type, _given(request), request.on_existing, here=False)
-    _remark(job, request.on_existing)
-    return job
+    receipt = session.runtime.submit(request.job_type, _given(request), request.on_existing)
+    _remark(session, receipt, request)
+    return session.handle(receipt)
 
 
-def _remark(job: JobHandle, on_existing: str) -> None:
-    if on_existing == "return" and (said := job._found_again("--on-existing {}")):
+def _remark(session: Session, receipt: Receipt, request: Request) -> None:
+    if request.on_existing == "return" and (said := session.runtime.found_again(receipt, "--on-existing {}")):
         tell(said)
 
 
@@ -54,7 +61,7 @@ def plan(session: Session, request: Request) -> Plan:
     return session.plan(request.job_type, _given(request))
 
 
-def probe(session: Session, request: Request) -> Probe:
+def probe(session: Session, request: Request) -> Probe[JobHandle]:
     return session.probe(request.job_type, _given(request), items=request.items)
 
 
@@ -146,13 +153,11 @@ def debug(session: Session, request: Request) -> Any:
     return task(session, request).debug()
 
 
-def task(session: Session, request: Request) -> TaskHandle:
+def task(session: Session, request: Request) -> TaskHandle[JobHandle]:
     """The task that was named, once the code of its type is here."""
-    from geoflow.task_handle import find
-
     _load(session, request)
-    found = find(session, request.task)
-    _check_code(session, request, found.job._row(), f"{found.job.id[:8]}/{found.id}")
+    found = session.task(request.task)
+    _check_code(session, request, session.runtime.row(found.job_id), f"{found.job_id[:8]}/{found.id}")
     return found
 
 
@@ -245,13 +250,11 @@ def restore(session: Session, request: Request) -> pd.DataFrame:
 
 def export(session: Session, request: Request) -> Export:
     """What was written of a job type that was made with `gf.JobType`, and what it was proved on."""
-    from geoflow.tools.export import export as write
-
-    registered = session._registered(request.job_type)
+    registered = session.runtime.registered(request.job_type)
     job = None if request.job is None else session.job(request.job)
     target: Any = registered.maker or registered.job_class
     how: dict[str, Any] = {"prove": not request.no_proof, "overwrite": request.overwrite}
-    return write(target, request.folder, job=job, session=session, **how)
+    return api.export(target, request.folder, job=job, session=session, **how)
 
 
 def check(session: Session, request: Request) -> CheckReport:
@@ -325,13 +328,13 @@ def _with_code(session: Session, request: Request) -> JobHandle:
     """The job that was named, or the latest, once the code of its type is here; else the error says what to type."""
     _load(session, request)
     job = status(session, request)
-    _check_code(session, request, job._row())
+    _check_code(session, request, session.runtime.row(job.id))
     return job
 
 
 def _check_code(session: Session, request: Request, row: JobRow, what: str | None = None) -> None:
     try:
-        session._registered_as(row)
+        session.runtime.registered_as(row)
     except DefinitionError as exc:
         raise DefinitionError(f"{exc.what or exc} Type: {command(request, request.verb, row, what)}") from None
 

@@ -40,6 +40,11 @@ class JobRow(NamedTuple):
     epoch: int
     source: str | None
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing of the job will change any more by itself."""
+        return self.ended_at is not None and self.status not in (JobStatus.QUEUED, JobStatus.PROCESSING)
+
 
 class StageRow(NamedTuple):
     """A planned stage, whose tasks have the keys ``first_key`` to ``first_key + task_count - 1``."""

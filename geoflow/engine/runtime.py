@@ -1,342 +1,305 @@
-"""What a session works with: its store, its executor and its machine, opened when needed, driven and closed.
+"""The runtime of one session: its store, executor, registry, clock, settings and machine, and all that is done by them.
 
-They are this process's. In a fork of it the session has none, and opens its own when it is used there: a connection or
-a worker that two processes hold would be broken by the first one that lets it go.
+It knows jobs by their ids, and answers with rows, views and receipts. What a person holds of it is a face that stands
+above: `geoflow.session.Session`, and the handles of jobs and tasks.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import socket
-import threading
-import weakref
-from collections import deque
+import sys
+import time
+import warnings
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
-from functools import cache
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
+from geoflow.core.models import JobStatus, Receipt
 from geoflow.core.retry import RetryPolicy
-from geoflow.core.rows import Again, JobRow
-from geoflow.engine.active_job import CLASS, Intent, JobRun, Options
-from geoflow.engine.machine import CoreMachine
-from geoflow.engine.submission import stored_type
-from geoflow.engine.turns import Verb
-from geoflow.executors.base import Executor
-from geoflow.executors.leftovers import ran_at_death, seal
-from geoflow.jobtypes.contract import Registered
-from geoflow.stores.base import Store
-from geoflow.stores.files import file_at
-from geoflow.stores.opening import store_at
-from geoflow.support import logs
+from geoflow.core.rows import Again, JobRow, NewJob
+from geoflow.engine import hooks
+from geoflow.engine.active_job import CLASS, Intent
+from geoflow.engine.driving import Driving
+from geoflow.engine.stale import Stale, again_from, fingerprints, ran_with_older, stale_tasks
+from geoflow.engine.submission import check_same_job, found_again, keeps_its_own
+from geoflow.errors import DefinitionError, JobExists, JobFailed, JobNotFound, ParameterError, StoreBusy
+from geoflow.jobtypes import loading
+from geoflow.jobtypes.contract import DefinesJob, Registered
+from geoflow.jobtypes.parameters import job_id_of, validated
+from geoflow.jobtypes.registry import Registry
 from geoflow.support.clock import Clock
 from geoflow.support.config import Settings
-from geoflow.support.nesting import refuse_inside
-from geoflow.support.processors import usable
-from geoflow.support.surroundings import Surroundings
+from geoflow.support.jsonable import from_json, to_json
+from geoflow.support.text import shorten
+from geoflow.usercode.origin import stacklevel
 from geoflow.usercode.packing import Code, pack
+from geoflow.views.model import JobView
+from geoflow.views.snapshot import snapshot
 
 if TYPE_CHECKING:
     import concurrent.futures
 
-# How long the driving thread outlives the last job: starting one takes longer than a small job.
-LINGER_SECONDS = 1.0
-# How many runs are remembered that were interrupted, or that an error stopped.
-REMEMBERED = 32
-_PARTS = ("machine", "executor", "store")
-logger = logs.logger_of("geoflow.session")
-_Part = TypeVar("_Part")
+OnExisting = Literal["return", "resume", "rerun", "raise"]
+# A loop that sleeps is not woken by an interrupt of the kernel: it sleeps in short slices.
+SLICE_SECONDS = 0.1
 
 
-class _OpenedOnce(Generic[_Part]):
-    """A part of an engine that the first thread to ask for it opens, while others wait (S42).
-
-    `functools.cached_property` lets two threads open two: it has had no lock since Python 3.12.
-    """
-
-    def __init__(self, opening: Callable[[Any], _Part]) -> None:
-        self._opening = opening
-        self._name = opening.__name__
-
-    def __get__(self, runtime: Runtime, owner: type) -> _Part:  # not called once the engine has it
-        with runtime.opening:
-            if self._name not in vars(runtime):
-                vars(runtime)[self._name] = self._opening(runtime)
-            part: _Part = vars(runtime)[self._name]
-            return part
-
-
-class Runtime:
-    """The parts behind one session. They are opened one by one, and may be opened again after `close`."""
+class Runtime(Driving):
+    """Submits, drives, looks at and cancels the jobs of one session, which says what it is opened with."""
 
     def __init__(
         self,
         settings: Settings,
         clock: Clock,
-        retry: RetryPolicy | None,
-        pool: concurrent.futures.Executor | None,
-        on_job_complete: Callable[..., object] | None,
+        retry: RetryPolicy | None = None,
+        pool: concurrent.futures.Executor | None = None,
+        on_job_complete: Callable[..., object] | None = None,
     ) -> None:
-        self.settings = settings
-        self.clock = clock
-        self.retry = retry
-        self.pool = pool
-        self._on_job_complete = on_job_complete
-        # Those that are driven, and the last that did not get to their end. The others are let go of with their
-        # parameters and their code: a session may run for weeks.
-        self.runs: dict[str, JobRun] = {}
-        self._stopped: deque[JobRun] = deque()  # these last, the oldest first
-        self.claimed: list[JobRun] | None = None  # all of them, for as long as `geoflow.testing` wants to know
-        self.opening = threading.RLock()
-        _runtimes.add(self)
+        super().__init__(settings, clock, retry, pool, on_job_complete)
+        self.registry = Registry()
 
-    @_OpenedOnce
-    def store(self) -> Store:
-        settings = self.settings
-        store = store_at(settings.store, synchronous=settings.synchronous)
-        store.open()
-        logs.configure(settings.log_path, settings.log_level, secrets=settings.secrets)
-        logger.debug("store opened: %s", settings.store)
-        return store
+    # Job types, and their code
 
-    @_OpenedOnce
-    def executor(self) -> Executor:
-        settings = self.settings
-        workers = usable() if settings.workers is None else settings.workers
-        output_limit = settings.output_limit
-        logged: dict[str, Any] = {
-            "log_file": settings.log_path,
-            "log_level": settings.log_level,
-            "secrets": settings.secrets,
-        }
-        executor: Executor
-        if self.pool is not None:
-            from geoflow.executors.futures import FuturesExecutor
+    def registered(self, job_type: str | type | DefinesJob) -> Registered:
+        """The job type as it is now, registered if need be."""
+        return loading.registered(self.registry, job_type)
 
-            executor = FuturesExecutor(self.pool, workers, output_limit=output_limit, **logged)
-        elif workers == 0:
-            from geoflow.executors.inline import InlineExecutor
+    def registered_as(self, row: JobRow) -> Registered:
+        """The type of a stored job, from what is registered or built in: its name is never taken for a file's (S43)."""
+        return loading.registered_as(self.registry, row)
 
-            executor = InlineExecutor(output_limit=output_limit)
-        else:
-            from geoflow.executors.processes import ProcessExecutor
-            from geoflow.executors.slots import Most
+    def codes(self, job_type: Registered) -> dict[str, Code]:
+        """The code of its handlers by task type, and of its class by an empty name."""
+        handlers = hooks.as_run(self, job_type.handlers)
+        return {name: pack(code) for name, code in {**handlers, CLASS: job_type.job_class}.items()}
 
-            megabytes = settings.worker_max_memory
-            most = Most(settings.worker_max_tasks, None if megabytes is None else megabytes * 1e6)
-            executor = ProcessExecutor(
-                workers,
-                preload=settings.preload,
-                start_timeout=settings.start_timeout,
-                output_limit=output_limit,
-                most=most,
-                **logged,
+    def fingerprints(self, row: JobRow) -> dict[str, str]:
+        """Those of the code of now, by task type."""
+        return fingerprints(self.codes(self.registered_as(row)))
+
+    # Looking
+
+    def row(self, job_id: str) -> JobRow:
+        """The job whose id begins with *job_id*; ``JobNotFound`` when there is none, or more than one."""
+        if not isinstance(job_id, str):
+            raise ParameterError(
+                f"A job is known by its id or the beginning of it, a text such as '4f23fe85': "
+                f"{shorten(repr(job_id), 60)} is {type(job_id).__name__}. session.jobs() lists the ids."
             )
-        logger.debug("executor opened: %d slots", executor.slots)
-        _close_all_at_exit()
-        weakref.finalize(self, _close_here, os.getpid(), executor)
-        return executor
+        rows = self.store.find(job_id.strip().lower()) if job_id.strip() else []
+        if not rows:
+            what = f"No job in {self.settings.store_name} has an id that begins with {job_id!r};"
+            raise JobNotFound(what, python="see jobs().", typed="see geoflow jobs.")
+        if len(rows) > 1:
+            several = ", ".join(f"{row.job_id[:12]} ({row.job_type})" for row in rows[:5])
+            raise JobNotFound(f"{len(rows)} jobs have ids that begin with {job_id!r}: {several}. Give more of the id.")
+        return rows[0]
 
-    @_OpenedOnce
-    def machine(self) -> CoreMachine:
-        return CoreMachine(
-            self.store,
-            self.executor,
-            self.clock,
-            on_job_complete=self._on_job_complete,
-            ran_at_death=lambda owner, job_id: ran_at_death(owner, self._which_store(), job_id),
+    def snapshot(self, job_id: str) -> JobView:
+        """The job as it can be seen now."""
+        return snapshot(self.store, job_id, self.clock.now(), self.settings.secrets)
+
+    def driver(self, job_id: str) -> str | None:
+        """Who drives the job, in words."""
+        return self.store.driver(self.row(job_id).job_key)
+
+    def has_stopped(self, job_id: str) -> bool:
+        """Whether the job is at its end, or nobody drives it."""
+        return self.row(job_id).has_ended or self.driver(job_id) is None
+
+    def stale(self, job_id: str) -> list[Stale]:
+        """What of the job completed with older code than that of its handlers now."""
+        row = self.row(job_id)
+        return stale_tasks(self.store, row, self.fingerprints(row))
+
+    def found_again(self, receipt: Receipt, spelt: str) -> str:
+        """What to say when the submission found it; nothing where older code is all there is, which was warned of.
+
+        *spelt* is how ``on_existing`` is given.
+        """
+        if receipt.status == "created":
+            return ""
+        view = self.snapshot(receipt.job_id)
+        return "" if receipt.stale and view.status == JobStatus.COMPLETED else found_again(view, spelt)
+
+    # Submitting, and driving on
+
+    def submit(
+        self,
+        job_type: str | type | DefinesJob,
+        given: dict[str, Any],
+        on_existing: OnExisting = "return",
+        *,
+        here: bool = False,
+        begun: list[JobRow] | None = None,
+    ) -> Receipt:
+        """Submit it; see `geoflow.session.Session.submit`. *here* says that this thread is to wait for it at once.
+
+        The row of what is then driven is put into *begun* before that.
+        """
+        if on_existing not in ("return", "resume", "rerun", "raise"):
+            raise ParameterError(f"on_existing cannot be {on_existing!r}: use 'return', 'resume', 'rerun' or 'raise'.")
+        self.check_can_drive()
+        registered = self.registered(job_type)
+        text = validated(registered, given, self.settings.secrets)
+        job_id = job_id_of(registered, text)
+        codes = self.codes(registered)  # a variable that cannot travel any more is told before anything is stored
+        stages = [
+            stage.model_dump(include={"number", "name", "task_type", "parallelism"}) for stage in registered.stages
+        ]
+        source = getattr(sys.modules.get(registered.job_class.__module__), "__file__", None)
+        new = NewJob(job_id, registered.name, to_json(stages), text, self.clock.now(), source)
+        row, created = self.store.create(new, hold=True)
+        begun = [] if begun is None else begun
+        if created:
+            begun.append(row)
+            try:
+                self.drive(row, registered, "go on", codes=codes, here=here)
+            except BaseException:
+                self.put_back(row)
+                raise
+            return Receipt(job_id=job_id, job_type=registered.name, status="created")
+        check_same_job(row, registered, text, self.settings.secrets)
+        receipt = Receipt(
+            job_id=job_id,
+            job_type=registered.name,
+            status="already_exists",
+            existing_status=row.status,
+            stage=row.stage,
+            idempotent=True,
         )
+        if on_existing == "raise":
+            what = f"Job {job_id[:8]} ({registered.name}) exists and is {row.status};"
+            raise JobExists(what, python="see session.job(…).", typed=f"see geoflow status {job_id[:8]}.")
+        kept = keeps_its_own(row, registered, given, text, self.settings.secrets)
+        if kept is not None and on_existing != "rerun":
+            warnings.warn(kept, stacklevel=stacklevel())
+        if on_existing == "return":
+            if outdated := stale_tasks(self.store, row, fingerprints(codes)):
+                receipt = receipt.model_copy(update={"stale": sum(kind.tasks for kind in outdated)})
+                warnings.warn(ran_with_older(row, outdated), stacklevel=stacklevel())
+            return receipt
+        begun.append(row)
+        again = Again(parameters=text) if on_existing == "rerun" else None
+        self.drive(row, registered, on_existing, codes=codes, here=here, again=again)
+        return receipt
 
-    def close(self) -> None:
-        """Interrupt what runs, so that it can be resumed, end the workers and close the store."""
-        running = [run for run in list(self.runs.values()) if not run.done.is_set()]
-        # All are asked before one is waited for: no process is begun for a job that is the next to be interrupted.
-        for run in [run for run in running if not self.machine.ask("interrupt", run)]:
-            self.machine.drive(run.done.is_set)
-        for run in running:
-            run.done.wait(5.0)
-        if "machine" in self.__dict__:
-            self.machine.dismiss()
-        with self.opening:
-            machine, executor, store = (self.__dict__.pop(part, None) for part in _PARTS)
-        del machine
-        if executor is not None:
-            executor.close()
-        if store is not None:
-            store.close()
-        logs.flush()
-
-    def _which_store(self) -> str:
-        """Its file, whatever its name: what another store says of a session's folder does not count."""
-        return str(file_at(self.settings.store))
-
-    def owner(self, job_id: str) -> str:
-        """Who drives the job from here, as JSON text for `Store.claim`."""
-        folder = self.executor.where()
-        return json.dumps(
-            {
-                "pid": os.getpid(),
-                "host": socket.gethostname(),
-                "since": datetime.now(UTC).isoformat(timespec="seconds"),
-                "folder": folder,
-                "seal": seal(folder, self._which_store(), job_id),
-            }
-        )
-
-    def whose(self) -> str | None:
-        """Whose session it is, when it is not for a task that runs in this process to wait in."""
-        is_driving = any(not run.done.is_set() for run in self.runs.values())
-        return "the session that runs it" if is_driving else None
-
-    def check_can_drive(self) -> None:
-        """Raise where no job can be driven from here, with what to do instead, before anything is stored."""
-        refuse_inside(self.whose())
-        if self.pool is None and not self._is_inline and "executor" not in self.__dict__:
-            from geoflow.executors.spawning import check_can_start
-
-            check_can_start()
-
-    # Taking a job up, and putting it back
-
-    @property
-    def options(self) -> Options:
-        """How jobs are run, where their stages do not say otherwise."""
-        s = self.settings
-        policy = self.retry or RetryPolicy(max_retries=s.max_retries, base_delay=s.base_delay, max_delay=s.max_delay)
-        return Options(policy, s.on_failure, s.task_timeout, s.plan_timeout, s.finalize_timeout)
-
-    def claim(
+    def drive(
         self,
         row: JobRow,
         job_type: Registered,
-        codes: Mapping[str, Code],
-        intent: Intent = "go on",
+        intent: Intent,
+        *,
+        codes: Mapping[str, Code] | None = None,
+        here: bool = False,
         again: Again | None = None,
-    ) -> JobRun:
-        """Claim the job for this process; *codes* are by task type, that of the class by an empty name."""
-        self.check_can_drive()
-        here = Surroundings.now()
-        lease = self.store.claim(row.job_key, self.owner(row.job_id))
-        try:
-            fresh = self.store.job(row.job_id)
-            assert fresh is not None, "a claimed job is in the store"
-            # The owner before this claim left marks that say what ran when it ended.
-            claimed = fresh._replace(owner=row.owner)
-            run = JobRun(claimed, lease, job_type, codes, self.options, intent=intent, again=again, surroundings=here)
-        except BaseException:
-            self.store.release(lease)
-            raise
-        run.on_done = self._let_go
-        self.runs[row.job_id] = run
-        if self.claimed is not None:
-            self.claimed.append(run)
-        return run
-
-    def _let_go(self, run: JobRun) -> None:
-        if run.interrupted or run.error:
-            self._stopped.append(run)
-            if len(self._stopped) <= REMEMBERED:
+    ) -> None:
+        """Have this session's machine drive the job, with *codes*, or else the code of now."""
+        if self.running(row.job_id) is not None:
+            if intent in ("go on", "resume", "retry"):
                 return
-            run = self._stopped.popleft()
-        if self.runs.get(run.job_id) is run:
-            self.runs.pop(run.job_id, None)
-
-    def put_back(self, row: JobRow) -> None:
-        """Have nobody drive the job, though its being taken up was interrupted, or failed."""
-        run = self.runs.get(row.job_id)
+            raise StoreBusy(f"Job {row.job_id[:8]} is running in this session: wait for it or cancel it first.")
         try:
-            if run is not None and not run.done.is_set():
-                self.ask("interrupt", run)
-        finally:
-            if run is None or not run.done.is_set():  # the machine never heard of it
-                self.runs.pop(row.job_id, None)
-                self.store.abandon(row.job_key)
+            self.start(self.claim(row, job_type, codes or self.codes(job_type), intent, again), awaited=here)
+        except BaseException:
+            self.put_back(row)
+            raise
 
-    def cancel_here(self, row: JobRow) -> None:
-        """Cancel a job that nobody drives; its code is not needed for that."""
-        known = stored_type(row)
-        run = self.claim(row, known, {CLASS: pack(known.job_class)})
-        self.ask("cancel", run)
+    # What can be done with a job, by its id
 
-    # Driving: in a thread of its own, or, where there are no workers, in the one that waits
+    def wait(self, job_id: str, timeout: float | None = None, refresh: Callable[[], None] | None = None) -> None:
+        """Wait until the job has ended, or until nobody drives it. ``TimeoutError`` after *timeout* seconds."""
+        began = time.monotonic()
 
-    @property
-    def _is_inline(self) -> bool:
-        return self.settings.workers == 0
+        def late() -> bool:
+            return timeout is not None and time.monotonic() - began > timeout
 
-    def start(self, run: JobRun, *, awaited: bool) -> None:
-        """Have *run* driven. Where there are no workers, and it is *awaited*, that is up to `wait_for`."""
-        driven = self.machine.ask("start", run)
-        if not driven and not (awaited and self._is_inline):
-            self._in_background()
-
-    def _in_background(self) -> None:
-        # Should two be started at once, the second waits for the first, and finds nothing left to drive.
-        threading.Thread(target=self._drive, name="geoflow-machine").start()
-
-    def _drive(self) -> None:
-        # A method of the engine's, which keeps it: one that nobody else holds still drives its jobs, and is found when
-        # the interpreter exits.
-        with contextlib.suppress(BaseException):  # whoever waits for a job was told
-            self.machine.drive(linger=0.0 if self._is_inline else LINGER_SECONDS)
-
-    def wait_for(
-        self, run: JobRun, deadline: Callable[[], bool] | None = None, refresh: Callable[[], None] | None = None
-    ) -> bool:
-        """Wait until the run is done, driving it from here where there are no workers; False past the deadline."""
-        if self._is_inline:
-            self.machine.drive(lambda: run.done.is_set() or bool(deadline and deadline()))
-            if not self.machine.idle():
-                self._in_background()  # what else was submitted meanwhile counts on being driven
-        while not run.done.wait(0.05):  # short steps, so that an interrupt of the kernel lands
-            if deadline is not None and deadline():
-                return False
+        run = self.runs.get(job_id)
+        if run is not None:
+            if not self.wait_for(run, late, refresh):
+                raise TimeoutError(f"Job {job_id[:8]} has not ended after {timeout:g} s; it goes on.")
+            if run.error is not None and not self.row(job_id).has_ended:  # the store may fail after it
+                raise run.error
+            return
+        while not self.has_stopped(job_id):  # another process drives it
+            if late():
+                raise TimeoutError(f"Job {job_id[:8]} has not ended after {timeout:g} s; it goes on elsewhere.")
             if refresh is not None:
                 refresh()
-        return True
+            time.sleep(SLICE_SECONDS)
 
-    def ask(self, verb: Verb, run: JobRun) -> None:
-        """Have the loop cancel or interrupt the job, and see it done."""
-        if self.machine.ask(verb, run):
-            run.done.wait(5.0)
-        else:
-            self.machine.drive(run.done.is_set)
+    def cancel(self, job_id: str) -> None:
+        """End the job, wherever it is driven, or where nobody does."""
+        row, run = self.row(job_id), self.running(job_id)
+        if run is not None:
+            self.ask("cancel", run)
+        elif not row.has_ended:
+            try:
+                self.cancel_here(row)
+            except StoreBusy:
+                self.store.request_cancel(row.job_key)
+                deadline = time.monotonic() + 10.0
+                while not self.row(job_id).has_ended and time.monotonic() < deadline:
+                    time.sleep(0.05)
 
+    def resume(self, job_id: str) -> None:
+        """Go on where the job stopped, with the code of now."""
+        row = self.row(job_id)
+        if row.status != JobStatus.COMPLETED:
+            self.drive(row, self.registered_as(row), "resume")
 
-_runtimes: weakref.WeakSet[Runtime] = weakref.WeakSet()
-# What a fork was born with. It is kept there: to close it, or to let it be collected, would be to touch it.
-_of_the_parent: list[Any] = []
+    def retry_failed(self, job_id: str) -> None:
+        """Run the failed tasks again, with the code of now; then go on from there."""
+        row = self.row(job_id)
+        if row.status == JobStatus.CANCELLED:
+            raise JobFailed(
+                f"Job {job_id[:8]} was cancelled, so there is nothing that failed to run again;",
+                python="job.resume() goes on with it.",
+                typed=f"geoflow resume {job_id[:8]} goes on with it.",
+                job_id=job_id,
+                status="cancelled",
+            )
+        if row.status != JobStatus.COMPLETED:
+            self.drive(row, self.registered_as(row), "retry")
 
+    def refinalize(self, job_id: str, *, here: bool = False) -> None:
+        """Run finalize again, with the code of now, over the results that are there."""
+        row = self.row(job_id)
+        if row.status != JobStatus.COMPLETED:
+            raise JobFailed(
+                f"Job {job_id[:8]} is {row.status}: only a completed job can be finalized again. Resume it first.",
+                job_id=job_id,
+                status=str(row.status),
+            )
+        self.drive(row, self.registered_as(row), "refinalize", here=here)
 
-def _close_all() -> None:
-    for runtime in list(_runtimes):
-        runtime.close()
+    def rerun(self, job_id: str, stage: int | str | None = None, stale: bool = False) -> None:
+        """Do all of it over again, or from a *stage* on, or what is *stale*; see `JobHandle.rerun`."""
+        if stage is not None and stale:
+            raise ParameterError("rerun takes stage= or stale=True: a stage is run again with all of its tasks.")
+        row = self.row(job_id)
+        job_type, again = self.registered_as(row), None
+        if stage is not None:
+            names = [planned["name"] for planned in from_json(row.stages)]
+            again = again_from(stage, names, self.store.stages(row.job_key), job_id[:8])
+        elif stale:
+            outdated = self.stale(job_id)
+            if not outdated:
+                return
+            again = Again(outdated[0].stage, keep=True)
+        self.drive(row, job_type, "rerun", again=again)
 
-
-@cache
-def _close_all_at_exit() -> None:
-    """Have all engines closed when the interpreter ends, before the pools are waited for.
-
-    `atexit` is too late for that: by then the interpreter has waited for all that runs in a pool, which may be for
-    ever. concurrent.futures itself uses this hook, which has been in every Python since 3.9; it is called last in,
-    first out, so this comes after the import of any pool.
-    """
-    threading._register_atexit(_close_all)  # type: ignore[attr-defined]
-
-
-def _close_here(pid: int, executor: Executor) -> None:
-    if pid == os.getpid():
-        executor.close()
-
-
-def _forget_the_parents() -> None:
-    for runtime in list(_runtimes):
-        _of_the_parent.append([runtime.__dict__.pop(part, None) for part in _PARTS])
-        runtime.opening = threading.RLock()  # the old one may be held by a thread that the fork does not have
-        runtime.runs = {}
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_the_parents)
+    def resume_all(self) -> list[str]:
+        """Go on with every job that was interrupted, or whose process ended; the ids of those that were taken up."""
+        resumed = []
+        for row in self.store.unended():
+            # A row that is not sound is read as that of a failed job, which has ended.
+            ended = row.status == "failed" and row.ended_at is not None
+            if ended or self.store.driver(row.job_key) is not None:
+                continue
+            try:
+                self.drive(row, self.registered_as(row), "go on")
+                resumed.append(row.job_id)
+            except StoreBusy:
+                continue  # somebody else was a moment faster
+            except DefinitionError as exc:
+                warnings.warn(exc.as_warning(), stacklevel=stacklevel())
+        return resumed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from geoflow.core.models import Stage
 from geoflow.core.rows import JobRow
@@ -12,9 +12,7 @@ from geoflow.jobtypes.contract import Registered
 from geoflow.support.jsonable import from_json, to_json
 from geoflow.support.masking import mask
 from geoflow.support.text import shorten
-
-if TYPE_CHECKING:
-    from geoflow.views.model import JobView
+from geoflow.views.model import JobView
 
 
 def check_same_job(row: JobRow, registered: Registered, parameters: str, secrets: tuple[str, ...]) -> None:

@@ -9,14 +9,46 @@ import traceback
 from pathlib import Path
 from types import ModuleType
 
+from geoflow.core.rows import JobRow
 from geoflow.errors import DefinitionError
-from geoflow.jobtypes.contract import normalise
+from geoflow.jobtypes.contract import DefinesJob, Registered, defines_job, normalise
 from geoflow.jobtypes.registry import Registry
+from geoflow.support.text import shorten
 
 BUILT_IN = {
     "hello_world": "geoflow.builtin.hello_world",
     "list_container_contents": "geoflow.builtin.list_container_contents",
 }
+
+
+def registered(registry: Registry, job_type: str | type | DefinesJob) -> Registered:
+    """The job type that is meant, as it is now: registered if need be, from its file or module where it is named so."""
+    if defines_job(job_type):
+        return registry.get(registry.register(job_type)[0])
+    if not isinstance(job_type, str | type):
+        kind, also = type(job_type).__name__, ""
+        if isinstance(getattr(job_type, "stages", None), list):
+            also = f" {kind} is a job class: give the class itself, {kind}, and no object of it."
+        elif callable(job_type):
+            also = f" {getattr(job_type, '__name__', kind)} is a function; it runs as a stage or handler of one."
+        raise DefinitionError(
+            f"{shorten(repr(job_type), 60)} is no job type.{also} A job type is given as a gf.Registered, as a class, "
+            "or as its name, its file or its module, a text."
+        )
+    name = str(getattr(job_type, "job_type", job_type.__name__)) if isinstance(job_type, type) else job_type
+    return registry.get(find(registry, name))
+
+
+def registered_as(registry: Registry, row: JobRow) -> Registered:
+    """The type of a stored job, from what is registered or built in: its name is never taken for a file's (S43)."""
+    if row.job_type not in registry and row.job_type not in BUILT_IN:
+        where = f" Its code came from {row.source}." if row.source else ""
+        raise DefinitionError(
+            f"Job {row.job_id[:8]} is of type {row.job_type!r}, which is not registered in this session.{where}",
+            python="Register it with session.register(...), then go on.",
+            typed="No file is loaded by itself: name it with --load.",
+        )
+    return registered(registry, row.job_type)
 
 
 def find(registry: Registry, name: str) -> str:

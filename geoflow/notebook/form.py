@@ -8,40 +8,49 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import Context, ContextVar, copy_context
-from typing import TYPE_CHECKING, Any
+from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
+from geoflow.core.models import Receipt
+from geoflow.engine.runtime import Runtime
 from geoflow.errors import ParameterError
 from geoflow.jobtypes.contract import DefinesJob, Registered
 from geoflow.jobtypes.parameters import validated
 from geoflow.jobtypes.schema import LEFT_OUT, Field, fields_of, schema_of
+from geoflow.notebook import progress
 from geoflow.notebook.inputs import Input, problem_html, widgets
 from geoflow.notebook.outputs import detached, shell
 from geoflow.render.markup import Html, element, head
 from geoflow.support.jsonable import from_json, to_json
 from geoflow.support.masking import looks_secret, mask, mask_text
 
-if TYPE_CHECKING:
-    from geoflow.job_handle import JobHandle
-    from geoflow.session import Session
+_Job = TypeVar("_Job")
 
 # For a job type that says nothing of its parameters.
 WHOLE = Field("parameters", "json", "parameters", "all of them, as one JSON object", default={})
 
 
-class Form:
+class Form(Generic[_Job]):
     """The form of a job type, for a notebook to show.
 
     ``inputs`` are its controls by parameter; ``parameters`` is what they say, and ``problems`` what is wrong with that,
-    by parameter, and under ``""`` what is about no single one. ``job`` is what was submitted last.
+    by parameter, and under ``""`` what is about no single one. ``job`` is what was submitted last, as *handle* makes it
+    of a receipt.
     """
 
-    def __init__(self, session: Session, job_type: str | type | DefinesJob, values: Mapping[str, Any]) -> None:
-        self._session = session
-        self._job_type = session._registered(job_type).name
+    def __init__(
+        self,
+        runtime: Runtime,
+        job_type: str | type | DefinesJob,
+        values: Mapping[str, Any],
+        handle: Callable[[Receipt], _Job],
+    ) -> None:
+        self.runtime = runtime
+        self._handle = handle
+        self._job_type = runtime.registered(job_type).name
         schema = schema_of(self._registered().job_class)
         fields = [WHOLE] if schema is None else fields_of(schema)
         self._is_whole = schema is None
@@ -51,10 +60,10 @@ class Form:
         if unknown := sorted(given.keys() - {field.name for field in fields}):
             names = ", ".join(field.name for field in fields) or "no parameters"
             raise ParameterError(f"{self._job_type} has no {', '.join(map(repr, unknown))}. It has {names}.")
-        self._secrets = session.settings.secrets
+        self._secrets = runtime.settings.secrets
         self.parameters: dict[str, Any] = {}
         self.problems: dict[str, str] = {}
-        self.job: JobHandle | None = None
+        self.job: _Job | None = None
         self._cell: Context | None = None
         # All widgets are written from nowhere, so that what they send comes in one thread, in its order: a click on
         # Submit must not pass what was typed before it, which it would while a cell runs.
@@ -79,19 +88,23 @@ class Form:
         said = (f", {name}={value!r}" for name, value in mask(self.parameters, self._secrets).items())
         return f"<form of {self._job_type}{''.join(said)}>"
 
-    def submit(self) -> JobHandle:
+    def submit(self) -> _Job:
         """Submit what the form says; ``ParameterError`` when that cannot be. A click also shows the job."""
+        return self._submitted()[0]
+
+    def _submitted(self) -> tuple[_Job, Receipt]:
         self._check()
         if self.problems:
             told = "\n".join(f"  - {name or 'parameters'}: {problem}" for name, problem in self.problems.items())
             raise ParameterError(self._masked(f"{self._job_type} refuses these parameters:\n{told}"))
-        self.job = self._session._submit(self._job_type, {**self.parameters}, "return", here=False)
-        return self.job
+        receipt = self.runtime.submit(self._job_type, {**self.parameters})
+        self.job = self._handle(receipt)
+        return self.job, receipt
 
     # What it says, and what is wrong with that
 
     def _registered(self) -> Registered:
-        return self._session._registered(self._job_type)  # of now: its cell may have been run again
+        return self.runtime.registered(self._job_type)  # of now: its cell may have been run again
 
     def _check(self, change: object = None) -> None:
         detached().run(self._read)
@@ -169,15 +182,15 @@ class Form:
     def _clicked(self, button: object) -> None:
         self.button.disabled = True  # for as long as it takes to store the job
         try:
-            job = self.submit()
+            _, receipt = self._submitted()
         except Exception as exc:  # whatever it is: nobody else shows what a button raises
             if not self.problems:
                 self._say(problem=str(exc))
         else:
-            shows = self._cell is not None and self._session.settings.display != "none"
-            self._say(note=f"{_told(job)}{'' if shows else ' form.job.watch() shows it.'}")
+            shows = self._cell is not None and self.runtime.settings.display != "none"
+            self._say(note=f"{_told(receipt)}{'' if shows else ' form.job.watch() shows it.'}")
             if self._cell is not None and shows:
-                self._cell.copy().run(job.watch)
+                self._cell.copy().run(progress.watch, self.runtime, receipt.job_id)
         finally:
             self.button.disabled = bool(self.problems)
 
@@ -191,9 +204,8 @@ def _by_parameter(refusal: ValidationError) -> dict[str, str]:
     return {name: "\n".join(several) for name, several in found.items()}
 
 
-def _told(job: JobHandle) -> str:
-    receipt = job.receipt
-    if receipt is None or receipt.status == "created":
-        return f"Job {job.id[:8]} was submitted."
-    was = f"Job {job.id[:8]} was submitted before, and is {receipt.existing_status}."
+def _told(receipt: Receipt) -> str:
+    if receipt.status == "created":
+        return f"Job {receipt.job_id[:8]} was submitted."
+    was = f"Job {receipt.job_id[:8]} was submitted before, and is {receipt.existing_status}."
     return f"{was} form.job.rerun() does all of it again."

@@ -17,20 +17,15 @@ import weakref
 from collections.abc import Callable
 from contextvars import Context
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TypeGuard
 
-from geoflow.notebook.outputs import Outputs, detached, static
-from geoflow.notebook.progress import SECONDS_BETWEEN, logger, safely
+from geoflow.engine.runtime import Runtime
+from geoflow.notebook.outputs import SECONDS_BETWEEN, Outputs, detached, logger, safely, static
+from geoflow.notebook.widget import Panel
 from geoflow.support.masking import mask_text
 from geoflow.views.model import JobView
 from geoflow.views.snapshot import snapshot
 from geoflow.views.tasks import listed, task
-
-if TYPE_CHECKING:
-    from geoflow.job_handle import JobHandle
-    from geoflow.notebook.widget import Panel
-    from geoflow.session import Session
-    from geoflow.stores.base import Store
 
 SECONDS_BETWEEN_LISTS = 2.0
 SHARE = 10  # one part in so many of the time may go into drawing
@@ -45,10 +40,10 @@ class Monitor:
     Of a job that has stopped, only the views that were last live have buttons: those before them are history.
     """
 
-    def __init__(self, job: JobHandle) -> None:
-        self._session = weakref.ref(job._session)
-        self._job_id = job.id
-        self._widgets = job._session.settings.display != "html"
+    def __init__(self, runtime: Runtime, job_id: str) -> None:
+        self._runtime = weakref.ref(runtime)
+        self._job_id = job_id
+        self._widgets = runtime.settings.display != "html"
         self.panel: Panel | None = None
         self._views: list[Outputs] = []
         self._context = Context()
@@ -62,12 +57,12 @@ class Monitor:
 
     # Showing
 
-    def show(self, job: JobHandle, *, asked_for: bool = False) -> None:
+    def show(self, runtime: Runtime, *, asked_for: bool = False) -> None:
         """Show the job in this cell, unless it is shown here already, and keep it up to date from now on.
 
         With *asked_for* it keeps its list of tasks also when nothing is left to do.
         """
-        view = self._last = job._session._snapshot(job.id)
+        view = self._last = runtime.snapshot(self._job_id)
         with self._lock:
             self._context = detached()
             here = [shown for shown in self._views if shown.is_here()]
@@ -79,13 +74,13 @@ class Monitor:
                 self._views.append(Outputs(view, asked_for))
             elif asked_for:
                 here[0].asked_for = True
-        self.follow(job, after=SECONDS_BETWEEN if view.driver is not None else 0)
+        self.follow(runtime, after=SECONDS_BETWEEN if view.driver is not None else 0)
 
     def shown_here(self) -> bool:
         """Whether this very cell has shown the job as it is at rest."""
         return any(shown.is_here() and not shown.live for shown in self._views)
 
-    def follow(self, job: JobHandle, after: float = 0) -> None:
+    def follow(self, runtime: Runtime, after: float = 0) -> None:
         """Look at the job, at first *after* so many seconds or at its end, and for as long as somebody drives it."""
         with self._lock:
             self._looks += 1
@@ -94,14 +89,15 @@ class Monitor:
                 return
             self._following = True
             context = self._context.copy()
-        threading.Thread(target=context.run, args=(self._follow, job, after), name="geoflow-view", daemon=True).start()
+        given = (self._follow, runtime, after)
+        threading.Thread(target=context.run, args=given, name="geoflow-view", daemon=True).start()
 
-    def settle(self, job: JobHandle) -> None:
+    def settle(self, runtime: Runtime) -> None:
         """The waiting is over: if the job has stopped, show how, as part of this cell.
 
         The thread does so too, but a program that runs a notebook takes in only what the current cell sends.
         """
-        view = self._look(job)
+        view = self._look(runtime)
         with self._lock:
             self._looks += 1
             if self._is_over(view):
@@ -111,15 +107,15 @@ class Monitor:
 
     # Following, in a thread of its own
 
-    def _follow(self, job: JobHandle, after: float) -> None:
-        self._pause(job, after)  # a job that is shorter needs no widgets
+    def _follow(self, runtime: Runtime, after: float) -> None:
+        self._pause(runtime, after)  # a job that is shorter needs no widgets
         failures = 0
         while True:
             with self._lock:
                 looks = self._looks
                 self._poke.clear()
             began = time.monotonic()
-            view = self._look(job)
+            view = self._look(runtime)
             failures = 0 if view else failures + 1
             if view is not None and self._wants_panel(view):
                 self._make_panel()
@@ -132,31 +128,29 @@ class Monitor:
                     return
                 if looks == self._looks and view is not None:
                     self._safely(self._draw, view)
-            self._pause(job, max(SECONDS_BETWEEN, SHARE * (time.monotonic() - began)))
+            self._pause(runtime, max(SECONDS_BETWEEN, SHARE * (time.monotonic() - began)))
 
     def _is_over(self, view: JobView | None) -> TypeGuard[JobView]:
         return view is not None and view.driver is None and not self._acting.locked()
 
-    def _pause(self, job: JobHandle, seconds: float) -> None:
-        run = job._session.runtime.runs.get(job.id)
-        if run is not None and not run.done.is_set():
+    def _pause(self, runtime: Runtime, seconds: float) -> None:
+        if (run := runtime.running(self._job_id)) is not None:
             run.done.wait(seconds)  # its end is not to be missed: the session may be closed right after it
         else:
             self._poke.wait(seconds)
 
-    def _look(self, job: JobHandle) -> JobView | None:
+    def _look(self, runtime: Runtime) -> JobView | None:
         """The job as it is now; None when that cannot be seen. A session that is closed is not opened for it."""
-        session = job._session
-        store = _store_of(session)
+        store = runtime.open_store
         if store is None:  # to close it is to interrupt its jobs
             return None if self._last is None else replace(self._last, driver=None, remaining=None)
         try:
-            self._last = snapshot(store, job.id, session.runtime.clock.now(), session.settings.secrets)
+            self._last = snapshot(store, self._job_id, runtime.clock.now(), runtime.settings.secrets)
         except Exception:
-            logger.exception("the job could not be looked at", extra={"job_id": job.id})
+            logger.exception("the job could not be looked at", extra={"job_id": self._job_id})
             return None
         finally:
-            if _store_of(session) is not store:
+            if runtime.open_store is not store:
                 store.close()  # the session was closed meanwhile, and looking has opened it again
         return self._last
 
@@ -199,8 +193,6 @@ class Monitor:
 
     def _make_panel(self) -> None:
         try:
-            from geoflow.notebook.widget import Panel
-
             self.panel = self._context.copy().run(Panel, self._act, self._browse)
         except Exception:
             logger.warning("no widgets", exc_info=True)
@@ -227,21 +219,20 @@ class Monitor:
         with self._lock:
             for shown in self._views:
                 shown.settled = False
-        session, job = self._session(), None
+        runtime = self._runtime()
         try:
-            if session is None:
+            if runtime is None:
                 panel.say("The session of this view is gone: open one on the same store, and use session.job(...).")
             else:
-                job = session.job(self._job_id)
-                _do(name, job)
+                getattr(runtime, name)(self._job_id)  # the actions are called as what does them
         except Exception as exc:
-            secrets = session.settings.secrets if session is not None else ()
+            secrets = runtime.settings.secrets if runtime is not None else ()
             panel.say(mask_text(f"{type(exc).__name__}: {exc}", secrets))
         finally:
             self._acting.release()
             panel.disable(False)
-        if job is not None:
-            self.follow(job)
+        if runtime is not None:
+            self.follow(runtime)
 
     def _browse(self) -> None:
         if self.panel is not None:
@@ -250,15 +241,15 @@ class Monitor:
     def _list(self, panel: Panel) -> None:
         if not panel.browsing:
             return
-        session = self._session()
-        store = _store_of(session) if session is not None else None
-        if session is None or store is None:
+        runtime = self._runtime()
+        store = runtime.open_store if runtime is not None else None
+        if runtime is None or store is None:
             panel.say("The session of this view is closed: its tasks cannot be looked at.")
             return
         with self._lock:
             try:
                 panel.list_tasks(listed(store, self._job_id, panel.part.value))
-                key, settings = panel.chosen, session.settings
+                key, settings = panel.chosen, runtime.settings
                 chosen = task(store, self._job_id, key, settings.secrets, settings.log_path) if key else None
                 panel.show_task(chosen)
             except Exception:
@@ -270,32 +261,19 @@ class Monitor:
         threading.Thread(target=self._context.copy().run, args=(act, *given), name="geoflow-click", daemon=True).start()
 
 
-def _do(name: str, job: JobHandle) -> None:
-    """What the button *name* is for, without waiting for its end."""
-    if name == "refinalize":
-        job._refinalize(here=False)
-    else:
-        getattr(job, name)()
-
-
-def _store_of(session: Session) -> Store | None:
-    """The store, if the session is open; to ask the session for it would open it."""
-    return session.runtime.__dict__.get("store")
-
-
-_monitors: weakref.WeakKeyDictionary[Session, dict[str, Monitor]] = weakref.WeakKeyDictionary()
+_monitors: weakref.WeakKeyDictionary[Runtime, dict[str, Monitor]] = weakref.WeakKeyDictionary()
 _keeping = threading.Lock()
 _kept: list[Monitor] = []
 
 
-def monitor_of(job: JobHandle) -> Monitor:
+def monitor_of(runtime: Runtime, job_id: str) -> Monitor:
     """The one monitor of the job in its session."""
-    of_session = _monitors.setdefault(job._session, {})
-    found = of_session.setdefault(job.id, Monitor(job))
-    for old, monitor in list(of_session.items())[:-WATCHED]:
-        if monitor is not found and not monitor._following:
-            of_session.pop(old, None)
-    return found
+    of_session = _monitors.setdefault(runtime, {})
+    monitor = of_session.setdefault(job_id, Monitor(runtime, job_id))
+    for old_id, old in list(of_session.items())[:-WATCHED]:
+        if old is not monitor and not old._following:
+            of_session.pop(old_id, None)
+    return monitor
 
 
 def _kept_but(monitor: Monitor) -> list[Monitor]:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Callable
 from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
 from geoflow.render.display import job_html, job_text
+from geoflow.support.logs import logger_of
 from geoflow.views.model import JobView
 
+logger = logger_of("geoflow.progress")
+SECONDS_BETWEEN = 0.25  # two drawings: a person sees no more
 WIDGET = "application/vnd.jupyter.widget-view+json"
 NOTHING: dict[str, Any] = {"text/plain": "", "text/html": ""}
 
@@ -44,6 +48,16 @@ def display(bundle: dict[str, Any]) -> Any:
     """Show *bundle* as an output of this cell; what is returned can update it."""
     shows: Any = importlib.import_module("IPython.display").display
     return shows(bundle, raw=True, display_id=True)
+
+
+def safely(draw: Callable[[], None]) -> bool:
+    """A fault in drawing is logged, and never touches the job."""
+    try:
+        draw()
+    except Exception:
+        logger.exception("the job could not be drawn")
+        return False
+    return True
 
 
 def static(view: JobView) -> dict[str, Any]:

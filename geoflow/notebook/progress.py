@@ -6,50 +6,86 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from geoflow.support.logs import logger_of
+from geoflow.core.models import Receipt
+from geoflow.core.rows import JobRow
+from geoflow.engine.runtime import OnExisting, Runtime
+from geoflow.jobtypes.contract import PROBE_OF, DefinesJob
+from geoflow.notebook.monitor import monitor_of
+from geoflow.notebook.outputs import SECONDS_BETWEEN, safely, shell
+from geoflow.render.display import job_text
 from geoflow.support.masking import safe
 from geoflow.support.text import columns, pad, shorten
+from geoflow.views.wording import waits
 
-if TYPE_CHECKING:
-    from geoflow.job_handle import JobHandle
-    from geoflow.notebook.monitor import Monitor
-
-logger = logger_of("geoflow.progress")
-SECONDS_BETWEEN = 0.25  # a person sees no more
 LABEL = 20  # characters of a stage's number and name, so that a note has its place in 80 columns
 
 
+def run(
+    runtime: Runtime,
+    job_type: str | type | DefinesJob,
+    given: dict[str, Any],
+    on_existing: OnExisting,
+    remark: Callable[[Receipt], None],
+) -> Receipt:
+    """Submit a job, *remark* on what its receipt says, and `follow` it. An interrupt puts it back to be resumed."""
+    begun: list[JobRow] = []
+    try:
+        receipt = runtime.submit(job_type, given, on_existing, here=True, begun=begun)
+        remark(receipt)
+        follow(runtime, receipt.job_id)
+    except KeyboardInterrupt:  # wherever it came: nothing that was begun here goes on behind the user's back
+        for row in begun:
+            runtime.put_back(row)
+        raise
+    return receipt
+
+
+def follow(runtime: Runtime, job_id: str) -> None:
+    """Show the job's progress until it ends, or until nobody drives it. An interrupt puts it back to be resumed."""
+    driven = runtime.runs.get(job_id)
+    with watching(runtime, job_id, runtime.settings.display) as refresh:
+        try:
+            if driven is None:
+                runtime.wait(job_id, refresh=refresh)
+            else:
+                runtime.wait_for(driven, refresh=refresh)
+        except KeyboardInterrupt:
+            if driven is not None:
+                runtime.ask("interrupt", driven)
+            raise
+    if driven is not None and driven.error is not None:
+        raise driven.error
+
+
 @contextmanager
-def watching(job: JobHandle, how: str) -> Iterator[Callable[[], None]]:
-    """Show *job* in the way that the setting ``display`` says; the function that is yielded brings it up to date.
+def watching(runtime: Runtime, job_id: str, how: str) -> Iterator[Callable[[], None]]:
+    """Show the job in the way that the setting ``display`` says; the function that is yielded brings it up to date.
 
     Outside of a notebook an interrupt that put the job back says so, and how to go on.
     """
     if _is_live(how):
-        with _live(job):
+        with _live(runtime, job_id):
             yield lambda: None
     elif how == "none":
         yield lambda: None
     else:
         is_seen = sys.stderr is not None and (how != "auto" or _is_terminal())
         try:
-            with _in_terminal(job) if is_seen else nullcontext(lambda: None) as refresh:
+            with _in_terminal(runtime, job_id) if is_seen else nullcontext(lambda: None) as refresh:
                 yield refresh
         except KeyboardInterrupt as interrupt:
             stopped = interrupt
-            safely(lambda: _say_how_to_go_on(job, stopped))
+            safely(lambda: _say_how_to_go_on(runtime, job_id, stopped))
             raise
 
 
-def _say_how_to_go_on(job: JobHandle, interrupt: KeyboardInterrupt) -> None:
-    """Have the traceback of *interrupt* end with what became of *job*: whoever called has no handle of it."""
-    from geoflow.jobtypes.contract import PROBE_OF
-
-    view = job._session._snapshot(job.id)
+def _say_how_to_go_on(runtime: Runtime, job_id: str, interrupt: KeyboardInterrupt) -> None:
+    """Have the traceback of *interrupt* end with what became of the job: whoever called has no handle of it."""
+    view = runtime.snapshot(job_id)
     if view.state == "interrupted" and view.hint and not view.job_type.startswith(PROBE_OF):  # these are cancelled
-        interrupt.add_note(f"Job {job.id[:8]} was put back. Next: {view.hint.partition('  #')[0]}")
+        interrupt.add_note(f"Job {job_id[:8]} was put back. Next: {view.hint.partition('  #')[0]}")
 
 
 def remark(said: Callable[[], str], how: str) -> None:
@@ -66,33 +102,23 @@ def remark(said: Callable[[], str], how: str) -> None:
 
 
 @contextmanager
-def waiting(job: JobHandle) -> Iterator[None]:
-    """Show *job* live, if this is a notebook, while there is something to wait for."""
-    shown = _is_live(job._session.settings.display) and job._driver() is not None
-    with _live(job) if shown else nullcontext():
+def waiting(runtime: Runtime, job_id: str) -> Iterator[None]:
+    """Show the job live, if this is a notebook, while there is something to wait for."""
+    shown = _is_live(runtime.settings.display) and runtime.driver(job_id) is not None
+    with _live(runtime, job_id) if shown else nullcontext():
         yield
 
 
-def watch(job: JobHandle) -> None:
-    """Show *job* live and return; where this is no notebook, print it as it is now."""
-    is_shown = _in_notebook() and job._session.settings.display != "text"
-    if not is_shown or not safely(lambda: _monitor(job).show(job, asked_for=True)):
-        print(job)
+def watch(runtime: Runtime, job_id: str) -> None:
+    """Show the job live and return; where this is no notebook, print it as it is now."""
+    is_shown = _in_notebook() and runtime.settings.display != "text"
+    if not is_shown or not safely(lambda: monitor_of(runtime, job_id).show(runtime, asked_for=True)):
+        print(job_text(runtime.snapshot(job_id)))
 
 
-def shown_here(job: JobHandle) -> bool:
-    """Whether the cell that runs now has shown *job* to its end."""
-    return _in_notebook() and _monitor(job).shown_here()
-
-
-def safely(draw: Callable[[], None]) -> bool:
-    """A fault in drawing is logged, and never touches the job."""
-    try:
-        draw()
-    except Exception:
-        logger.exception("the job could not be drawn")
-        return False
-    return True
+def shown_here(runtime: Runtime, job_id: str) -> bool:
+    """Whether the cell that runs now has shown the job to its end."""
+    return _in_notebook() and monitor_of(runtime, job_id).shown_here()
 
 
 def _is_terminal() -> bool:
@@ -108,44 +134,31 @@ def _is_live(how: str) -> bool:
 
 
 def _in_notebook() -> bool:
-    """Asked without importing IPython: whoever has not done so has no notebook."""
-    if "IPython" not in sys.modules:
-        return False
-    from geoflow.notebook.outputs import shell
-
     return shell() is not None
 
 
-def _monitor(job: JobHandle) -> Monitor:
-    from geoflow.notebook.monitor import monitor_of
-
-    return monitor_of(job)
-
-
 @contextmanager
-def _live(job: JobHandle) -> Iterator[None]:
-    shown = safely(lambda: _monitor(job).show(job))
+def _live(runtime: Runtime, job_id: str) -> Iterator[None]:
+    shown = safely(lambda: monitor_of(runtime, job_id).show(runtime))
     try:
         yield
     finally:
         if shown:
-            safely(lambda: _monitor(job).settle(job))
+            safely(lambda: monitor_of(runtime, job_id).settle(runtime))
 
 
 @contextmanager
-def _in_terminal(job: JobHandle) -> Iterator[Callable[[], None]]:
+def _in_terminal(runtime: Runtime, job_id: str) -> Iterator[Callable[[], None]]:
     """One line for each stage that has been planned, on the standard error."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
     from rich.table import Column
 
-    from geoflow.views.wording import waits
-
     lines: dict[int, Any] = {}
     drawn = time.monotonic()
 
     def draw() -> None:
-        stages = job._session._snapshot(job.id).stages
+        stages = runtime.snapshot(job_id).stages
         labels = [shorten(f"{stage.number} {stage.name}", LABEL) for stage in stages]
         wide = max(map(columns, labels), default=0)
         for stage, label in zip(stages, labels, strict=True):

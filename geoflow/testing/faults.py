@@ -14,16 +14,15 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from geoflow.core.models import TaskContext
+from geoflow.engine import hooks
+from geoflow.engine.parts import Parts
 from geoflow.errors import ParameterError
 from geoflow.jobtypes.contract import Handler, accepts_context, normalise
 from geoflow.support.text import count, shorten
 from geoflow.usercode.references import innermost
-
-if TYPE_CHECKING:
-    from geoflow.session import Session
 
 Task = str | tuple[str, int]
 # What happens, given the context: None, and the handler runs, or what it is to have returned.
@@ -217,7 +216,7 @@ class Fault:
             raise ParameterError(f"A task is named by its id, its type, or (task_type, index), not {task!r}.")
         self.rule = Rule(name, task, _chosen(times, attempts), act, share, seed)
         self.needs_processes = processes
-        self._before: dict[Session, int] = {}
+        self._before: dict[Parts, int] = {}
 
     def __repr__(self) -> str:
         about = [] if self.rule.task is None else [shorten(repr(self.rule.task), 60)]
@@ -225,39 +224,34 @@ class Fault:
         return f"gf.testing.{self.rule.name}({', '.join(about)})"
 
     def __enter__(self) -> Fault:
-        from geoflow import session
-
-        session.replace_handlers = _faulty
+        hooks.have_replaced(_faulty)
         self._before = {}
         _active.append(self)
         return self
 
     def __exit__(self, exc_type: type[BaseException] | None, *_: object) -> None:
         __tracebackhide__ = True  # pytest shows the test, not this
-        from geoflow import session
-
         _active.remove(self)
         if not _active:
-            session.replace_handlers = None
+            hooks.have_replaced(None)
         try:
             if exc_type is None and self.rule.share > 0:
                 self._check()
         finally:
             if not _active:
                 for seen in self._before:
-                    seen.runtime.claimed = None
+                    seen.claimed = None
 
-    def sees(self, session: Session) -> None:
-        """A job is about to be driven in *session*."""
-        if self.needs_processes and session.settings.workers == 0:
+    def sees(self, session: Parts) -> None:
+        """A job is about to be driven with the parts of a *session*."""
+        if self.needs_processes and session.is_inline:
             raise ParameterError(
                 f"{self} needs a process that it may end, and workers=0 runs the tasks in this one: open the session "
                 "with workers=1, or in a test mark it with @pytest.mark.geoflow(workers=1)."
             )
-        engine = session.runtime
-        if engine.claimed is None:
-            engine.claimed = []
-        self._before.setdefault(session, len(engine.claimed))
+        if session.claimed is None:
+            session.claimed = []
+        self._before.setdefault(session, len(session.claimed))
 
     def _check(self) -> None:
         """A test whose fault meets nothing tests nothing: tell of it, as far as that is known by now."""
@@ -266,13 +260,13 @@ class Fault:
 
         jobs, tasks = 0, list[str]()
         for session, before in self._before.items():
-            if "store" not in session.runtime.__dict__:
+            if (store := session.open_store) is None:
                 return  # it was closed
-            for run in (session.runtime.claimed or [])[before:]:
+            for run in (session.claimed or [])[before:]:
                 if not run.done.is_set():
                     return
                 jobs += 1
-                found = frames.tasks(session.store, run.job_id)[["task_id", "task_type", "stage", "task_index"]]
+                found = frames.tasks(store, run.job_id)[["task_id", "task_type", "stage", "task_index"]]
                 for task_id, kind, stage, place in found.to_numpy():
                     if self.rule.concerns(task_id, (kind, _name(run.job_type.handlers[kind])), stage, place):
                         return
@@ -300,7 +294,7 @@ def _chosen(times: int | None, attempts: Iterable[int] | None) -> frozenset[int]
     return frozenset(chosen)
 
 
-def _faulty(session: Session, handlers: Mapping[str, Handler]) -> Mapping[str, Handler]:
+def _faulty(session: Parts, handlers: Mapping[str, Handler]) -> Mapping[str, Handler]:
     for fault in _active:
         fault.sees(session)
     rules = tuple(fault.rule for fault in _active)

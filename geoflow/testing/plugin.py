@@ -50,12 +50,12 @@ def geoflow_session(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
     """
     for name in [name for name in os.environ if name.upper().startswith("GEOFLOW_")]:
         monkeypatch.delenv(name)
-    from geoflow import api as default
+    from geoflow import api
 
     marker = request.node.get_closest_marker("geoflow")
     given = {"store": ":memory:", "workers": 0, "display": "none", "clock": SkippingClock()}
-    session = default.open(**{**given, **(marker.kwargs if marker else {})})
-    monkeypatch.setattr(default, "_session", session)
+    session = api.open(**{**given, **(marker.kwargs if marker else {})})
+    monkeypatch.setattr(api, "_session", session)
     yield session
     session.close()
 

@@ -225,10 +225,10 @@ def test_S34_finalize_alone_can_be_run_again_with_new_code(
     job = session.run("acts", tasks=[{}], finalize="raise")
     assert job.with_errors
     monkeypatch.setattr(jobs.Acts, "finalize_job", staticmethod(lambda context=None: {"mended": True}))
-    ended_at = job._row().ended_at
+    ended_at = job.runtime.row(job.id).ended_at
     assert job.refinalize().result() == {"mended": True}
     assert not job.with_errors
-    assert job._row().ended_at == ended_at, "the time that went by until then is no time of the job's"
+    assert job.runtime.row(job.id).ended_at == ended_at, "the time that went by until then is no time of the job's"
     assert rows(session, "SELECT count(*) FROM attempts") == [(1,)]
 
 

@@ -12,7 +12,7 @@ import cloudpickle
 import pytest
 
 import geoflow as gf
-from geoflow.engine import runtime as engine
+from geoflow.engine import driving
 from geoflow.executors import codes
 from geoflow.notebook import monitor
 from geoflow.usercode import fingerprint, sources
@@ -38,10 +38,10 @@ def test_a_session_keeps_nothing_of_a_job_that_has_ended(open_session: OpenSessi
 
 def test_of_runs_that_an_error_or_an_interrupt_stopped_the_last_are_remembered(open_session: OpenSession) -> None:
     session = open_session(workers=0)
-    jobs = [session.run("acts", tasks=[{"value": n}]) for n in range(engine.REMEMBERED + 3)]
+    jobs = [session.run("acts", tasks=[{"value": n}]) for n in range(driving.REMEMBERED + 3)]
     for job in jobs:
-        row = job._row()
-        run = session.runtime.claim(row, session._registered_as(row), {})
+        row = job.runtime.row(job.id)
+        run = session.runtime.claim(row, session.runtime.registered_as(row), {})
         run.interrupted = True
         session.store.release(run.lease)
         run.finish()
@@ -130,6 +130,6 @@ def test_of_views_the_last_are_known(open_session: OpenSession, monkeypatch: pyt
     monkeypatch.setattr(monitor, "WATCHED", 3)
     session = open_session(workers=0)
     jobs = [session.run("acts", tasks=[{"value": n}]) for n in range(6)]
-    seen = [monitor.monitor_of(job) for job in jobs]
-    assert [monitor.monitor_of(job) for job in jobs[-3:]] == seen[-3:]
-    assert len(monitor._monitors[session]) == 3
+    seen = [monitor.monitor_of(job.runtime, job.id) for job in jobs]
+    assert [monitor.monitor_of(job.runtime, job.id) for job in jobs[-3:]] == seen[-3:]
+    assert len(monitor._monitors[session.runtime]) == 3

@@ -82,7 +82,7 @@ def test_S17_a_plan_that_is_wrong_is_refused_with_the_error_that_the_job_would_h
     job = session.run("acts", params)
     assert job.status == "failed"
     assert job.error is not None
-    traceback = job._row().traceback
+    traceback = job.runtime.row(job.id).traceback
     where = place(traceback or "")
     said = job.error + (f" ({where})" if where else "")
     assert re.sub("process [0-9]+", "", str(refused.value)) == re.sub("process [0-9]+", "", said)

@@ -90,7 +90,7 @@ def test_F102_a_kernel_that_is_stopped_is_not_taken_over_and_goes_on_when_it_may
         job.resume()
     go_on.touch()  # its workers end meanwhile, and nobody takes their answers
     with pytest.raises(TimeoutError, match="it goes on elsewhere"):
-        pytest.fail(f"{job.wait(timeout=0.2)!r}\nThe kernel: {kernel.states()}, driven by {job._driver()}")
+        pytest.fail(f"{job.wait(timeout=0.2)!r}\nThe kernel: {kernel.states()}, driven by {job.runtime.driver(job.id)}")
     kernel.signal(signal.SIGCONT)
     assert job.wait(timeout=SECONDS).status == "completed"
     assert kernel.hears() == "completed"

@@ -554,7 +554,7 @@ def test_a_click_on_what_is_wrong_submits_nothing(new_form: NewForm) -> None:
 
 def test_what_goes_wrong_with_a_click_is_told_in_the_form(new_form: NewForm, tmp_path: Path) -> None:
     form = new_form("hello_world", n=2)
-    session = form._session
+    session = form.runtime
     session.close()
     (tmp_path / "work.db").unlink(missing_ok=True)
     (tmp_path / "work.db").mkdir()
@@ -577,7 +577,7 @@ def test_a_form_of_the_default_session_is_a_function_of_the_package(
     try:
         assert form.submit().result()["greetings"] == 1
         with gf.open(tmp_path / "other.db", workers=0, display="none") as other:
-            assert gf.form("hello_world", other, n=1).submit()._session is other
+            assert gf.form("hello_world", other, n=1).submit().runtime is other.runtime
     finally:
         gf.default_session().close()
 

@@ -281,31 +281,31 @@ def test_the_session_that_was_opened_last_is_used_unless_a_store_is_named(
     first = open_session("first.db", workers=0)
     second = open_session("second.db", workers=0)
     job = shell("%geoflow run acts tasks=[{}]")
-    assert job._session is second
+    assert job.runtime is second.runtime
     assert shell.error("%geoflow --store first.db jobs").startswith("There is no store first.db in /")
-    assert shell("%geoflow status")._session is second  # what failed has changed nothing
-    assert shell("%geoflow --store first.db run acts tasks=[{}]")._session is first
-    assert shell("%geoflow status")._session is first
-    third = shell(f"%geoflow --store {tmp_path / 'third.db'} run acts tasks=[{{}},{{}}]")._session
+    assert shell("%geoflow status").runtime is second.runtime  # what failed has changed nothing
+    assert shell("%geoflow --store first.db run acts tasks=[{}]").runtime is first.runtime
+    assert shell("%geoflow status").runtime is first.runtime
+    third = shell(f"%geoflow --store {tmp_path / 'third.db'} run acts tasks=[{{}},{{}}]").runtime
     assert third.settings.store == str(tmp_path / "third.db")
     assert "acts" in third.registry
-    assert shell("%geoflow status")._session is third
-    fourth = shell("%geoflow --workers 1 jobs;\n%geoflow status")._session
+    assert shell("%geoflow status").runtime is third
+    fourth = shell("%geoflow --workers 1 jobs;\n%geoflow status").runtime
     assert (fourth.settings.workers, fourth.settings.store) == (1, third.settings.store)
     shell.ip.push({"job": job})
-    assert shell("%geoflow status $job")._session is second
-    assert shell("%geoflow status")._session is fourth
+    assert shell("%geoflow status $job").runtime is second.runtime
+    assert shell("%geoflow status").runtime is fourth
 
 
 def test_a_session_that_nobody_holds_any_more_is_not_used(shell: Shell, open_session: OpenSession) -> None:
     kept = open_session("kept.db", workers=0)
     gf.open("gone.db", workers=0)
-    assert default.latest_session() is kept
+    assert default.latest_session() == kept
 
 
 def test_workers_of_a_store_in_memory_are_not_changed(shell: Shell) -> None:
     session = gf.open(":memory:", workers=0)
-    assert shell("%geoflow run hello_world n=1")._session is session
+    assert shell("%geoflow run hello_world n=1").runtime is session.runtime
     assert shell.error("%geoflow --workers 2 jobs").startswith("The store is in memory")
 
 

@@ -261,7 +261,7 @@ def test_a_saved_notebook_has_the_end_state_as_html(tmp_path: Path) -> None:
 
 def test_a_terminal_has_a_line_for_each_stage(open_session: OpenSession, capsys: pytest.CaptureFixture[str]) -> None:
     job = open_session().run("two_acts", tasks=[{}] * 3)
-    with watching(job, "text") as refresh:
+    with watching(job.runtime, job.id, "text") as refresh:
         refresh()
     lines = [line.split() for line in capsys.readouterr().err.splitlines() if line.strip()]
     assert [(line[:2], "3/3" in line) for line in lines[-2:]] == [(["1", "act"], True), (["2", "again"], True)]
@@ -272,7 +272,7 @@ def test_no_frame_in_a_terminal_has_a_total_before_the_stage_has_one(
 ) -> None:
     job = open_session().run("two_acts", tasks=[{}] * 3)
     monkeypatch.setenv("FORCE_COLOR", "1")  # as in a terminal, all frames are drawn
-    with watching(job, "text"):
+    with watching(job.runtime, job.id, "text"):
         pass
     assert {*re.findall(r"\d+/\S+", re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().err))} == {"3/3"}
 
@@ -282,10 +282,10 @@ def test_a_terminals_line_says_that_a_task_waits_for_its_retry_and_alone_is_cut_
 ) -> None:
     session = open_session(retry=gf.RetryPolicy(base_delay=600, max_delay=600))
     job = session.submit("acts", tasks=[{}, {"do": "fail"}, {"do": "fail"}])
-    wait_until(lambda: job._session._snapshot(job.id).stages[0].waiting == 2)
+    wait_until(lambda: job.runtime.snapshot(job.id).stages[0].waiting == 2)
     for width, note in (("80", "2 wait for their retries"), ("50", "2 wait for the…")):
         monkeypatch.setenv("COLUMNS", width)
-        with watching(job, "text"):
+        with watching(job.runtime, job.id, "text"):
             pass
         line = capsys.readouterr().err.splitlines()[-1]
         assert "━━━━━            1/3 0:00:0" in line
@@ -313,6 +313,6 @@ def test_what_is_no_terminal_is_left_alone(open_session: OpenSession, capsys: py
     job = open_session().run("acts", tasks=[{}])
     assert not sys.stderr.isatty()
     for how in ("auto", "none"):
-        with watching(job, how) as refresh:
+        with watching(job.runtime, job.id, how) as refresh:
             refresh()
     assert capsys.readouterr() == ("", "")

@@ -15,8 +15,8 @@ import geoflow as gf
 from geoflow import task_handle as replay
 from geoflow.commands.snippets import LONGEST, cell_of
 from geoflow.core.rows import NewJob
+from geoflow.engine.tasks import TaskNotFound
 from geoflow.errors import DefinitionError, JobNotFound
-from geoflow.task_handle import TaskNotFound, find
 from tests.helpers import jobs
 from tests.helpers.sessions import OpenSession, rows
 
@@ -77,20 +77,20 @@ def test_a_job_without_failures_names_its_tasks(session: gf.Session) -> None:
 def test_tasks_that_a_rerun_set_aside_are_not_found(session: gf.Session) -> None:
     job = session.run("acts", tasks=[FAILS])
     first = job.task()
-    assert job.rerun().wait().task()._key != first._key
+    assert job.rerun().wait().task()._place != first._place
 
 
 def test_a_name_means_the_latest_job_or_the_one_before_the_slash(session: gf.Session) -> None:
     with pytest.raises(JobNotFound, match="There are no jobs in"):
-        find(session)
+        session.task()
     older = session.run("acts", tasks=[{}, FAILS])
     latest = session.run("acts", tasks=[FAILS])
-    assert find(session).job.id == latest.id
-    assert find(session, "s1-t0").job.id == latest.id
-    assert find(session, f"{older.id[:8]}/s1-t0").job.id == older.id
-    assert find(session, f"{older.id}/").id == "s1-t1"
+    assert session.task().job.id == latest.id
+    assert session.task("s1-t0").job.id == latest.id
+    assert session.task(f"{older.id[:8]}/s1-t0").job.id == older.id
+    assert session.task(f"{older.id}/").id == "s1-t1"
     with pytest.raises(TaskNotFound, match="For another job: JOB/TASK"):
-        find(session, "s1-t1")
+        session.task("s1-t1")
 
 
 # Running it here

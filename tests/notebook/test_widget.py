@@ -103,14 +103,14 @@ def _said(page: Page) -> str:
 
 
 def panel_of(job: gf.JobHandle) -> Panel:
-    wait_until(lambda: monitor_of(job).panel is not None)
-    panel = monitor_of(job).panel
+    wait_until(lambda: monitor_of(job.runtime, job.id).panel is not None)
+    panel = monitor_of(job.runtime, job.id).panel
     assert panel is not None
     return panel
 
 
 def wait_for_rest(job: gf.JobHandle) -> None:
-    wait_until(lambda: not monitor_of(job)._following)
+    wait_until(lambda: not monitor_of(job.runtime, job.id)._following)
 
 
 def a_panel(act: Callable[[str], None] = lambda name: None, browse: Callable[[], None] = lambda: None) -> Panel:
@@ -427,7 +427,7 @@ def test_widgets_of_jobs_that_stopped_long_ago_are_let_go(
         page.next_cell()
         job = session.run("acts", tasks=[MENDED_LATER], number=number)
         panel_of(job)
-        made.append(monitor_of(job))
+        made.append(monitor_of(job.runtime, job.id))
     wait_until(lambda: sum(monitor.panel is not None for monitor in made) == 2)
     wait_until(lambda: sum(WIDGET in output for output in page.outputs) == 2)
     assert sum("✗ failed" in text_of(output["text/html"]) for output in page.outputs) == 4

@@ -18,7 +18,7 @@ import cloudpickle
 import pydantic
 import pytest
 
-from geoflow.engine import runtime as engine
+from geoflow.engine import parts
 from geoflow.executors.spawning import SlotContext
 from geoflow.usercode.packing import pack, unpack
 
@@ -54,9 +54,9 @@ def test_python_makes_code_of_the_same_arguments_as_ever() -> None:
 
 
 def test_python_calls_what_is_registered_with_threading_before_it_waits_for_pools() -> None:
-    changed = "Python's threading has no _register_atexit any more: see engine._close_all_at_exit"
+    changed = "Python's threading has no _register_atexit any more: see parts._close_all_at_exit"
     assert callable(getattr(threading, "_register_atexit", None)), changed
-    assert engine._close_all_at_exit
+    assert parts._close_all_at_exit
 
 
 def test_a_process_pool_has_the_parts_that_a_killed_worker_leaves_waiting() -> None:

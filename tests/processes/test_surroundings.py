@@ -143,7 +143,7 @@ def test_a_program_without_usable_standard_streams_runs_jobs(
     open_session: OpenSession, monkeypatch: pytest.MonkeyPatch, stream: object, display: str, workers: int
 ) -> None:
     session = open_session(workers=workers)
-    session.settings = session.settings.model_copy(update={"display": display})
+    session.runtime.settings = session.settings.model_copy(update={"display": display})
     with monkeypatch.context() as patched:
         patched.setattr(sys, "stderr", stream)
         patched.setattr(sys, "stdout", stream)

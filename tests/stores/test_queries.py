@@ -35,7 +35,7 @@ def test_results_are_asked_as_json_and_times_as_times(open_session: OpenSession,
     )
     assert found[["status", "n"]].to_numpy().tolist() == [["completed", 20], ["failed", 1]]
     assert found["total"][0] == sum(range(20))
-    row = session._row(job.id)
+    row = session.runtime.row(job.id)
     assert row.started_at is not None
     (started,) = session.sql("SELECT started_at FROM jobs")["started_at"]
     assert abs(started - pd.Timestamp(row.started_at, unit="s", tz="UTC")) <= pd.Timedelta(1, "us")

@@ -316,7 +316,7 @@ def test_a_system_that_does_not_tell_its_mounts_is_no_problem() -> None:
 def test_locks_are_tried_without_touching_those_of_a_session(open_session: OpenSession, tmp_path: Path) -> None:
     session = open_session(workers=1)
     job = session.submit("acts", tasks=[{"do": "hang"}])
-    key = job._row().job_key
+    key = job.runtime.row(job.id).job_key
     wait_until(lambda: session.store.driver(key) is not None)
     assert locks(tmp_path / "work.db").status == "ok"
     assert asked_elsewhere("jobs", tmp_path / "work.db").startswith("Diagnosis(name='', status='ok'")  # it is driven

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import geoflow as gf
-from geoflow import session
+from geoflow.engine import hooks
 from geoflow.errors import DefinitionError, ParameterError
 from geoflow.jobtypes import loading
 from geoflow.support.clock import ManualClock
@@ -226,7 +226,7 @@ def test_outside_of_the_block_nothing_is_left_of_it(inline: gf.Session) -> None:
     with fail("act", times=None, with_=ValueError):
         job = inline.run("acts", tasks=[{}])
     assert job.status == "failed"
-    assert session.replace_handlers is None
+    assert hooks._replace is None
     assert job.retry_failed().wait().status == "completed"
     assert set(job.attempts()["code"]) == {pack(jobs.act).fingerprint}, "a fault is no other code"
 

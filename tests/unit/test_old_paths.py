@@ -10,9 +10,7 @@ import pytest
 import geoflow as gf
 
 
-@pytest.mark.parametrize(
-    ("old", "new"), [("geoflow.default", "geoflow.api"), ("geoflow.flow", "geoflow.jobtypes.typed")]
-)
+@pytest.mark.parametrize(("old", "new"), [("geoflow.default", "geoflow.api"), ("geoflow.flow", "geoflow.job_type")])
 def test_an_import_path_of_the_version_before_works_and_says_which_it_is_now(
     old: str, new: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

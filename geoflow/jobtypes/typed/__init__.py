@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from geoflow.jobtypes.typed.crossing import identity
-from geoflow.jobtypes.typed.jobtype import JobType
+from geoflow.jobtypes.typed.jobtype import TypedJob
 
-__all__ = ["JobType", "identity"]
+__all__ = ["TypedJob", "identity"]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 import sys
 import warnings
 from collections.abc import Callable
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, Unpack, overload
+from typing import Annotated, Any, TypeVar, Unpack, overload
 from weakref import WeakValueDictionary
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
@@ -18,13 +17,9 @@ from geoflow.core.models import OnFailure
 from geoflow.errors import DefinitionError
 from geoflow.jobtypes.contract import MAX_RETRIES, MAX_WORKERS, Handler, normalise
 from geoflow.jobtypes.typed.annotations import core, fields_of, form, is_model, older, same, show
-from geoflow.jobtypes.typed.crossing import as_dict, problems_of
+from geoflow.jobtypes.typed.crossing import problems_of
 from geoflow.jobtypes.typed.lowered import Kind, Pick, Step
 from geoflow.jobtypes.typed.stage import defined, linked, lower, outdated
-
-if TYPE_CHECKING:
-    from geoflow.job_handle import JobHandle
-    from geoflow.session import Session
 
 F = TypeVar("F", bound=Callable[..., Any])
 How = str | Callable[[Any], Any] | None
@@ -32,7 +27,7 @@ _ENGINES = {"retries": "max_retries"}
 _PARALLELISM = {"stage": "single", "each": "fan_out", "reduce": "fan_in"}
 _IN_WORDS = {"stage": "one task", "each": "one task for each item of {}", "reduce": "one task over all of {}"}
 # What a cell or file made last, by module and name.
-_newest: WeakValueDictionary[tuple[str, str], JobType] = WeakValueDictionary()
+_newest: WeakValueDictionary[tuple[str, str], TypedJob] = WeakValueDictionary()
 
 
 @with_config(ConfigDict(strict=True, extra="forbid"))
@@ -45,7 +40,7 @@ class StageOptions(TypedDict, total=False):
     on_failure: OnFailure | None
 
 
-class JobType:
+class TypedJob:
     """A job type whose stages are typed functions::
 
         tile_stats = gf.JobType("tile_stats", params=Params)
@@ -153,18 +148,6 @@ class JobType:
         """
         return self._decorator("finalize", {})(function)
 
-    def run(self, params: Any = None, /, *, session: Session | None = None, **parameters: Any) -> JobHandle:
-        """Run it as it is defined now, show its progress and wait; see `Session.run`, also for ``on_existing=``.
-
-        The parameters are given by name, as one dict, or as an object of the class *params*. Without a *session* it
-        runs in the one that ``gf.run`` uses.
-        """
-        return _session(session).run(self, as_dict(params), **parameters)
-
-    def submit(self, params: Any = None, /, *, session: Session | None = None, **parameters: Any) -> JobHandle:
-        """Start it as it is defined now and return at once; see `Session.submit`, and `run` for the parameters."""
-        return _session(session).submit(self, as_dict(params), **parameters)
-
     def contract(self) -> type:
         """The class that the contract asks for (S1). It is the same one until something is decorated again."""
         return self._lowered()[0]
@@ -173,7 +156,7 @@ class JobType:
         """The handlers by task type."""
         return dict(self._lowered()[1])
 
-    def newest(self) -> JobType:
+    def newest(self) -> TypedJob:
         """The job type of this name that was made last in the same module: its cell may have been run again."""
         return _newest.get((self.__module__, self.name), self) if self._of_module else self
 
@@ -274,7 +257,7 @@ class JobType:
         self._stages = kept
 
 
-def made_anew(job_type: JobType) -> tuple[type, dict[str, Handler]]:
+def made_anew(job_type: TypedJob) -> tuple[type, dict[str, Handler]]:
     """The class and the handlers of *job_type* as it is; those that it keeps may have travelled, without functions."""
     stages = _ordered(job_type._stages)
     if not stages:
@@ -295,8 +278,3 @@ def _ordered(stages: dict[str, Step]) -> list[Step]:
     while (stage := following.get(normalise(found[-1].name) if found else None)) is not None:
         found.append(stage)
     return found
-
-
-def _session(session: Session | None) -> Session:
-    # By name: what runs jobs stands above what defines them, and a worker that defines one needs none of it.
-    return session or importlib.import_module("geoflow.api").default_session()

@@ -5,52 +5,22 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from geoflow.errors import DefinitionError, ParameterError
 from geoflow.jobtypes import loading
-from geoflow.jobtypes.contract import defines_job, normalise
-from geoflow.jobtypes.parameters import by_name
+from geoflow.jobtypes.contract import Handler, defines_job, normalise
 from geoflow.jobtypes.registry import Registry, jobs_of
+from geoflow.tools.check.declared import declared
 from geoflow.tools.check.findings import RULES, Finding, finding
 from geoflow.tools.check.report import CheckReport
+from geoflow.tools.check.subject import Subject
+from geoflow.tools.check.trial import trial
+from geoflow.tools.check.written import written
 
-if TYPE_CHECKING:
-    from geoflow.jobtypes.contract import DefinesJob, Handler
-    from geoflow.tools.check.subject import Subject
+__all__ = ["RULES", "CheckReport", "Finding", "checked"]
 
-__all__ = ["RULES", "CheckReport", "Finding", "check"]
-
-TASKS, SECONDS = 3, 60.0
-
-
-def check(
-    target: type | DefinesJob | ModuleType | str,
-    handlers: Mapping[str, Handler] | None = None,
-    *,
-    params: object = None,
-    run: int | bool = True,
-    seconds: float = SECONDS,
-    **parameters: Any,
-) -> CheckReport:
-    """Everything about a job type that can be known before it runs in production; nothing is stored.
-
-    *target* is a job class (with its *handlers*, a dict by task type; those of its module's ``ALL_HANDLERS`` are found
-    without), a `gf.JobType`, a module, a ``"file.py"``, ``"file.py:job_type"``, or the name of a type that is built in
-    or registered. All that registration would refuse becomes findings too.
-
-    Part of the check is a trial, with *params* or *parameters*, or else with the defaults and examples that the job
-    type tells, or with none where it asks for none: in one process of its own, of at most *seconds*, the first three
-    tasks of each stage are run **for real**, with all that their handlers do. *run* says another number; False leaves
-    handlers and finalize out.
-
-    Raises ``DefinitionError`` when there is no such job type, or its file cannot be imported.
-    """
-    from geoflow import api as default
-
-    given = None if params is None and not parameters else by_name(params, parameters)
-    registry = default._session.registry if default._session is not None else Registry()
-    return checked(target, handlers, given, run, seconds, registry)
+TASKS = 3
 
 
 def checked(
@@ -61,11 +31,7 @@ def checked(
     seconds: float,
     registry: Registry,
 ) -> CheckReport:
-    """`check` with the job types of *registry* known by their names; *parameters* are None where none are given."""
-    from geoflow.tools.check.declared import declared
-    from geoflow.tools.check.trial import trial
-    from geoflow.tools.check.written import written
-
+    """See `geoflow.api.check`; *parameters* are None where none are given, *registry* has the types known by name."""
     if run < 0 or seconds <= 0:
         raise ParameterError(f"run={run}, seconds={seconds}: give a number of tasks, or False, and a time for all.")
     names: list[str] = []
@@ -115,8 +81,6 @@ def _subjects(
 def _subject(
     key: Any, job: Any, handlers: Mapping[str, Handler] | None, registry: Registry
 ) -> tuple[str, Subject | DefinitionError]:
-    from geoflow.tools.check.subject import Subject
-
     if defines_job(job):
         try:
             made = {**job.handlers(), **(handlers or {})}

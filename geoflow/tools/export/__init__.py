@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from geoflow.core.models import JobStatus
+from geoflow.engine.runtime import Runtime
 from geoflow.errors import DefinitionError
-from geoflow.jobtypes.typed import JobType
-from geoflow.tools.export.proof import prove as proved_on
-from geoflow.tools.export.proof import recorded
+from geoflow.jobtypes.typed import TypedJob
+from geoflow.stores.base import Store
+from geoflow.tools.export.proof import proved_on, recorded
 from geoflow.tools.export.testing import test_text
 from geoflow.tools.export.writing import Writer
-
-if TYPE_CHECKING:
-    from geoflow.job_handle import JobHandle
-    from geoflow.session import Session
 
 
 @dataclass(frozen=True)
@@ -54,27 +51,18 @@ class Export:
         return "\n".join(self.lines())
 
 
-def export(
-    job_type: JobType,
+def write(
+    job_type: TypedJob,
     folder: str | os.PathLike[str],
+    run: tuple[Store, str] | None,
+    runtimes: Sequence[Runtime],
     *,
-    job: JobHandle | None = None,
-    session: Session | None = None,
-    prove: bool = True,
-    overwrite: bool = False,
+    prove: bool,
+    overwrite: bool,
 ) -> Export:
-    """Write *job_type* to ``folder/<name>.py``, as a module that production takes, and a test of it beside that.
-
-    The module has the class of the contract, ``ALL_JOBS`` and ``ALL_HANDLERS``, and needs nothing of geoflow. It is
-    then *proved* on *job*, a completed run (without one, the latest completed one of its *session*, or of the sessions
-    that are open): in a fresh process without geoflow it has to give the same job id, the same task ids, the same
-    results of up to 20 tasks of each stage, which run again for that, and the same result of finalize. ``prove=False``
-    leaves that out.
-
-    Raises ``DefinitionError`` with all that cannot be exported, or with what differs; the module is then left beside
-    as ``<name>.py.rejected``. Files that are there are kept, and refused, unless *overwrite*.
-    """
-    if not isinstance(job_type, JobType):
+    """See `geoflow.api.export`. *run* is the store and the id of the job to prove it on; without it, the latest
+    completed one that *runtimes* have."""
+    if not isinstance(job_type, TypedJob):
         named = getattr(job_type, "__name__", None) or repr(job_type)
         raise DefinitionError(f"{named} is no gf.JobType: a contract class goes to production as it is.")
     name, place = job_type.name, Path(folder)
@@ -89,21 +77,22 @@ def export(
         raise DefinitionError(f"{name} cannot be exported as it is:{listed}")
     compile(text, str(module), "exec", dont_inherit=True)
     notes, contract = _notes(writer), job_type.contract()
-    job = job if job is not None or not prove else _latest(name, session)
-    if job is not None and (job.job_type, job.status) != (name, JobStatus.COMPLETED):
-        raise DefinitionError(f"Job {job.id[:8]} ({job.job_type}, {job.status}) is no completed run of {name}.")
-    calls = recorded(job, contract) if job is not None else []
-    if prove and job is None:
+    run = run if run is not None or not prove else _latest(name, runtimes)
+    row = None if run is None else run[0].job(run[1])
+    if row is not None and (row.job_type, row.status) != (name, JobStatus.COMPLETED):
+        raise DefinitionError(f"Job {row.job_id[:8]} ({row.job_type}, {row.status}) is no completed run of {name}.")
+    calls = recorded(run[0], row, contract) if run is not None and row is not None else []
+    if prove and row is None:
         notes.append("it was not proved, as there is no completed run: run it, then export it with job=.")
     place.mkdir(parents=True, exist_ok=True)
     proved: dict[str, int] = {}
-    if job is not None and prove:
+    if row is not None and prove:
         try:
             proved = proved_on(name, text, calls)
         except DefinitionError as exc:
             rejected.write_text(text, "utf-8")
             raise DefinitionError(
-                f"{name} was exported, but does not do what job {job.id[:8]} did:\n{exc}\nThe module is left "
+                f"{name} was exported, but does not do what job {row.job_id[:8]} did:\n{exc}\nThe module is left "
                 f'as {rejected}. Where the code has changed since, run the job again with on_existing="rerun"; what '
                 "differs from run to run (a clock, chance, files) cannot be proved: prove=False leaves it out."
             ) from None
@@ -111,18 +100,15 @@ def export(
     test.write_text(test_text(name, package, calls, notes), "utf-8")
     module.write_text(text, "utf-8")
     rejected.unlink(missing_ok=True)
-    return Export(name, module, test, job.id if job and proved else None, proved, tuple(notes))
+    return Export(name, module, test, row.job_id if row and proved else None, proved, tuple(notes))
 
 
-def _latest(name: str, session: Session | None) -> JobHandle | None:
-    """The latest completed run in *session*, or in the sessions that are open; no store is made for that."""
-    from geoflow.api import opened
-
-    for one in [session] if session is not None else opened():
-        if "store" in one.runtime.__dict__ or os.path.exists(one.settings.store):
-            rows = [row for row in one.store.jobs() if (row.job_type, row.status) == (name, JobStatus.COMPLETED)]
-            if rows:
-                return one.job(rows[-1].job_id)
+def _latest(name: str, runtimes: Sequence[Runtime]) -> tuple[Store, str] | None:
+    """The latest completed run in the first of *runtimes* that has one; no store is made for that."""
+    for store in [runtime.store for runtime in runtimes if runtime.has_store]:
+        rows = [row for row in store.jobs() if (row.job_type, row.status) == (name, JobStatus.COMPLETED)]
+        if rows:
+            return store, rows[-1].job_id
     return None
 
 

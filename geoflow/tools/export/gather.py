@@ -22,7 +22,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from geoflow import errors
 from geoflow.core.models import JobExecutionContext, TaskContext
-from geoflow.jobtypes.typed import JobType, identity
+from geoflow.jobtypes.typed import TypedJob, identity
 from geoflow.support.masking import mask
 from geoflow.tools.export import carried
 from geoflow.tools.export.bindings import Scope, assigned, import_of, of_around, scope_of
@@ -180,7 +180,7 @@ class Gathered:
             elif isinstance(node, ast.Attribute | ast.Name) and _is_geoflow(value := _looked_up(node, known)):
                 if (new := self._stand_in(value)) is not None:
                     return put(node, new)
-                kind = "a gf.JobType, " if isinstance(value, JobType) else ""
+                kind = "a gf.JobType, " if isinstance(value, TypedJob) else ""
                 return self.problem(
                     f"{who} uses {ast.unparse(node)}, {kind}which production does not have: do without it, or pass "
                     "what it gives you as a parameter."
@@ -234,7 +234,7 @@ def _is_stage(decorator: ast.expr, scope: Scope) -> bool:
         return False
     # A job type that a function makes is a variable of that function, not one of its stages'.
     is_gone = isinstance(name.value, ast.Name) and name.value.id not in scope
-    return is_gone or isinstance(_looked_up(name.value, scope), JobType)
+    return is_gone or isinstance(_looked_up(name.value, scope), TypedJob)
 
 
 def _is_made_again(value: Any) -> bool:

@@ -9,14 +9,14 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+from geoflow.core.rows import JobRow
 from geoflow.errors import DefinitionError
 from geoflow.executors.spawning import python
 from geoflow.jobtypes.typed.crossing import ADDED
-
-if TYPE_CHECKING:
-    from geoflow.job_handle import JobHandle
+from geoflow.stores.base import Store
+from geoflow.support.jsonable import from_json
 
 MOST = 20  # tasks of each stage that run again
 SECONDS = 600.0
@@ -35,11 +35,13 @@ class RecordedCall(NamedTuple):
     was: Any
 
 
-def recorded(job: JobHandle, contract: Any) -> list[RecordedCall]:
+def recorded(store: Store, job: JobRow, contract: Any) -> list[RecordedCall]:
     """The calls that a completed run made, with those of up to 20 tasks of each stage."""
-    frame, params, previous = job.tasks(), job.parameters, None
+    from geoflow.views import frames
+
+    frame, params, previous = frames.tasks(store, job.job_id), from_json(job.parameters), None
     asked = {**_ADDED, **params}
-    calls = [RecordedCall("job id", "the job id", "generate_job_id", [params], job.id)]
+    calls = [RecordedCall("job id", "the job id", "generate_job_id", [params], job.job_id)]
     with contextlib.suppress(ValueError):  # what it makes of parameters is nothing that it would take
         validated = contract.validate_job_parameters(asked)
         calls.insert(0, RecordedCall("parameters", "parameters", "validate_job_parameters", [asked], validated))
@@ -51,24 +53,25 @@ def recorded(job: JobHandle, contract: Any) -> list[RecordedCall]:
             planned = [{"task_id": task["task_id"], "task_type": step.task_type} for task in tasks]
             for task, plan in zip(tasks, planned, strict=True):
                 plan["parameters"] = {name: value for name, value in task["parameters"].items() if name in kept}
-            arguments = [step.number, params, job.id, previous]
+            arguments = [step.number, params, job.job_id, previous]
             calls.append(RecordedCall("task ids", where + "its tasks", "create_tasks_for_stage", arguments, planned))
         for task in tasks[:: max(len(tasks) // MOST, 1)][:MOST]:
             what, arguments = f"{where}the result of {task['task_id']}", [{**task["parameters"], **_QUEUED}]
             calls.append(RecordedCall("results", what, step.task_type, arguments, task["result"]))
         previous = [task["result"] for task in tasks] or None
-    if not job.with_errors:
+    result = from_json(job.result or "{}") or {}
+    if not result.get("fallback"):
         results = frame[["task_id", "task_type", "status"]].assign(
             result_data=frame["result"], error_details=None, success=True
         )
         stages = len(contract.stages)
-        context = {"job_id": job.id, "job_type": job.job_type, "current_stage": stages, "total_stages": stages}
+        context = {"job_id": job.job_id, "job_type": job.job_type, "current_stage": stages, "total_stages": stages}
         context |= {"parameters": params, "task_results": results.to_dict("records")}
-        calls.append(RecordedCall("finalize", "the result of finalize", "finalize_job", [context], job.result()))
+        calls.append(RecordedCall("finalize", "the result of finalize", "finalize_job", [context], result))
     return calls
 
 
-def prove(name: str, text: str, calls: list[RecordedCall]) -> dict[str, int]:
+def proved_on(name: str, text: str, calls: list[RecordedCall]) -> dict[str, int]:
     """How many of what were the same; ``DefinitionError`` with what was not."""
     with tempfile.TemporaryDirectory(prefix="geoflow-export-") as folder:
         asked, outcome = Path(folder, "asked"), Path(folder, "outcome")

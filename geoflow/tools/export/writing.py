@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from geoflow.jobtypes.typed import JobType
+from geoflow.jobtypes.typed import TypedJob
 from geoflow.jobtypes.typed.crossing import ADDED, accepted
 from geoflow.jobtypes.typed.jobtype import made_anew
 from geoflow.jobtypes.typed.lowered import Lowered, Pick, Role, Step
@@ -116,7 +116,7 @@ _ABOUT = {"stage": "one task", "each": "one item of {}", "reduce": "all of {}"}
 class Writer:
     """Puts the module of *job_type* together; ``gathered`` has what keeps it from being one."""
 
-    def __init__(self, job_type: JobType) -> None:
+    def __init__(self, job_type: TypedJob) -> None:
         job_type.contract()  # says what is amiss
         made: Any = made_anew(job_type)[0]
         self.gathered = Gathered({job_type.__module__, "__main__"})

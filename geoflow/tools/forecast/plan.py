@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -29,8 +28,6 @@ from geoflow.views.tracebacks import place
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from geoflow.session import Session
 
 _SHOWN, _TICK_SECONDS = 3, 0.1
 
@@ -72,20 +69,19 @@ class Plan(Report):
         return [shown(self.parameters), stages, f"Stage 1 has {first}.", *([tasks] if tasks[1:] else [])]
 
 
-def plan(session: Session, job_type: str | type | DefinesJob, given: dict[str, Any]) -> Plan:
+def plan(runtime: Runtime, job_type: str | type | DefinesJob, given: dict[str, Any]) -> Plan:
     """See `Session.plan`."""
     import pandas as pd
 
-    registered, secrets = session._registered(job_type), session.settings.secrets
-    text = validated(registered, given, session.settings.secrets)
+    registered, secrets = runtime.registered(job_type), runtime.settings.secrets
+    text = validated(registered, given, secrets)
     job_id = job_id_of(registered, text)
     for handler in registered.handlers.values():
         pack(handler)  # one that cannot travel is told as a submission would tell it
-    is_there = "store" in session.runtime.__dict__ or os.path.exists(session.settings.store)
-    row = session.store.job(job_id) if is_there else None
+    row = runtime.store.job(job_id) if runtime.has_store else None
     if row is not None:
         check_same_job(row, registered, text, secrets)
-    ids, types, parameters, notes = _made(session, registered, job_id, text, is_there)
+    ids, types, parameters, notes = _made(runtime, registered, job_id, text)
     numbers = [len(ids), *(1 if stage.is_fan_in else None for stage in registered.stages[1:])]
     about = [stage.model_dump(include={"name", "task_type", "parallelism"}) for stage in registered.stages]
     stages = pd.DataFrame(about).rename(columns={"name": "stage_name"}).assign(tasks=pd.array(numbers, dtype="Int64"))
@@ -97,20 +93,18 @@ def plan(session: Session, job_type: str | type | DefinesJob, given: dict[str, A
     return Plan(registered.name, job_id, row and row.status, from_json(text), stages, tasks, secrets)
 
 
-def _made(session: Session, registered: Registered, job_id: str, parameters: str, is_there: bool) -> NewTasks:
+def _made(runtime: Runtime, registered: Registered, job_id: str, parameters: str) -> NewTasks:
     """The tasks of the first stage, made where a run would make them: in a worker, which ends with that."""
-    options, known = session.runtime.options, tuple(registered.handlers)
+    options, known = runtime.options, tuple(registered.handlers)
     batch = Batch("plan", 1, 0, 0, 0, (0,), '["plan"]', f"[{plan_argument(parameters)}]")
     about = (job_id, registered.name, 1, pack(registered.job_class), batch, options.policy, options.plan_timeout)
     # The session's own slots are its driving thread's. Where there is no store, there is to be no log beside it either.
-    changes = {"workers": 0 if session.settings.workers == 0 else 1} | ({} if is_there else {"store": ":memory:"})
-    engine = Runtime(
-        session.settings.model_copy(update=changes), session.runtime.clock, None, session.runtime.pool, None
-    )
+    changes = {"workers": 0 if runtime.is_inline else 1} | ({} if runtime.has_store else {"store": ":memory:"})
+    own = Runtime(runtime.settings.model_copy(update=changes), runtime.clock, pool=runtime.pool)
     try:
-        report = _answer(engine.executor, Chunk(1, "plan", *about, known))
+        report = _answer(own.executor, Chunk(1, "plan", *about, known))
     finally:
-        engine.close()
+        own.close()
     if report.broken is not None:
         raise DefinitionError(report.broken)
     failure = report.attempts[0].failure

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
+from geoflow.core.models import Receipt
+from geoflow.engine.runtime import Runtime
 from geoflow.errors import ParameterError
 from geoflow.jobtypes.contract import DefinesJob, Registered
 from geoflow.jobtypes.parameters import job_id_of, validated
+from geoflow.notebook import progress
 from geoflow.render.report import Report, Table, table
+from geoflow.stores.base import Store
 from geoflow.support.jsonable import from_json
 from geoflow.support.masking import mask_text
 from geoflow.support.processors import usable
@@ -20,15 +24,20 @@ from geoflow.tools.forecast.simulation import Measured, Ran, Range, failures, fo
 if TYPE_CHECKING:
     import pandas as pd
 
-    from geoflow.job_handle import JobHandle
-    from geoflow.session import Session
 
+class _Handle(Protocol):
+    """What the job is known by where the probe was asked for."""
+
+    id: str
+
+
+_Job = TypeVar("_Job", bound=_Handle)
 _EXPECTED, _FAILING = ("tasks_low", "tasks_expected", "tasks_high"), ("failing_low", "failing", "failing_high")
 _TIMES = ("median", "p90", "max")
 
 
 @dataclass(frozen=True, repr=False)
-class Probe(Report):
+class Probe(Report, Generic[_Job]):
     """What a few tasks of each stage took, and what all of them will take.
 
     ``job`` is the probe's own. ``stages`` has a row a stage: how many tasks ran and are expected, and between which
@@ -38,7 +47,7 @@ class Probe(Report):
     one worker had. The first of ``notes`` says it all in a sentence.
     """
 
-    job: JobHandle
+    job: _Job
     job_type: str
     stages: pd.DataFrame
     forecast: pd.DataFrame
@@ -64,38 +73,46 @@ class Probe(Report):
 
 
 def probe(
-    session: Session, job_type: str | type | DefinesJob, given: dict[str, Any], items: int, workers: Any, seed: int
-) -> Probe:
-    """See `Session.probe`."""
+    runtime: Runtime,
+    job_type: str | type | DefinesJob,
+    given: dict[str, Any],
+    items: int,
+    workers: Any,
+    seed: int,
+    handle: Callable[[Receipt], _Job],
+) -> Probe[_Job]:
+    """See `Session.probe`; *handle* makes what the probe's own job is known by of its receipt."""
     import pandas as pd
 
-    own, processors = session.runtime.executor.slots, usable()
+    from geoflow.views import frames
+
+    own, processors = runtime.executor.slots, usable()
     ladder = [own, *(2**power for power in range((4 * processors).bit_length()))] if workers is None else workers
     numbers = sorted({ladder} if isinstance(ladder, int) else {*ladder})
     for name, said in (("items", [items]), ("workers", numbers)):
         if not said or not all(isinstance(number, int) and number > 0 for number in said):
             raise ParameterError(f"{name} cannot be {said}: say whole numbers from 1 on.")
-    registered = session._registered(job_type)
-    job_id_of(
-        registered, validated(registered, given, session.settings.secrets)
-    )  # what is wrong with them is told of the type itself
-    job = session._submit(SampledType(session.registry, registered.name, items, seed), given, "rerun", here=True)
+    registered, secrets = runtime.registered(job_type), runtime.settings.secrets
+    job_id_of(registered, validated(registered, given, secrets))  # what is wrong with them is told of the type itself
+    receipt = runtime.submit(SampledType(runtime.registry, registered.name, items, seed), given, "rerun", here=True)
+    job_id = receipt.job_id
     try:
-        session.follow(job)
+        progress.follow(runtime, job_id)
     except KeyboardInterrupt:
-        job.cancel()  # a measurement that was broken off is not one to go on with
+        runtime.cancel(job_id)  # a measurement that was broken off is not one to go on with
         raise
-    rows, known, notes = _read(job, registered)
+    attempts = frames.attempts(runtime.store, job_id)
+    rows, known, notes = _read(runtime.store, job_id, attempts, registered)
     seconds = forecast(known, numbers, processors, seed=seed) if known else []
-    peak = job.attempts().query("not superseded")["peak_memory"].max()
+    peak = attempts.query("not superseded")["peak_memory"].max()
     memory = None if pd.isna(peak) else int(peak)
     found = [(number, *one, memory and number * memory) for number, one in zip(numbers, seconds, strict=False)]
     frame = pd.DataFrame(found, columns=["workers", *Range._fields, "memory"])
     stages = pd.DataFrame(rows).astype(dict.fromkeys((*_EXPECTED, *_FAILING, *_TIMES), "float64"))
-    row, missing = job._row(), [one for one in rows if one["tasks_expected"] is None][:1]
-    if job.with_errors:
-        fallback = from_json(row.result or "{}")
-        notes.append(f"Finalize failed: {fallback['error_type']}: {mask_text(fallback['finalization_error'])}")
+    row, missing = runtime.row(job_id), [one for one in rows if one["tasks_expected"] is None][:1]
+    result = from_json(row.result or "{}") or {}
+    if row.status == "completed" and result.get("fallback"):
+        notes.append(f"Finalize failed: {result['error_type']}: {mask_text(result['finalization_error'])}")
     for one in missing:
         name, why = f"Stage {one['stage']} ({one['stage_name']})", mask_text(row.error or f"The job is {row.status}.")
         notes.append(why if why.startswith(name) else f"{name} was not reached. {why}")
@@ -105,15 +122,19 @@ def probe(
         headline += f" ({human_duration(low)} to {human_duration(high)})"
         headline += f", {human_bytes(memory)} a worker" if memory else ""
         headline += f", without stage {missing[0]['stage']} and what follows it." if missing else "."
-    about = (headline, *notes), int(row.status != "completed"), session.settings.secrets
-    return Probe(job, registered.name, stages, frame, memory, *about)
+    about = (headline, *notes), int(row.status != "completed"), secrets
+    return Probe(handle(receipt), registered.name, stages, frame, memory, *about)
 
 
-def _read(job: JobHandle, registered: Registered) -> tuple[list[dict[str, Any]], list[Measured], list[str]]:
+def _read(
+    store: Store, job_id: str, attempts: pd.DataFrame, registered: Registered
+) -> tuple[list[dict[str, Any]], list[Measured], list[str]]:
     """What the store has of the probe: the rows of its stages, what was measured of those that ran, and notes."""
     import pandas as pd
 
-    tasks, attempts, planned = job.tasks(), job.attempts(), job.stages()["planned_at"].notna()
+    from geoflow.views import frames
+
+    tasks, planned = frames.tasks(store, job_id), frames.stages(store, job_id)["planned_at"].notna()
     attempts = attempts[~attempts["superseded"] & attempts["started_at"].notna()].sort_values("started_at")
     attempts = attempts.assign(seconds=attempts["duration"].dt.total_seconds(), cpus=attempts["cpu"].dt.total_seconds())
     rows: list[dict[str, Any]] = []

@@ -9,9 +9,10 @@ import sysconfig
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from geoflow.core.models import TaskStatus
+from geoflow.engine.tasks import TaskRow
 from geoflow.errors import DefinitionError, ParameterError
 from geoflow.jobtypes.contract import Registered, accepts_context
 from geoflow.support.masking import MASKED, mask, mask_text
@@ -19,9 +20,6 @@ from geoflow.support.text import count, plain
 from geoflow.tools.export.layout import literal
 from geoflow.usercode.packing import pack
 from geoflow.usercode.references import innermost
-
-if TYPE_CHECKING:
-    from geoflow.task_handle import TaskHandle
 
 Expect = Literal["success", "failure"]
 LONGEST = 100_000  # characters of parameters or result, in a file that people are to read
@@ -32,8 +30,15 @@ _INSTALLED = tuple(sysconfig.get_path(name) + os.sep for name in ("stdlib", "pur
 _CALLS = {"json": "json.loads(", "logging": "logging.getLogger(", "os": "os.environ["}
 
 
-def write(task: TaskHandle, path: str | os.PathLike[str], expect: Expect | None, overwrite: bool) -> Path:
-    """See `TaskHandle.to_pytest`."""
+def write(
+    task: TaskRow,
+    job_type: Registered,
+    secrets: tuple[str, ...],
+    path: str | os.PathLike[str],
+    expect: Expect | None,
+    overwrite: bool,
+) -> Path:
+    """Write the test of *task*, whose type is registered as *job_type*; see `TaskHandle.to_pytest`."""
     place = Path(path).expanduser()
     if not re.fullmatch(r"test_.*\.py|.*_test\.py", place.name):
         raise ParameterError(
@@ -41,7 +46,7 @@ def write(task: TaskHandle, path: str | os.PathLike[str], expect: Expect | None,
         )
     if place.exists() and not overwrite:
         raise FileExistsError(f"{place} exists: give another path, or overwrite=True to write it anew.")
-    text = _file(task, place.absolute().parent, expect)
+    text = _file(task, job_type, secrets, place.absolute().parent, expect)
     place.parent.mkdir(parents=True, exist_ok=True)
     with open(place, "w" if overwrite else "x", encoding="utf-8") as file:
         file.write(text)
@@ -68,16 +73,13 @@ class _Secret:
         return read if isinstance(self.value, str) else f"json.loads({read})"
 
 
-def _file(task: TaskHandle, folder: Path, expect: Expect | None) -> str:
-    session, row = task.job._session, task._row()
-    status, secrets = task.status, session.settings.secrets
-    error = row.error or ""
-    _check(task, status, expect, f"{row.error_type}: {mask_text(error, secrets)}")
-    registered = session._registered_as(task.job._row())
+def _file(task: TaskRow, registered: Registered, secrets: tuple[str, ...], folder: Path, expect: Expect | None) -> str:
+    status, error = TaskStatus(task.status), task.error or ""
+    _check(task, status, expect, f"{task.error_type}: {mask_text(error, secrets)}")
     found = _handler(task, registered)
 
     hidden: dict[str, _Secret] = {}
-    body = [_written("params", task.parameters, secrets, hidden)]
+    body = [_written("params", task.arguments, secrets, hidden)]
     arguments = "params"
     if _takes_context(task, registered):
         body.append(_context(task))
@@ -93,28 +95,28 @@ def _file(task: TaskHandle, folder: Path, expect: Expect | None) -> str:
     returned = ["", f"    returned = {handler}({arguments})", ""]
     if status == TaskStatus.FAILED and expect == "failure":
         body += ["", f"    failure = gf.testing.failure_of({handler}, {arguments})", ""]
-        body.append(f"    assert failure.error_type == {row.error_type!r}")
+        body.append(f"    assert failure.error_type == {task.error_type!r}")
         # What geoflow itself says of a result names the task type, which the test does not know.
-        if seen == error and row.error_type not in ("ContractViolationError", "UnstorableValue"):
+        if seen == error and task.error_type not in ("ContractViolationError", "UnstorableValue"):
             body.append(f"    assert failure.error.startswith({error.partition(chr(10))[0][:_KNOWN_BY]!r})")
     elif status == TaskStatus.FAILED or expect == "success":
         body += [*returned, "    outcome = gf.testing.as_stored(returned)"]
         body.append('    assert outcome["success"] is True, outcome')
     else:
-        body.append(_written("expected", task.result, secrets, hidden))
+        body.append(_written("expected", task.returned, secrets, hidden))
         body += [*returned, "    assert gf.testing.as_stored(returned) == expected"]
 
-    about = f"{task} ({task.job.job_type}), stage {task.stage}, {status}"
-    notes = [f"T{about[1:]}{f' with {row.error_type}: {seen}' if status == TaskStatus.FAILED else ''}"]
+    about = f"{task} ({task.job_type}), stage {task.stage}, {status}"
+    notes = [f"T{about[1:]}{f' with {task.error_type}: {seen}' if status == TaskStatus.FAILED else ''}"]
     if hidden:
         notes.append(f"Not written here, since they look secret: set {' and '.join(hidden)}.")
     lines = [line for note in notes for line in textwrap.wrap(plain(note), _WIDTH - 6, max_lines=4, placeholder=" …")]
-    title = re.sub(r"\W+", "_", f"test_{task.task_type}_{task.id}").strip("_").lower()
+    title = re.sub(r"\W+", "_", f"test_{task.task_type}_{task.task_id}").strip("_").lower()
     comments = [f"    # {line}" for line in lines]
     return "\n".join([*_head(found, body, folder), "", "", f"def {title}() -> None:", *comments, *body, ""])
 
 
-def _check(task: TaskHandle, status: TaskStatus, expect: Expect | None, error: str) -> None:
+def _check(task: TaskRow, status: TaskStatus, expect: Expect | None, error: str) -> None:
     if expect not in (None, "success", "failure"):
         raise ParameterError(f"expect cannot be {expect!r}: use 'success' or 'failure', or leave it out.")
     if expect == "failure" and status != TaskStatus.FAILED:
@@ -131,9 +133,9 @@ def _check(task: TaskHandle, status: TaskStatus, expect: Expect | None, error: s
 # Its handler
 
 
-def _handler(task: TaskHandle, registered: Registered) -> _Found:
+def _handler(task: TaskRow, registered: Registered) -> _Found:
     """Where a test can import it from; ``DefinitionError`` when that is nowhere."""
-    handler = task.handler
+    handler = task.handler_in(registered)
     if (reference := pack(handler).reference) is not None:
         module, _, path = reference.partition(":")
         name, dot, rest = path.partition(".")
@@ -155,15 +157,15 @@ def _handler(task: TaskHandle, registered: Registered) -> _Found:
     )
 
 
-def _takes_context(task: TaskHandle, registered: Registered) -> bool:
+def _takes_context(task: TaskRow, registered: Registered) -> bool:
     """Whether a call of it needs a context: that of a `gf.JobType` does not, where the function asks for none."""
     for step in getattr(registered.job_class, "flow_steps", ()):
         if step.task_type == task.task_type:
             return "context" in [role for role, _ in step.takes.values()]
-    return accepts_context(task.handler)
+    return accepts_context(task.handler_in(registered))
 
 
-def _context(task: TaskHandle) -> str:
+def _context(task: TaskRow) -> str:
     given = task.context()._asdict()
     logger = given.pop("logger").name
     lines = [f"        {name}={value!r}," for name, value in given.items()]

@@ -1,0 +1,166 @@
+"""How a job comes to be driven from here: it is claimed, started on the machine, waited for, and put back.
+
+It is driven in a thread of its own, or, where there are no workers, in the one that waits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from geoflow.core.retry import RetryPolicy
+from geoflow.core.rows import Again, JobRow
+from geoflow.engine.active_job import CLASS, Intent, JobRun, Options
+from geoflow.engine.parts import Parts
+from geoflow.engine.submission import stored_type
+from geoflow.engine.turns import Verb
+from geoflow.jobtypes.contract import Registered
+from geoflow.support.clock import Clock
+from geoflow.support.config import Settings
+from geoflow.support.nesting import refuse_inside
+from geoflow.support.surroundings import Surroundings
+from geoflow.usercode.packing import Code, pack
+
+if TYPE_CHECKING:
+    import concurrent.futures
+
+# How long the driving thread outlives the last job: starting one takes longer than a small job.
+LINGER_SECONDS = 1.0
+# How many runs are remembered that were interrupted, or that an error stopped. The others are let go of with their
+# parameters and their code: a session may run for weeks.
+REMEMBERED = 32
+
+
+class Driving(Parts):
+    """Jobs whose rows and code are known, driven with these parts."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        retry: RetryPolicy | None = None,
+        pool: concurrent.futures.Executor | None = None,
+        on_job_complete: Callable[..., object] | None = None,
+    ) -> None:
+        super().__init__(settings, clock, pool, on_job_complete)
+        self.retry = retry
+        self._stopped: deque[JobRun] = deque()  # the last that did not get to their end, the oldest first
+
+    @property
+    def options(self) -> Options:
+        """How jobs are run, where their stages do not say otherwise."""
+        s = self.settings
+        policy = self.retry or RetryPolicy(max_retries=s.max_retries, base_delay=s.base_delay, max_delay=s.max_delay)
+        return Options(policy, s.on_failure, s.task_timeout, s.plan_timeout, s.finalize_timeout)
+
+    def whose(self) -> str | None:
+        """Whose session it is, when it is not for a task that runs in this process to wait in."""
+        is_driving = any(not run.done.is_set() for run in self.runs.values())
+        return "the session that runs it" if is_driving else None
+
+    def check_can_drive(self) -> None:
+        """Raise where no job can be driven from here, with what to do instead, before anything is stored."""
+        refuse_inside(self.whose())
+        if self.pool is None and not self.is_inline and "executor" not in vars(self):
+            from geoflow.executors.spawning import check_can_start
+
+            check_can_start()
+
+    def running(self, job_id: str) -> JobRun | None:
+        """The run of the job, if it is driven from here."""
+        run = self.runs.get(job_id)
+        return None if run is None or run.done.is_set() else run
+
+    def claim(
+        self,
+        row: JobRow,
+        job_type: Registered,
+        codes: Mapping[str, Code],
+        intent: Intent = "go on",
+        again: Again | None = None,
+    ) -> JobRun:
+        """Claim the job for this process; *codes* are by task type, that of the class by an empty name."""
+        self.check_can_drive()
+        here = Surroundings.now()
+        lease = self.store.claim(row.job_key, self.owner(row.job_id))
+        try:
+            fresh = self.store.job(row.job_id)
+            assert fresh is not None, "a claimed job is in the store"
+            # The owner before this claim left marks that say what ran when it ended.
+            claimed = fresh._replace(owner=row.owner)
+            run = JobRun(claimed, lease, job_type, codes, self.options, intent=intent, again=again, surroundings=here)
+        except BaseException:
+            self.store.release(lease)
+            raise
+        run.on_done = self._let_go
+        self.runs[row.job_id] = run
+        if self.claimed is not None:
+            self.claimed.append(run)
+        return run
+
+    def _let_go(self, run: JobRun) -> None:
+        if run.interrupted or run.error:
+            self._stopped.append(run)
+            if len(self._stopped) <= REMEMBERED:
+                return
+            run = self._stopped.popleft()
+        if self.runs.get(run.job_id) is run:
+            self.runs.pop(run.job_id, None)
+
+    def start(self, run: JobRun, *, awaited: bool) -> None:
+        """Have *run* driven. Where there are no workers, and it is *awaited*, that is up to `wait_for`."""
+        driven = self.machine.ask("start", run)
+        if not driven and not (awaited and self.is_inline):
+            self._in_background()
+
+    def _in_background(self) -> None:
+        # Should two be started at once, the second waits for the first, and finds nothing left to drive.
+        threading.Thread(target=self._drive, name="geoflow-machine").start()
+
+    def _drive(self) -> None:
+        # A method, which keeps what it is of: parts that nobody else holds still drive their jobs, and are found when
+        # the interpreter exits.
+        with contextlib.suppress(BaseException):  # whoever waits for a job was told
+            self.machine.drive(linger=0.0 if self.is_inline else LINGER_SECONDS)
+
+    def wait_for(
+        self, run: JobRun, deadline: Callable[[], bool] | None = None, refresh: Callable[[], None] | None = None
+    ) -> bool:
+        """Wait until the run is done, driving it from here where there are no workers; False past the deadline."""
+        if self.is_inline:
+            self.machine.drive(lambda: run.done.is_set() or bool(deadline and deadline()))
+            if not self.machine.idle():
+                self._in_background()  # what else was submitted meanwhile counts on being driven
+        while not run.done.wait(0.05):  # short steps, so that an interrupt of the kernel lands
+            if deadline is not None and deadline():
+                return False
+            if refresh is not None:
+                refresh()
+        return True
+
+    def ask(self, verb: Verb, run: JobRun) -> None:
+        """Have the loop cancel or interrupt the job, and see it done."""
+        if self.machine.ask(verb, run):
+            run.done.wait(5.0)
+        else:
+            self.machine.drive(run.done.is_set)
+
+    def put_back(self, row: JobRow) -> None:
+        """Have nobody drive the job, though its being claimed or started was interrupted, or failed."""
+        run = self.runs.get(row.job_id)
+        try:
+            if run is not None and not run.done.is_set():
+                self.ask("interrupt", run)
+        finally:
+            if run is None or not run.done.is_set():  # the machine never heard of it
+                self.runs.pop(row.job_id, None)
+                self.store.abandon(row.job_key)
+
+    def cancel_here(self, row: JobRow) -> None:
+        """Cancel a job that nobody drives; its code is not needed for that."""
+        known = stored_type(row)
+        run = self.claim(row, known, {CLASS: pack(known.job_class)})
+        self.ask("cancel", run)

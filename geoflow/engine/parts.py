@@ -1,0 +1,225 @@
+"""What a session works with: its store, its executor and its machine, opened when needed, closed together.
+
+They are this process's. In a fork of it the session has none, and opens its own when it is used there: a connection or
+a worker that two processes hold would be broken by the first one that lets it go.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import weakref
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import cache
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from geoflow.engine.active_job import JobRun
+from geoflow.engine.machine import CoreMachine
+from geoflow.executors.base import Executor
+from geoflow.executors.leftovers import ran_at_death, seal
+from geoflow.stores.base import Store
+from geoflow.stores.files import file_at
+from geoflow.stores.opening import store_at
+from geoflow.support import logs
+from geoflow.support.clock import Clock
+from geoflow.support.config import Settings
+from geoflow.support.processors import usable
+
+if TYPE_CHECKING:
+    import concurrent.futures
+
+_PARTS = ("machine", "executor", "store")
+logger = logs.logger_of("geoflow.session")
+_Part = TypeVar("_Part")
+
+
+class _OpenedOnce(Generic[_Part]):
+    """A part that the first thread to ask for it opens, while others wait (S42).
+
+    `functools.cached_property` lets two threads open two: it has had no lock since Python 3.12.
+    """
+
+    def __init__(self, opening: Callable[[Any], _Part]) -> None:
+        self._opening = opening
+        self._name = opening.__name__
+
+    def __get__(self, parts: Parts, owner: type) -> _Part:  # not called once it is there
+        with parts.opening:
+            if self._name not in vars(parts):
+                vars(parts)[self._name] = self._opening(parts)
+            part: _Part = vars(parts)[self._name]
+            return part
+
+
+class Parts:
+    """The parts behind one session. They are opened one by one, and may be opened again after `close`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        pool: concurrent.futures.Executor | None,
+        on_job_complete: Callable[..., object] | None,
+    ) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.pool = pool
+        self._on_job_complete = on_job_complete
+        # Those that are driven, and the last that did not get to their end.
+        self.runs: dict[str, JobRun] = {}
+        self.claimed: list[JobRun] | None = None  # all of them, for as long as `geoflow.testing` wants to know
+        self.opening = threading.RLock()
+        _all_parts.add(self)
+
+    @_OpenedOnce
+    def store(self) -> Store:
+        settings = self.settings
+        store = store_at(settings.store, synchronous=settings.synchronous)
+        store.open()
+        logs.configure(settings.log_path, settings.log_level, secrets=settings.secrets)
+        logger.debug("store opened: %s", settings.store)
+        return store
+
+    @_OpenedOnce
+    def executor(self) -> Executor:
+        settings = self.settings
+        workers = usable() if settings.workers is None else settings.workers
+        output_limit = settings.output_limit
+        logged: dict[str, Any] = {
+            "log_file": settings.log_path,
+            "log_level": settings.log_level,
+            "secrets": settings.secrets,
+        }
+        executor: Executor
+        if self.pool is not None:
+            from geoflow.executors.futures import FuturesExecutor
+
+            executor = FuturesExecutor(self.pool, workers, output_limit=output_limit, **logged)
+        elif workers == 0:
+            from geoflow.executors.inline import InlineExecutor
+
+            executor = InlineExecutor(output_limit=output_limit)
+        else:
+            from geoflow.executors.processes import ProcessExecutor
+            from geoflow.executors.slots import Most
+
+            megabytes = settings.worker_max_memory
+            most = Most(settings.worker_max_tasks, None if megabytes is None else megabytes * 1e6)
+            executor = ProcessExecutor(
+                workers,
+                preload=settings.preload,
+                start_timeout=settings.start_timeout,
+                output_limit=output_limit,
+                most=most,
+                **logged,
+            )
+        logger.debug("executor opened: %d slots", executor.slots)
+        _close_all_at_exit()
+        weakref.finalize(self, _close_here, os.getpid(), executor)
+        return executor
+
+    @_OpenedOnce
+    def machine(self) -> CoreMachine:
+        return CoreMachine(
+            self.store,
+            self.executor,
+            self.clock,
+            on_job_complete=self._on_job_complete,
+            ran_at_death=lambda owner, job_id: ran_at_death(owner, self._which_store(), job_id),
+        )
+
+    # What is open: to ask for a part would open it
+
+    @property
+    def open_store(self) -> Store | None:
+        """The store, if it is open."""
+        store: Store | None = vars(self).get("store")
+        return store
+
+    @property
+    def has_store(self) -> bool:
+        """Whether there is a store yet, open or as a file."""
+        return "store" in vars(self) or os.path.exists(self.settings.store)
+
+    @property
+    def is_inline(self) -> bool:
+        """Whether tasks run in this process, for there are no workers."""
+        return self.settings.workers == 0
+
+    def close(self) -> None:
+        """Interrupt what runs, so that it can be resumed, end the workers and close the store."""
+        running = [run for run in list(self.runs.values()) if not run.done.is_set()]
+        # All are asked before one is waited for: no process is begun for a job that is the next to be interrupted.
+        for run in [run for run in running if not self.machine.ask("interrupt", run)]:
+            self.machine.drive(run.done.is_set)
+        for run in running:
+            run.done.wait(5.0)
+        if "machine" in vars(self):
+            self.machine.dismiss()
+        with self.opening:
+            machine, executor, store = (vars(self).pop(part, None) for part in _PARTS)
+        del machine
+        if executor is not None:
+            executor.close()
+        if store is not None:
+            store.close()
+        logs.flush()
+
+    # Who drives a job from here
+
+    def _which_store(self) -> str:
+        """Its file, whatever its name: what another store says of a session's folder does not count."""
+        return str(file_at(self.settings.store))
+
+    def owner(self, job_id: str) -> str:
+        """Who drives the job from here, as JSON text for `Store.claim`."""
+        folder = self.executor.where()
+        return json.dumps(
+            {
+                "pid": os.getpid(),
+                "host": socket.gethostname(),
+                "since": datetime.now(UTC).isoformat(timespec="seconds"),
+                "folder": folder,
+                "seal": seal(folder, self._which_store(), job_id),
+            }
+        )
+
+
+_all_parts: weakref.WeakSet[Parts] = weakref.WeakSet()
+# What a fork was born with. It is kept there: to close it, or to let it be collected, would be to touch it.
+_of_the_parent: list[Any] = []
+
+
+def _close_all() -> None:
+    for parts in list(_all_parts):
+        parts.close()
+
+
+@cache
+def _close_all_at_exit() -> None:
+    """Have the parts of all sessions closed when the interpreter ends, before the pools are waited for.
+
+    `atexit` is too late for that: by then the interpreter has waited for all that runs in a pool, which may be for
+    ever. concurrent.futures itself uses this hook, which has been in every Python since 3.9; it is called last in,
+    first out, so this comes after the import of any pool.
+    """
+    threading._register_atexit(_close_all)  # type: ignore[attr-defined]
+
+
+def _close_here(pid: int, executor: Executor) -> None:
+    if pid == os.getpid():
+        executor.close()
+
+
+def _forget_the_parents() -> None:
+    for parts in list(_all_parts):
+        _of_the_parent.append([vars(parts).pop(part, None) for part in _PARTS])
+        parts.opening = threading.RLock()  # the old one may be held by a thread that the fork does not have
+        parts.runs = {}
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_the_parents)

@@ -1,0 +1,137 @@
+"""One task of a job: found by its id or the beginning of it, with all that its handler was given."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from geoflow.core.models import TaskContext
+from geoflow.core.rows import JobRow
+from geoflow.engine.runtime import Runtime
+from geoflow.errors import DefinitionError, GeoflowError, JobNotFound, ParameterError
+from geoflow.jobtypes.contract import Handler, Registered
+from geoflow.stores import questions
+from geoflow.stores.base import Store
+from geoflow.stores.questions import TaskPlace
+from geoflow.support.jsonable import from_json
+from geoflow.support.logs import logger_of
+from geoflow.support.text import shorten
+
+_SHOWN = 5
+
+
+class TaskNotFound(GeoflowError, LookupError):
+    """No task, or more than one, goes by this id or beginning of an id."""
+
+
+class TaskRow(NamedTuple):
+    """A task as the store has it, with what its last attempt left: JSON text, but for the error and the output."""
+
+    job_id: str
+    job_type: str
+    task_key: int
+    task_id: str
+    task_type: str
+    stage: int
+    task_index: int
+    status: str
+    attempts: int
+    parameters: str
+    result: str | None
+    error_type: str | None
+    error: str | None
+    output: str | None
+
+    def __str__(self) -> str:
+        return shorten(f"task {self.task_id} of job {self.job_id[:8]}", 120)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What its handler is called with: a dict of one's own."""
+        parameters: dict[str, Any] = from_json(self.parameters)
+        return parameters
+
+    @property
+    def returned(self) -> dict[str, Any] | None:
+        """All that its handler returned; None where it has not succeeded."""
+        result: dict[str, Any] | None = from_json(self.result or "null")
+        return result
+
+    @property
+    def failed_with(self) -> str | None:
+        """The type and the message of the error that the last attempt ended with."""
+        return None if self.error is None else f"{self.error_type}: {self.error}"
+
+    def context(self) -> TaskContext:
+        """What a handler that takes two arguments is given as the second, as it was at the last attempt."""
+        logger = logger_of(f"geoflow.task.{self.task_type}")
+        about = (self.job_id, self.job_type, self.stage, self.task_id, self.task_index, self.task_type)
+        return TaskContext(*about, max(self.attempts, 1), logger)
+
+    def handler_in(self, job_type: Registered) -> Handler:
+        """Its function in *job_type*, as that is registered now; ``DefinitionError`` when there is none."""
+        handler = job_type.handlers.get(self.task_type)
+        if handler is None:
+            raise DefinitionError(
+                f"The job type {job_type.name!r} that is registered now has no handler for {self.task_type!r}, which "
+                f"{self} needs. It has {', '.join(sorted(job_type.handlers))}."
+            )
+        return handler
+
+
+def task_row(store: Store, job: JobRow, place: TaskPlace) -> TaskRow:
+    """All of the task, read anew."""
+    with store.reading() as connection:
+        last = questions.last_attempt(connection, place.task_key)
+    return TaskRow._make((job.job_id, job.job_type, *place, *last))
+
+
+# Finding one
+
+
+def named(runtime: Runtime, name: str | None = None) -> tuple[JobRow, TaskPlace]:
+    """The task called *name*: an id, or its beginning, in the latest job, or ``JOB/TASK``. None: its first failed one.
+
+    Raises ``TaskNotFound`` that lists those it may be, or ``JobNotFound``.
+    """
+    job_id, slash, task_id = (name or "").partition("/")
+    if slash and re.fullmatch("[0-9a-f]+", job_id) and runtime.store.find(job_id):
+        job = runtime.row(job_id)
+        return job, place_of(runtime.store, job, task_id or None)
+    latest = runtime.store.latest()
+    if latest is None:
+        raise JobNotFound(f"There are no jobs in {runtime.settings.store}.")
+    return latest, place_of(runtime.store, latest, name)
+
+
+def place_of(store: Store, job: JobRow, task_id: str | None = None) -> TaskPlace:
+    """The task of *job* whose id is, or begins with, *task_id*; without one, the first that failed."""
+    if not isinstance(task_id, str | None):
+        raise ParameterError(
+            f"A task is known by its id or the beginning of it, a text: {shorten(repr(task_id), 60)} is "
+            f"{type(task_id).__name__}. job.tasks() lists the ids."
+        )
+    failed = _places(store, job, status="failed")
+    name = f"job {job.job_id[:8]} ({job.job_type})"
+    if task_id is None:
+        if failed:
+            return failed[0]
+        raise TaskNotFound(f"No task of {name} failed. Name one: {_names(_places(store, job))}.")
+    places = _places(store, job, task_id=task_id) or _places(store, job, begins=task_id)
+    if len(places) == 1:
+        return places[0]
+    if places:
+        raise TaskNotFound(f"Several tasks of {name} have ids that begin with {task_id!r}: {_names(places)}.")
+    others = f"Those that failed are {_names(failed)}." if failed else f"It has {_names(_places(store, job))}."
+    raise TaskNotFound(f"No task of {name} has an id that begins with {task_id!r}. {others} For another job: JOB/TASK.")
+
+
+def _places(store: Store, job: JobRow, **which: str) -> list[TaskPlace]:
+    with store.reading() as connection:
+        return questions.places(connection, job.job_key, _SHOWN + 1, **which)  # type: ignore[arg-type]
+
+
+def _names(places: Sequence[TaskPlace]) -> str:
+    names = ", ".join(shorten(place.task_id, 60) for place in places[:_SHOWN])
+    return f"{names or 'no tasks yet'}{' and more' if len(places) > _SHOWN else ''}"

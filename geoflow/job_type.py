@@ -1,0 +1,32 @@
+"""`gf.JobType`: a job type of typed functions that can also be run, in the session of this process or another."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from geoflow import api
+from geoflow.jobtypes.typed import TypedJob, identity
+from geoflow.jobtypes.typed.crossing import as_dict
+
+if TYPE_CHECKING:
+    from geoflow.job_handle import JobHandle
+    from geoflow.session import Session
+
+
+__all__ = ["JobType", "identity"]
+
+
+class JobType(TypedJob):
+    __doc__ = TypedJob.__doc__
+
+    def run(self, params: Any = None, /, *, session: Session | None = None, **parameters: Any) -> JobHandle:
+        """Run it as it is defined now, show its progress and wait; see `Session.run`, also for ``on_existing=``.
+
+        The parameters are given by name, as one dict, or as an object of the class *params*. Without a *session* it
+        runs in the one that ``gf.run`` uses.
+        """
+        return (session or api.default_session()).run(self, as_dict(params), **parameters)
+
+    def submit(self, params: Any = None, /, *, session: Session | None = None, **parameters: Any) -> JobHandle:
+        """Start it as it is defined now and return at once; see `Session.submit`, and `run` for the parameters."""
+        return (session or api.default_session()).submit(self, as_dict(params), **parameters)
