@@ -23,7 +23,7 @@ from geoflow.jobtypes.registry import Registry
 from geoflow.notebook import progress
 from geoflow.render.display import jobs_html
 from geoflow.stores.backup import back_up
-from geoflow.stores.base import Store
+from geoflow.stores.tables import Store
 from geoflow.support import logs
 from geoflow.support.clock import Clock, SystemClock
 from geoflow.support.config import Settings, load_settings

@@ -23,7 +23,7 @@ from geoflow.engine.recovery import order_of
 from geoflow.errors import DefinitionError
 from geoflow.executors.base import Executor
 from geoflow.jobtypes.contract import task_id
-from geoflow.stores.base import Store
+from geoflow.stores.tables import Store
 from geoflow.support.clock import Clock
 from geoflow.support.jsonable import MAX_BYTES, to_json
 from geoflow.support.parcel import packed

@@ -17,7 +17,7 @@ from geoflow.engine.events import stopped, tell, tell_end
 from geoflow.engine.turns import Turns
 from geoflow.errors import GeoflowError, TooLarge
 from geoflow.executors.base import Executor
-from geoflow.stores.base import Store
+from geoflow.stores.tables import Store
 from geoflow.support.clock import Clock
 from geoflow.support.logs import operation
 

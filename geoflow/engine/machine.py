@@ -36,7 +36,7 @@ from geoflow.engine.events import tell, tell_failure
 from geoflow.engine.recovery import recover
 from geoflow.engine.turns import NUDGE, Command
 from geoflow.executors.base import Executor
-from geoflow.stores.base import Store
+from geoflow.stores.tables import Store
 from geoflow.support.clock import Clock
 from geoflow.support.text import count
 

@@ -20,9 +20,9 @@ from geoflow.engine.active_job import JobRun
 from geoflow.engine.machine import CoreMachine
 from geoflow.executors.base import Executor
 from geoflow.executors.leftovers import ran_at_death, seal
-from geoflow.stores.base import Store
 from geoflow.stores.files import file_at
 from geoflow.stores.opening import store_at
+from geoflow.stores.tables import Store
 from geoflow.support import logs
 from geoflow.support.clock import Clock
 from geoflow.support.config import Settings

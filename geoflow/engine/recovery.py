@@ -8,7 +8,7 @@ from geoflow.core.models import JobStatus
 from geoflow.core.rows import JobRow, Move, StageRow
 from geoflow.core.stage import lost_with_engine
 from geoflow.engine.active_job import JobRun
-from geoflow.stores.base import Store
+from geoflow.stores.tables import Store
 
 
 def recover(run: JobRun, store: Store, now: float, ran_at_death: Callable[[str, str], frozenset[int] | None]) -> None:

@@ -12,8 +12,8 @@ from geoflow.engine.runtime import Runtime
 from geoflow.errors import DefinitionError, GeoflowError, JobNotFound, ParameterError
 from geoflow.jobtypes.contract import Handler, Registered
 from geoflow.stores import questions
-from geoflow.stores.base import Store
 from geoflow.stores.questions import TaskPlace
+from geoflow.stores.tables import Store
 from geoflow.support.jsonable import from_json
 from geoflow.support.logs import logger_of
 from geoflow.support.text import shorten

@@ -16,11 +16,10 @@ from pathlib import Path
 
 from geoflow.errors import StoreBusy, StoreError
 from geoflow.stores import locks
-from geoflow.stores.base import Store
 from geoflow.stores.convert import copy_rows
 from geoflow.stores.files import check_place, free_name, private
 from geoflow.stores.opening import is_duckdb, store_at
-from geoflow.stores.tables import TableStore
+from geoflow.stores.tables import Store
 from geoflow.support.logfile import BACKUPS
 
 # What a store's file has beside it while it is written.
@@ -41,7 +40,6 @@ def back_up(store: Store, target: Path, log: Path | None) -> list[Path]:
         raise StoreError(f"{there} is there already, and was not touched: name another file for the backup.")
     with _growing(target) as folder:
         new = folder / target.name
-        assert isinstance(store, TableStore), "a store of tables"
         if locks.are_kept() or not is_duckdb(target):
             store.copy_to(new)
         else:  # to read the file would drop DuckDB's lock on it: its rows go one by one
@@ -95,9 +93,8 @@ def _check_kind(source: str | Path, target: Path) -> None:
         )
 
 
-def _copy_rows(store: TableStore, new: Path) -> None:
+def _copy_rows(store: Store, new: Path) -> None:
     made = store_at(new)
-    assert isinstance(made, TableStore), "a store of tables"
     try:
         made.open()
         copy_rows(store, made)

@@ -10,7 +10,7 @@ from typing import Any
 
 from geoflow.errors import StoreBusy, StoreError
 from geoflow.stores.opening import store_at
-from geoflow.stores.tables import TableStore
+from geoflow.stores.tables import Store
 from geoflow.support.parcel import PIECE
 
 _KEYS = {"job": "job_key", "stage": "stage_key", "task": "task_key", "attempt": "attempt_key"}
@@ -33,8 +33,6 @@ def convert(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> d
     if Path(target).exists() and os.path.samefile(source, target):
         raise StoreError(f"{os.fspath(target)} is the store itself: name another file for the copy.")
     old, new = store_at(source), store_at(target)
-    assert isinstance(old, TableStore), "a store of tables"
-    assert isinstance(new, TableStore), "a store of tables"
     try:
         old.open()
         for job in old.unended():
@@ -49,7 +47,7 @@ def convert(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> d
         new.close()
 
 
-def copy_rows(old: TableStore, new: TableStore) -> dict[str, int]:
+def copy_rows(old: Store, new: Store) -> dict[str, int]:
     """Write all rows of *old* into *new*, which has none: those of one moment, with the same keys."""
     copied: dict[str, int] = {}
     with old.reading() as reader, new._transaction() as writer:

@@ -21,14 +21,14 @@ from geoflow.errors import StoreError
 from geoflow.stores.columns import COMPLETED_OWN, COMPLETED_SAME, duckdb_type
 from geoflow.stores.duckdb_file import File, borrow, check_whole, explaining
 from geoflow.stores.ownership import Ownership
-from geoflow.stores.tables import TableStore, completed_columns, consecutive, not_long, nothing_queued
+from geoflow.stores.tables import Store, completed_columns, consecutive, not_long, nothing_queued
 from geoflow.support.jsonable import to_json
 from geoflow.support.parcel import PIECE
 
 _ROWS_AT_ONCE, _LOOKED_AT = 20_000, 256
 
 
-class DuckDbStore(TableStore):
+class DuckDbStore(Store):
     """The store in the DuckDB file *path*. Nothing is opened before it is needed; `StoreBusy` if a process has it."""
 
     _refused = duckdb.ConstraintException

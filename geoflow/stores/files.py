@@ -1,4 +1,4 @@
-"""Where a store's file is: whether it can be there, whether it is the one that was opened, what is kept where it is not."""
+"""Where a store's file is: whether it can be there, whether it is the one that was opened, and what is kept if not."""
 
 from __future__ import annotations
 

@@ -17,8 +17,8 @@ from geoflow.stores.reading import JOB_COLUMNS, TableReader
 from geoflow.support.text import shorten
 
 
-class JobClaims(TableReader):
-    """The part of a `geoflow.stores.tables.TableStore` that says which session may change a job.
+class JobLeases(TableReader):
+    """The part of a `geoflow.stores.tables.Store` that says which session may change a job.
 
     Two things say so together: the job's lock, which ends with its process, and its epoch in the row, which tells the
     lease of now from all earlier ones.
@@ -41,6 +41,10 @@ class JobClaims(TableReader):
         """Run *sql*, which may leave out some of *values*; how many rows it changed."""
 
     def create(self, job: NewJob, *, hold: bool = False) -> tuple[JobRow, bool]:
+        """The job's row, and whether this call made it: one row, however many submit at once.
+
+        With *hold*, a job that this call makes is this store object's before anyone else sees it: `claim` it next.
+        """
         held: int | None = None
         try:
             with self._transaction() as connection:
@@ -65,6 +69,10 @@ class JobClaims(TableReader):
         return row, created == 1
 
     def claim(self, job_key: int, owner: str) -> Lease:
+        """Take the job for *owner* (JSON text with ``pid`` and ``since``); every earlier lease ends.
+
+        ``StoreBusy`` when a live process, or another session of this one, drives it.
+        """
         with self._lock:
             found = self._rows("SELECT job_id FROM job WHERE job_key = ?", job_key)
             if not found:
@@ -89,6 +97,7 @@ class JobClaims(TableReader):
         return Lease(job_key, job_id, epoch)
 
     def release(self, lease: Lease) -> None:
+        """Give the job back; others may claim it at once."""
         with self._lock:
             if self._epochs.get(lease.job_key) == lease.epoch:
                 del self._epochs[lease.job_key]
@@ -96,12 +105,14 @@ class JobClaims(TableReader):
                 self._ownership.release(lease.job_key)
 
     def abandon(self, job_key: int) -> None:
+        """Let go of a job that this store object may hold, and nobody drives."""
         with self._lock:
             self._epochs.pop(job_key, None)
             self._ids.pop(job_key, None)
             self._ownership.release(job_key)
 
     def driver(self, job_key: int) -> str | None:
+        """Who drives the job now, in words, or None when no live process does."""
         with self._lock:
             if self._ownership.is_free(job_key):
                 return None
@@ -110,10 +121,12 @@ class JobClaims(TableReader):
             return f"process {pid}{since}"
 
     def request_cancel(self, job_key: int) -> None:
+        """Ask whoever drives the job to cancel it."""
         with self._transaction() as connection:
             connection.execute("UPDATE job SET cancel_requested = 1 WHERE job_key = ?", (job_key,))
 
     def cancels_requested(self, job_keys: Sequence[int]) -> list[int]:
+        """Those of the jobs that somebody wants cancelled."""
         among = f"job_key IN ({', '.join(map(str, job_keys))})"
         return [key for (key,) in self._rows(f"SELECT job_key FROM job WHERE {among} AND cancel_requested <> 0")]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from geoflow.stores.base import Store
+from geoflow.stores.tables import Store
 
 
 def is_duckdb(path: str | os.PathLike[str]) -> bool:

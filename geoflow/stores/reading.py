@@ -20,7 +20,7 @@ JOB_COLUMNS = ", ".join(JobRow._fields)
 
 
 class TableReader(abc.ABC):
-    """The reading half of a `geoflow.stores.tables.TableStore`."""
+    """The reading half of a `geoflow.stores.tables.Store`."""
 
     # A column of texts or numbers, and one of JSON text, as one JSON array in the order of the keys.
     _TEXTS: ClassVar[str]
@@ -40,6 +40,7 @@ class TableReader(abc.ABC):
         return job_row(found[0]) if found else None
 
     def find(self, prefix: str) -> list[JobRow]:
+        """The jobs whose id begins with *prefix*."""
         if not _is_hex(prefix):
             return []
         # "g" comes after every hex digit.
@@ -49,18 +50,22 @@ class TableReader(abc.ABC):
         return [job_row(row) for row in found]
 
     def jobs(self) -> list[JobRow]:
+        """All jobs, oldest first."""
         return [job_row(row) for row in self._rows(f"SELECT {JOB_COLUMNS} FROM job ORDER BY job_key")]
 
     def unended(self) -> list[JobRow]:
+        """Those of which something is still to be done, oldest first."""
         # In this order: to see an end, SQLite has to wade through all parameters and results before it.
         unended = "status IN ('queued', 'processing') OR (status = 'failed' AND ended_at IS NULL)"
         return [job_row(row) for row in self._rows(f"SELECT {JOB_COLUMNS} FROM job WHERE {unended} ORDER BY job_key")]
 
     def latest(self) -> JobRow | None:
+        """The job that was submitted last."""
         found = self._rows(f"SELECT {JOB_COLUMNS} FROM job ORDER BY job_key DESC LIMIT 1")
         return job_row(found[0]) if found else None
 
     def stages(self, job_key: int) -> list[StageRow]:
+        """The current plans of the job's stages, in order."""
         found = self._rows(
             "SELECT stage_key, stage, first_key, task_count, planned_at FROM stage"
             " WHERE job_key = ? AND superseded = 0 ORDER BY stage",
@@ -72,6 +77,7 @@ class TableReader(abc.ABC):
         return stage_rows(found, last)
 
     def counts(self, stage: StageRow) -> dict[str, int]:
+        """How many of the stage's tasks are in each state."""
         return dict(
             self._rows(
                 "SELECT status, count(*) FROM task WHERE task_key >= ? AND task_key < ? GROUP BY status",
@@ -81,6 +87,7 @@ class TableReader(abc.ABC):
         )
 
     def tried_before(self, stage: StageRow) -> list[tuple[int, float | None]]:
+        """(key, not_before) of the queued tasks that are not new: they failed, or were lost, before."""
         return self._rows(
             "SELECT task_key, not_before FROM task WHERE task_key >= ? AND task_key < ? AND status = 'queued'"
             " AND (retries > 0 OR losses > 0) ORDER BY task_key",
@@ -89,6 +96,10 @@ class TableReader(abc.ABC):
         )
 
     def finalize_rows(self, job_key: int) -> Iterator[str]:
+        """The completed tasks of all current stages in order, for finalize: JSON arrays of four columns of some each.
+
+        They are the ids, the task types, the results, and when the tasks ended, in microseconds since the epoch.
+        """
         # A time as a number of digits takes SQLite a third of a float's time.
         columns = (
             self._TEXTS.format("task_id"),
@@ -101,10 +112,12 @@ class TableReader(abc.ABC):
                 yield f"[{','.join(found)}]"
 
     def results(self, stage: StageRow) -> Iterator[Results]:
+        """The results of the stage's completed tasks, in task order, some at a time: no text is long."""
         for count, text in self._completed(stage, self._JSONS.format("result")):
             yield Results(count, text)
 
     def results_bytes(self, stage: StageRow) -> int:
+        """How long these results are, all of them together."""
         sql = f"SELECT coalesce(sum({self._BYTES.format('a.result')}), 0) {_COMPLETED}"
         return int(self._rows(sql, stage.first_key, stage.end_key)[0][0])
 
@@ -132,6 +145,7 @@ class TableReader(abc.ABC):
             at_once = max(1, min(_GROWTH * at_once, _RESULTS_AT_ONCE, int(PIECE / 2 / each)))
 
     def largest_first(self, stage: StageRow) -> list[int]:
+        """The keys of the queued tasks that are new, by their size; see `geoflow.core.models.Stage`."""
         took: dict[str, float] = dict(
             self._rows(
                 "SELECT t.task_id, a.ended_at - a.started_at FROM stage now"
@@ -152,6 +166,7 @@ class TableReader(abc.ABC):
         return sorted(sizes, key=lambda key: -sizes[key])
 
     def codes(self, stage: StageRow) -> list[tuple[str, str, int]]:
+        """(task type, fingerprint, how many) of the code that the stage's completed tasks ran with."""
         found = self._rows(
             f"SELECT t.task_type, coalesce(a.code, ''), count(*) {_COMPLETED} GROUP BY 1, 2 ORDER BY 1, 2",
             stage.first_key,
@@ -160,12 +175,14 @@ class TableReader(abc.ABC):
         return [(task_type, code, count) for task_type, code, count in found]
 
     def completed_with_other_code(self, stage: StageRow, codes: Mapping[str, str]) -> list[int]:
+        """The keys of the stage's completed tasks that ran with other code than *codes* has for their type."""
         found = self._rows(
             f"SELECT t.task_key, t.task_type, a.code {_COMPLETED} ORDER BY t.task_key", stage.first_key, stage.end_key
         )
         return [key for key, task_type, code in found if code != codes.get(task_type, code)]
 
     def in_state(self, stage: StageRow, status: str) -> list[tuple[int, int, int]]:
+        """(key, attempt, losses) of the stage's tasks that are *status*."""
         found = self._rows(
             "SELECT task_key, attempt, losses FROM task WHERE task_key >= ? AND task_key < ? AND status = ?"
             " ORDER BY task_key",
@@ -176,6 +193,7 @@ class TableReader(abc.ABC):
         return [(key, attempt, losses) for key, attempt, losses in found]
 
     def failed(self, stage: StageRow) -> list[FailedRow]:
+        """The stage's failed tasks, in task order."""
         found = self._rows(
             "SELECT task_index, task_id, task_type, retries, coalesce(error_type || ': ' || error, '') FROM tasks"
             " WHERE task_key >= ? AND task_key < ? AND status = 'failed' ORDER BY task_key",

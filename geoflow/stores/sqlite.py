@@ -27,7 +27,7 @@ from geoflow.stores.copies import write_copy
 from geoflow.stores.files import check_place, file_at, gone, rescued, set_aside
 from geoflow.stores.guard import Guard, close_as_it_is, tidy
 from geoflow.stores.ownership import Ownership
-from geoflow.stores.tables import TableStore, completed_columns
+from geoflow.stores.tables import Store, completed_columns
 from geoflow.support.jsonable import MAX_BYTES
 from geoflow.support.text import human_bytes
 
@@ -44,7 +44,7 @@ _ROWS_AT_ONCE = (50, 10, 1)
 _NUMBERED = sys.version_info[:2] != (3, 12)
 
 
-class SqliteStore(TableStore):
+class SqliteStore(Store):
     """The store in the file *path*, or in memory for ``":memory:"``. Nothing is opened before it is needed."""
 
     _refused = sqlite3.IntegrityError

@@ -1,7 +1,10 @@
-"""What a store of tables writes of jobs, plans, tasks and attempts, in the same SQL whichever database keeps them.
+"""The store, which holds the truth: what it writes of jobs, plans, tasks and attempts, whichever database keeps them.
 
-Statements here are read by SQLite and by DuckDB alike. How a database is opened, how rows go in by the thousand and
-what its errors mean is in the module of each.
+One process drives a job at a time, by a lease; every change is one transaction that names the lease's epoch and the
+state that it leaves, and is refused when either is no longer so.
+
+Statements here are read by SQLite and by DuckDB alike. How a database is opened, how rows go in by the
+thousand and what its errors mean is in the module of each.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from geoflow.core.rows import Again, Lease, Move, StageRow, Take
 from geoflow.core.transitions import TASK_TRANSITIONS, job_after, task_after
 from geoflow.errors import DefinitionError, IllegalTransition, StoreError
 from geoflow.stores.columns import ATTEMPT, ATTEMPTS_PER_TASK
-from geoflow.stores.leases import JobClaims
+from geoflow.stores.leases import JobLeases
 from geoflow.support.jsonable import to_json
 from geoflow.support.parcel import PIECE
 
@@ -66,8 +69,8 @@ def _task_change(event: str) -> str:
     )
 
 
-class TableStore(JobClaims):
-    """A `geoflow.stores.base.Store` over the tables job, stage, task and attempt."""
+class Store(JobLeases):
+    """A place that keeps jobs, tasks and attempts. Its methods may be called from any thread."""
 
     # What the database raises for a row that the schema refuses.
     _refused: ClassVar[type[Exception]]
@@ -75,13 +78,16 @@ class TableStore(JobClaims):
     # What each database does in its own way
 
     @abc.abstractmethod
-    def open(self) -> None: ...
+    def open(self) -> None:
+        """Open it now; ``StoreError`` that names the file when that cannot be."""
 
     @abc.abstractmethod
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Close every connection. The store can be opened again."""
 
     @abc.abstractmethod
-    def reading(self) -> AbstractContextManager[Any]: ...
+    def reading(self) -> AbstractContextManager[Any]:
+        """A connection to read the views with, which holds up nobody who writes."""
 
     @abc.abstractmethod
     def copy_to(self, target: Path) -> None:
@@ -117,6 +123,10 @@ class TableStore(JobClaims):
         completed: Sequence[Completed] = (),
         again: Again | None = None,
     ) -> None:
+        """Move the job by *event*, together with *moves* of its tasks and *attempts* that ended.
+
+        A ``rerun`` sets the plans of all stages aside, as history, or those that *again* says.
+        """
         again = again or Again()
         with self._transaction(lease) as connection:
             (text,) = connection.execute("SELECT status FROM job WHERE job_key = ?", (lease.job_key,)).fetchone()
@@ -136,6 +146,7 @@ class TableStore(JobClaims):
                 )
 
     def end_job(self, lease: Lease, *, error: str | None, now: float) -> None:
+        """Write when a failed job's last sibling ended, and why the job failed."""
         with self._transaction(lease) as connection:
             closed = self._changed(
                 connection,
@@ -147,6 +158,7 @@ class TableStore(JobClaims):
                 raise IllegalTransition(f"Job {lease.job_id[:8]} is not a failed one whose end is yet to be written.")
 
     def plan(self, lease: Lease, stage: int, tasks: NewTasks, *, now: float) -> StageRow:
+        """Write a stage's tasks and make it the current stage; ``DefinitionError`` when a task id is taken."""
         count = len(tasks.task_ids)
         with self._transaction(lease) as connection:
             ids = self._earlier_ids(connection, lease.job_key, stage, tasks.task_ids)
@@ -212,6 +224,11 @@ class TableStore(JobClaims):
         completed: Sequence[Completed] = (),
         take: Take | None = None,
     ) -> list[Batch]:
+        """Write what became of tasks, then start those to *take*: a batch for each of its groups and sizes, in order.
+
+        A batch may have fewer tasks than wished for: it ends before the first one of another type or history. Nothing
+        is written when a task is not in the state that it should leave, or none is queued where some were to start.
+        """
         with self._transaction(lease) as connection:
             self._move(connection, moves, attempts, completed)
             return [] if take is None else list(self._start(connection, take))

@@ -18,9 +18,9 @@ import pandas as pd
 from geoflow.core.models import Category, Outcome, TaskStatus
 from geoflow.errors import StoreError
 from geoflow.stores import columnwise, questions
-from geoflow.stores.base import Store
 from geoflow.stores.columns import COLUMNS, KINDS
 from geoflow.stores.questions import PlannedStage
+from geoflow.stores.tables import Store
 from geoflow.support.logs import FIELDS, read
 from geoflow.views.rows import (
     ATTEMPTS,

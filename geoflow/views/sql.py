@@ -21,14 +21,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import duckdb
 
 from geoflow.errors import ParameterError, StoreError
-from geoflow.stores.base import Store
 from geoflow.stores.columns import KINDS, sql_type
 from geoflow.stores.columnwise import by_ranges
 from geoflow.stores.duckdb import DuckDbStore, insert
 from geoflow.stores.duckdb_file import CONFIG
 from geoflow.stores.sqlite import one_row
 from geoflow.stores.statements import check_query
-from geoflow.stores.tables import TableStore
+from geoflow.stores.tables import Store
 from geoflow.support.jsonable import to_json
 from geoflow.support.logs import FIELDS, read
 from geoflow.views.needed import Part, asked
@@ -71,7 +70,6 @@ def answer(store: Store, log: str | os.PathLike[str] | None, statement: str, *, 
     """
     check_query(statement, files=files)  # before anything looks at it: what a query calls may act when it is prepared
     named = set(re.findall(r"\w+", statement.lower()))
-    assert isinstance(store, TableStore), "a store is of tables"
     with contextlib.ExitStack() as stack:
         if isinstance(store, DuckDbStore):
             connection = stack.enter_context(store.reading())
@@ -105,7 +103,7 @@ def _answer(connection: duckdb.DuckDBPyConnection, statement: str) -> pd.DataFra
 # From SQLite
 
 
-def _copied(store: TableStore, statement: str) -> duckdb.DuckDBPyConnection:
+def _copied(store: Store, statement: str) -> duckdb.DuckDBPyConnection:
     """A connection to a copy of the store in which there is all that *statement* needs."""
     with _copying:
         # Asked before anything is read: all that is written from here on outdates the copy, even what is in it already.
@@ -161,7 +159,7 @@ def _needed(copy: _Copy, statement: str) -> dict[str, Part]:
             return {table: Part(frozenset(copy.types[table])) for table in named & copy.types.keys()}
 
 
-def _version(store: TableStore) -> tuple[int, int]:
+def _version(store: Store) -> tuple[int, int]:
     """Another one after each change: the first number counts those of other connections, the last the store's own."""
     ((others, own),) = store._rows("SELECT data_version, total_changes() FROM pragma_data_version")
     return others, own

@@ -24,11 +24,10 @@ from hypothesis import strategies as st
 import geoflow as gf
 from geoflow.core.rows import Lease, Move
 from geoflow.jobtypes.contract import job_id_for
-from geoflow.stores.base import Store
 from geoflow.stores.duckdb import DuckDbStore
 from geoflow.stores.opening import is_duckdb, store_at
 from geoflow.stores.sqlite import SqliteStore
-from geoflow.stores.tables import TableStore
+from geoflow.stores.tables import Store
 from geoflow.support.clock import ManualClock
 from tests.helpers.profiles import a_share, is_thorough, turns
 from tests.helpers.sessions import check_intact, leave_as_killed
@@ -116,7 +115,7 @@ class Crash(BaseException):
     """The process is gone. No handler of Exception may keep it going."""
 
 
-class Crashing(TableStore):
+class Crashing(Store):
     """Stands before a store among a class's bases: its process dies at its transaction number *at*, or never."""
 
     transactions = 0

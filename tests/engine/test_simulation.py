@@ -23,9 +23,9 @@ from hypothesis import strategies as st
 from geoflow.core.batch import Batch
 from geoflow.core.models import Order
 from geoflow.session import Session
-from geoflow.stores.base import Store
 from geoflow.stores.duckdb import DuckDbStore
 from geoflow.stores.opening import is_duckdb
+from geoflow.stores.tables import Store
 from tests.helpers.sessions import leave_as_killed
 from tests.helpers.worlds import (
     DEADLY,

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import geoflow as gf
-from geoflow.stores.base import Store
 from geoflow.stores.opening import is_duckdb
+from geoflow.stores.tables import Store
 
 OpenSession = Callable[..., gf.Session]
 Drive = Callable[..., subprocess.Popen[str]]

@@ -24,8 +24,8 @@ from geoflow.core.rows import NewJob
 from geoflow.engine.active_job import CLASS, Intent, JobRun, Options
 from geoflow.engine.machine import CoreMachine
 from geoflow.jobtypes.contract import Registered, task_id
-from geoflow.stores.base import Store
 from geoflow.stores.sqlite import SqliteStore
+from geoflow.stores.tables import Store
 from geoflow.support.clock import ManualClock
 from geoflow.support.jsonable import to_json
 from geoflow.usercode.packing import Code

@@ -21,9 +21,9 @@ from geoflow.core.rows import Again, FailedRow, JobRow, Lease, Move, NewJob, Sta
 from geoflow.core.transitions import JOB_TRANSITIONS, TASK_TRANSITIONS
 from geoflow.errors import DefinitionError, GeoflowError, IllegalTransition, LeaseLost, StoreBusy, StoreError
 from geoflow.stores import columns, reading
-from geoflow.stores.base import Store
 from geoflow.stores.duckdb import DuckDbStore
 from geoflow.stores.sqlite import SqliteStore
+from geoflow.stores.tables import Store
 from geoflow.support.text import shorten
 
 STORES: dict[str, Callable[[Path], Store]] = {

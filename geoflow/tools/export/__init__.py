@@ -13,7 +13,7 @@ from geoflow.core.models import JobStatus
 from geoflow.engine.runtime import Runtime
 from geoflow.errors import DefinitionError
 from geoflow.jobtypes.typed import TypedJob
-from geoflow.stores.base import Store
+from geoflow.stores.tables import Store
 from geoflow.tools.export.proof import proved_on, recorded
 from geoflow.tools.export.testing import test_text
 from geoflow.tools.export.writing import Writer
