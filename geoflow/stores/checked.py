@@ -26,29 +26,29 @@ _STAGES = '[{"number":1,"name":"?","task_type":"?","parallelism":"single"}]'
 
 def job_row(row: Sequence[Any]) -> JobRow:
     """The job's row, sound in any case."""
-    found = JobRow(*row)
-    wrong = [name for name, is_sound in _unsound(found) if not is_sound]
+    read = JobRow(*row)
+    wrong = [name for name, is_sound in _unsound(read) if not is_sound]
     if not wrong:
-        return found._replace(status=JobStatus(found.status))
-    created = found.created_at if _is_time(found.created_at) else 0.0
-    ended = found.ended_at if found.ended_at is not None and _is_time(found.ended_at) else created
-    told = ", ".join(wrong)
+        return read._replace(status=JobStatus(read.status))
+    created = read.created_at if _is_time(read.created_at) else 0.0
+    ended = read.ended_at if read.ended_at is not None and _is_time(read.ended_at) else created
+    reasons = ", ".join(wrong)
     return JobRow(
-        job_key=found.job_key if _is_key(found.job_key) else 0,
-        job_id=str(found.job_id)[:64],
-        job_type=str(found.job_type)[:_NAME],
+        job_key=read.job_key if _is_key(read.job_key) else 0,
+        job_id=str(read.job_id)[:64],
+        job_type=str(read.job_type)[:_NAME],
         status=JobStatus.FAILED,
-        stage=found.stage if "stage" not in wrong and "stages" not in wrong else 1,
-        stages=found.stages if "stages" not in wrong else _STAGES,
+        stage=read.stage if "stage" not in wrong and "stages" not in wrong else 1,
+        stages=read.stages if "stages" not in wrong else _STAGES,
         parameters="{}",
         result=None,
-        error=f"The row of this job in the store is damaged, or another program changed it: {told}. It is not run.",
+        error=f"The row of this job in the store is damaged, or another program changed it: {reasons}. It is not run.",
         traceback=None,
         created_at=created,
         started_at=None,
         ended_at=ended,
         owner=None,
-        epoch=found.epoch if _is_key(found.epoch) else 0,
+        epoch=read.epoch if _is_key(read.epoch) else 0,
         source=None,
     )
 
@@ -77,13 +77,13 @@ _STATES = {str(state) for state in JobStatus}
 
 def stage_rows(rows: Iterable[Sequence[Any]], last_key: int) -> list[StageRow]:
     """The plans of a job's stages, with no more tasks than there may be in a store whose last one is *last_key*."""
-    found = []
+    plans = []
     for stage_key, stage, first_key, count, planned_at in rows:
         if all(isinstance(number, int) for number in (stage_key, stage, first_key, count)):
             first = first_key if 1 <= first_key <= _HIGHEST else last_key + 1
             there = max(0, min(count, last_key - first + 1))
-            found.append(StageRow(stage_key, stage, first, there, planned_at if _is_time(planned_at) else 0.0))
-    return found
+            plans.append(StageRow(stage_key, stage, first, there, planned_at if _is_time(planned_at) else 0.0))
+    return plans
 
 
 @lru_cache(maxsize=256)

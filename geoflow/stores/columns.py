@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
-class Kind(NamedTuple):
+class ColumnKind(NamedTuple):
     """How values of a kind are stored in SQLite and in DuckDB, what a query sees of them, and what pandas makes."""
 
     sqlite: str
@@ -18,15 +18,15 @@ class Kind(NamedTuple):
 
 
 KINDS = {
-    "text": Kind("TEXT", "VARCHAR", "VARCHAR", "string[python]"),  # also where pyarrow is installed
-    "json": Kind("TEXT", "JSON", "JSON", "object"),
-    "time": Kind("REAL", "DOUBLE", "TIMESTAMPTZ", "datetime64[us, UTC]"),
-    "span": Kind("REAL", "DOUBLE", "DOUBLE", "timedelta64[us]"),
-    "number": Kind("REAL", "DOUBLE", "DOUBLE", "Float64"),
-    "integer": Kind("INTEGER", "BIGINT", "BIGINT", "Int64"),
-    "count": Kind("INTEGER", "BIGINT", "BIGINT", "int64"),  # which is never missing
-    "truth": Kind("INTEGER", "INTEGER", "BOOLEAN", "boolean"),
-    "flag": Kind("INTEGER", "INTEGER", "BOOLEAN", "bool"),  # which is never missing
+    "text": ColumnKind("TEXT", "VARCHAR", "VARCHAR", "string[python]"),  # also where pyarrow is installed
+    "json": ColumnKind("TEXT", "JSON", "JSON", "object"),
+    "time": ColumnKind("REAL", "DOUBLE", "TIMESTAMPTZ", "datetime64[us, UTC]"),
+    "span": ColumnKind("REAL", "DOUBLE", "DOUBLE", "timedelta64[us]"),
+    "number": ColumnKind("REAL", "DOUBLE", "DOUBLE", "Float64"),
+    "integer": ColumnKind("INTEGER", "BIGINT", "BIGINT", "Int64"),
+    "count": ColumnKind("INTEGER", "BIGINT", "BIGINT", "int64"),  # which is never missing
+    "truth": ColumnKind("INTEGER", "INTEGER", "BOOLEAN", "boolean"),
+    "flag": ColumnKind("INTEGER", "INTEGER", "BOOLEAN", "bool"),  # which is never missing
 }
 _NAMES = {
     "text": "job_id job_type status owner source stage_name task_type parallelism task_id code"

@@ -94,9 +94,9 @@ def _names(connection: Any, table: str) -> list[str]:
 
 
 def _parts(connection: Any, table: str, names: list[str]) -> Iterator[list[tuple[Any, ...]]]:
-    found = connection.execute(f"SELECT {', '.join(names)} FROM {table} ORDER BY {_KEYS[table]}")
+    cursor = connection.execute(f"SELECT {', '.join(names)} FROM {table} ORDER BY {_KEYS[table]}")
     at_once = _FIRST_AT_ONCE
-    while rows := found.fetchmany(at_once):
+    while rows := cursor.fetchmany(at_once):
         yield rows
         long = sum(len(value) for row in rows for value in row if isinstance(value, str))
         at_once = max(1, min(2 * at_once, _ROWS_AT_ONCE, PIECE * at_once // max(long, 1)))

@@ -28,6 +28,6 @@ def write_copy(connection: sqlite3.Connection, target: Path) -> None:
 def check_whole(path: Path) -> None:
     """Refuse a file that nobody writes to, and that is damaged. Nothing is made beside it."""
     with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as copy:
-        (found,) = copy.execute("PRAGMA integrity_check(1)").fetchone()
-    if found != "ok":
-        raise StoreError(f"{path} is damaged: {found}")
+        (verdict,) = copy.execute("PRAGMA integrity_check(1)").fetchone()
+    if verdict != "ok":
+        raise StoreError(f"{path} is damaged: {verdict}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import count, groupby, repeat
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -138,9 +138,17 @@ class DuckDbStore(Store):
     def _insert_tasks(
         self, connection: duckdb.DuckDBPyConnection, stage_key: int, first_key: int, tasks: NewTasks
     ) -> None:
-        names = ("task_key", "stage_key", "task_id", "task_type", "parameters", "metadata")
-        for rows in _few(zip(count(first_key), repeat(stage_key), *tasks), names.index("parameters")):
-            self.insert_rows(connection, "task", names, rows)
+        metadata = iter(tasks.metadata)  # which may come from a file, as the parameters do
+        for some, parameters in _few(tasks.parameters):
+            columns = {
+                "task_key": range(first_key + some.start, first_key + some.stop),
+                "stage_key": (stage_key,) * len(parameters),
+                "task_id": tasks.task_ids[some],
+                "task_type": tasks.task_types[some],
+                "parameters": parameters,
+                "metadata": list(islice(metadata, len(parameters))),
+            }
+            insert(connection, "task", columns)
 
     def _insert_completed(self, connection: duckdb.DuckDBPyConnection, completed: Sequence[Completed]) -> None:
         columns: dict[str, list[Any]] = {name: [] for name in COMPLETED_OWN + COMPLETED_SAME}
@@ -152,8 +160,8 @@ class DuckDbStore(Store):
         if sum(map(len, columns["result"])) <= PIECE:
             insert(connection, "attempt", columns)
             return
-        for rows in _few(zip(*columns.values(), strict=True), COMPLETED_OWN.index("result")):
-            self.insert_rows(connection, "attempt", tuple(columns), rows)
+        for some, _ in _few(columns["result"]):
+            insert(connection, "attempt", {name: column[some] for name, column in columns.items()})
 
     def _start(self, connection: duckdb.DuckDBPyConnection, take: Take) -> Iterator[Batch]:
         """As for any store, but with one statement for all new tasks: to plan one takes DuckDB a millisecond."""
@@ -189,10 +197,10 @@ class DuckDbStore(Store):
             " WHERE task_key > ? AND task_key < ? AND status = 'queued' AND retries = 0 AND losses = 0"
             " ORDER BY task_key LIMIT ?"
         )
-        found = connection.execute(self._open_file().parsed(sql), (after, before, limit))
+        cursor = connection.execute(self._open_file().parsed(sql), (after, before, limit))
         rows: list[Any] = []
         length = 0
-        while few := found.fetchmany(_LOOKED_AT):
+        while few := cursor.fetchmany(_LOOKED_AT):
             rows += few
             length += sum(len(row[4]) for row in few)
             if length > PIECE:
@@ -200,18 +208,18 @@ class DuckDbStore(Store):
         return rows, True
 
 
-def _few(rows: Iterable[Sequence[Any]], text: int) -> Iterator[list[Sequence[Any]]]:
-    """*rows*, some at a time, whose *text* columns are of a bounded length together."""
-    few: list[Sequence[Any]] = []
-    length = 0
-    for row in rows:
-        few.append(row)
-        length += len(row[text])
+def _few(texts: Iterable[str]) -> Iterator[tuple[slice, list[str]]]:
+    """*texts*, some at a time, which are of a bounded length together; and which of all these are."""
+    few: list[str] = []
+    start = length = 0
+    for text in texts:
+        few.append(text)
+        length += len(text)
         if length > PIECE or len(few) >= _ROWS_AT_ONCE:
-            yield few
-            few, length = [], 0
+            yield slice(start, start + len(few)), few
+            start, few, length = start + len(few), [], 0
     if few:
-        yield few
+        yield slice(start, start + len(few)), few
 
 
 def insert(

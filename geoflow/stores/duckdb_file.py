@@ -146,14 +146,14 @@ class File:
     def _replaced(self, path: Path, name: str) -> str:
         """Set aside what belongs to the file that was opened: it is not of the one that is there now."""
         with self.lock:
-            told = gone(name)
+            why = gone(name)
             # Else the next one that opens the new file reads the old one's log into it, or refuses both.
             ours = self._log_opened is not None and file_at(self._log) == self._log_opened
             if ours and (aside := set_aside(path, (".wal",))):
-                told += f" The log of the file that was opened is now {aside[0].name}."
+                why += f" The log of the file that was opened is now {aside[0].name}."
             if (kept := rescued(path, ".duckdb", self.copy_to, duckdb.Error)) is not None:
-                told += f" What this session had stored is kept in {kept}."
-            return told
+                why += f" What this session had stored is kept in {kept}."
+            return why
 
     def copy_to(self, target: Path) -> None:
         """Write all that the file has at this moment to the new file *target*."""

@@ -74,10 +74,10 @@ class JobLeases(TableReader):
         ``StoreBusy`` when a live process, or another session of this one, drives it.
         """
         with self._lock:
-            found = self._rows("SELECT job_id FROM job WHERE job_key = ?", job_key)
-            if not found:
+            rows = self._rows("SELECT job_id FROM job WHERE job_key = ?", job_key)
+            if not rows:
                 raise StoreError(f"{self.name} has no job with the key {job_key}.")
-            job_id = str(found[0][0])
+            job_id = str(rows[0][0])
             if not self._ownership.acquire(job_key):
                 raise StoreBusy(
                     f"Job {job_id[:8]} is driven by {self.driver(job_key) or 'another process'}. "
@@ -116,8 +116,8 @@ class JobLeases(TableReader):
         with self._lock:
             if self._ownership.is_free(job_key):
                 return None
-            found = self._rows("SELECT owner FROM job WHERE job_key = ?", job_key)
-            pid, since = _owner(found[0][0]) if found else ("?", "")
+            rows = self._rows("SELECT owner FROM job WHERE job_key = ?", job_key)
+            pid, since = _owner(rows[0][0]) if rows else ("?", "")
             return f"process {pid}{since}"
 
     def request_cancel(self, job_key: int) -> None:
@@ -139,10 +139,10 @@ class JobLeases(TableReader):
             )
 
 
-def _owner(told: str | None) -> tuple[str, str]:
-    """The process and the time that *told* (JSON text of a row) names, as far as it does."""
+def _owner(text: str | None) -> tuple[str, str]:
+    """The process and the time that *text* (JSON text of a row) names, as far as it does."""
     try:
-        owner = json.loads(told or "{}")
+        owner = json.loads(text or "{}")
         pid, since = owner.get("pid", "?"), owner.get("since")
     except (ValueError, AttributeError, TypeError, RecursionError):
         return "?", ""

@@ -125,9 +125,9 @@ def is_locked(descriptor: int, start: int, length: int = 1, *, alone: bool = Tru
 def _ask(command: str, descriptor: int, kind: int, start: int, length: int) -> tuple[int, ...]:
     number = _OWN[command]
     number = getattr(fcntl, f"F_{command}") if number is None else number
-    told = (start, length, 0, kind, os.SEEK_SET) if _DARWIN else (kind, os.SEEK_SET, start, length, 0)
+    arguments = (start, length, 0, kind, os.SEEK_SET) if _DARWIN else (kind, os.SEEK_SET, start, length, 0)
     try:
-        return struct.unpack(_LAYOUT, fcntl.fcntl(descriptor, number, struct.pack(_LAYOUT, *told)))
+        return struct.unpack(_LAYOUT, fcntl.fcntl(descriptor, number, struct.pack(_LAYOUT, *arguments)))
     except OSError as exc:
         if exc.errno in (errno.EAGAIN, errno.EACCES):
             raise BlockingIOError from None

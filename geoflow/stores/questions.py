@@ -77,9 +77,9 @@ def plans(connection: Any, job_id: str, *, history: bool = False) -> list[Planne
         " FROM stages WHERE job_id = ? AND superseded <= ? ORDER BY first_key, stage_key",
         (job_id, int(history)),
     )
-    found = list(map(PlannedStage._make, rows.fetchall()))
+    planned = list(map(PlannedStage._make, rows.fetchall()))
     (last,) = connection.execute("SELECT coalesce(max(task_key), 0) FROM task").fetchone()
-    there = [plan for plan in found if 1 <= plan.first <= last + 1]
+    there = [plan for plan in planned if 1 <= plan.first <= last + 1]
     ends = [plan.first - 1 for plan in there[1:]] + [last]  # whatever a plan of another program's making says
     return [plan._replace(last=min(plan.last, end)) for plan, end in zip(there, ends, strict=False)]
 

@@ -36,18 +36,18 @@ class TableReader(abc.ABC):
         """The one row that *sql* finds, or None: a text in it is longer than *longest*, where the database can tell."""
 
     def job(self, job_id: str) -> JobRow | None:
-        found = self._rows(f"SELECT {JOB_COLUMNS} FROM job WHERE job_id = ?", job_id) if _is_hex(job_id) else []
-        return job_row(found[0]) if found else None
+        rows = self._rows(f"SELECT {JOB_COLUMNS} FROM job WHERE job_id = ?", job_id) if _is_hex(job_id) else []
+        return job_row(rows[0]) if rows else None
 
     def find(self, prefix: str) -> list[JobRow]:
         """The jobs whose id begins with *prefix*."""
         if not _is_hex(prefix):
             return []
         # "g" comes after every hex digit.
-        found = self._rows(
+        rows = self._rows(
             f"SELECT {JOB_COLUMNS} FROM job WHERE job_id >= ? AND job_id < ? ORDER BY job_key", prefix, prefix + "g"
         )
-        return [job_row(row) for row in found]
+        return [job_row(row) for row in rows]
 
     def jobs(self) -> list[JobRow]:
         """All jobs, oldest first."""
@@ -61,20 +61,20 @@ class TableReader(abc.ABC):
 
     def latest(self) -> JobRow | None:
         """The job that was submitted last."""
-        found = self._rows(f"SELECT {JOB_COLUMNS} FROM job ORDER BY job_key DESC LIMIT 1")
-        return job_row(found[0]) if found else None
+        rows = self._rows(f"SELECT {JOB_COLUMNS} FROM job ORDER BY job_key DESC LIMIT 1")
+        return job_row(rows[0]) if rows else None
 
     def stages(self, job_key: int) -> list[StageRow]:
         """The current plans of the job's stages, in order."""
-        found = self._rows(
+        rows = self._rows(
             "SELECT stage_key, stage, first_key, task_count, planned_at FROM stage"
             " WHERE job_key = ? AND superseded = 0 ORDER BY stage",
             job_key,
         )
-        if not found:
+        if not rows:
             return []
         ((last,),) = self._rows("SELECT coalesce(max(task_key), 0) FROM task")
-        return stage_rows(found, last)
+        return stage_rows(rows, last)
 
     def counts(self, stage: StageRow) -> dict[str, int]:
         """How many of the stage's tasks are in each state."""
@@ -108,8 +108,8 @@ class TableReader(abc.ABC):
             self._TEXTS.format("CAST(round(ended_at * 1e6) AS BIGINT)"),
         )
         for stage in self.stages(job_key):
-            for _, *found in self._completed(stage, *columns):
-                yield f"[{','.join(found)}]"
+            for _, *texts in self._completed(stage, *columns):
+                yield f"[{','.join(texts)}]"
 
     def results(self, stage: StageRow) -> Iterator[Results]:
         """The results of the stage's completed tasks, in task order, some at a time: no text is long."""
@@ -167,40 +167,40 @@ class TableReader(abc.ABC):
 
     def codes(self, stage: StageRow) -> list[tuple[str, str, int]]:
         """(task type, fingerprint, how many) of the code that the stage's completed tasks ran with."""
-        found = self._rows(
+        rows = self._rows(
             f"SELECT t.task_type, coalesce(a.code, ''), count(*) {_COMPLETED} GROUP BY 1, 2 ORDER BY 1, 2",
             stage.first_key,
             stage.end_key,
         )
-        return [(task_type, code, count) for task_type, code, count in found]
+        return [(task_type, code, count) for task_type, code, count in rows]
 
     def completed_with_other_code(self, stage: StageRow, codes: Mapping[str, str]) -> list[int]:
         """The keys of the stage's completed tasks that ran with other code than *codes* has for their type."""
-        found = self._rows(
+        rows = self._rows(
             f"SELECT t.task_key, t.task_type, a.code {_COMPLETED} ORDER BY t.task_key", stage.first_key, stage.end_key
         )
-        return [key for key, task_type, code in found if code != codes.get(task_type, code)]
+        return [key for key, task_type, code in rows if code != codes.get(task_type, code)]
 
     def in_state(self, stage: StageRow, status: str) -> list[tuple[int, int, int]]:
         """(key, attempt, losses) of the stage's tasks that are *status*."""
-        found = self._rows(
+        rows = self._rows(
             "SELECT task_key, attempt, losses FROM task WHERE task_key >= ? AND task_key < ? AND status = ?"
             " ORDER BY task_key",
             stage.first_key,
             stage.end_key,
             status,
         )
-        return [(key, attempt, losses) for key, attempt, losses in found]
+        return [(key, attempt, losses) for key, attempt, losses in rows]
 
     def failed(self, stage: StageRow) -> list[FailedRow]:
         """The stage's failed tasks, in task order."""
-        found = self._rows(
+        rows = self._rows(
             "SELECT task_index, task_id, task_type, retries, coalesce(error_type || ': ' || error, '') FROM tasks"
             " WHERE task_key >= ? AND task_key < ? AND status = 'failed' ORDER BY task_key",
             stage.first_key,
             stage.end_key,
         )
-        return list(map(FailedRow._make, found))
+        return list(map(FailedRow._make, rows))
 
 
 def _is_hex(text: str) -> bool:
@@ -210,8 +210,8 @@ def _is_hex(text: str) -> bool:
 def _size(metadata: str | None) -> float:
     """The size that a task's metadata tell, or 0."""
     try:
-        told = json.loads(metadata) if metadata else None
+        values = json.loads(metadata) if metadata else None
     except (ValueError, RecursionError):  # another program's: it says no size
-        told = None
-    size = told.get("size") if isinstance(told, dict) else None
+        values = None
+    size = values.get("size") if isinstance(values, dict) else None
     return float(size) if isinstance(size, int | float) else 0.0

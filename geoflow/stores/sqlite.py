@@ -121,8 +121,8 @@ class SqliteStore(Store):
                 # Else the next program that opens the new file copies the old one's log over it.
                 aside = set_aside(self._path, ("-wal", "-shm")) if now[1] == then[1] else []
                 where = " and ".join(path.name for path in aside)
-                told = f" The log of the file that was opened is now {where}." if aside else ""
-                self._why_not = gone(self.name) + told
+                log = f" The log of the file that was opened is now {where}." if aside else ""
+                self._why_not = gone(self.name) + log
             else:
                 self._why_not = (
                     f"The log of {self.name} ({self._path.name}-wal) was deleted or replaced while this session had it"
@@ -289,9 +289,9 @@ def _insert(connection: sqlite3.Connection, into: str, same: tuple[Any, ...], *c
         begun = 0
         for lines in _ROWS_AT_ONCE:
             while begun + lines * width <= len(some):
-                given = some[begun : begun + lines * width]
+                few = some[begun : begun + lines * width]
                 sql = _insert_sql(into, len(columns), len(same), lines)
-                connection.execute(sql, (*same, *given) if _NUMBERED else given)
+                connection.execute(sql, (*same, *few) if _NUMBERED else few)
                 begun += lines * width
 
 

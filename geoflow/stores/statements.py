@@ -40,16 +40,16 @@ def check_query(statement: str, *, files: bool = True) -> None:
     """`ParameterError` where *statement* is anything but one query that reads, or reads files without *files*."""
     connection = _parser().cursor()
     try:
-        found = connection.extract_statements(statement)
+        statements = connection.extract_statements(statement)
     except duckdb.Error as exc:
         raise ParameterError(f"The query cannot be answered: {exc}") from exc
     try:
-        is_one_query = len(found) == 1 and found[0].type == duckdb.StatementType.SELECT
+        is_one_query = len(statements) == 1 and statements[0].type == duckdb.StatementType.SELECT
     except ValueError:  # a kind of statement that DuckDB's own binding has no name for
         is_one_query = False
     if not is_one_query:
         raise ParameterError("sql() takes one query, such as SELECT …: it changes nothing. Use the session's verbs.")
-    for kind, name in _called(_parsed(connection, found[0].query)):
+    for kind, name in _called(_parsed(connection, statements[0].query)):
         reads = name in _READ_FILES if kind == "table function" else kind == "file"
         if reads and not files:
             raise ParameterError(

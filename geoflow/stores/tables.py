@@ -256,8 +256,8 @@ class Store(JobLeases):
         head = connection.execute(look, {**asked, "size": 1}).fetchone()
         if head is None:
             raise nothing_queued(stage, size)
-        first, *told = head
-        alike = dict(zip(history.split(", "), told, strict=True))
+        first, *kind = head
+        alike = dict(zip(history.split(", "), kind, strict=True))
         # By a range, not by `chosen`: to sort and to count takes twice the time of all else.
         texts = (
             f"SELECT count(*), {self._TEXTS.format('task_id')}, {self._JSONS.format('parameters')} FROM task"
@@ -266,20 +266,20 @@ class Store(JobLeases):
         )
         keys: Sequence[int] = range(first, min(first + size, before))
         longest = PIECE if size > 1 else None
-        found = self._one_of(connection, texts, {"first": first, "last": keys[-1], **alike}, longest)
-        if found is not None and found[0] < len(keys):  # some of them are of another kind, or ran before
+        text_row = self._one_of(connection, texts, {"first": first, "last": keys[-1], **alike}, longest)
+        if text_row is not None and text_row[0] < len(keys):  # some of them are of another kind, or ran before
             rows = connection.execute(look, asked).fetchall()
             keys = consecutive([key for key, *others in takewhile(lambda row: row[1:] == head[1:], rows)])
-            found = self._one_of(connection, texts, {"first": first, "last": keys[-1], **alike}, longest)
-        if found is None:
+            text_row = self._one_of(connection, texts, {"first": first, "last": keys[-1], **alike}, longest)
+        if text_row is None:
             rows = connection.execute(f"SELECT task_key, {history}, task_id, parameters {chosen}", asked)
             few = list(not_long(row for row in takewhile(lambda row: row[1:5] == head[1:], iter(rows.fetchone, None))))
             rows.close()
             keys = consecutive([row[0] for row in few])
-            found = len(few), to_json([row[5] for row in few]), f"[{','.join(row[6] for row in few)}]"
+            text_row = len(few), to_json([row[5] for row in few]), f"[{','.join(row[6] for row in few)}]"
         self._move(connection, [Move("start", keys)])
-        task_type, attempt, retries, losses = told
-        return Batch(task_type, attempt + 1, retries, losses, stage.first_key, keys, *found[1:])
+        task_type, attempt, retries, losses = kind
+        return Batch(task_type, attempt + 1, retries, losses, stage.first_key, keys, *text_row[1:])
 
     def _move(
         self,
@@ -289,7 +289,7 @@ class Store(JobLeases):
         completed: Sequence[Completed] = (),
     ) -> None:
         if attempts or completed:
-            if max(told.attempt for several in (attempts, completed) for told in several) >= ATTEMPTS_PER_TASK:
+            if max(attempt.attempt for several in (attempts, completed) for attempt in several) >= ATTEMPTS_PER_TASK:
                 raise StoreError(
                     f"A task has run {ATTEMPTS_PER_TASK - 1} times, which is all that the store can count."
                 )

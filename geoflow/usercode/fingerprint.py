@@ -88,8 +88,8 @@ class _Reader:
             self.read_all([getattr(function, "__wrapped__", None), *held])
             return
         self.read_all(held)
-        if found := syntax_of(function):
-            self._syntax(found[1], function.__globals__, code.co_filename, {*code.co_freevars})
+        if syntax := syntax_of(function):
+            self._syntax(syntax[1], function.__globals__, code.co_filename, {*code.co_freevars})
         else:  # it was made without a source: by exec, or by a library
             used = self._bytecode(code).difference(code.co_freevars)
             self._names(used, set(code.co_names), function.__globals__, code.co_filename)
@@ -98,13 +98,14 @@ class _Reader:
     def _bytecode(self, code: types.CodeType) -> set[str]:
         """Add what *code* does; the names that it looks up outside of itself."""
         self.parts.append(f"{code.co_name} {code.co_code.hex()} {code.co_names} {code.co_varnames}")
-        found = {one.argval for one in dis.get_instructions(code) if one.opname in _LOOKS_UP}
+        instructions = dis.get_instructions(code)
+        looked_up = {instruction.argval for instruction in instructions if instruction.opname in _LOOKS_UP}
         for constant in code.co_consts:
             if isinstance(constant, types.CodeType):
-                found |= self._bytecode(constant)
+                looked_up |= self._bytecode(constant)
             else:
                 self.read(constant)
-        return found
+        return looked_up
 
     def _class(self, cls: type) -> None:
         path = _file_of(cls)
@@ -191,13 +192,13 @@ def _once_a_node(find: Callable[[Any], Found]) -> Callable[[Any], Found]:
 
 @_once_a_node
 def _assignments(tree: ast.Module) -> dict[str, list[ast.stmt]]:
-    found: dict[str, list[ast.stmt]] = {}
+    statements: dict[str, list[ast.stmt]] = {}
     for statement in tree.body:
         if isinstance(statement, ast.Assign | ast.AnnAssign | ast.AugAssign):
             targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
             for name in (node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)):
-                found.setdefault(name, []).append(statement)
-    return found
+                statements.setdefault(name, []).append(statement)
+    return statements
 
 
 @_once_a_node
@@ -210,14 +211,14 @@ def _meaning(node: ast.stmt | ast.Lambda) -> tuple[str, set[str], set[str]]:
     for part in ast.walk(node):
         match part:
             case ast.FunctionDef() | ast.AsyncFunctionDef():
-                for variable in (one for one in own(part) if isinstance(one, ast.AnnAssign)):
+                for variable in (inner for inner in own(part) if isinstance(inner, ast.AnnAssign)):
                     variable.annotation = ast.Constant(None)  # which Python never looks up
             case ast.AugAssign(target, _, value):
                 part.value = ast.Tuple([target, value])  # what is added to is looked up as well
             case ast.Constant(str() | bytes() as value):
                 part.value = value[:0]  # quoted types do not count, and some f-strings could not be written again
     used = {name for name in set().union(*names(ast.unparse(node))) if not name.startswith("__")}
-    return meaning, used, {one.attr for one in ast.walk(node) if isinstance(one, ast.Attribute)}
+    return meaning, used, {inner.attr for inner in ast.walk(node) if isinstance(inner, ast.Attribute)}
 
 
 def _shape(value: Any) -> str:

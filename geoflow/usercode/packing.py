@@ -135,8 +135,8 @@ _arriving = threading.local()
 def _made_last(make: Any, arguments: Any, state: Any, items: Any, pairs: Any, settle: Any) -> tuple[Any, ...]:
     """How a class is reduced whose validator is made once all of what it arrives with is there."""
     held, slots = dict(state[0]), state[1]
-    found = [(name, held[name]) for name in _MADE_LAST if type(held.get(name)).__module__.startswith("pydantic_core")]
-    last = [(name, *held.pop(name).__reduce__()[:2]) for name, _ in found]
+    made = [(name, held[name]) for name in _MADE_LAST if type(held.get(name)).__module__.startswith("pydantic_core")]
+    last = [(name, *held.pop(name).__reduce__()[:2]) for name, _ in made]
     if last and "__pydantic_parent_namespace__" in held:  # all that was around it, which it has been made of by now
         held["__pydantic_parent_namespace__"] = None
     return make, arguments, (settle, (held, slots), last), items, pairs, _settle_but_last
@@ -232,8 +232,8 @@ def stamp_of(module: str) -> str:
 
 def _stamp(path: str) -> str:
     try:
-        found = os.stat(path)
-        return _digest_of(path, (found.st_ino, found.st_mtime_ns, found.st_size))
+        status = os.stat(path)
+        return _digest_of(path, (status.st_ino, status.st_mtime_ns, status.st_size))
     except OSError:
         return "-"
 
@@ -283,13 +283,13 @@ _TO_A_FILE = "write it to a file, give its path in the parameters, and read it i
 _warned: set[tuple[str, str, int]] = set()
 
 
-def _warn(told: str, codes: list[types.CodeType]) -> None:
+def _warn(message: str, codes: list[types.CodeType]) -> None:
     """Warn once, in the place where the user's function is written."""
     own = [(code.co_filename, code.co_firstlineno) for code in codes if not is_ours(code.co_filename)]
     where, line = own[0] if own else (__file__, 1)
-    if (told, where, line) not in _warned:  # Python's own memory of them is lost whenever somebody catches warnings
-        _warned.add((told, where, line))
-        warnings.warn_explicit(told, UserWarning, where, line)
+    if (message, where, line) not in _warned:  # Python's own memory of them is lost whenever somebody catches warnings
+        _warned.add((message, where, line))
+        warnings.warn_explicit(message, UserWarning, where, line)
 
 
 def _weights(target: Any, size: int) -> str:
@@ -348,10 +348,10 @@ def _reference(target: Any) -> str | None:
         return None
     loaded = sys.modules.get(module)
     try:
-        found = functools.reduce(getattr, name.split("."), loaded)
+        there = functools.reduce(getattr, name.split("."), loaded)
     except AttributeError:
         return None
-    return f"{module}:{name}" if found is target and loaded is not None and _importable(loaded) else None
+    return f"{module}:{name}" if there is target and loaded is not None and _importable(loaded) else None
 
 
 def _unimportable(target: Any) -> str | None:
@@ -387,11 +387,11 @@ def _importable(module: types.ModuleType) -> bool:
     where = getattr(parent, "__path__", None)
     # Looked for anew: `importlib.util.find_spec` would answer with what is loaded already.
     for finder in sys.meta_path:
-        found = finder.find_spec(spec.name, where) if hasattr(finder, "find_spec") else None
-        if found is not None:
+        there = finder.find_spec(spec.name, where) if hasattr(finder, "find_spec") else None
+        if there is not None:
             if spec.has_location:
-                return bool(found.origin == spec.origin)
-            return set(found.submodule_search_locations or ()) >= set(spec.submodule_search_locations)  # a namespace
+                return bool(there.origin == spec.origin)
+            return set(there.submodule_search_locations or ()) >= set(spec.submodule_search_locations)  # a namespace
     return False
 
 

@@ -77,11 +77,11 @@ def definition(path: str, qualname: str, line: int = 0) -> Definition | None:
         named = _named(ast.walk(tree), qualname.rpartition(".")[2])
         here = [node for node in named if _first_line(node) == line]
         return here[0] if len(here) == 1 else None
-    found: list[Any] = [tree]
+    nodes: list[Any] = [tree]
     for name in qualname.replace("<locals>.", "").split("."):
-        found = [node for outer in found for node in _named(own(outer), name)]
-    here = [node for node in found if _first_line(node) == line]
-    return (here or found or [None])[-1]
+        nodes = [node for outer in nodes for node in _named(own(outer), name)]
+    here = [node for node in nodes if _first_line(node) == line]
+    return (here or nodes or [None])[-1]
 
 
 def _named(nodes: Iterator[ast.AST], name: str) -> list[Definition]:
@@ -90,7 +90,7 @@ def _named(nodes: Iterator[ast.AST], name: str) -> list[Definition]:
 
 def _first_line(node: Definition) -> int:
     decorators: list[ast.expr] = getattr(node, "decorator_list", [])
-    return min(one.lineno for one in [node, *decorators])
+    return min(part.lineno for part in [node, *decorators])
 
 
 def syntax_of(value: types.FunctionType | type) -> tuple[str, Definition] | None:
@@ -98,13 +98,13 @@ def syntax_of(value: types.FunctionType | type) -> tuple[str, Definition] | None
     if not isinstance(value, type):
         code = value.__code__
         where = code.co_filename, code.co_qualname, code.co_firstlineno
-        found = definition(*where) or _in_a_document(*where)
-        return (code.co_filename, found) if found else None
+        node = definition(*where) or _in_a_document(*where)
+        return (code.co_filename, node) if node else None
     space = vars(sys.modules.get(value.__module__, types.ModuleType("")))
     for path in [*_files_of_methods(value), *files_of(space)]:
-        found = definition(path, value.__qualname__)
-        if isinstance(found, ast.ClassDef) and (os.path.exists(path) or _has_fields_of(value, found)):
-            return path, found
+        node = definition(path, value.__qualname__)
+        if isinstance(node, ast.ClassDef) and (os.path.exists(path) or _has_fields_of(value, node)):
+            return path, node
     return None
 
 
@@ -116,8 +116,8 @@ def _in_a_document(path: str, qualname: str, line: int) -> Definition | None:
         block = textwrap.dedent("".join(inspect.getblock(lines)))
     except (SyntaxError, tokenize.TokenError):  # a file that is being edited
         return None
-    found = _named(ast.walk(parsed("\n" * (line - 1) + block)), qualname.rpartition(".")[2])
-    return found[0] if len(found) == 1 else None
+    named = _named(ast.walk(parsed("\n" * (line - 1) + block)), qualname.rpartition(".")[2])
+    return named[0] if len(named) == 1 else None
 
 
 def _files_of_methods(cls: type) -> Iterator[str]:
@@ -129,14 +129,14 @@ def _files_of_methods(cls: type) -> Iterator[str]:
 
 def _has_fields_of(cls: type, node: ast.ClassDef) -> bool:
     """Its cell may have been changed, and have failed when it was run."""
-    fields = {ast.unparse(one.target) for one in node.body if isinstance(one, ast.AnnAssign)}
+    fields = {ast.unparse(statement.target) for statement in node.body if isinstance(statement, ast.AnnAssign)}
     return fields == inspect.get_annotations(cls).keys()
 
 
 def source_of(value: types.FunctionType | type) -> str | None:
     """The text of a function or class, decorators included; None where it cannot be found under its name."""
-    if (found := syntax_of(value)) is None or getattr(found[1], "name", None) != value.__name__:
+    if (syntax := syntax_of(value)) is None or getattr(syntax[1], "name", None) != value.__name__:
         return None
-    block = inspect.getblock(linecache.getlines(found[0])[_first_line(found[1]) - 1 :])
+    block = inspect.getblock(linecache.getlines(syntax[0])[_first_line(syntax[1]) - 1 :])
     text = textwrap.dedent("".join(block)).rstrip() + "\n"
     return text if parsed(text).body else None  # a text in it may keep it from standing alone

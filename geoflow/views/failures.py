@@ -30,7 +30,7 @@ def groups(connection: Any, stage: StageRow, secrets: Sequence[str]) -> tuple[Er
     return tuple(_group(connection, where, tasks, secrets) for (_, _, where), tasks in largest)
 
 
-class Kind(NamedTuple):
+class FailureKind(NamedTuple):
     """Attempts that failed alike: how many, of how many tasks, and the first of them."""
 
     attempts: int
@@ -45,7 +45,7 @@ _OTHER = ("", "", "of other kinds")
 MOST_KINDS = 1_000  # what differs from all of so many kinds is counted as one more
 
 
-def kinds(connection: Any, job_id: str) -> list[Kind]:
+def kinds(connection: Any, job_id: str) -> list[FailureKind]:
     """All attempts of a job that failed, those of plans that were set aside too, put together; the most come first."""
     alike: dict[tuple[str, str, str], _Tally] = {}
     for failed in failed_attempts(connection, job_id):
@@ -57,7 +57,9 @@ def kinds(connection: Any, job_id: str) -> list[Kind]:
         tally.tasks += tally.last != failed.task_key
         tally.last = failed.task_key
     most_first = sorted(alike.values(), key=lambda tally: -tally.attempts)
-    return [Kind(tally.attempts, tally.tasks, *tally.about, task_id(connection, tally.first)) for tally in most_first]
+    return [
+        FailureKind(tally.attempts, tally.tasks, *tally.about, task_id(connection, tally.first)) for tally in most_first
+    ]
 
 
 @dataclass

@@ -168,25 +168,27 @@ def _read(
     if table != "tasks":  # else there is one row for each
         own.append("key")
     parts: list[list[list[Any]]] = [[] for _ in own]
-    told: list[list[Any]] = [[] for _ in ("key", *alike)]  # what is usual, after a -1, and all that is not
+    varied: list[list[Any]] = [[] for _ in ("key", *alike)]  # what is usual, after a -1, and all that is not
     which = [np.arange(0)]  # for each row that is read, its place in these
     for piece in columnwise.read(connection, table, own, alike, keys, condition):
         for part, column in zip(parts, piece.columns, strict=True):
             part.append(column)
         count = len(piece.columns[0])
-        which.append(np.full(count, len(told[0])))
+        which.append(np.full(count, len(varied[0])))
         rows = [[-1, *piece.usual], *piece.unlike] if len(piece.unlike) < count else piece.unlike
-        for values, more in zip(told, zip(*rows, strict=True), strict=False):
+        for values, more in zip(varied, zip(*rows, strict=True), strict=False):
             values.extend(more)
     columns = {name: _typed(_KINDS[name], *lists) for name, lists in zip(own, parts, strict=True)}
     if "key" not in columns:
         columns["key"] = np.concatenate([np.arange(0), *(np.arange(first, last + 1) for first, last in keys)])
     if len(columns["key"]) != sum(map(len, which)):
         raise StoreError(MISSING)
-    places, told_keys = np.concatenate(which), np.array(told.pop(0), dtype="int64")
+    places, told_keys = np.concatenate(which), np.array(varied.pop(0), dtype="int64")
     unusual = np.flatnonzero(told_keys >= 0)
     places[np.searchsorted(columns["key"], told_keys[unusual])] = unusual
-    return columns | {name: _typed(_KINDS[name], column).take(places) for name, column in zip(alike, told, strict=True)}
+    return columns | {
+        name: _typed(_KINDS[name], column).take(places) for name, column in zip(alike, varied, strict=True)
+    }
 
 
 def _contents(value: Any) -> Any:
@@ -228,8 +230,8 @@ def _typed(kind: Any, *values: Sequence[Any]) -> Any:
         case "integer" | "truth":
             return pd.array(raw.astype(float), dtype=dtype)
     try:
-        found = pd.array(raw, dtype=dtype, copy=False)  # for None, of the dtype that all of it is
-        return found.astype(_TEXT, copy=False) if isinstance(found.dtype, pd.StringDtype) else found
+        column = pd.array(raw, dtype=dtype, copy=False)  # for None, of the dtype that all of it is
+        return column.astype(_TEXT, copy=False) if isinstance(column.dtype, pd.StringDtype) else column
     except OverflowError:  # pandas 2 has no place for whole numbers above 2**63
         return raw
 

@@ -35,17 +35,17 @@ def asked(connection: duckdb.DuckDBPyConnection, query: str, tables: Mapping[str
     It is planned and not run. Of DuckDB's optimizers only those that say this are let do anything: others look at what
     the tables have in them. Of a plan that is not understood, all columns are needed.
     """
-    found: dict[str, Part] = {}
+    parts: dict[str, Part] = {}
     for table, scans in _explained(connection, query, "unused_columns").items():
         if known := frozenset(tables.get(table, ())):
             columns = frozenset(name for scan in scans for name in _listed(scan.get("Projections", ["?"])))
-            found[table] = Part(columns if columns <= known else known)
+            parts[table] = Part(columns if columns <= known else known)
     # Asked by itself: what only a condition needs is not among the columns where the condition is part of the scan.
     for table, scans in _explained(connection, query, "filter_pushdown").items():
         named = [_job(scan) for scan in scans]
-        if table in found and None not in named:
-            found[table] = found[table]._replace(jobs=frozenset(filter(None, named)))
-    return found
+        if table in parts and None not in named:
+            parts[table] = parts[table]._replace(jobs=frozenset(filter(None, named)))
+    return parts
 
 
 def _explained(connection: duckdb.DuckDBPyConnection, query: str, optimizer: str) -> dict[str, list[dict[str, Any]]]:
@@ -56,11 +56,11 @@ def _explained(connection: duckdb.DuckDBPyConnection, query: str, optimizer: str
         plans = connection.execute(f"EXPLAIN (FORMAT json) {query}").fetchall()
     finally:
         connection.execute("RESET disabled_optimizers")
-    found: dict[str, list[dict[str, Any]]] = {}
+    scans: dict[str, list[dict[str, Any]]] = {}
     for _, plan in plans:
         for scan in _scans(json.loads(plan)):
-            found.setdefault(str(scan["Table"]).rpartition(".")[2].strip('"'), []).append(scan)
-    return found
+            scans.setdefault(str(scan["Table"]).rpartition(".")[2].strip('"'), []).append(scan)
+    return scans
 
 
 def _scans(nodes: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -70,8 +70,8 @@ def _scans(nodes: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         yield from _scans(node["children"])
 
 
-def _listed(found: str | list[str]) -> list[str]:
-    return [found] if found and isinstance(found, str) else list(found)
+def _listed(texts: str | list[str]) -> list[str]:
+    return [texts] if texts and isinstance(texts, str) else list(texts)
 
 
 def _job(scan: dict[str, Any]) -> str | None:

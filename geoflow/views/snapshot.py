@@ -145,8 +145,8 @@ def aggregate(tasks: int, width: int, others: Iterable[tuple[int, str, int]]) ->
 
 def _fallback(result: str | None) -> Mapping[str, Any]:
     """The result, when it is what stands in for finalize's; that says so at its beginning."""
-    found = from_json(result) if result and '"completed_with_errors"' in result[:500] else None
-    return found if isinstance(found, dict) and found.get("fallback") is True else {}
+    value = from_json(result) if result and '"completed_with_errors"' in result[:500] else None
+    return value if isinstance(value, dict) and value.get("fallback") is True else {}
 
 
 def _hint(view: JobView) -> str | None:

@@ -227,8 +227,8 @@ def _keys(reader: Any, table: str, jobs: AbstractSet[str] | None) -> list[tuple[
     ranges = keys.get(source, "first_key, first_key + task_count - 1")
     of_stages = "job" if source == "job" else "stage JOIN job USING (job_key)"
     marks = ", ".join("?" * len(jobs))
-    found = reader.execute(f"SELECT {ranges} FROM {of_stages} WHERE job_id IN ({marks}) ORDER BY 1", sorted(jobs))
-    return [(first, last) for first, last in found]
+    rows = reader.execute(f"SELECT {ranges} FROM {of_stages} WHERE job_id IN ({marks}) ORDER BY 1", sorted(jobs))
+    return [(first, last) for first, last in rows]
 
 
 # From DuckDB
@@ -261,8 +261,8 @@ def _copy_log(connection: duckdb.DuckDBPyConnection, lines: Iterable[Mapping[str
     connection.execute(f"CREATE TEMP TABLE log_texts ({columns})")
     rows = ((*(_text(line.get(name)) for name in FIELDS), to_json(dict(line))) for line in lines)
     while batch := list(islice(rows, _ROWS_AT_ONCE)):
-        found = dict(zip(_LOGS, zip(*batch, strict=True), strict=True))
-        insert(connection, "log_texts", found, lambda _: "VARCHAR")
+        texts = dict(zip(_LOGS, zip(*batch, strict=True), strict=True))
+        insert(connection, "log_texts", texts, lambda _: "VARCHAR")
     connection.execute(f"INSERT INTO logs SELECT {casts} FROM log_texts")
     connection.execute("DROP TABLE log_texts")
 

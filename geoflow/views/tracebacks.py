@@ -45,8 +45,8 @@ def fold(traceback: str) -> str:
         return traceback
     lines: list[str] = []
     for is_library, run in groupby(parts, key=lambda part: _is_library(part, is_stack)):
-        found = list(run)
-        lines += [_folded(found, is_stack)] if is_library else [part[0] for part in found]
+        frames = list(run)
+        lines += [_folded(frames, is_stack)] if is_library else [part[0] for part in frames]
     return "\n".join(lines)
 
 
