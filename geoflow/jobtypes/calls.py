@@ -31,8 +31,8 @@ def outcome(value: Any, task_type: str) -> tuple[str | None, Failure | None]:
             f"{shown(value)}."
         )
     retryable = value.get("retryable", True) is not False
-    given, named = value.get("error"), value.get("error_type")
-    error = exact(given) if given is not None else ""
+    said, named = value.get("error"), value.get("error_type")
+    error = exact(said) if said is not None else ""
     category = Category.BUSINESS if retryable else Category.PERMANENT
     return None, Failure(
         error or "the handler returned success: False and no error",
@@ -64,7 +64,7 @@ def checked_plan(
         )
     ids: list[str] = []
     types: list[str] = []
-    given: list[str] = []
+    texts: list[str] = []
     notes: list[str | None] = []
     seen: set[str] = set()
     length = 0
@@ -99,23 +99,23 @@ def checked_plan(
             raise _refusal("GF308", stage, index, f" ({task_id!r}): {exc}") from None
         ids.append(task_id if type(task_id) is str and task_id.isascii() and task_id.isprintable() else exact(task_id))
         types.append(known[task_type])
-        given.append(text)
+        texts.append(text)
         notes.append(note)
         length += len(text) + (len(note) if note is not None else 0)
         if length > IN_MEMORY and spool is not None:
-            length = _spooled(spool, given, notes)
+            length = _spooled(spool, texts, notes)
     if spool is not None and spool.used:
-        _spooled(spool, given, notes)
-    return ids, types, given, notes
+        _spooled(spool, texts, notes)
+    return ids, types, texts, notes
 
 
 def _refusal(code: str, stage: int, index: int, why: str) -> ContractViolationError:
     return ContractViolationError(f"Stage {stage}, task {index}{why}", code=code)
 
 
-def _spooled(spool: Spool, given: list[str], notes: list[str | None]) -> int:
-    spool.take(chain.from_iterable(zip(given, notes, strict=True)))
-    given.clear()
+def _spooled(spool: Spool, texts: list[str], notes: list[str | None]) -> int:
+    spool.take(chain.from_iterable(zip(texts, notes, strict=True)))
+    texts.clear()
     notes.clear()
     return 0
 

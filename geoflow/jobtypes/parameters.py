@@ -40,9 +40,9 @@ def validated(registered: Registered, given: dict[str, Any], secrets: Sequence[s
         ]
         raise ParameterError(f"{name} refuses these parameters:\n" + "\n".join(problems)) from None
     except ValueError as exc:
-        told = safe(str(exc), secrets)
+        why = safe(str(exc), secrets)
         # What a notebook would show, and save, as its cause has the secrets in it.
-        raise ParameterError(f"{name} refuses these parameters: {told}") from (exc if told == str(exc) else None)
+        raise ParameterError(f"{name} refuses these parameters: {why}") from (exc if why == str(exc) else None)
     if not isinstance(accepted, dict):
         raise ContractViolationError(
             f"{name}.validate_job_parameters must return a dict; it returned {type(accepted).__name__}."

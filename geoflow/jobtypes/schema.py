@@ -77,22 +77,22 @@ def schema_of(job_class: type) -> dict[str, Any] | None:
     own kind: ``{"n": {"type": "int", "min": 1, "max": 9, "default": 3}}``), or else by the one pydantic model that its
     ``validate_job_parameters`` names.
     """
-    told: Any = getattr(job_class, "parameters_schema", None)
+    schema: Any = getattr(job_class, "parameters_schema", None)
     try:
-        if callable(told) and not isinstance(told, type):
-            told = told()
-        if told is None:
-            told = _model_of(job_class)
-        if isinstance(told, type) and issubclass(told, BaseModel):
-            return told.model_json_schema()
+        if callable(schema) and not isinstance(schema, type):
+            schema = schema()
+        if schema is None:
+            schema = _model_of(job_class)
+        if isinstance(schema, type) and issubclass(schema, BaseModel):
+            return schema.model_json_schema()
     except Exception:  # whatever the user's code, or pydantic for types without a schema, raises
         return None
-    if not isinstance(told, Mapping) or not told:
+    if not isinstance(schema, Mapping) or not schema:
         return None
-    if isinstance(told.get("properties"), Mapping):
-        return dict(told)
-    if all(isinstance(about, Mapping) and isinstance(about.get("type"), str) for about in told.values()):
-        return _from_production(told)
+    if isinstance(schema.get("properties"), Mapping):
+        return dict(schema)
+    if all(isinstance(about, Mapping) and isinstance(about.get("type"), str) for about in schema.values()):
+        return _from_production(schema)
     return None
 
 
@@ -108,15 +108,15 @@ _TYPES = {"int": "integer", "float": "number", "bool": "boolean", "str": "string
 _KEYS = {"min": "minimum", "max": "maximum", "allowed": "enum"}
 
 
-def _from_production(told: Mapping[str, Any]) -> dict[str, Any]:
+def _from_production(schema: Mapping[str, Any]) -> dict[str, Any]:
     properties: dict[str, Any] = {}
-    for name, about in told.items():
+    for name, about in schema.items():
         described = {_KEYS.get(key, key): value for key, value in about.items() if key != "required"}
         described["type"] = _TYPES.get(about["type"], about["type"])
         if described.get("default", LEFT_OUT) is None:
             described = {"anyOf": [described, {"type": "null"}], "default": None}
         properties[name] = described
-    return {"properties": properties, "required": [name for name, about in told.items() if about.get("required")]}
+    return {"properties": properties, "required": [name for name, about in schema.items() if about.get("required")]}
 
 
 # From a schema to fields
@@ -128,8 +128,8 @@ def fields_of(schema: Mapping[str, Any]) -> list[Field]:
     return [_field(str(name), about, schema, name in required) for name, about in schema["properties"].items()]
 
 
-def _field(name: str, told: Any, schema: Mapping[str, Any], required: bool) -> Field:
-    about, nullable = _resolved(told, schema)
+def _field(name: str, described: Any, schema: Mapping[str, Any], required: bool) -> Field:
+    about, nullable = _resolved(described, schema)
     title, help, of_type = str(about.get("title") or name), str(about.get("description") or ""), about.get("type")
     if title.lower() == name.replace("_", " ").strip().lower():
         title = name  # pydantic made it, not a person; and the name is what one types elsewhere
@@ -157,9 +157,9 @@ def _field(name: str, told: Any, schema: Mapping[str, Any], required: bool) -> F
     return replace(field, limits=", ".join(_limits(about, field)))
 
 
-def _resolved(told: Any, schema: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+def _resolved(described: Any, schema: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
     """What is said of one parameter where it is said, and whether it may be null."""
-    about, nullable = dict(told) if isinstance(told, Mapping) else {}, False
+    about, nullable = dict(described) if isinstance(described, Mapping) else {}, False
     for _ in range(20):  # a reference may lead to itself
         several = next((key for key in ("allOf", "anyOf", "oneOf") if isinstance(about.get(key), list)), None)
         inner: Any = None
@@ -182,10 +182,10 @@ def _resolved(told: Any, schema: Mapping[str, Any]) -> tuple[dict[str, Any], boo
 
 
 def _looked_up(reference: str, schema: Mapping[str, Any]) -> Any:
-    found: Any = schema
+    value: Any = schema
     for part in reference.removeprefix("#/").split("/"):
-        found = found.get(part) if isinstance(found, Mapping) else None
-    return found
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
 
 
 def _number(value: Any, otherwise: float) -> float:
@@ -203,8 +203,8 @@ _BOUNDS = {
 
 
 def _limits(about: Mapping[str, Any], field: Field) -> Iterator[str]:
-    told = {word: _number(about.get(key), math.nan) for key, word in _BOUNDS.items()}
-    yield from (f"{word} {bound:,}" for word, bound in told.items() if not math.isnan(bound))
+    bounds = {word: _number(about.get(key), math.nan) for key, word in _BOUNDS.items()}
+    yield from (f"{word} {bound:,}" for word, bound in bounds.items() if not math.isnan(bound))
     if field.kind == "json" and field.example:
         yield f"JSON, as in {field.example}"
     if field.kind == "text" and isinstance(about.get("format"), str):

@@ -60,8 +60,8 @@ def core(annotation: Any) -> Any:
 
 def form(annotation: Any) -> str | None:
     """What values of it are in JSON: text, number, object, list or nothing; None where that is not known."""
-    found = core(annotation)
-    kind: Any = get_origin(found) or found
+    inner = core(annotation)
+    kind: Any = get_origin(inner) or inner
     if is_model(kind) or hasattr(kind, "__geo_interface__"):
         return "object"
     return next((name for name, kinds in _FORMS.items() if issubclass(kind, kinds)), None)
@@ -85,10 +85,10 @@ def fields_of(annotation: Any) -> dict[str, Any] | None:
 
 def items_of(annotation: Any) -> Any | None:
     """The annotation of the items of a list, a set and the like; None for what is none. A tuple of parts is none."""
-    found = core(annotation)
-    if found is Any:
+    inner = core(annotation)
+    if inner is Any:
         return Any
-    kind, args = get_origin(found) or found, get_args(found)
+    kind, args = get_origin(inner) or inner, get_args(inner)
     if form(kind) != "list" or (issubclass(kind, tuple) and args[1:] != (...,)):
         return None
     return args[0] if args else Any
@@ -120,7 +120,7 @@ def older(annotation: Any, names: dict[str, Any]) -> bool:
 def _told_of(kind: Any) -> str:
     if issubclass(kind, BaseModel):
         return repr(kind.model_fields)
-    return repr([(one.name, one.type, one.default, one.default_factory) for one in dataclasses.fields(kind)])
+    return repr([(field.name, field.type, field.default, field.default_factory) for field in dataclasses.fields(kind)])
 
 
 def _needed(kind: Any) -> list[str]:
@@ -128,7 +128,7 @@ def _needed(kind: Any) -> list[str]:
     if issubclass(kind, BaseModel):
         return [name for name, field in kind.model_fields.items() if field.is_required()]
     fields = dataclasses.fields(kind)
-    return [one.name for one in fields if one.default is one.default_factory is dataclasses.MISSING]
+    return [field.name for field in fields if field.default is field.default_factory is dataclasses.MISSING]
 
 
 def fits(given: Any, wanted: Any) -> bool:

@@ -140,28 +140,28 @@ class identity:
     counts: bool
 
 
-def validated(params: type | None, given: Mapping[str, Any]) -> dict[str, Any]:
+def validated(params: type | None, values: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters with their defaults, as JSON has them. ``ValidationError`` tells every problem.
 
     Names that *params* does not have are problems too, unless it says itself what becomes of extra ones.
     """
     if params is None:
-        return dict(given)
-    known = accepted(params, given)
+        return dict(values)
+    known = accepted(params, values)
     problems: list[tuple[Any, Any, str, str]] = []
-    for name in (name for name in given if name not in known and name not in ADDED):
+    for name in (name for name in values if name not in known and name not in ADDED):
         near = get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-        problems.append(((name,), given[name], "unknown", f"there is no such parameter; {hint}"))
+        problems.append(((name,), values[name], "unknown", f"there is no such parameter; {hint}"))
     made: Any = None
     try:
-        made = TypeAdapter(params).validate_python({name: given[name] for name in given if name in known}, **BY_NAME)
+        made = TypeAdapter(params).validate_python({name: values[name] for name in values if name in known}, **BY_NAME)
     except ValidationError as exc:
-        problems += [(found["loc"], found["input"], found["type"], found["msg"]) for found in exc.errors()]
+        problems += [(fault["loc"], fault["input"], fault["type"], fault["msg"]) for fault in exc.errors()]
     if problems:
         details = [
-            InitErrorDetails(type=PydanticCustomError(kind, "{told}", {"told": told}), loc=place, input=value)
-            for place, value, kind, told in problems
+            InitErrorDetails(type=PydanticCustomError(kind, "{told}", {"told": text}), loc=place, input=value)
+            for place, value, kind, text in problems
         ]
         raise ValidationError.from_exception_data(show(params), details)
     try:
@@ -174,7 +174,9 @@ def accepted(params: type, given: Mapping[str, Any]) -> list[str]:
     """The names that parameters may have: all *given* ones, where the class says what becomes of those it has not."""
     if not issubclass(params, BaseModel):
         return list(fields_of(params) or ())
-    aliases: list[Any] = [name for one in params.model_fields.values() for name in (one.alias, one.validation_alias)]
+    aliases: list[Any] = [
+        name for field in params.model_fields.values() for name in (field.alias, field.validation_alias)
+    ]
     is_own = params.model_config.get("extra") or any(not isinstance(alias, str | None) for alias in aliases)
     return list(given) if is_own else [*params.model_fields, *filter(None, aliases)]
 
@@ -206,4 +208,4 @@ def non_identity(params: type | None) -> tuple[str, ...]:
         marks: dict[str, Any] = {name: field.metadata for name, field in params.model_fields.items()}
     else:
         marks = {name: get_args(hint) for name, hint in annotations_of(params, {}, show(params)).items()}
-    return tuple(name for name, found in marks.items() if identity(False) in found)
+    return tuple(name for name, mark in marks.items() if identity(False) in mark)

@@ -171,12 +171,12 @@ class TypedJob:
         for step in [*self._stages.values(), *([self._finalize] if self._finalize else [])]:
             for name, (_, taken) in step.takes.items():
                 if older(taken.annotation, getattr(step.function, "__globals__", {})):
-                    told = (
+                    text = (
                         f"{self.name}: {step.name} takes {name}: {show(taken.annotation)} as it was before its cell "
                         f"ran again, without what is new in it. Run the cell of {step.name} again."
                     )
                     code = step.function.__code__
-                    warnings.warn_explicit(told, UserWarning, code.co_filename, code.co_firstlineno)
+                    warnings.warn_explicit(text, UserWarning, code.co_filename, code.co_firstlineno)
 
     def _decorator(self, kind: Kind, options: StageOptions, previous: Any = None, **how: How) -> Callable[[F], F]:
         caller = sys._getframe(2)
@@ -188,7 +188,7 @@ class TypedJob:
             raise DefinitionError(f"{self.name}: {kind} has the options {known}, but:\n{problems_of(exc)}") from None
         kept: dict[str, Any] = {_ENGINES.get(name, name): value for name, value in said if value is not None}
         kept["parallelism"] = _PARALLELISM.get(kind)
-        picks = {what: None if one is None else Pick(what, one) for what, one in how.items()}
+        picks = {what: None if pick is None else Pick(what, pick) for what, pick in how.items()}
 
         def decorate(function: F) -> F:
             try:
@@ -223,8 +223,8 @@ class TypedJob:
     def _known(self, previous: Any, kind: str) -> Step:
         """The stage that *previous*, a function or its name, means in ``@job.each(previous)``."""
         name = previous if isinstance(previous, str) else getattr(previous, "__name__", repr(previous))
-        if (found := self._stages.get(normalise(name))) is not None:
-            return found
+        if (stage := self._stages.get(normalise(name))) is not None:
+            return stage
         names = [stage.name for stage in _ordered(self._stages)]
         there = f"It has none yet: begin with @{self.name}.stage."
         if names:
@@ -238,8 +238,8 @@ class TypedJob:
             if old.previous == new.previous and key != name:
                 place = f"both follow {new.previous}" if new.previous else "are both the first stage"
                 again = f"@{job}.{'reduce' if old.kind == 'reduce' else 'each'}({new.name})"
-                told = f"{job}: {new.name} and {old.name} {place}, but stages come one after another, so only"
-                remarks.append(f"{told} {new.name} can stay: to keep both, decorate {old.name} with {again}.")
+                both = f"{job}: {new.name} and {old.name} {place}, but stages come one after another, so only"
+                remarks.append(f"{both} {new.name} can stay: to keep both, decorate {old.name} with {again}.")
                 if caller.f_globals.get("__name__") == self.__module__ != "__main__":
                     raise DefinitionError(remarks[0])
                 del kept[key]
@@ -274,7 +274,7 @@ def made_anew(job_type: TypedJob) -> tuple[type, dict[str, Handler]]:
 def _ordered(stages: dict[str, Step]) -> list[Step]:
     """The stages from the first on, as far as each is followed by one."""
     following = {stage.previous: stage for stage in stages.values()}
-    found: list[Step] = []
-    while (stage := following.get(normalise(found[-1].name) if found else None)) is not None:
-        found.append(stage)
-    return found
+    order: list[Step] = []
+    while (stage := following.get(normalise(order[-1].name) if order else None)) is not None:
+        order.append(stage)
+    return order

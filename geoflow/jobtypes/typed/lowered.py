@@ -82,11 +82,11 @@ class Step:
 
     def call(self, function: Callable[..., Any], values: Mapping[Role, Any]) -> Any:
         """Call *function* with what *values* has for each role."""
-        given = {}
+        arguments = {}
         for name, (role, taken) in self.takes.items():
             whence = "the parameters of the job" if role == "params" else f"what {self.previous} returned"
-            given[name] = taken(values[role], f"{self.name} takes {name}", whence)
-        return function(**given)
+            arguments[name] = taken(values[role], f"{self.name} takes {name}", whence)
+        return function(**arguments)
 
     def handed_on(self, results: list[Any]) -> Any:
         """What of the *results* of the stage before this one is given."""
@@ -95,20 +95,20 @@ class Step:
         return results if self.shape == "all" else [item for value in results for item in self._items(value)]
 
     def _items(self, value: Any) -> list[Any]:
-        found = value if self.over is None else self.over(value, f"what {self.previous} returned")
-        if isinstance(found, list):
-            return found
+        items = value if self.over is None else self.over(value, f"what {self.previous} returned")
+        if isinstance(items, list):
+            return items
         whose = f"{self.over} of {self.previous}" if self.over else self.previous
         raise ContractViolationError(
-            f"{whose} gave {_shown(found)}, but each runs for the items of a list. Return one, or say with over= where."
+            f"{whose} gave {_shown(items)}, but each runs for the items of a list. Return one, or say with over= where."
         )
 
     def keyed(self, items: list[Any]) -> Iterator[tuple[str, Any]]:
         """Each item with the text that tells it from the others; ``ContractViolationError`` when two have the same."""
         seen: dict[str, int] = {}
         for index, item in enumerate(items):
-            found = index if self.key is None else self.key(item, f"an item of what {self.previous} returned")
-            key = found if isinstance(found, str) else to_json(found)
+            value = index if self.key is None else self.key(item, f"an item of what {self.previous} returned")
+            key = value if isinstance(value, str) else to_json(value)
             if key in seen:
                 raise ContractViolationError(
                     f"Items {seen[key]} and {index} of {self.previous} have the same key {shorten(key, 60)!r} by "
@@ -128,19 +128,19 @@ def handler(step: Step, function: Callable[..., Any]) -> Handler:
     return lowered
 
 
-def _handled(step: Step, function: Any, given: dict[str, Any], context: TaskContext | None) -> dict[str, Any]:
+def _handled(step: Step, function: Any, parameters: dict[str, Any], context: TaskContext | None) -> dict[str, Any]:
     if context is None:  # production gives none, but a function that asks for one logs with it
         logger = logging.getLogger(f"geoflow.task.{step.task_type}")
         context = TaskContext("", step.job, step.number, "", 0, step.task_type, 1, logger)
-    values: dict[Role, Any] = {"context": context, "item": given.get("item")}
-    values["params"] = given.get("job_parameters" if step.kind == "reduce" else "params")
+    values: dict[Role, Any] = {"context": context, "item": parameters.get("item")}
+    values["params"] = parameters.get("job_parameters" if step.kind == "reduce" else "params")
     if values["params"] is None and "params" in dict(step.takes.values()):
         raise ContractViolationError(
             f"{step.name} takes the job's parameters, but took none when these tasks were planned. Run the job again "
             'with on_existing="rerun".'
         )
     if step.kind == "reduce":
-        values["results"] = step.handed_on([one.get("result") for one in given["previous_results"]])
+        values["results"] = step.handed_on([handled.get("result") for handled in parameters["previous_results"]])
     returned = step.call(function, values)
     # As a handler of the contract says it: a failure that was returned must not count as a result.
     said = returned.get("success") if isinstance(returned, dict) else None
@@ -198,7 +198,7 @@ class Lowered:
             return [{"task_id": task_id(job_id, step.name), "task_type": step.task_type, "parameters": shared}]
         items = step.keyed(step.handed_on([handled.get("result") for handled in previous_results or []]))
         made = [(task_id(job_id, step.name, key), {"item": item, **shared}) for key, item in items]
-        return [{"task_id": name, "task_type": step.task_type, "parameters": given} for name, given in made]
+        return [{"task_id": name, "task_type": step.task_type, "parameters": parameters} for name, parameters in made]
 
     @classmethod
     def finalize_job(cls, context: JobExecutionContext | None = None) -> dict[str, Any]:

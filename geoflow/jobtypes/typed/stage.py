@@ -85,10 +85,10 @@ def _taken(who: str, function: Any, kind: Kind, hints: dict[str, Any], params: t
             of = f"{name}: {show(kept)}" if name in hints else name
             raise DefinitionError(f"{who} takes {of}, which nothing is given for. {gives}")
         roles[name] = role
-    found = list(roles.values())
-    if twice := [role for role in found if found.count(role) > 1]:
+    taken = list(roles.values())
+    if twice := [role for role in taken if taken.count(role) > 1]:
         raise DefinitionError(f"{who} takes its {twice[0]} twice: leave one out.")
-    if kind in ("each", "reduce") and main not in found:
+    if kind in ("each", "reduce") and main not in taken:
         raise DefinitionError(f"{who} takes no {main}. {gives}")
     hints = {name: params for name, role in roles.items() if params and role == "params"} | hints
     made = {name: Any if role == "context" else hints.get(name, Any) for name, role in roles.items()}
