@@ -10,14 +10,13 @@ import contextlib
 import os
 import shutil
 import sqlite3
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from geoflow.errors import StoreBusy, StoreError
 from geoflow.stores import locks
 from geoflow.stores.convert import copy_rows
-from geoflow.stores.files import check_place, free_name, private
+from geoflow.stores.files import check_place, free_name, growing_beside, private
 from geoflow.stores.opening import is_duckdb, store_at
 from geoflow.stores.tables import Store
 from geoflow.support.logfile import BACKUPS
@@ -221,13 +220,13 @@ def _has_content(name: str) -> bool:
 @contextlib.contextmanager
 def _growing(target: Path) -> Iterator[Path]:
     """A folder beside *target* in which it is made; what goes wrong there is told of *target*."""
-    with _explained(target), tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as folder:
+    with _explained(target), growing_beside(target) as folder:
         try:
-            yield Path(folder)
+            yield folder
         except StoreError as exc:
-            if folder not in str(exc):
+            if str(folder) not in str(exc):
                 raise
-            raise StoreError(str(exc).replace(folder, str(target.parent))) from exc
+            raise StoreError(str(exc).replace(str(folder), str(target.parent))) from exc
 
 
 def _sync(path: Path) -> None:

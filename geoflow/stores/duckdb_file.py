@@ -9,8 +9,6 @@ import contextlib
 import ctypes
 import os
 import re
-import shutil
-import tempfile
 import threading
 import weakref
 from collections.abc import Iterator
@@ -22,7 +20,7 @@ import duckdb
 
 from geoflow.errors import SchemaTooNew, StoreBusy, StoreError
 from geoflow.stores.columns import COLUMNS, KINDS
-from geoflow.stores.files import check_place, file_at, gone, private, rescued, set_aside
+from geoflow.stores.files import check_place, file_at, gone, growing_beside, private, rescued, set_aside
 from geoflow.stores.locks import HOLDS, are_kept, lock, lock_file, open_lock_file, take_over
 from geoflow.stores.statements import reads_own_tables_alone
 
@@ -245,19 +243,16 @@ _IN_DUCKDB: tuple[tuple[str, Any], ...] = (
 def _make(path: Path) -> None:
     """Make an empty database that is readable by its owner alone; DuckDB would let everyone read it."""
     try:
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+        with growing_beside(path) as folder:
+            new = folder / path.name
+            duckdb.connect(str(new)).close()
+            new.chmod(0o600)
+            with contextlib.suppress(FileExistsError):  # another process was a moment faster
+                os.link(new, path)
     except OSError as exc:
         raise StoreError(
             f"{path} cannot be made: {exc.strerror}. Check the folder's permissions and the disk."
         ) from exc
-    try:
-        new = folder / path.name
-        duckdb.connect(str(new)).close()
-        new.chmod(0o600)
-        with contextlib.suppress(FileExistsError):  # another process was a moment faster
-            os.link(new, path)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def held(name: str, pid: str) -> StoreBusy:

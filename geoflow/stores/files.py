@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import os
+import shutil
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from geoflow.errors import StoreError
+from geoflow.support.identity import PREFIX, is_left_behind, label
 
 
 def check_place(path: Path, example: str) -> None:
@@ -75,3 +80,20 @@ def rescued(path: Path, ending: str, copy_to: Callable[[Path], None], refused: t
 def private(path: str, flags: int) -> int:
     """An opener of files that only their owner may read."""
     return os.open(path, flags | os.O_CLOEXEC, 0o600)
+
+
+@contextlib.contextmanager
+def growing_beside(path: Path) -> Iterator[Path]:
+    """A hidden folder beside *path*, in which the file grows until it is whole and gets its name.
+
+    Such folders of processes that were killed are removed: their names say whose they were.
+    """
+    hidden = f".{path.name}-"
+    for left in path.parent.glob(f"{glob.escape(hidden)}{PREFIX}*"):
+        if is_left_behind(left.name.removeprefix(hidden)) and not left.is_symlink():
+            shutil.rmtree(left, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=hidden + label(), dir=path.parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

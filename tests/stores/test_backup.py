@@ -18,6 +18,7 @@ from geoflow.core.rows import NewJob
 from geoflow.errors import StoreBusy, StoreError
 from geoflow.stores import locks
 from geoflow.stores.backup import back_up, restore
+from geoflow.stores.files import growing_beside
 from geoflow.stores.opening import store_at
 from geoflow.stores.sqlite import SqliteStore
 from tests.helpers.sessions import OpenSession, check_intact, rows
@@ -347,6 +348,12 @@ def test_S37_killed_anywhere_a_backup_is_whole_or_not_there_and_a_store_the_old_
             if found[-1]:
                 assert Path(f"{target}.log").exists()
     assert len(killed) > 5
+    half_made = [folder for folder in killed if any(map(Path.is_dir, folder.iterdir()))]
+    assert half_made
+    for folder in half_made:
+        with growing_beside(folder / (f"backup{path.suffix}" if verb == "backup" else path.name)):
+            pass
+        assert not any(map(Path.is_dir, folder.iterdir())), "the next one removes what a killed one left"
     before, after = ("abc", "ab") if verb == "restore" else ("", "ab")
     assert set(found) == {before, after}
     assert found == sorted(found, key=[before, after].index)
