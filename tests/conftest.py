@@ -57,7 +57,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Have what is marked `on_duckdb` run on a DuckDB file, too."""
     marker = metafunc.definition.get_closest_marker("on_duckdb")
     if marker is not None and "store_name" in metafunc.fixturenames:
-        metafunc.parametrize("store_name", profiles.stores(metafunc.config, marker), scope="module")
+        metafunc.parametrize("store_name", profiles.stores(marker), scope="module")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is marked `thorough`, unless a profile that is was asked for."""
+    if not profiles.is_thorough(config):
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("thorough")])
+        items[:] = [item for item in items if not item.get_closest_marker("thorough")]
 
 
 @pytest.hookimpl(wrapper=True)

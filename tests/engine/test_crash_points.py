@@ -481,7 +481,7 @@ def run_until_killed(path: str, params: str, at: str, moment: Moment, workers: s
 CHILD = "import sys; from tests.engine import test_crash_points; test_crash_points.run_until_killed(*sys.argv[1:])"
 
 
-@pytest.mark.on_duckdb("ci")
+@pytest.mark.on_duckdb(seldom=True)
 @pytest.mark.parametrize(
     ("at", "moment", "workers"),
     [

@@ -19,7 +19,7 @@ from tests.helpers.sessions import OpenSession, Trace, rows
 from tests.helpers.waiting import wait_until
 
 STARTED = "SELECT task_id FROM attempts ORDER BY started_at"
-pytestmark = pytest.mark.on_duckdb("ci")
+pytestmark = pytest.mark.on_duckdb(seldom=True)
 WORKERS = pytest.mark.parametrize("workers", [0, 2], ids=["inline", "processes"])
 
 

@@ -39,7 +39,7 @@ from tests.helpers.worlds import (
     end_of,
 )
 
-pytestmark = pytest.mark.on_duckdb("ci")
+pytestmark = pytest.mark.on_duckdb(seldom=True)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -12,6 +12,7 @@ import pytest
 
 import geoflow as gf
 from geoflow.errors import ParameterError
+from tests.helpers.profiles import seldom
 from tests.helpers.sessions import OpenSession, rows
 
 FIRST = """
@@ -77,7 +78,7 @@ class Notebook:
         return sorted(found)
 
 
-@pytest.fixture(params=["work.db", "work.duckdb"])
+@pytest.fixture(params=["work.db", seldom("work.duckdb")])
 def notebook(open_session: OpenSession, tmp_path: Path, request: pytest.FixtureRequest) -> Notebook:
     return Notebook(open_session(tmp_path / request.param, workers=1), tmp_path / "trace")
 

@@ -17,6 +17,7 @@ import pytest
 import geoflow as gf
 from geoflow.errors import GeoflowError
 from geoflow.stores.opening import is_duckdb, store_at
+from tests.helpers.profiles import seldom
 
 DEEP = "[" * 5000 + "]" * 5000
 CHANGES = """\
@@ -91,9 +92,9 @@ LINES = [
 ]
 
 
-@pytest.fixture(scope="module", params=["work.db", "work.duckdb"])
-def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path: Path = tmp_path_factory.mktemp("made") / request.param
+@pytest.fixture(scope="module")
+def made(store_name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path: Path = tmp_path_factory.mktemp("made") / store_name
     with gf.open(path, workers=0, display="none") as session:
         session.run("hello_world", n=2)
         session.run("hello_world", n=3)
@@ -152,7 +153,14 @@ def _look(session: gf.Session, job_id: str) -> None:
             look()
 
 
-@pytest.mark.parametrize("number", range(len(CHANGES)))
+@pytest.mark.parametrize(
+    ("store_name", "number"),
+    [
+        *[("work.db", number) for number in range(len(CHANGES))],
+        *[(seldom if number % 4 else pytest.param)("work.duckdb", number) for number in range(len(CHANGES))],
+    ],
+    scope="module",
+)
 def test_S43_a_row_of_anothers_making_is_one_bad_row(made: Path, tmp_path: Path, precious: Path, number: int) -> None:
     path = tmp_path / made.name
     if not changed(made, path, CHANGES[number]):
@@ -170,6 +178,7 @@ def test_S43_a_row_of_anothers_making_is_one_bad_row(made: Path, tmp_path: Path,
         assert session.run("hello_world", n=4).status == "completed"
 
 
+@pytest.mark.on_duckdb
 def test_S43_a_bad_row_is_shown_as_such(made: Path, tmp_path: Path) -> None:
     path = tmp_path / made.name
     assert changed(made, path, "update job set stages='5', status='processing', ended_at=null where job_key=1")
@@ -186,6 +195,7 @@ def test_S43_a_bad_row_is_shown_as_such(made: Path, tmp_path: Path) -> None:
         assert session.resume() == []
 
 
+@pytest.mark.on_duckdb(seldom=True)
 @pytest.mark.parametrize("number", range(len(LINES)))
 def test_S43_a_log_line_of_anothers_making_is_one_bad_line(made: Path, tmp_path: Path, number: int) -> None:
     path = tmp_path / made.name

@@ -7,7 +7,7 @@ points is tried in one way, the ways taking turns; in the others each point is t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -37,6 +37,11 @@ def turns(config: pytest.Config, ways: Sequence[T]) -> list[Sequence[T]]:
     return [[way] for way in ways] if is_thorough(config) else [ways]
 
 
-def stores(config: pytest.Config, marker: pytest.Mark) -> list[str]:
-    """The stores of a test that is marked `on_duckdb`, or ``on_duckdb("ci")`` where that says nothing of the store."""
-    return ["work.db", "work.duckdb"] if is_thorough(config) or "ci" not in marker.args else ["work.db"]
+def seldom(*values: object) -> Any:
+    """Values of a parameter that the others stand for in `dev`."""
+    return pytest.param(*values, marks=pytest.mark.thorough)
+
+
+def stores(marker: pytest.Mark) -> list[Any]:
+    """Those of a test that is marked `on_duckdb`, or ``on_duckdb(seldom=True)`` where it says little of a store."""
+    return ["work.db", seldom("work.duckdb") if marker.kwargs.get("seldom") else "work.duckdb"]

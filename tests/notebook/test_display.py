@@ -33,7 +33,7 @@ from geoflow.views.model import STATES, ErrorGroup, JobView, StageView
 from geoflow.views.snapshot import CELLS, SAMPLE, aggregate, listing, snapshot
 from geoflow.views.tasks import listed, task
 from geoflow.views.tracebacks import causes, fold, place
-from tests.helpers.profiles import a_share
+from tests.helpers.profiles import a_share, seldom
 
 STORES: dict[str, Callable[[Path], Store]] = {
     "sqlite": lambda folder: SqliteStore(":memory:"),
@@ -56,7 +56,7 @@ FOREIGN_FRAME = "\n".join(TRACEBACK.splitlines()[3:5])
 FOLDED_FRAME = "  [1 library frame: rasterio/__init__.py, line 300, in open]"
 
 
-@pytest.fixture(params=list(STORES))
+@pytest.fixture(params=["sqlite", seldom("duckdb")])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     store = STORES[request.param](tmp_path)
     yield store

@@ -18,12 +18,13 @@ from geoflow.core.rows import NewJob
 from geoflow.engine.tasks import TaskNotFound
 from geoflow.errors import DefinitionError, JobNotFound
 from tests.helpers import jobs
+from tests.helpers.profiles import seldom
 from tests.helpers.sessions import OpenSession, rows
 
 FAILS: dict[str, Any] = {"do": "raise", "value": "ValueError"}
 
 
-@pytest.fixture(params=["work.db", "work.duckdb"])
+@pytest.fixture(params=["work.db", seldom("work.duckdb")])
 def store_name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

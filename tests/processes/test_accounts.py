@@ -30,6 +30,7 @@ from geoflow.executors.processes import ProcessExecutor
 from geoflow.usercode.packing import pack
 from tests.helpers import jobs
 from tests.helpers.accounting import account
+from tests.helpers.profiles import seldom
 from tests.helpers.sessions import OpenSession, Trace, rows
 from tests.helpers.waiting import wait_until
 
@@ -201,15 +202,16 @@ def stopped_and_resumed(open_session: OpenSession, folder: Path, name: str, seed
     session.close()
 
 
-@pytest.mark.parametrize("name", ["work.db", "work.duckdb"])
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(
+    ("name", "seed"), [("work.db", 0), ("work.duckdb", 0), seldom("work.db", 1), seldom("work.duckdb", 1)]
+)
 def test_S37_every_execution_is_on_record_whatever_stopped_it(
     open_session: OpenSession, tmp_path: Path, name: str, seed: int
 ) -> None:
     stopped_and_resumed(open_session, tmp_path, name, seed, workers=2)
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, seldom(1)])
 def test_S37_every_execution_in_a_pool_of_the_users_is_on_record(
     open_session: OpenSession, tmp_path: Path, seed: int
 ) -> None:

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from geoflow.errors import ContractViolationError
 from geoflow.support import logfile, logs
+from tests.helpers.profiles import seldom
 from tests.helpers.waiting import wait_until
 
 TOP = Path(logs.__file__).parents[2]
@@ -535,8 +536,10 @@ ENDS = ["logging.config.dictConfig({'version': 1})", "logging.disable(logging.CR
 ENDS += ["logging.config.dictConfig({'version': 1, 'root': {'level': 'ERROR'}, 'loggers': {'geoflow': {}}})"]
 
 
-@pytest.mark.parametrize("end", ENDS)
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    ("workers", "end"),
+    [(1, ENDS[0]), (0, ENDS[1]), (1, ENDS[2]), seldom(0, ENDS[0]), seldom(1, ENDS[1]), seldom(0, ENDS[2])],
+)
 def test_S40_what_user_code_does_to_logging_as_a_whole_does_not_end_the_log(tmp_path, end, workers):
     code = f"""
 import logging, logging.config, sys

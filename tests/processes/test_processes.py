@@ -24,7 +24,7 @@ OUTCOMES = "SELECT outcome, count(*) FROM attempts GROUP BY 1 ORDER BY 1"
 WORKER = "SELECT DISTINCT pid FROM attempts"
 
 
-@pytest.mark.on_duckdb
+@pytest.mark.on_duckdb(seldom=True)
 def test_S30_a_segfault_among_200_costs_one_attempt_of_its_own_task_alone(open_session: OpenSession) -> None:
     session = open_session(max_retries=0)
     tasks: list[dict[str, Any]] = [{} for _ in range(201)]
@@ -49,7 +49,7 @@ def test_S30_a_segfault_among_200_costs_one_attempt_of_its_own_task_alone(open_s
         ("exit", 3, "exit status 3"),
     ],
 )
-@pytest.mark.on_duckdb
+@pytest.mark.on_duckdb(seldom=True)
 def test_S30_a_task_that_keeps_killing_its_worker_runs_out_of_retries(
     open_session: OpenSession, do: str, value: Any, said: str
 ) -> None:
@@ -306,7 +306,7 @@ def test_S38_an_interrupt_of_run_puts_the_job_back_and_leaves_no_worker(
     ]
 
 
-@pytest.mark.on_duckdb
+@pytest.mark.on_duckdb(seldom=True)
 def test_an_interpreter_that_exits_with_a_job_running_ends_and_the_job_can_be_resumed(
     open_session: OpenSession, drive: Drive, tmp_path: Path
 ) -> None:
@@ -343,7 +343,7 @@ def test_S37_a_fork_of_the_notebooks_process_ends_without_touching_its_session(o
     assert not is_running(worker)
 
 
-@pytest.mark.on_duckdb
+@pytest.mark.on_duckdb(seldom=True)
 def test_S36_workers_end_with_a_driver_that_is_killed_though_a_fork_of_it_lives(
     open_session: OpenSession, drive: Drive, tmp_path: Path
 ) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.profiles import seldom
+
 
 def script(folder: Path, text: str, *options: str, **environ: str) -> subprocess.CompletedProcess[str]:
     """Run *text* as a user's script in *folder*, and let it end by itself."""
@@ -39,8 +41,9 @@ with gf.open({store!r}, workers={workers}, display="none") as session:
 """
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("store", ["work.db", "work.duckdb"])
+@pytest.mark.parametrize(
+    ("store", "workers"), [("work.db", 2), ("work.duckdb", 0), seldom("work.db", 0), seldom("work.duckdb", 2)]
+)
 def test_a_job_runs_and_is_read_where_every_warning_is_an_error(tmp_path: Path, store: str, workers: int) -> None:
     done = script(tmp_path, EVERYTHING.format(store=store, workers=workers), "-W", "error")
     assert (done.stdout, done.returncode) == ("completed\n", 0), done.stderr
