@@ -42,6 +42,13 @@ def plans_since(connection: Any, job_key: int) -> dict[int, list[StageRow]]:
     return plans
 
 
+def latest_completed(connection: Any, job_type: str) -> str | None:
+    """The id of the job of that type that was submitted last among those that have completed."""
+    sql = "SELECT job_id FROM job WHERE job_type = ? AND status = 'completed' ORDER BY job_key DESC LIMIT 1"
+    row = connection.execute(sql, (job_type,)).fetchone()
+    return row and str(row[0])
+
+
 def job_keys(connection: Any) -> tuple[int, int]:
     """From which to which there may be jobs."""
     sql = "SELECT 1, coalesce(max(job_key), 0) FROM job WHERE job_key < 1000000000"

@@ -52,6 +52,15 @@ def test_jobs_are_outlined_newest_first_without_what_may_be_long(filled: Filled)
     assert len(ask(filled, questions.outlines, 1)) == 1
 
 
+def test_the_latest_completed_job_is_told_by_its_type(filled: Filled) -> None:
+    assert ask(filled, questions.latest_completed, "tiles") is None
+    for job_id in ("c" * 64, "d" * 64):
+        filled[0].change_job(Engine(filled[0], job_id).lease, "complete", now=NOW + 60, result="{}")
+    Engine(filled[0], "e" * 64)
+    assert ask(filled, questions.latest_completed, "tiles") == "d" * 64
+    assert ask(filled, questions.latest_completed, "others") is None
+
+
 def test_current_plans_come_by_job_and_those_set_aside_do_not(filled: Filled) -> None:
     (one, two) = filled[0].jobs()
     assert ask(filled, questions.plans_since, 0) == {

@@ -13,8 +13,9 @@ from geoflow.core.models import JobStatus
 from geoflow.engine.runtime import Runtime
 from geoflow.errors import DefinitionError
 from geoflow.jobtypes.typed import TypedJob
+from geoflow.stores.questions import latest_completed
 from geoflow.stores.tables import Store
-from geoflow.tools.export.proof import proved_on, recorded
+from geoflow.tools.export.proof import RecordedCall, proved_on, recorded
 from geoflow.tools.export.testing import test_text
 from geoflow.tools.export.writing import Writer
 
@@ -76,17 +77,18 @@ def write(
         listed = "".join(f"\n  - {problem}" for problem in problems)
         raise DefinitionError(f"{name} cannot be exported as it is:{listed}")
     compile(text, str(module), "exec", dont_inherit=True)
-    notes, contract = _notes(writer), job_type.contract()
-    run = run if run is not None or not prove else _latest(name, runtimes)
-    row = None if run is None else run[0].job(run[1])
-    if row is not None and (row.job_type, row.status) != (name, JobStatus.COMPLETED):
-        raise DefinitionError(f"Job {row.job_id[:8]} ({row.job_type}, {row.status}) is no completed run of {name}.")
-    calls = recorded(run[0], row, contract) if run is not None and row is not None else []
-    if prove and row is None:
+    notes, calls = _notes(writer), list[RecordedCall]()
+    run = run or (_latest(name, runtimes) if prove else None)
+    row = run and run[0].job(run[1])
+    if run and row:
+        if (row.job_type, row.status) != (name, JobStatus.COMPLETED):
+            raise DefinitionError(f"Job {row.job_id[:8]} ({row.job_type}, {row.status}) is no completed run of {name}.")
+        calls = recorded(run[0], row, job_type.contract())
+    elif prove:
         notes.append("it was not proved, as there is no completed run: run it, then export it with job=.")
     place.mkdir(parents=True, exist_ok=True)
     proved: dict[str, int] = {}
-    if row is not None and prove:
+    if row and prove:
         try:
             proved = proved_on(name, text, calls)
         except DefinitionError as exc:
@@ -106,9 +108,10 @@ def write(
 def _latest(name: str, runtimes: Sequence[Runtime]) -> tuple[Store, str] | None:
     """The latest completed run in the first of *runtimes* that has one; no store is made for that."""
     for store in [runtime.store for runtime in runtimes if runtime.has_store]:
-        rows = [row for row in store.jobs() if (row.job_type, row.status) == (name, JobStatus.COMPLETED)]
-        if rows:
-            return store, rows[-1].job_id
+        with store.reading() as connection:
+            job_id = latest_completed(connection, name)
+        if job_id is not None:
+            return store, job_id
     return None
 
 

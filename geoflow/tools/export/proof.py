@@ -17,6 +17,7 @@ from geoflow.executors.spawning import python
 from geoflow.jobtypes.typed.crossing import ADDED
 from geoflow.stores.tables import Store
 from geoflow.support.jsonable import from_json
+from geoflow.views import rows
 
 MOST = 20  # tasks of each stage that run again
 SECONDS = 600.0
@@ -37,9 +38,7 @@ class RecordedCall(NamedTuple):
 
 def recorded(store: Store, job: JobRow, contract: Any) -> list[RecordedCall]:
     """The calls that a completed run made, with those of up to 20 tasks of each stage."""
-    from geoflow.views import frames
-
-    frame, params, previous = frames.tasks(store, job.job_id), from_json(job.parameters), None
+    every, params, previous = rows.tasks(store, job.job_id), from_json(job.parameters), None
     asked = {**_ADDED, **params}
     calls = [RecordedCall("job id", "the job id", "generate_job_id", [params], job.job_id)]
     with contextlib.suppress(ValueError):  # what it makes of parameters is nothing that it would take
@@ -47,7 +46,7 @@ def recorded(store: Store, job: JobRow, contract: Any) -> list[RecordedCall]:
         calls.insert(0, RecordedCall("parameters", "parameters", "validate_job_parameters", [asked], validated))
     for step in contract.flow_steps:
         where = f"stage {step.number}: "
-        tasks = frame[frame["stage"] == step.number].to_dict("records")
+        tasks = [task for task in every if task["stage"] == step.number]
         if step.kind != "reduce":
             kept = {"item", *dict(step.takes.values())}
             planned = [{"task_id": task["task_id"], "task_type": step.task_type} for task in tasks]
@@ -61,12 +60,14 @@ def recorded(store: Store, job: JobRow, contract: Any) -> list[RecordedCall]:
         previous = [task["result"] for task in tasks] or None
     result = from_json(job.result or "{}") or {}
     if not result.get("fallback"):
-        results = frame[["task_id", "task_type", "status"]].assign(
-            result_data=frame["result"], error_details=None, success=True
-        )
+        results = [
+            {name: task[name] for name in ("task_id", "task_type", "status")}
+            | {"result_data": task["result"], "error_details": None, "success": True}
+            for task in every
+        ]
         stages = len(contract.stages)
         context = {"job_id": job.job_id, "job_type": job.job_type, "current_stage": stages, "total_stages": stages}
-        context |= {"parameters": params, "task_results": results.to_dict("records")}
+        context |= {"parameters": params, "task_results": results}
         calls.append(RecordedCall("finalize", "the result of finalize", "finalize_job", [context], result))
     return calls
 
