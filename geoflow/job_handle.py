@@ -97,7 +97,7 @@ class JobHandle:
     async def _awaited(self) -> JobHandle:
         import asyncio
 
-        run = self.runtime.runs.get(self.id)
+        run = self.runtime.active.get(self.id)
         with progress.waiting(self.runtime, self.id):
             while not (run.done.is_set() if run is not None else self.runtime.has_stopped(self.id)):
                 await asyncio.sleep(SLICE_SECONDS)

@@ -88,7 +88,7 @@ class Session:
 
     def __exit__(self, exc_type: type[BaseException] | None, *_: object) -> None:
         if exc_type is None:
-            for run in list(self.runtime.runs.values()):
+            for run in list(self.runtime.active.values()):
                 self.runtime.wait_for(run)
         self.close()
 

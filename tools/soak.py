@@ -69,7 +69,7 @@ def look(session: gf.Session, jobs: int, began: float) -> dict[str, float]:
     held = me.memory_info().rss, sum(others), len(gc.get_objects()), me.num_fds(), threading.active_count()
     driver, workers, objects, descriptors, threads = held
     found = (jobs, time.monotonic() - began, driver / 1e6, workers / 1e6, objects, descriptors, threads, files)
-    return dict(zip(_COLUMNS, (*found, len(session.runtime.runs)), strict=True))
+    return dict(zip(_COLUMNS, (*found, len(session.runtime.active)), strict=True))
 
 
 def main() -> int:

@@ -62,7 +62,7 @@ def _done(request: Request) -> int:
         return _exit_code(found, request.verb) if _printed(output.lines(found, session, request)) else UNREAD
     finally:
         session.close()
-        for run in list(session.runtime.runs.values()):
+        for run in list(session.runtime.active.values()):
             if run.interrupted:
                 verbs.tell(f"Job {run.job_id[:8]} was put back.\nNext: {verbs.command(request, 'resume', run.row)}")
 

@@ -230,7 +230,7 @@ def _opened_as(session: Session, request: Request) -> Session:
 
 def _shorten(exc: KeyboardInterrupt, session: Session, request: Request) -> None:
     """Have IPython show one line for the interrupt, which says what became of the job."""
-    stopped = [run for run in session.runtime.runs.values() if run.interrupted]
+    stopped = [run for run in session.runtime.active.values() if run.interrupted]
     text = "Interrupted."
     if request.verb in ("run", "resume", "retry") and stopped:
         job = f"Job {stopped[-1].job_id[:8]} was put back."

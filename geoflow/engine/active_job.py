@@ -22,7 +22,7 @@ from geoflow.support.surroundings import Surroundings
 from geoflow.support.text import count
 from geoflow.usercode.packing import Code
 
-_numbers = itertools.count()  # of all runs: the older one comes first
+_numbers = itertools.count()  # of all that are driven: the older one comes first
 CLASS = ""  # what its class goes by among a job's codes
 Intent = Literal["go on", "resume", "retry", "rerun", "refinalize"]
 
@@ -38,7 +38,7 @@ class Options:
     finalize_timeout: float | None = None
 
 
-class JobRun:
+class ActiveJob:
     """A job that is driven in this process."""
 
     def __init__(
@@ -72,7 +72,7 @@ class JobRun:
         self.again = again or Again()
         self.parameters = self.again.parameters or row.parameters
         self.done = threading.Event()
-        self.on_done: Callable[[JobRun], None] = lambda run: None
+        self.on_done: Callable[[ActiveJob], None] = lambda job: None
         self.error: BaseException | None = None
         self.interrupted = False
         self.asked: Plan | Finalize | None = None  # what user code is at, or is about to be sent for
@@ -173,6 +173,6 @@ class JobRun:
         timeout: float | None,
         patience: float = 0.0,
     ) -> Chunk:
-        job, policy, known = self.job_type, self.options.policy, tuple(self.job_type.handlers)
-        named = (number, kind, self.job_id, job.name, stage, code, batch, policy, timeout, known)
+        policy, task_types = self.options.policy, tuple(self.job_type.handlers)
+        named = (number, kind, self.job_id, self.job_type.name, stage, code, batch, policy, timeout, task_types)
         return Chunk(*named, patience, surroundings=self.surroundings)

@@ -1,6 +1,6 @@
-"""Which runs a turn looks at, so that it costs what has happened, and not how many jobs there are.
+"""Which jobs a turn looks at, so that it costs what has happened, and not how many there are.
 
-A run is looked at when something happened to it, when a time of its has come, and when there is room for what it has to
+A job is looked at when something happened to it, when a time of its has come, and when there is room for what it has to
 send. Else it waits for what it has sent, and that is reported on.
 """
 
@@ -11,25 +11,25 @@ from bisect import bisect_left, insort
 from collections.abc import Iterable
 
 from geoflow.core.queue import CLOCK_SLACK
-from geoflow.engine.active_job import JobRun
+from geoflow.engine.active_job import ActiveJob
 
 
 class Agenda:
-    """The runs of one machine, and what each waits for."""
+    """The jobs of one machine, and what each waits for."""
 
     def __init__(self) -> None:
-        self._touched: set[JobRun] = set()
-        self._to_send: dict[int, JobRun] = {}
+        self._touched: set[ActiveJob] = set()
+        self._to_send: dict[int, ActiveJob] = {}
         self._line: list[int] = []  # the numbers of these, in order
-        self._due: dict[JobRun, float] = {}
-        self._times: list[tuple[float, int, JobRun]] = []  # a heap; what differs from `_due` counts no more
+        self._due: dict[ActiveJob, float] = {}
+        self._times: list[tuple[float, int, ActiveJob]] = []  # a heap; what differs from `_due` counts no more
         self._latest = 0.0
 
-    def touch(self, runs: Iterable[JobRun]) -> None:
+    def touch(self, jobs: Iterable[ActiveJob]) -> None:
         """Something happened to them."""
-        self._touched.update(runs)
+        self._touched.update(jobs)
 
-    def first_in_line(self) -> JobRun | None:
+    def first_in_line(self) -> ActiveJob | None:
         """The oldest that has work to send."""
         return self._to_send[self._line[0]] if self._line else None
 
@@ -39,36 +39,36 @@ class Agenda:
             heapq.heappop(self._times)
         return self._times[0][0] if self._times else None
 
-    def take(self, now: float, room: int) -> list[JobRun]:
+    def take(self, now: float, room: int) -> list[ActiveJob]:
         """Those to look at, the oldest first; each then rests or is dropped. *room* is how many can send."""
         if now + CLOCK_SLACK < self._latest:  # the clock was set back, which changes all times
             self._touched.update(self._due)
             self._latest = now
         self._latest = max(self._latest, now)
         while (at := self.due()) is not None and at <= now:
-            run = heapq.heappop(self._times)[2]
-            self._touched.add(run)
-            del self._due[run]
+            job = heapq.heappop(self._times)[2]
+            self._touched.add(job)
+            del self._due[job]
         self._touched.update(self._to_send[number] for number in self._line[:room])
-        runs, self._touched = self._touched, set()
-        return sorted(runs, key=lambda run: run.number)
+        jobs, self._touched = self._touched, set()
+        return sorted(jobs, key=lambda job: job.number)
 
-    def rest(self, run: JobRun, *, to_send: bool) -> None:
+    def rest(self, job: ActiveJob, *, to_send: bool) -> None:
         """It was looked at, and goes on once there is room, if it has work *to_send*, or at its time."""
-        if to_send and run.number not in self._to_send:
-            self._to_send[run.number] = run
-            insort(self._line, run.number)
-        elif not to_send and self._to_send.pop(run.number, None) is not None:
-            del self._line[bisect_left(self._line, run.number)]
-        due = None if to_send else run.tasks.queue.due()
+        if to_send and job.number not in self._to_send:
+            self._to_send[job.number] = job
+            insort(self._line, job.number)
+        elif not to_send and self._to_send.pop(job.number, None) is not None:
+            del self._line[bisect_left(self._line, job.number)]
+        due = None if to_send else job.tasks.queue.due()
         if due is None:
-            self._due.pop(run, None)
-        elif due != self._due.get(run):
-            self._due[run] = due
-            heapq.heappush(self._times, (due, run.number, run))
+            self._due.pop(job, None)
+        elif due != self._due.get(job):
+            self._due[job] = due
+            heapq.heappush(self._times, (due, job.number, job))
 
-    def drop(self, run: JobRun) -> None:
+    def drop(self, job: ActiveJob) -> None:
         """It is driven no more."""
-        self.rest(run, to_send=False)
-        self._due.pop(run, None)
-        self._touched.discard(run)
+        self.rest(job, to_send=False)
+        self._due.pop(job, None)
+        self._touched.discard(job)

@@ -16,7 +16,7 @@ from geoflow.core.models import Attempt, Category, Failure, JobStatus, Outcome
 from geoflow.core.payloads import fallback_result, fan_in_parameters, finalize_argument, plan_argument
 from geoflow.core.rows import StageRow
 from geoflow.core.transitions import Finalize, Plan
-from geoflow.engine.active_job import JobRun
+from geoflow.engine.active_job import ActiveJob
 from geoflow.engine.endings import Endings
 from geoflow.engine.events import tell
 from geoflow.engine.recovery import order_of
@@ -48,50 +48,50 @@ class Asking(Endings):
 
     # Out
 
-    def _plan(self, run: JobRun, number: int) -> None:
-        self._flush(run)
-        before = run.tasks.planned
+    def _plan(self, job: ActiveJob, number: int) -> None:
+        self._flush(job)
+        before = job.tasks.planned
         if before is None or before.stage != number - 1:
-            before = next((row for row in self._store.stages(run.row.job_key) if row.stage == number - 1), None)
-        if run.job_type.stages[number - 1].is_fan_in:
-            self._fan_in(run, number, before)
+            before = next((row for row in self._store.stages(job.row.job_key) if row.stage == number - 1), None)
+        if job.job_type.stages[number - 1].is_fan_in:
+            self._fan_in(job, number, before)
             return
         previous = self._store.results(before) if before is not None else iter(())
-        self._ask(run, Plan(number), plan_argument(run.parameters), (results.text for results in previous))
+        self._ask(job, Plan(number), plan_argument(job.parameters), (results.text for results in previous))
 
-    def _fan_in(self, run: JobRun, number: int, before: StageRow | None) -> None:
+    def _fan_in(self, job: ActiveJob, number: int, before: StageRow | None) -> None:
         """The stage has one task, which is given the results of the stage *before*."""
-        stage, last = run.job_type.stages[number - 1], number - 1
+        stage, last = job.job_type.stages[number - 1], number - 1
         about = f"Stage {number} ({stage.name}) is a fan_in"
         size = self._store.results_bytes(before) if before is not None else 0
-        if size + len(run.parameters) > MAX_BYTES:
+        if size + len(job.parameters) > MAX_BYTES:
             self._fail(
-                run,
+                job,
                 f"{about} over {human_bytes(size)} of results of stage {last}, and one task can be given "
                 f"{human_bytes(MAX_BYTES)}. Have the tasks of stage {last} write files and return their paths, then "
                 f"job.rerun(stage={last}); or put a stage between that aggregates parts of them.",
             )
             return
         previous = self._store.results(before) if before is not None else iter(())
-        parameters = fan_in_parameters(stage, run.parameters, previous)
+        parameters = fan_in_parameters(stage, job.parameters, previous)
         if parameters is None:
-            self._fail(run, f"{about} and has nothing to aggregate: stage {last} completed no task.")
+            self._fail(job, f"{about} and has nothing to aggregate: stage {last} completed no task.")
             return
-        unit = task_id(run.job_id, number, FAN_IN_UNIT)
-        self._planned(run, number, NewTasks.of((unit, stage.task_type, parameters, None)))
+        unit = task_id(job.job_id, number, FAN_IN_UNIT)
+        self._planned(job, number, NewTasks.of((unit, stage.task_type, parameters, None)))
 
-    def _finalize(self, run: JobRun) -> None:
-        self._flush(run)
-        job = {
-            "job_id": run.job_id,
-            "job_type": run.job_type.name,
-            "current_stage": run.stage_number,
-            "total_stages": len(run.job_type.stages),
+    def _finalize(self, job: ActiveJob) -> None:
+        self._flush(job)
+        about = {
+            "job_id": job.job_id,
+            "job_type": job.job_type.name,
+            "current_stage": job.stage_number,
+            "total_stages": len(job.job_type.stages),
         }
-        argument, results = finalize_argument(job, run.parameters), self._store.finalize_rows(run.row.job_key)
-        self._ask(run, Finalize(), argument, results)
+        argument, results = finalize_argument(about, job.parameters), self._store.finalize_rows(job.row.job_key)
+        self._ask(job, Finalize(), argument, results)
 
-    def _ask(self, run: JobRun, step: Plan | Finalize, argument: str, results: Iterable[str]) -> None:
+    def _ask(self, job: ActiveJob, step: Plan | Finalize, argument: str, results: Iterable[str]) -> None:
         """Send user code to a slot, as soon as one is free.
 
         What is long goes there and back by files, where there is a folder that this process shares with the slots.
@@ -100,69 +100,69 @@ class Asking(Endings):
         sent = answer = None
         if folder is not None:
             sent, answer = (os.path.join(folder, f"{number}.{what}") for what in ("given", "answer"))
-            run.files = [sent, answer]
+            job.files = [sent, answer]
         try:
             texts = packed(results, sent)
         except OSError as exc:
             why = f"the results cannot be written to {folder}, for its process to read: {exc.strerror}."
             what_to_do = "Free some space there, or have TMPDIR name another folder."
             failure = Failure(f"{why} {what_to_do}", type(exc).__name__, Category.TRANSIENT, True)
-            self._heard(run, step, Attempt(0, 1, Outcome.FAILED, None, None, failure=failure), None)
+            self._heard(job, step, Attempt(0, 1, Outcome.FAILED, None, None, failure=failure), None)
             return
-        run.ask(step, number, argument, texts, answer)
-        self._send_asked(run)
+        job.ask(step, number, argument, texts, answer)
+        self._send_asked(job)
 
-    def _send_asked(self, run: JobRun) -> None:
-        if run.to_send is not None and self._executor.capacity(run.job_id, reserve=False):
-            self._executor.submit(run.to_send)
-            run.to_send = None
+    def _send_asked(self, job: ActiveJob) -> None:
+        if job.to_send is not None and self._executor.capacity(job.job_id, reserve=False):
+            self._executor.submit(job.to_send)
+            job.to_send = None
 
     # Back
 
-    def _answered(self, run: JobRun, report: Report) -> None:
+    def _answered(self, job: ActiveJob, report: Report) -> None:
         """A plan or a finalize came back, or died."""
-        step, attempt = run.asked, report.attempts[0] if report.attempts else None
+        step, attempt = job.asked, report.attempts[0] if report.attempts else None
         assert step is not None, "an answer follows a question"
-        if attempt is None or run.asks_again(attempt.failure):  # its process died
-            run.to_send = report.chunk._replace(number=self._number())
+        if attempt is None or job.asks_again(attempt.failure):  # its process died
+            job.to_send = report.chunk._replace(number=self._number())
             return
-        run.asked = None
-        self._heard(run, step, attempt, report.planned)
+        job.asked = None
+        self._heard(job, step, attempt, report.planned)
 
-    def _heard(self, run: JobRun, step: Plan | Finalize, attempt: Attempt, tasks: NewTasks | None) -> None:
+    def _heard(self, job: ActiveJob, step: Plan | Finalize, attempt: Attempt, tasks: NewTasks | None) -> None:
         match step:
             case Finalize():
-                self._finalized(run, attempt)
+                self._finalized(job, attempt)
             case Plan(stage) if attempt.failure is None:
-                self._planned(run, stage, tasks or NewTasks.of())
-                self._clear_up(run)
+                self._planned(job, stage, tasks or NewTasks.of())
+                self._clear_up(job)
             case Plan(stage):
-                self._clear_up(run)
-                name, failure = run.job_type.stages[stage - 1].name, attempt.failure
+                self._clear_up(job)
+                name, failure = job.job_type.stages[stage - 1].name, attempt.failure
                 error = f"Stage {stage} ({name}) could not be planned: {failure.error_type}: {failure.error}"
-                self._fail(run, error, failure.traceback)
+                self._fail(job, error, failure.traceback)
 
-    def _planned(self, run: JobRun, number: int, tasks: NewTasks) -> None:
+    def _planned(self, job: ActiveJob, number: int, tasks: NewTasks) -> None:
         try:
-            planned = self._store.plan(run.lease, number, tasks, now=self._clock.now())
+            planned = self._store.plan(job.lease, number, tasks, now=self._clock.now())
         except DefinitionError as exc:
-            self._fail(run, str(exc))
+            self._fail(job, str(exc))
             return
-        run.begin(planned, counts={"queued": planned.task_count}, order=order_of(run, self._store, planned))
-        tell(run, "planned", tasks=planned.task_count)
+        job.begin(planned, counts={"queued": planned.task_count}, order=order_of(job, self._store, planned))
+        tell(job, "planned", tasks=planned.task_count)
 
-    def _finalized(self, run: JobRun, attempt: Attempt) -> None:
+    def _finalized(self, job: ActiveJob, attempt: Attempt) -> None:
         result, failure = attempt.result, attempt.failure
         if failure is not None:
             counts: Counter[str] = Counter()
-            for stage in self._store.stages(run.row.job_key):
+            for stage in self._store.stages(job.row.job_key):
                 counts.update(self._store.counts(stage))
-            result = to_json(fallback_result(run.job_type.name, failure, counts))
+            result = to_json(fallback_result(job.job_type.name, failure, counts))
             level = logging.WARNING
-            tell(run, "finalize failed", level, error_type=failure.error_type, error_message=failure.error)
-        event = "refinalize" if run.refinalizing else "complete"
+            tell(job, "finalize failed", level, error_type=failure.error_type, error_message=failure.error)
+        event = "refinalize" if job.refinalizing else "complete"
         traceback = failure.traceback if failure is not None else None
-        self._store.change_job(run.lease, event, now=self._clock.now(), result=result, traceback=traceback)
-        run.status = JobStatus.COMPLETED
-        run.closed = True
-        self._end(run)
+        self._store.change_job(job.lease, event, now=self._clock.now(), result=result, traceback=traceback)
+        job.status = JobStatus.COMPLETED
+        job.closed = True
+        self._end(job)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from geoflow.core.retry import RetryPolicy
 from geoflow.core.rows import Again, JobRow
-from geoflow.engine.active_job import CLASS, Intent, JobRun, Options
+from geoflow.engine.active_job import CLASS, ActiveJob, Intent, Options
 from geoflow.engine.parts import Parts
 from geoflow.engine.submission import stored_type
 from geoflow.engine.turns import Verb
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 # How long the driving thread outlives the last job: starting one takes longer than a small job.
 LINGER_SECONDS = 1.0
-# How many runs are remembered that were interrupted, or that an error stopped. The others are let go of with their
+# How many jobs are remembered that were interrupted, or that an error stopped. The others are let go of with their
 # parameters and their code: a session may run for weeks.
 REMEMBERED = 32
 
@@ -47,7 +47,7 @@ class Driving(Parts):
     ) -> None:
         super().__init__(settings, clock, pool, on_job_complete)
         self.retry = retry
-        self._stopped: deque[JobRun] = deque()  # the last that did not get to their end, the oldest first
+        self._stopped: deque[ActiveJob] = deque()  # the last that did not get to their end, the oldest first
 
     @property
     def options(self) -> Options:
@@ -58,7 +58,7 @@ class Driving(Parts):
 
     def whose(self) -> str | None:
         """Whose session it is, when it is not for a task that runs in this process to wait in."""
-        is_driving = any(not run.done.is_set() for run in self.runs.values())
+        is_driving = any(not job.done.is_set() for job in self.active.values())
         return "the session that runs it" if is_driving else None
 
     def check_can_drive(self) -> None:
@@ -69,10 +69,10 @@ class Driving(Parts):
 
             check_can_start()
 
-    def running(self, job_id: str) -> JobRun | None:
-        """The run of the job, if it is driven from here."""
-        run = self.runs.get(job_id)
-        return None if run is None or run.done.is_set() else run
+    def running(self, job_id: str) -> ActiveJob | None:
+        """The job, if it is driven from here."""
+        job = self.active.get(job_id)
+        return None if job is None or job.done.is_set() else job
 
     def claim(
         self,
@@ -81,7 +81,7 @@ class Driving(Parts):
         codes: Mapping[str, Code],
         intent: Intent = "go on",
         again: Again | None = None,
-    ) -> JobRun:
+    ) -> ActiveJob:
         """Claim the job for this process; *codes* are by task type, that of the class by an empty name."""
         self.check_can_drive()
         here = Surroundings.now()
@@ -91,28 +91,30 @@ class Driving(Parts):
             assert fresh is not None, "a claimed job is in the store"
             # The owner before this claim left marks that say what ran when it ended.
             claimed = fresh._replace(owner=row.owner)
-            run = JobRun(claimed, lease, job_type, codes, self.options, intent=intent, again=again, surroundings=here)
+            job = ActiveJob(
+                claimed, lease, job_type, codes, self.options, intent=intent, again=again, surroundings=here
+            )
         except BaseException:
             self.store.release(lease)
             raise
-        run.on_done = self._let_go
-        self.runs[row.job_id] = run
+        job.on_done = self._let_go
+        self.active[row.job_id] = job
         if self.claimed is not None:
-            self.claimed.append(run)
-        return run
+            self.claimed.append(job)
+        return job
 
-    def _let_go(self, run: JobRun) -> None:
-        if run.interrupted or run.error:
-            self._stopped.append(run)
+    def _let_go(self, job: ActiveJob) -> None:
+        if job.interrupted or job.error:
+            self._stopped.append(job)
             if len(self._stopped) <= REMEMBERED:
                 return
-            run = self._stopped.popleft()
-        if self.runs.get(run.job_id) is run:
-            self.runs.pop(run.job_id, None)
+            job = self._stopped.popleft()
+        if self.active.get(job.job_id) is job:
+            self.active.pop(job.job_id, None)
 
-    def start(self, run: JobRun, *, awaited: bool) -> None:
-        """Have *run* driven. Where there are no workers, and it is *awaited*, that is up to `wait_for`."""
-        driven = self.machine.ask("start", run)
+    def start(self, job: ActiveJob, *, awaited: bool) -> None:
+        """Have *job* driven. Where there are no workers, and it is *awaited*, that is up to `wait_for`."""
+        driven = self.machine.ask("start", job)
         if not driven and not (awaited and self.is_inline):
             self._in_background()
 
@@ -127,40 +129,40 @@ class Driving(Parts):
             self.machine.drive(linger=0.0 if self.is_inline else LINGER_SECONDS)
 
     def wait_for(
-        self, run: JobRun, deadline: Callable[[], bool] | None = None, refresh: Callable[[], None] | None = None
+        self, job: ActiveJob, deadline: Callable[[], bool] | None = None, refresh: Callable[[], None] | None = None
     ) -> bool:
-        """Wait until the run is done, driving it from here where there are no workers; False past the deadline."""
+        """Wait until the job is done, driving it from here where there are no workers; False past the deadline."""
         if self.is_inline:
-            self.machine.drive(lambda: run.done.is_set() or bool(deadline and deadline()))
+            self.machine.drive(lambda: job.done.is_set() or bool(deadline and deadline()))
             if not self.machine.idle():
                 self._in_background()  # what else was submitted meanwhile counts on being driven
-        while not run.done.wait(0.05):  # short steps, so that an interrupt of the kernel lands
+        while not job.done.wait(0.05):  # short steps, so that an interrupt of the kernel lands
             if deadline is not None and deadline():
                 return False
             if refresh is not None:
                 refresh()
         return True
 
-    def ask(self, verb: Verb, run: JobRun) -> None:
+    def ask(self, verb: Verb, job: ActiveJob) -> None:
         """Have the loop cancel or interrupt the job, and see it done."""
-        if self.machine.ask(verb, run):
-            run.done.wait(5.0)
+        if self.machine.ask(verb, job):
+            job.done.wait(5.0)
         else:
-            self.machine.drive(run.done.is_set)
+            self.machine.drive(job.done.is_set)
 
     def put_back(self, row: JobRow) -> None:
         """Have nobody drive the job, though its being claimed or started was interrupted, or failed."""
-        run = self.runs.get(row.job_id)
+        job = self.active.get(row.job_id)
         try:
-            if run is not None and not run.done.is_set():
-                self.ask("interrupt", run)
+            if job is not None and not job.done.is_set():
+                self.ask("interrupt", job)
         finally:
-            if run is None or not run.done.is_set():  # the machine never heard of it
-                self.runs.pop(row.job_id, None)
+            if job is None or not job.done.is_set():  # the machine never heard of it
+                self.active.pop(row.job_id, None)
                 self.store.abandon(row.job_key)
 
     def cancel_here(self, row: JobRow) -> None:
         """Cancel a job that nobody drives; its code is not needed for that."""
         known = stored_type(row)
-        run = self.claim(row, known, {CLASS: pack(known.job_class)})
-        self.ask("cancel", run)
+        job = self.claim(row, known, {CLASS: pack(known.job_class)})
+        self.ask("cancel", job)

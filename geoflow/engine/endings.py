@@ -12,7 +12,7 @@ from typing import Any
 from geoflow.core.chunks import Report
 from geoflow.core.models import JobStatus
 from geoflow.core.rows import Changes
-from geoflow.engine.active_job import JobRun
+from geoflow.engine.active_job import ActiveJob
 from geoflow.engine.events import stopped, tell, tell_end
 from geoflow.engine.turns import Turns
 from geoflow.errors import GeoflowError, TooLarge
@@ -47,151 +47,151 @@ class Endings(Turns):
         """Take in what became of a chunk, of whichever job."""
 
     @abc.abstractmethod
-    def _fail(self, run: JobRun, error: str, traceback: str | None = None) -> None:
+    def _fail(self, job: ActiveJob, error: str, traceback: str | None = None) -> None:
         """Write that the job failed, while its tasks may still run."""
 
     @abc.abstractmethod
-    def _close(self, run: JobRun) -> None:
+    def _close(self, job: ActiveJob) -> None:
         """Write that nothing of a failed job runs any more."""
 
     # At its end, or put back
 
-    def _end(self, run: JobRun) -> None:
+    def _end(self, job: ActiveJob) -> None:
         """The row says how the job ended: give it back, then tell the callback, in a thread of its own."""
-        self._clear_up(run)
-        self._store.release(run.lease)
-        tell_end(run, self._store, self._on_job_complete)
-        self._forget(run)
+        self._clear_up(job)
+        self._store.release(job.lease)
+        tell_end(job, self._store, self._on_job_complete)
+        self._forget(job)
 
-    def _let_go(self, run: JobRun) -> None:
-        self._clear_up(run)
-        self._store.release(run.lease)
-        run.finish()
-        self._forget(run)
+    def _let_go(self, job: ActiveJob) -> None:
+        self._clear_up(job)
+        self._store.release(job.lease)
+        job.finish()
+        self._forget(job)
 
-    def _clear_up(self, run: JobRun) -> None:
-        for path in run.files:
+    def _clear_up(self, job: ActiveJob) -> None:
+        for path in job.files:
             with contextlib.suppress(OSError):
                 os.unlink(path)
-        run.files = []
+        job.files = []
 
-    def _flush(self, run: JobRun) -> None:
-        changes = run.tasks.take_changes()
+    def _flush(self, job: ActiveJob) -> None:
+        changes = job.tasks.take_changes()
         if any(changes):
-            self._store.commit(run.lease, *changes)
+            self._store.commit(job.lease, *changes)
 
     # Because something failed
 
-    def _guarded(self, run: JobRun, act: Callable[[JobRun], None]) -> None:
-        """What fails for one job stops its run and tells whoever waits for it; other jobs go on."""
-        about: dict[str, Any] = {"job_id": run.job_id, "job_type": run.job_type.name, "stage": run.stage_number}
+    def _guarded(self, job: ActiveJob, act: Callable[[ActiveJob], None]) -> None:
+        """What fails for one job has it driven no more, and tells whoever waits for it; other jobs go on."""
+        about: dict[str, Any] = {"job_id": job.job_id, "job_type": job.job_type.name, "stage": job.stage_number}
         try:
             with operation("drive the job", **about):
                 try:
-                    act(run)
+                    act(job)
                 except TooLarge as exc:
-                    self._end_for(run, str(exc))
+                    self._end_for(job, str(exc))
         except Exception as exc:
-            self._drop(run, exc)
+            self._drop(job, exc)
 
-    def _end_for(self, run: JobRun, error: str) -> None:
+    def _end_for(self, job: ActiveJob, error: str) -> None:
         """The job's own data cannot be stored: that would be so again with each resume."""
-        changes = self._put_back(run)
+        changes = self._put_back(job)
         now = self._clock.now()
-        self._store.change_job(run.lease, "fail", now=now, error=error, **changes._asdict())
-        run.status = JobStatus.FAILED
-        self._store.end_job(run.lease, error=None, now=now)
-        tell(run, "failed", logging.WARNING, error_message=error)
-        self._end(run)
+        self._store.change_job(job.lease, "fail", now=now, error=error, **changes._asdict())
+        job.status = JobStatus.FAILED
+        self._store.end_job(job.lease, error=None, now=now)
+        tell(job, "failed", logging.WARNING, error_message=error)
+        self._end(job)
 
-    def _cannot_work(self, run: JobRun, report: Report) -> None:
+    def _cannot_work(self, job: ActiveJob, report: Report) -> None:
         if report.chunk.kind == "tasks":
-            run.tasks.settle(report, self._clock.now())
-        self._store.commit(run.lease, *self._put_back(run))  # other slots may be at work on it
-        if run.status == JobStatus.PROCESSING:
-            self._fail(run, report.broken or "")
-        self._store.end_job(run.lease, error=None, now=self._clock.now())
-        self._end(run)
+            job.tasks.settle(report, self._clock.now())
+        self._store.commit(job.lease, *self._put_back(job))  # other slots may be at work on it
+        if job.status == JobStatus.PROCESSING:
+            self._fail(job, report.broken or "")
+        self._store.end_job(job.lease, error=None, now=self._clock.now())
+        self._end(job)
 
-    def _drop(self, run: JobRun, error: Exception) -> None:
-        """Drive *run* no more. Its row stays as it is: a resume finds it, and accounts for what ran."""
-        run.error = error if isinstance(error, GeoflowError) else stopped(run, error)
-        for report in self._executor.stop(run.job_id):
-            if report.chunk.job_id != run.job_id:
+    def _drop(self, job: ActiveJob, error: Exception) -> None:
+        """Drive *job* no more. Its row stays as it is: a resume finds it, and accounts for what ran."""
+        job.error = error if isinstance(error, GeoflowError) else stopped(job, error)
+        for report in self._executor.stop(job.job_id):
+            if report.chunk.job_id != job.job_id:
                 self._settle(report)
-        self._let_go(run)
+        self._let_go(job)
 
-    def _give_up(self, runs: list[JobRun], error: BaseException) -> None:
+    def _give_up(self, jobs: list[ActiveJob], error: BaseException) -> None:
         # The state of the executor is not known: it ends what it has, and begins anew with the next chunk.
         with contextlib.suppress(BaseException):
             self._executor.close()
-        for run in runs:
-            if not run.done.is_set():
-                run.error = run.error or stopped(run, error)
-                tell(run, "stopped", logging.ERROR, error_message=str(run.error), error_type=type(error).__name__)
-            for act in (self._clear_up, lambda run: self._store.release(run.lease), JobRun.finish):
+        for job in jobs:
+            if not job.done.is_set():
+                job.error = job.error or stopped(job, error)
+                tell(job, "stopped", logging.ERROR, error_message=str(job.error), error_type=type(error).__name__)
+            for act in (self._clear_up, lambda job: self._store.release(job.lease), ActiveJob.finish):
                 with contextlib.suppress(BaseException):
-                    act(run)
-            self._forget(run)
+                    act(job)
+            self._forget(job)
 
     # Cancelled or interrupted
 
     def _look_for_requests(self) -> None:
         now = self._clock.now()
-        if self._runs and now >= self._next_request:
+        if self._jobs and now >= self._next_request:
             self._next_request = now + REQUEST_SECONDS
-            runs = {run.row.job_key: run for run in self._runs.values()}
+            jobs = {job.row.job_key: job for job in self._jobs.values()}
             try:
-                asked = self._store.cancels_requested(list(runs))
+                asked = self._store.cancels_requested(list(jobs))
             except Exception as exc:
-                for run in runs.values():
-                    self._drop(run, exc)
+                for job in jobs.values():
+                    self._drop(job, exc)
                 return
-            for run in [runs[key] for key in asked if not runs[key].refinalizing]:
-                self._guarded(run, self._cancel)
+            for job in [jobs[key] for key in asked if not jobs[key].refinalizing]:
+                self._guarded(job, self._cancel)
 
-    def _cancel(self, run: JobRun, error: str = "cancelled") -> None:
-        if run.refinalizing:  # the job is complete, and stays so
-            self._interrupt(run)
+    def _cancel(self, job: ActiveJob, error: str = "cancelled") -> None:
+        if job.refinalizing:  # the job is complete, and stays so
+            self._interrupt(job)
             return
-        reports = self._stop(run)
-        self._flush(run)  # so that the store's queue is the whole queue
-        planned = run.tasks.planned
+        reports = self._stop(job)
+        self._flush(job)  # so that the store's queue is the whole queue
+        planned = job.tasks.planned
         queued = [key for key, _, _ in self._store.in_state(planned, "queued")] if planned is not None else []
-        run.tasks.cancel(reports, queued)
-        changes = run.tasks.take_changes()
-        if run.status == JobStatus.FAILED:  # it has ended already; only its siblings were still running
-            self._store.commit(run.lease, *changes)
-            self._close(run)
+        job.tasks.cancel(reports, queued)
+        changes = job.tasks.take_changes()
+        if job.status == JobStatus.FAILED:  # it has ended already; only its siblings were still running
+            self._store.commit(job.lease, *changes)
+            self._close(job)
         else:
             now = self._clock.now()
-            self._store.change_job(run.lease, "cancel", now=now, error=error, **changes._asdict())
-            run.status = JobStatus.CANCELLED
-        self._end(run)
+            self._store.change_job(job.lease, "cancel", now=now, error=error, **changes._asdict())
+            job.status = JobStatus.CANCELLED
+        self._end(job)
 
-    def _interrupt(self, run: JobRun) -> None:
-        changes = self._put_back(run)
-        run.interrupted = True
-        if run.status == JobStatus.PROCESSING:
-            self._store.change_job(run.lease, "interrupt", now=self._clock.now(), **changes._asdict())
+    def _interrupt(self, job: ActiveJob) -> None:
+        changes = self._put_back(job)
+        job.interrupted = True
+        if job.status == JobStatus.PROCESSING:
+            self._store.change_job(job.lease, "interrupt", now=self._clock.now(), **changes._asdict())
         else:
-            self._store.commit(run.lease, *changes)
-        tell(run, "interrupted")
-        self._let_go(run)
+            self._store.commit(job.lease, *changes)
+        tell(job, "interrupted")
+        self._let_go(job)
 
-    def _put_back(self, run: JobRun) -> Changes:
+    def _put_back(self, job: ActiveJob) -> Changes:
         """Stop what runs of it: what is to be written, then, is that it is queued again."""
-        run.tasks.interrupt(self._stop(run))
-        return run.tasks.take_changes()
+        job.tasks.interrupt(self._stop(job))
+        return job.tasks.take_changes()
 
-    def _stop(self, run: JobRun) -> list[Report]:
+    def _stop(self, job: ActiveJob) -> list[Report]:
         """End the job's processes, and settle what had ended by then: what there is to say of its other tasks."""
-        reports = self._executor.stop(run.job_id)
-        ours = [report for report in reports if report.chunk.job_id == run.job_id and report.chunk.kind == "tasks"]
+        reports = self._executor.stop(job.job_id)
+        ours = [report for report in reports if report.chunk.job_id == job.job_id and report.chunk.kind == "tasks"]
         for report in reports:
-            if report.chunk.job_id != run.job_id:
+            if report.chunk.job_id != job.job_id:
                 self._settle(report)
         for report in ours:
             self._settle(report._replace(lost=(), unstarted=(), broken=None))
-        run.asked = run.to_send = None
+        job.asked = job.to_send = None
         return ours

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from geoflow.core.models import Attempt, JobStatus
-from geoflow.engine.active_job import JobRun
+from geoflow.engine.active_job import ActiveJob
 from geoflow.errors import DriverFailed
 from geoflow.stores.tables import Store
 from geoflow.support.jsonable import from_json
@@ -19,10 +19,10 @@ from geoflow.support.text import count, exact, shorten
 logger = logger_of("geoflow.machine")
 
 
-def tell(run: JobRun, what: str, level: int = logging.INFO, **fields: Any) -> None:
+def tell(job: ActiveJob, what: str, level: int = logging.INFO, **fields: Any) -> None:
     """One line about the job, with what it planned, or why it failed."""
-    about = {"job_id": run.job_id, "job_type": run.job_type.name, "stage": run.stage_number}
-    job_id, stage = run.job_id[:8], run.stage_number
+    about = {"job_id": job.job_id, "job_type": job.job_type.name, "stage": job.stage_number}
+    job_id, stage = job.job_id[:8], job.stage_number
 
     def message() -> str:
         planned = f" stage {stage}: {count(fields['tasks'], 'task')}" if "tasks" in fields else ""
@@ -33,47 +33,47 @@ def tell(run: JobRun, what: str, level: int = logging.INFO, **fields: Any) -> No
         logger.later(level, message, about | fields)
 
 
-def tell_failure(run: JobRun, attempt: Attempt, task_id: str, task_type: str) -> None:
+def tell_failure(job: ActiveJob, attempt: Attempt, task_id: str, task_type: str) -> None:
     """One line about a task that failed for good."""
     assert attempt.failure is not None
     error, error_type, category, retryable, _ = attempt.failure
     fields = {"error_message": error, "error_type": error_type, "error_category": category, "retryable": retryable}
     about = {"task_id": task_id, "task_type": task_type, "attempt": attempt.attempt}
-    tell(run, f"task failed: {error_type}", logging.WARNING, **about, **fields)
+    tell(job, f"task failed: {error_type}", logging.WARNING, **about, **fields)
 
 
-def stopped(run: JobRun, error: BaseException) -> DriverFailed:
+def stopped(job: ActiveJob, error: BaseException) -> DriverFailed:
     """What to tell who waits for a job that is not driven any more."""
-    job = run.job_id[:8]
+    short_id = job.job_id[:8]
     made = DriverFailed(
-        f"Job {job} was stopped, since what drives it failed: {type(error).__name__}: {exact(error)}. "
+        f"Job {short_id} was stopped, since what drives it failed: {type(error).__name__}: {exact(error)}. "
         "What had completed is kept;",
         python="job.resume() goes on.",
-        typed=f"geoflow resume {job} goes on.",
+        typed=f"geoflow resume {short_id} goes on.",
     )
     made.__cause__ = error
     return made
 
 
-def tell_end(run: JobRun, store: Store, callback: Callable[..., object] | None) -> None:
+def tell_end(job: ActiveJob, store: Store, callback: Callable[..., object] | None) -> None:
     """The job has ended, and its row says so: call *callback*, in a thread of its own, then let go who waits."""
-    tell(run, "failed, and nothing of it runs any more" if run.status == JobStatus.FAILED else str(run.status))
-    if callback is None or run.refinalizing:
-        run.finish()
+    tell(job, "failed, and nothing of it runs any more" if job.status == JobStatus.FAILED else str(job.status))
+    if callback is None or job.refinalizing:
+        job.finish()
     else:
         try:
-            threading.Thread(target=_call_back, args=(run, store, callback), daemon=True).start()
+            threading.Thread(target=_call_back, args=(job, store, callback), daemon=True).start()
         except RuntimeError:  # there are no more to be had, or the interpreter exits
-            _call_back(run, store, callback)
+            _call_back(job, store, callback)
 
 
-def _call_back(run: JobRun, store: Store, callback: Callable[..., object]) -> None:
+def _call_back(job: ActiveJob, store: Store, callback: Callable[..., object]) -> None:
     try:
-        row = store.job(run.job_id)
+        row = store.job(job.job_id)
         result = from_json(row.result) if row and row.result else None
-        callback(job_id=run.job_id, job_type=run.job_type.name, status=str(run.status), result=result)
+        callback(job_id=job.job_id, job_type=job.job_type.name, status=str(job.status), result=result)
     except Exception as exc:  # it is the user's, and changes nothing
         fields = {"error_type": type(exc).__name__, "error_message": str(exc)}
-        tell(run, "on_job_complete failed", logging.ERROR, **fields)
+        tell(job, "on_job_complete failed", logging.ERROR, **fields)
     finally:
-        run.finish()
+        job.finish()

@@ -30,7 +30,7 @@ from geoflow.core.transitions import (
     failure_message,
     next_step,
 )
-from geoflow.engine.active_job import JobRun
+from geoflow.engine.active_job import ActiveJob
 from geoflow.engine.asking import Asking
 from geoflow.engine.events import tell, tell_failure
 from geoflow.engine.recovery import recover
@@ -76,15 +76,15 @@ class CoreMachine(Asking):
         for report in self._executor.check():
             self._settle(report)
         self._look_for_requests()
-        for run in self._agenda.take(self._clock.now(), self._room()):
-            if self._runs.get(run.job_id) is run:
-                self._guarded(run, self._advance)
+        for job in self._agenda.take(self._clock.now(), self._room()):
+            if self._jobs.get(job.job_id) is job:
+                self._guarded(job, self._advance)
 
     def _room(self) -> int:
-        """How much the first run in line can send."""
-        run = self._agenda.first_in_line()
-        reserve = run is not None and run.asked is None and run.tasks.pace.is_short()
-        return 0 if run is None else self._executor.capacity(run.job_id, reserve=reserve)
+        """How much the first job in line can send."""
+        job = self._agenda.first_in_line()
+        reserve = job is not None and job.asked is None and job.tasks.pace.is_short()
+        return 0 if job is None else self._executor.capacity(job.job_id, reserve=reserve)
 
     def _received(self) -> Any:
         try:
@@ -99,101 +99,101 @@ class CoreMachine(Asking):
                 return self._inbox.get(timeout=TICK_SECONDS)
             return None
         due = self._agenda.due()
-        if due is None:  # no run should be left then that nothing happened to
-            self._agenda.touch(self._runs.values())
+        if due is None:  # no job should be left then that nothing happened to
+            self._agenda.touch(self._jobs.values())
         seconds = max(due - self._clock.now(), 0.0) if due is not None else TICK_SECONDS
         return self._clock.wait(self._inbox, min(seconds, self._clock.tick))
 
     def _obey(self, command: Command) -> None:
-        verb, run = command
+        verb, job = command
         # A job of nobody's is taken up and cancelled in one go: in between, a lingering thread would begin to plan it.
-        of_nobody = verb == "cancel" and run.job_id not in self._runs and not run.done.is_set()
+        of_nobody = verb == "cancel" and job.job_id not in self._jobs and not job.done.is_set()
         if verb == "start" or of_nobody:
-            self._runs[run.job_id] = run
-            self._agenda.touch([run])
-            self._guarded(run, self._start)
+            self._jobs[job.job_id] = job
+            self._agenda.touch([job])
+            self._guarded(job, self._start)
         if verb == "start":
             return
-        if run.job_id in self._runs:
-            self._guarded(run, self._cancel if verb == "cancel" else self._interrupt)
-        elif not run.done.is_set():  # an interrupt came before it could be taken up
-            self._runs[run.job_id] = run
-            self._guarded(run, self._let_go)
+        if job.job_id in self._jobs:
+            self._guarded(job, self._cancel if verb == "cancel" else self._interrupt)
+        elif not job.done.is_set():  # an interrupt came before it could be taken up
+            self._jobs[job.job_id] = job
+            self._guarded(job, self._let_go)
 
-    def _advance(self, run: JobRun) -> None:
+    def _advance(self, job: ActiveJob) -> None:
         """Do what comes next, until that is to wait."""
-        while run.job_id in self._runs:
-            match next_step(run.view()):
+        while job.job_id in self._jobs:
+            match next_step(job.view()):
                 case Start():
-                    self._store.change_job(run.lease, "start", now=self._clock.now())
-                    run.status = JobStatus.PROCESSING
-                    tell(run, "started")
+                    self._store.change_job(job.lease, "start", now=self._clock.now())
+                    job.status = JobStatus.PROCESSING
+                    tell(job, "started")
                 case Plan(stage):
-                    self._plan(run, stage)
+                    self._plan(job, stage)
                 case Listen():
-                    self._send_asked(run)
-                    self._flush(run)
-                    self._agenda.rest(run, to_send=run.to_send is not None)
+                    self._send_asked(job)
+                    self._flush(job)
+                    self._agenda.rest(job, to_send=job.to_send is not None)
                     return
                 case Work(dispatch):
-                    self._work(run, dispatch)
-                    self._agenda.rest(run, to_send=dispatch and run.tasks.can_start(self._clock.now()))
+                    self._work(job, dispatch)
+                    self._agenda.rest(job, to_send=dispatch and job.tasks.can_start(self._clock.now()))
                     return
                 case Fail():
-                    self._fail(run, failure_message(run.tasks.failures))
+                    self._fail(job, failure_message(job.tasks.failures))
                 case Cancel():
-                    self._cancel(run, f"{count(run.tasks.counts['cancelled'], 'task')} of this stage stayed cancelled")
+                    self._cancel(job, f"{count(job.tasks.counts['cancelled'], 'task')} of this stage stayed cancelled")
                 case Finalize():
-                    self._finalize(run)
+                    self._finalize(job)
                 case Close():
-                    self._close(run)
+                    self._close(job)
                 case Ended():
-                    self._end(run)
+                    self._end(job)
 
-    def _start(self, run: JobRun) -> None:
-        recover(run, self._store, self._clock.now(), self._ran_at_death)
-        if next_step(run.view()) == Ended():  # it ended between being looked at and being claimed
-            self._let_go(run)
+    def _start(self, job: ActiveJob) -> None:
+        recover(job, self._store, self._clock.now(), self._ran_at_death)
+        if next_step(job.view()) == Ended():  # it ended between being looked at and being claimed
+            self._let_go(job)
 
-    def _work(self, run: JobRun, dispatch: bool) -> None:
+    def _work(self, job: ActiveJob, dispatch: bool) -> None:
         """Write all that happened and start what there is room for, in one transaction, then send that."""
         executor = self._executor
-        room = executor.capacity(run.job_id, reserve=run.tasks.pace.is_short()) if dispatch else 0
-        take = run.tasks.take(room, executor.slots, executor.chunk_seconds, self._clock.now())
-        changes = run.tasks.take_changes()
+        room = executor.capacity(job.job_id, reserve=job.tasks.pace.is_short()) if dispatch else 0
+        take = job.tasks.take(room, executor.slots, executor.chunk_seconds, self._clock.now())
+        changes = job.tasks.take_changes()
         if take is not None or any(changes):
-            batches = self._store.commit(run.lease, *changes, take)
+            batches = self._store.commit(job.lease, *changes, take)
             groups = chain(take.groups if take is not None else (), repeat(()))
             for batch, group in zip(batches, groups, strict=False):
-                run.tasks.started(batch, group)
-                executor.submit(run.chunk(self._number(), batch, PATIENCE * executor.chunk_seconds))
+                job.tasks.started(batch, group)
+                executor.submit(job.chunk(self._number(), batch, PATIENCE * executor.chunk_seconds))
 
-    def _fail(self, run: JobRun, error: str, traceback: str | None = None) -> None:
-        changes = run.tasks.take_changes()._asdict()
-        self._store.change_job(run.lease, "fail", now=self._clock.now(), error=error, traceback=traceback, **changes)
-        run.status = JobStatus.FAILED
-        tell(run, "failed", logging.WARNING, error_message=error)
+    def _fail(self, job: ActiveJob, error: str, traceback: str | None = None) -> None:
+        changes = job.tasks.take_changes()._asdict()
+        self._store.change_job(job.lease, "fail", now=self._clock.now(), error=error, traceback=traceback, **changes)
+        job.status = JobStatus.FAILED
+        tell(job, "failed", logging.WARNING, error_message=error)
 
-    def _close(self, run: JobRun) -> None:
-        self._flush(run)
-        failed = self._store.failed(run.tasks.planned) if run.tasks.planned is not None else []
+    def _close(self, job: ActiveJob) -> None:
+        self._flush(job)
+        failed = self._store.failed(job.tasks.planned) if job.tasks.planned is not None else []
         # Named again now that all siblings have settled, so that the order in which they failed does not show.
-        self._store.end_job(run.lease, error=failure_message(failed) if failed else None, now=self._clock.now())
-        run.closed = True
+        self._store.end_job(job.lease, error=failure_message(failed) if failed else None, now=self._clock.now())
+        job.closed = True
 
     def _settle(self, report: Report) -> None:
-        run = self._runs.get(report.chunk.job_id)
-        if run is None:
+        job = self._jobs.get(report.chunk.job_id)
+        if job is None:
             return
-        self._agenda.touch([run])
+        self._agenda.touch([job])
         if report.broken is not None:
-            self._guarded(run, lambda run: self._cannot_work(run, report))
+            self._guarded(job, lambda job: self._cannot_work(job, report))
         elif report.chunk.kind != "tasks":
-            self._guarded(run, lambda run: self._answered(run, report))
+            self._guarded(job, lambda job: self._answered(job, report))
         else:
             try:
-                for attempt, task in run.tasks.settle(report, self._clock.now()):
-                    tell_failure(run, attempt, task.task_id, task.task_type)
+                for attempt, task in job.tasks.settle(report, self._clock.now()):
+                    tell_failure(job, attempt, task.task_id, task.task_type)
             except Exception as exc:
-                tell(run, "stopped", logging.ERROR, error_message=str(exc), error_type=type(exc).__name__)
-                self._drop(run, exc)
+                tell(job, "stopped", logging.ERROR, error_message=str(exc), error_type=type(exc).__name__)
+                self._drop(job, exc)

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from geoflow.engine.active_job import JobRun
+from geoflow.engine.active_job import ActiveJob
 from geoflow.engine.machine import CoreMachine
 from geoflow.executors.base import Executor
 from geoflow.executors.leftovers import ran_at_death, seal
@@ -69,8 +69,8 @@ class Parts:
         self.pool = pool
         self._on_job_complete = on_job_complete
         # Those that are driven, and the last that did not get to their end.
-        self.runs: dict[str, JobRun] = {}
-        self.claimed: list[JobRun] | None = None  # all of them, for as long as `geoflow.testing` wants to know
+        self.active: dict[str, ActiveJob] = {}
+        self.claimed: list[ActiveJob] | None = None  # all of them, for as long as `geoflow.testing` wants to know
         self.opening = threading.RLock()
         _all_parts.add(self)
 
@@ -151,12 +151,12 @@ class Parts:
 
     def close(self) -> None:
         """Interrupt what runs, so that it can be resumed, end the workers and close the store."""
-        running = [run for run in list(self.runs.values()) if not run.done.is_set()]
+        running = [job for job in list(self.active.values()) if not job.done.is_set()]
         # All are asked before one is waited for: no process is begun for a job that is the next to be interrupted.
-        for run in [run for run in running if not self.machine.ask("interrupt", run)]:
-            self.machine.drive(run.done.is_set)
-        for run in running:
-            run.done.wait(5.0)
+        for job in [job for job in running if not self.machine.ask("interrupt", job)]:
+            self.machine.drive(job.done.is_set)
+        for job in running:
+            job.done.wait(5.0)
         if "machine" in vars(self):
             self.machine.dismiss()
         with self.opening:
@@ -218,7 +218,7 @@ def _forget_the_parents() -> None:
     for parts in list(_all_parts):
         _of_the_parent.append([vars(parts).pop(part, None) for part in _PARTS])
         parts.opening = threading.RLock()  # the old one may be held by a thread that the fork does not have
-        parts.runs = {}
+        parts.active = {}
 
 
 if hasattr(os, "register_at_fork"):

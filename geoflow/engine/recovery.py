@@ -7,43 +7,45 @@ from collections.abc import Callable, Sequence
 from geoflow.core.models import JobStatus
 from geoflow.core.rows import JobRow, Move, StageRow
 from geoflow.core.stage import lost_with_engine
-from geoflow.engine.active_job import JobRun
+from geoflow.engine.active_job import ActiveJob
 from geoflow.stores.tables import Store
 
 
-def recover(run: JobRun, store: Store, now: float, ran_at_death: Callable[[str, str], frozenset[int] | None]) -> None:
-    """Make *run*, whose job is claimed, ready for the loop.
+def recover(
+    job: ActiveJob, store: Store, now: float, ran_at_death: Callable[[str, str], frozenset[int] | None]
+) -> None:
+    """Make *job*, which is claimed, ready for the loop.
 
     *ran_at_death* is asked with the last owner (JSON text) and the job's id.
     """
-    ran = ran_at_death(run.row.owner or "{}", run.job_id)
-    planned = _planned(store, run.row)
+    ran = ran_at_death(job.row.owner or "{}", job.job_id)
+    planned = _planned(store, job.row)
     if planned is not None:
         left = store.in_state(planned, "processing")
         if left:
-            store.commit(run.lease, *lost_with_engine(left, ran))
-    if run.intent in ("resume", "retry") and run.row.status in (JobStatus.FAILED, JobStatus.CANCELLED):
-        states = ("failed",) if run.intent == "retry" else ("failed", "cancelled")
+            store.commit(job.lease, *lost_with_engine(left, ran))
+    if job.intent in ("resume", "retry") and job.row.status in (JobStatus.FAILED, JobStatus.CANCELLED):
+        states = ("failed",) if job.intent == "retry" else ("failed", "cancelled")
         moves = [] if planned is None else _resets(store, planned, states)
-        store.change_job(run.lease, "resume", now=now, moves=moves)
-    elif run.intent == "rerun":
-        moves = _out_of_date(store, run) if run.again.keep else []
-        store.change_job(run.lease, "rerun", now=now, moves=moves, again=run.again)
-    row = store.job(run.job_id)
+        store.change_job(job.lease, "resume", now=now, moves=moves)
+    elif job.intent == "rerun":
+        moves = _out_of_date(store, job) if job.again.keep else []
+        store.change_job(job.lease, "rerun", now=now, moves=moves, again=job.again)
+    row = store.job(job.job_id)
     assert row is not None, "a claimed job is in the store"
-    run.stand_at(row)
+    job.stand_at(row)
     planned = _planned(store, row)
     if planned is None:
-        run.begin(None)
+        job.begin(None)
         return
-    order, counts, tried = order_of(run, store, planned), store.counts(planned), store.tried_before(planned)
+    order, counts, tried = order_of(job, store, planned), store.counts(planned), store.tried_before(planned)
     failures = store.failed(planned) if counts.get("failed") else []
-    run.begin(planned, counts=counts, order=order, tried=tried, failures=failures)
+    job.begin(planned, counts=counts, order=order, tried=tried, failures=failures)
 
 
-def order_of(run: JobRun, store: Store, planned: StageRow) -> list[int] | None:
+def order_of(job: ActiveJob, store: Store, planned: StageRow) -> list[int] | None:
     """The new tasks in the order that their stage wants them to start in; None is as they are planned."""
-    is_largest_first = run.job_type.stages[planned.stage - 1].order == "largest"
+    is_largest_first = job.job_type.stages[planned.stage - 1].order == "largest"
     return store.largest_first(planned) if is_largest_first else None
 
 
@@ -57,8 +59,8 @@ def _resets(store: Store, planned: StageRow, states: Sequence[str] = ("failed", 
     return [Move("reset", [key for key, _, _ in tasks]) for tasks in ended]
 
 
-def _out_of_date(store: Store, run: JobRun) -> list[Move]:
+def _out_of_date(store: Store, job: ActiveJob) -> list[Move]:
     """What puts the tasks of the stage to do over back: all that did not complete with the code of now."""
-    planned = next(row for row in store.stages(run.row.job_key) if row.stage == run.again.stage)
-    codes = {name: code.fingerprint for name, code in run.codes.items()}
+    planned = next(row for row in store.stages(job.row.job_key) if row.stage == job.again.stage)
+    codes = {name: code.fingerprint for name, code in job.codes.items()}
     return [*_resets(store, planned), Move("redo", store.completed_with_other_code(planned, codes))]

@@ -212,12 +212,12 @@ class Runtime(Driving):
         def late() -> bool:
             return timeout is not None and time.monotonic() - began > timeout
 
-        run = self.runs.get(job_id)
-        if run is not None:
-            if not self.wait_for(run, late, refresh):
+        job = self.active.get(job_id)
+        if job is not None:
+            if not self.wait_for(job, late, refresh):
                 raise TimeoutError(f"Job {job_id[:8]} has not ended after {timeout:g} s; it goes on.")
-            if run.error is not None and not self.row(job_id).has_ended:  # the store may fail after it
-                raise run.error
+            if job.error is not None and not self.row(job_id).has_ended:  # the store may fail after it
+                raise job.error
             return
         while not self.has_stopped(job_id):  # another process drives it
             if late():
@@ -228,9 +228,9 @@ class Runtime(Driving):
 
     def cancel(self, job_id: str) -> None:
         """End the job, wherever it is driven, or where nobody does."""
-        row, run = self.row(job_id), self.running(job_id)
-        if run is not None:
-            self.ask("cancel", run)
+        row, job = self.row(job_id), self.running(job_id)
+        if job is not None:
+            self.ask("cancel", job)
         elif not row.has_ended:
             try:
                 self.cancel_here(row)

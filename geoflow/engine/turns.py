@@ -14,7 +14,7 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any, Literal, NamedTuple
 
-from geoflow.engine.active_job import JobRun
+from geoflow.engine.active_job import ActiveJob
 from geoflow.engine.agenda import Agenda
 
 Verb = Literal["start", "cancel", "interrupt"]
@@ -25,7 +25,7 @@ class Command(NamedTuple):
     """What another thread asks of the loop about a job."""
 
     verb: Verb
-    run: JobRun
+    job: ActiveJob
 
 
 class Turns(abc.ABC):
@@ -33,7 +33,7 @@ class Turns(abc.ABC):
 
     def __init__(self) -> None:
         self._inbox: SimpleQueue[Any] = SimpleQueue()
-        self._runs: dict[str, JobRun] = {}
+        self._jobs: dict[str, ActiveJob] = {}
         self._agenda = Agenda()
         self._commands: deque[Command] = deque()  # that no turn has seen yet
         self._driving = threading.Lock()
@@ -45,15 +45,15 @@ class Turns(abc.ABC):
         """One round: take in what happened, do what follows from it."""
 
     @abc.abstractmethod
-    def _give_up(self, runs: list[JobRun], error: BaseException) -> None:
-        """End *runs*, which are all that there are, with this reason. Raises nothing."""
+    def _give_up(self, jobs: list[ActiveJob], error: BaseException) -> None:
+        """End *jobs*, which are all that there are, with this reason. Raises nothing."""
 
     # What other threads may call
 
-    def ask(self, verb: Verb, run: JobRun) -> bool:
+    def ask(self, verb: Verb, job: ActiveJob) -> bool:
         """Have the loop start the job, cancel it, or put it back to be resumed; whether any thread drives it."""
         with self._handing_over:
-            self._commands.append(Command(verb, run))
+            self._commands.append(Command(verb, job))
             self._inbox.put(NUDGE)
             return self._driven
 
@@ -63,7 +63,7 @@ class Turns(abc.ABC):
 
     def idle(self) -> bool:
         """Whether there is nothing to drive."""
-        return not self._runs and not self._commands
+        return not self._jobs and not self._commands
 
     def drive(self, until: Callable[[], bool] = lambda: False, *, linger: float = 0.0) -> None:
         """Turn until *until*, or until nothing is left to drive. One thread at a time: others wait for it.
@@ -77,14 +77,14 @@ class Turns(abc.ABC):
                     try:
                         self.turn()
                     except BaseException as exc:
-                        self._agenda.touch(self._runs.values())  # what it was about to look at, nobody knows
+                        self._agenda.touch(self._jobs.values())  # what it was about to look at, nobody knows
                         if isinstance(exc, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
                             raise  # the user's: it ends the waiting, and what waits says what becomes of the job
                         with self._handing_over:  # whoever asks from now on is told that nobody drives
                             self._driven = False
-                            asked = [command.run for command in self._commands]
+                            asked = [command.job for command in self._commands]
                             self._commands.clear()
-                        self._give_up([*self._runs.values(), *asked], exc)
+                        self._give_up([*self._jobs.values(), *asked], exc)
                         if not isinstance(exc, Exception):
                             raise
             finally:
@@ -92,9 +92,9 @@ class Turns(abc.ABC):
 
     # For the turns
 
-    def _forget(self, run: JobRun) -> None:
-        self._agenda.drop(run)
-        self._runs.pop(run.job_id, None)  # last: until then it is this loop's to end, whatever happens
+    def _forget(self, job: ActiveJob) -> None:
+        self._agenda.drop(job)
+        self._jobs.pop(job.job_id, None)  # last: until then it is this loop's to end, whatever happens
 
     def _asked(self) -> Command | None:
         """The next command that is to be obeyed, or None."""

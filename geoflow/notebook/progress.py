@@ -44,7 +44,7 @@ def run(
 
 def follow(runtime: Runtime, job_id: str) -> None:
     """Show the job's progress until it ends, or until nobody drives it. An interrupt puts it back to be resumed."""
-    driven = runtime.runs.get(job_id)
+    driven = runtime.active.get(job_id)
     with watching(runtime, job_id, runtime.settings.display) as refresh:
         try:
             if driven is None:

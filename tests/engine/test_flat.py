@@ -33,7 +33,7 @@ def test_a_session_keeps_nothing_of_a_job_that_has_ended(open_session: OpenSessi
     gc.collect()
     assert len(ended) == 4
     assert [run for run in ended if run() is not None] == []
-    assert session.runtime.runs == {}
+    assert session.runtime.active == {}
 
 
 def test_of_runs_that_an_error_or_an_interrupt_stopped_the_last_are_remembered(open_session: OpenSession) -> None:
@@ -45,7 +45,7 @@ def test_of_runs_that_an_error_or_an_interrupt_stopped_the_last_are_remembered(o
         run.interrupted = True
         session.store.release(run.lease)
         run.finish()
-    assert list(session.runtime.runs) == [job.id for job in jobs[3:]]
+    assert list(session.runtime.active) == [job.id for job in jobs[3:]]
 
 
 def test_what_is_remembered_of_versions_of_cells_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:

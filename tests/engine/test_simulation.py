@@ -322,7 +322,7 @@ def test_S38_a_cancel_that_comes_while_this_thread_runs_a_task_loses_nothing_tha
 ) -> None:
     def cancel(n: int) -> None:
         if n == at:  # as another thread would, at this moment
-            inline.runtime.machine.ask("cancel", inline.runtime.runs["c" * 64])
+            inline.runtime.machine.ask("cancel", inline.runtime.active["c" * 64])
 
     monkeypatch.setattr(sys.modules[__name__], "happening", cancel)
     job = inline.run("counting")

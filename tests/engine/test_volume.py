@@ -15,7 +15,7 @@ import pytest
 from geoflow.core.batch import NewTasks
 from geoflow.core.chunking import CHUNK_LENGTH, Pace
 from geoflow.engine import asking
-from geoflow.engine.active_job import JobRun
+from geoflow.engine.active_job import ActiveJob
 from geoflow.errors import DefinitionError, UnstorableValue
 from geoflow.executors import worker
 from geoflow.jobtypes import calls
@@ -107,13 +107,13 @@ def test_tasks_go_out_with_a_bounded_length_of_parameters_at_a_time_and_none_is_
         monkeypatch.setattr(module, "PIECE", 2_000)
     monkeypatch.setattr(duckdb_store, "_LOOKED_AT", 3)
     monkeypatch.setattr(reading, "_FIRST_AT_ONCE", 4)
-    chunk_of = JobRun.chunk
+    chunk_of = ActiveJob.chunk
 
     def noted(self: Any, number: int, batch: Any, *rest: Any) -> Any:
         sent.append(len(batch.parameters))
         return chunk_of(self, number, batch, *rest)
 
-    monkeypatch.setattr(JobRun, "chunk", noted)
+    monkeypatch.setattr(ActiveJob, "chunk", noted)
     monkeypatch.setattr(Pace, "chunk_size", lambda self, left, slots, target: left)
     session = open_session(tmp_path / name, workers=0)
     session.register(Long, HANDLERS)

@@ -282,7 +282,7 @@ class SessionLife(RuleBasedStateMachine):
     def touch(self, which: int, what: str) -> None:
         rows = self.store.jobs()
         job = self.session.job(rows[which % len(rows)].job_id)
-        run = self.session.runtime.runs.get(job.id)
+        run = self.session.runtime.active.get(job.id)
         if what == "request":  # as another process does
             self.store.request_cancel(rows[which % len(rows)].job_key)
             self.clock.advance(0.6)
@@ -353,7 +353,7 @@ class SessionLife(RuleBasedStateMachine):
             if row.status == "failed":
                 assert row.error
                 assert row.ended_at is None or "processing" not in counts
-            if row.status in ("queued", "cancelled") and row.job_id not in self.machine._runs:
+            if row.status in ("queued", "cancelled") and row.job_id not in self.machine._jobs:
                 assert "processing" not in counts or row.status == "queued"
 
     @invariant()
@@ -361,10 +361,10 @@ class SessionLife(RuleBasedStateMachine):
         """S36: what is neither at its end nor driven is interrupted, and so it is found."""
         for row in self.store.jobs():
             driven = self.store.driver(row.job_key) is not None
-            assert driven == (row.job_id in self.machine._runs)
-            run = self.session.runtime.runs.get(row.job_id)
+            assert driven == (row.job_id in self.machine._jobs)
+            run = self.session.runtime.active.get(row.job_id)
             assert run is None or run.done.is_set() != driven
-        for run in self.machine._runs.values():
+        for run in self.machine._jobs.values():
             self.paper.store = self.store
             self.paper.check_counts(run)
         if self.machine.idle() and not self.executor.lied:

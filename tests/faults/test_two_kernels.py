@@ -115,7 +115,7 @@ hear()
 """
     kernel = start(code)
     assert kernel.hears() == "completed"
-    run = session.runtime.runs[job.id]
+    run = session.runtime.active[job.id]
     assert job.cancel().wait(timeout=SECONDS).status == "completed", "it ended over there"
     assert isinstance(run.error, LeaseLost)
     assert "was taken over by another session; this one has stopped driving it" in str(run.error)

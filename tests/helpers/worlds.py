@@ -21,7 +21,7 @@ from geoflow.core.chunks import Chunk, Report
 from geoflow.core.models import Attempt, Category, Failure, OnFailure, Order, Outcome, Stage
 from geoflow.core.retry import RetryPolicy
 from geoflow.core.rows import NewJob
-from geoflow.engine.active_job import CLASS, Intent, JobRun, Options
+from geoflow.engine.active_job import CLASS, ActiveJob, Intent, Options
 from geoflow.engine.machine import CoreMachine
 from geoflow.jobtypes.contract import Registered, task_id
 from geoflow.stores.sqlite import SqliteStore
@@ -397,7 +397,7 @@ class World:
 
     # Lives of the engine
 
-    def drive(self, intent: Intent = "go on") -> list[JobRun]:
+    def drive(self, intent: Intent = "go on") -> list[ActiveJob]:
         """One life: an engine takes up all jobs, and drives them until they are done or it is killed."""
         self.lives += 1
         if intent == "resume":
@@ -437,7 +437,7 @@ class World:
         """Whether `resume` would find something to do."""
         return any(row.status in ("queued", "processing") or row.ended_at is None for row in self.store.jobs())
 
-    def _run(self, job_id: str, intent: Intent) -> JobRun:
+    def _run(self, job_id: str, intent: Intent) -> ActiveJob:
         script = self.by_id[job_id]
         stages = tuple(
             Stage(
@@ -456,9 +456,9 @@ class World:
         handlers = dict.fromkeys(CODES, print)
         options = Options(RetryPolicy(max_retries=script.max_retries), self.on_failure)
         codes = {**CODES, CLASS: Code("class", None, b"")}
-        return JobRun(row, lease, Registered("simulated", object, stages, handlers), codes, options, intent=intent)
+        return ActiveJob(row, lease, Registered("simulated", object, stages, handlers), codes, options, intent=intent)
 
-    def check_counts(self, run: JobRun) -> None:
+    def check_counts(self, run: ActiveJob) -> None:
         if run.tasks.planned is None or run.done.is_set():
             return
         states = ("queued", "processing", "completed", "failed", "cancelled")

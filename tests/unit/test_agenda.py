@@ -8,7 +8,7 @@ from geoflow.builtin.hello_world import HelloWorld
 from geoflow.core.models import JobStatus, Stage
 from geoflow.core.rows import Changes, JobRow, Lease, StageRow
 from geoflow.core.stage import StageTasks
-from geoflow.engine.active_job import JobRun, Options
+from geoflow.engine.active_job import ActiveJob, Options
 from geoflow.engine.agenda import Agenda
 from geoflow.jobtypes.contract import Registered
 from tests.helpers.sessions import OpenSession
@@ -17,11 +17,11 @@ NOW = 1_700_000_000.0
 STAGE = Stage(number=1, name="one", task_type="one", parallelism="single")
 
 
-def a_run(*returned: float) -> JobRun:
+def a_run(*returned: float) -> ActiveJob:
     """One with tasks that wait for these times."""
     job_id = "a" * 64
     row = JobRow(1, job_id, "j", JobStatus.PROCESSING, 1, "[]", "{}", None, None, None, NOW, None, None, None, 1, None)
-    run = JobRun(row, Lease(1, job_id, 1), Registered("j", HelloWorld, (STAGE,), {}), {}, Options())
+    run = ActiveJob(row, Lease(1, job_id, 1), Registered("j", HelloWorld, (STAGE,), {}), {}, Options())
     tried = [(key, at) for key, at in enumerate(returned)]
     run.begin(StageRow(1, 1, 0, len(tried), NOW), counts={"queued": len(tried)}, tried=tried)
     return run
