@@ -1,6 +1,6 @@
 """The ``geoflow`` command: the verbs in a terminal. Errors are lines there, signals interrupts, outcomes exit codes.
 
-What may be typed is in `grammar`, what the verbs do in `verbs`, how it is shown in `terminal`.
+What may be typed is in `grammar`, what the verbs do in `verbs`, how it is shown in `results`.
 """
 
 from __future__ import annotations
@@ -8,20 +8,22 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import shutil
 import signal
 import sys
 import traceback
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from geoflow.commands import grammar, verbs
-from geoflow.commands import terminal as output
 from geoflow.commands.grammar import Request
+from geoflow.commands.hints import command
+from geoflow.commands.results import COMPLETED, REFUSED, UNBOUNDED, Result
 from geoflow.errors import GeoflowError
 from geoflow.support.masking import safe
 
-COMPLETED, NOT_COMPLETED, REFUSED, WITH_ERRORS, INTERRUPTED, UNREAD = 0, 1, 2, 3, 130, 141
+INTERRUPTED, UNREAD = 130, 141
 
 
 class Terminated(KeyboardInterrupt):
@@ -58,13 +60,22 @@ def _done(request: Request) -> int:
     session = verbs.open_session(request)
     try:
         with contextlib.redirect_stdout(sys.stderr):  # what a job type prints is not the output
-            found = verbs.VERBS[request.verb](session, request)
-        return _exit_code(found, request.verb) if _printed(output.lines(found, session, request)) else UNREAD
+            result = verbs.VERBS[request.verb](session, request)
+        return result.exit_status if _printed(_lines(result, request)) else UNREAD
     finally:
         session.close()
         for run in list(session.runtime.active.values()):
             if run.interrupted:
-                verbs.tell(f"Job {run.job_id[:8]} was put back.\nNext: {verbs.command(request, 'resume', run.row)}")
+                verbs.tell(f"Job {run.job_id[:8]} was put back.\nNext: {command(request, 'resume', run.row)}")
+
+
+def _lines(result: Result, request: Request) -> Iterable[str]:
+    if request.json:
+        return [result.to_json()]
+    width = shutil.get_terminal_size().columns
+    if not sys.stdout.isatty() and "COLUMNS" not in os.environ:  # for a pipe or a file nothing need be cut
+        width = 160 if result.bounded else UNBOUNDED
+    return result.lines(width)
 
 
 def _printed(lines: Iterable[str]) -> bool:
@@ -80,19 +91,6 @@ def _printed(lines: Iterable[str]) -> bool:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return False
     return True
-
-
-def _exit_code(found: Any, verb: str) -> int:
-    if verb == "status" or hasattr(found, "columns"):
-        return COMPLETED
-    if hasattr(found, "exit_status"):
-        return NOT_COMPLETED if found.exit_status else COMPLETED
-    if verb == "debug":
-        return COMPLETED if isinstance(found, dict) and found.get("success") is True else NOT_COMPLETED
-    jobs = found if isinstance(found, list) else [found]
-    if any(job.status != ("cancelled" if verb == "cancel" else "completed") for job in jobs):
-        return NOT_COMPLETED
-    return WITH_ERRORS if any(job.with_errors for job in jobs) else COMPLETED
 
 
 def _terminate(number: int, frame: object) -> NoReturn:

@@ -6,7 +6,7 @@ import keyword
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, context_matcher
 from IPython.core.error import UsageError as OneLine
@@ -14,9 +14,10 @@ from IPython.core.magic import no_var_expand
 
 from geoflow import api as default
 from geoflow.commands import completion, grammar, verbs
-from geoflow.commands import terminal as output
 from geoflow.commands.grammar import Request
+from geoflow.commands.hints import command
 from geoflow.commands.line import words
+from geoflow.commands.results import Errors
 from geoflow.commands.snippets import cell_of
 from geoflow.commands.values import UsageError, is_variable, variable, written
 from geoflow.errors import GeoflowError
@@ -27,21 +28,8 @@ from geoflow.support.config import load_settings
 from geoflow.support.masking import safe
 from geoflow.task_handle import TaskHandle
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 NAME = "%geoflow"
 _MAGIC = re.compile(r"\s*(?:[^%]*=\s*)?%%?geoflow\s(.*)", re.DOTALL)
-
-
-class Jobs(list[JobHandle]):
-    """Several jobs, which show themselves one below the other."""
-
-    def __repr__(self) -> str:
-        return "\n".join(map(str, self)) or "No job is interrupted."
-
-    def _repr_html_(self) -> str | None:
-        return "".join(job._repr_html_() for job in self) or None
 
 
 class Magic:
@@ -50,19 +38,13 @@ class Magic:
     def __init__(self, shell: Any) -> None:
         self._shell = shell
         self._kept: list[Session] = []  # those that --store and --workers chose: nobody else may hold them
-        self._verbs = verbs.VERBS | {
-            "jobs": self._jobs,
-            "watch": self._watch,
-            "errors": self._errors,
-            "load": self._load,
-        }
 
     def __call__(self, line: str, cell: str | None = None) -> Any:
         """Do what *line* says, with the rest of the cell; the value, or one line in place of a traceback."""
         __tracebackhide__ = True
         try:
             said, quiet = typed(line.rstrip())
-            found = self._done(said, cell)
+            value = self._done(said, cell)
         except GeoflowError as exc:
             if "--debug" in line.split():
                 raise
@@ -70,7 +52,7 @@ class Magic:
             raise OneLine(safe(str(exc))) from None
         except SystemExit:  # after --help and --version
             return None
-        return None if quiet else found
+        return None if quiet else value
 
     def _done(self, said: Sequence[str], cell: str | None) -> Any:
         __tracebackhide__ = True
@@ -83,7 +65,7 @@ class Magic:
         session = self._session(request)
         verbs.check_store(session, request)
         try:
-            found = self._verbs[request.verb](session, request)
+            value = self._value(session, request)
         except KeyboardInterrupt as exc:
             _shorten(exc, session, request)
             raise
@@ -91,9 +73,20 @@ class Magic:
             self._kept = [session, *(kept for kept in self._kept if kept != session)]
             default.make_latest(session)
         if request.output is None:
-            return Jobs(found) if isinstance(found, list) else found
-        self._shell.user_ns[request.output] = found
+            return value
+        self._shell.user_ns[request.output] = value
         return None
+
+    def _value(self, session: Session, request: Request) -> Any:
+        """What the verb is worth. Some a notebook has alone, or in its own way."""
+        if request.verb == "watch":
+            return verbs.named(session, request).watch()
+        if request.verb == "load":
+            return self._shell.set_next_input(cell_of(verbs.task(session, request), self._shell.user_ns))
+        result = verbs.VERBS[request.verb](session, request)
+        if isinstance(result, Errors) and result.with_tracebacks:
+            print("\n".join(result.tracebacks()))
+        return result.value
 
     # The session
 
@@ -107,24 +100,6 @@ class Magic:
             return session
         chosen = next((known for known in (session, *default.opened()) if _is_meant(known, request)), None)
         return _opened_as(session, request) if chosen is None else chosen
-
-    # Verbs that a notebook has, or has in its own way
-
-    def _jobs(self, session: Session, request: Request) -> pd.DataFrame:
-        return verbs.jobs(session, request).frame()
-
-    def _watch(self, session: Session, request: Request) -> Any:
-        return verbs.status(session, request).watch()
-
-    def _errors(self, session: Session, request: Request) -> pd.DataFrame:
-        found = verbs.errors(session, request)
-        if request.traceback:
-            view = session.runtime.snapshot(verbs.status(session, request).id)
-            print("\n".join(output.tracebacks(view, output.records(found, session.settings.secrets))))
-        return found
-
-    def _load(self, session: Session, request: Request) -> None:
-        self._shell.set_next_input(cell_of(verbs.task(session, request), self._shell.user_ns))
 
 
 def load(shell: Any) -> None:
@@ -234,5 +209,5 @@ def _shorten(exc: KeyboardInterrupt, session: Session, request: Request) -> None
     text = "Interrupted."
     if request.verb in ("run", "resume", "retry") and stopped:
         job = f"Job {stopped[-1].job_id[:8]} was put back."
-        text += f" {job} Next: {verbs.command(request, 'resume', stopped[-1].row)}"
+        text += f" {job} Next: {command(request, 'resume', stopped[-1].row)}"
     exc._render_traceback_ = lambda: [text]  # type: ignore[attr-defined]

@@ -1,7 +1,7 @@
 """The verbs that can be typed, in a terminal or in a notebook, and what each one does.
 
-A verb is a function of a session and its parsed arguments. It returns the job, the jobs or the rows that it is about;
-whoever called shows them. What may be said to each verb is in `geoflow.commands.grammar`.
+A verb is a function of a session and of what was typed. What it returns knows how it is shown (`results`). What may be
+said to each verb is in `grammar`.
 """
 
 from __future__ import annotations
@@ -10,46 +10,39 @@ import contextlib
 import shlex
 import sys
 from collections.abc import Callable
-from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoflow import api
-from geoflow.api import is_open
 from geoflow.commands.grammar import SHOWN, Request
+from geoflow.commands.hints import command
+from geoflow.commands.results import Errors, Frame, Job, Jobs, Listing, Logs, Reported, Result, Returned, Tasks
 from geoflow.commands.values import UsageError, parameters, written
 from geoflow.errors import DefinitionError, JobNotFound, StoreBusy, StoreError
 from geoflow.support.masking import safe
-from geoflow.support.text import plain
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from geoflow.core.models import Receipt
     from geoflow.core.rows import JobRow
     from geoflow.job_handle import JobHandle
     from geoflow.session import Session
     from geoflow.task_handle import TaskHandle
-    from geoflow.tools.check import CheckReport
-    from geoflow.tools.doctor import DoctorReport
-    from geoflow.tools.export import Export
-    from geoflow.tools.forecast.plan import Plan
-    from geoflow.tools.forecast.probe import Probe
 
 
-def run(session: Session, request: Request) -> JobHandle:
+def run(session: Session, request: Request) -> Job:
     from geoflow.notebook import progress
 
     def remark(receipt: Receipt) -> None:
         _remark(session, receipt, request)
 
-    return session.handle(progress.run(session.runtime, request.job_type, _given(request), request.on_existing, remark))
+    receipt = progress.run(session.runtime, request.job_type, _given(request), request.on_existing, remark)
+    return Job(session.handle(receipt), request)
 
 
-def submit(session: Session, request: Request) -> JobHandle:
+def submit(session: Session, request: Request) -> Job:
     receipt = session.runtime.submit(request.job_type, _given(request), request.on_existing)
     _remark(session, receipt, request)
-    return session.handle(receipt)
+    return Job(session.handle(receipt), request)
 
 
 def _remark(session: Session, receipt: Receipt, request: Request) -> None:
@@ -57,12 +50,12 @@ def _remark(session: Session, receipt: Receipt, request: Request) -> None:
         tell(said)
 
 
-def plan(session: Session, request: Request) -> Plan:
-    return session.plan(request.job_type, _given(request))
+def plan(session: Session, request: Request) -> Reported:
+    return Reported(session.plan(request.job_type, _given(request)))
 
 
-def probe(session: Session, request: Request) -> Probe[JobHandle]:
-    return session.probe(request.job_type, _given(request), items=request.items)
+def probe(session: Session, request: Request) -> Reported:
+    return Reported(session.probe(request.job_type, _given(request), items=request.items))
 
 
 def _given(request: Request) -> dict[str, Any]:
@@ -76,66 +69,43 @@ def _given(request: Request) -> dict[str, Any]:
     return {**of_file, **request.given, **parameters(request.words, request.variables)}
 
 
-class Jobs:
-    """The jobs of a session's store, for a terminal: lines are drawn without a DataFrame's being made."""
-
-    exit_status = 0
-
-    def __init__(self, session: Session, limit: int | None) -> None:
-        self._session = session
-        self._limit = limit
-
-    def frame(self) -> pd.DataFrame:
-        found = self._session.jobs()
-        return found if self._limit is None else found.tail(self._limit)
-
-    def lines(self, width: int) -> list[str]:
-        from geoflow.render.display import jobs_text
-        from geoflow.stores.questions import number_of_jobs
-        from geoflow.views.snapshot import listing
-
-        session = self._session
-        found = listing(session.store, session.runtime.clock.now(), self._limit)
-        if not found:
-            return [f"There are no jobs in {plain(session.settings.store_name)} yet."]
-        with session.store.reading() as connection:
-            number = number_of_jobs(connection)
-        more = [f"The last {len(found):,} of {number:,}; --limit {number} shows all."] if number > len(found) else []
-        return more + jobs_text(reversed(found), width).splitlines()
-
-
-def jobs(session: Session, request: Request) -> Jobs:
+def jobs(session: Session, request: Request) -> Listing:
     """In a terminal the latest, unless more are asked for or a program reads them: there may be 10,000."""
-    return Jobs(session, _limit(request))
+    return Listing(session, _limit(request))
 
 
-def status(session: Session, request: Request) -> JobHandle:
+def status(session: Session, request: Request) -> Job:
+    return Job(named(session, request), request)
+
+
+def named(session: Session, request: Request) -> JobHandle:
     """The job that was named, or the latest."""
     if request.job is not None:
         return session.job(request.job)
-    found = session.store.latest()
-    if found is None:
-        raise JobNotFound(
-            f"There are no jobs in {session.settings.store_name}. {request.prog} run hello_world makes one."
-        )
-    return session.job(found.job_id)
+    latest = session.store.latest()
+    if latest is None:
+        makes_one = f"{request.prog} run hello_world makes one."
+        raise JobNotFound(f"There are no jobs in {session.settings.store_name}. {makes_one}")
+    return session.job(latest.job_id)
 
 
-def watch(session: Session, request: Request) -> JobHandle:
+def watch(session: Session, request: Request) -> Job:
     """Returns when the job has ended, or when nobody drives it. An interrupt ends the watching alone."""
-    job = status(session, request)
+    return _followed(session, named(session, request), request)
+
+
+def _followed(session: Session, job: JobHandle, request: Request) -> Job:
     session.follow(job)
-    return job
+    return Job(job, request)
 
 
-def tasks(session: Session, request: Request) -> pd.DataFrame:
-    found = status(session, request).tasks()
-    return (found[found["status"] == request.state] if request.state else found)[: request.limit]
+def tasks(session: Session, request: Request) -> Tasks:
+    return Tasks(session.runtime, named(session, request), request.limit, request.state)
 
 
-def errors(session: Session, request: Request) -> pd.DataFrame:
+def errors(session: Session, request: Request) -> Errors:
     """In a terminal the last few, unless more are asked for or a program reads them: there may be 100,000."""
-    return status(session, request).errors(limit=_limit(request))
+    return Errors(session.runtime, named(session, request), _limit(request), request.traceback)
 
 
 def _limit(request: Request) -> int | None:
@@ -143,74 +113,66 @@ def _limit(request: Request) -> int | None:
     return request.limit if request.limit is not None or everything else SHOWN[request.verb]
 
 
-def logs(session: Session, request: Request) -> pd.DataFrame:
-    found = status(session, request).logs()
-    return found if request.limit is None else found.tail(request.limit)
+def logs(session: Session, request: Request) -> Logs:
+    return Logs(session.runtime, named(session, request), request.limit)
 
 
-def debug(session: Session, request: Request) -> Any:
-    """What the task's handler returned, or None when it raised."""
-    return task(session, request).debug()
+def debug(session: Session, request: Request) -> Returned:
+    return Returned(task(session, request).debug(), session.settings.secrets)
 
 
 def task(session: Session, request: Request) -> TaskHandle[JobHandle]:
     """The task that was named, once the code of its type is here."""
     _load(session, request)
-    found = session.task(request.task)
-    _check_code(session, request, session.runtime.row(found.job_id), f"{found.job_id[:8]}/{found.id}")
-    return found
+    task = session.task(request.task)
+    _check_code(session, request, session.runtime.row(task.job_id), f"{task.job_id[:8]}/{task.id}")
+    return task
 
 
-def resume(session: Session, request: Request) -> JobHandle | list[JobHandle]:
+def resume(session: Session, request: Request) -> Job | Jobs:
     """Go on with one job, or with all that were interrupted; those whose code is not here are told of and left."""
     if request.job:
-        job = _with_code(session, request).resume()
-        session.follow(job)
-        return job
+        return _followed(session, _with_code(session, request).resume(), request)
     _load(session, request)
     stopped = [job for row in session.store.unended() if (job := session.job(row.job_id)).interrupted]
     for job in session.resume():
         session.follow(job)
-    return stopped
+    return Jobs([Job(job, request) for job in stopped])
 
 
-def retry(session: Session, request: Request) -> JobHandle:
-    job = _with_code(session, request).retry_failed()
-    session.follow(job)
-    return job
+def retry(session: Session, request: Request) -> Job:
+    return _followed(session, _with_code(session, request).retry_failed(), request)
 
 
-def rerun(session: Session, request: Request) -> JobHandle:
+def rerun(session: Session, request: Request) -> Job:
     stage = int(request.stage) if request.stage and request.stage.isdecimal() else request.stage
     job = _with_code(session, request)
     if request.stale and not job.stale:
         tell(f"Nothing of job {job.id[:8]} ran with older code: nothing was done.")
-        return job
-    job.rerun(stage=stage, stale=request.stale)
-    session.follow(job)
-    return job
+        return Job(job, request)
+    return _followed(session, job.rerun(stage=stage, stale=request.stale), request)
 
 
-def refinalize(session: Session, request: Request) -> JobHandle:
-    return _with_code(session, request).refinalize()
+def refinalize(session: Session, request: Request) -> Job:
+    return Job(_with_code(session, request).refinalize(), request)
 
 
-def cancel(session: Session, request: Request) -> JobHandle:
+def cancel(session: Session, request: Request) -> Job:
     job = session.job(request.job)
     if job.ended:
         tell(f"There is nothing to cancel: job {job.id[:8]} has ended, as {job.status}.")
-    return job.cancel()
+    return Job(job.cancel(), request)
 
 
-def sql(session: Session, request: Request) -> pd.DataFrame:
+def sql(session: Session, request: Request) -> Frame:
     if not request.query:
         raise UsageError(
             f"The query is missing, such as: {request.prog} sql select status, count(*) from tasks group by 1"
         )
-    return session.sql(" ".join(request.query))
+    return Frame(session.runtime, session.sql(" ".join(request.query)))
 
 
-def convert(session: Session, request: Request) -> pd.DataFrame:
+def convert(session: Session, request: Request) -> Frame:
     """How many rows of each table were copied. The session's own store has no part in it."""
     import pandas as pd
 
@@ -222,19 +184,19 @@ def convert(session: Session, request: Request) -> pd.DataFrame:
     )
     if log is not None and log != new and log.exists():
         tell(f"The log stays with {request.source}, in {log}: cp {shlex.join((str(log), str(new)))} takes it along.")
-    return pd.DataFrame(list(copied.items()), columns=["table", "rows"])
+    return Frame(session.runtime, pd.DataFrame(list(copied.items()), columns=["table", "rows"]))
 
 
-def backup(session: Session, request: Request) -> pd.DataFrame:
+def backup(session: Session, request: Request) -> Frame:
     """What was made, and how large it is."""
     try:
-        return session.backup(request.target)
+        return Frame(session.runtime, session.backup(request.target))
     except StoreBusy as exc:
         there = f"session.backup({request.target!r})"
         raise StoreBusy(f"{exc} Or make the backup where it is held: {there}.") from None
 
 
-def restore(session: Session, request: Request) -> pd.DataFrame:
+def restore(session: Session, request: Request) -> Frame:
     """What was put in the store's place, and what has another name now. No session may have the store open."""
     from geoflow.stores.backup import restore as put_back
     from geoflow.views.frames import files
@@ -242,38 +204,38 @@ def restore(session: Session, request: Request) -> pd.DataFrame:
     settings = session.settings
     if settings.store == ":memory:":
         raise StoreError("A store in memory is its session's own: name a file with --store.")
-    if is_open(settings.store):
+    if api.is_open(settings.store):
         raise StoreBusy(f"{settings.store_name} is open in this process: close its session first.")
     restored, aside = put_back(Path(request.source), Path(settings.store), settings.log_path)
-    return files(restored=restored, set_aside=aside)
+    return Frame(session.runtime, files(restored=restored, set_aside=aside))
 
 
-def export(session: Session, request: Request) -> Export:
+def export(session: Session, request: Request) -> Reported:
     """What was written of a job type that was made with `gf.JobType`, and what it was proved on."""
     registered = session.runtime.registered(request.job_type)
     job = None if request.job is None else session.job(request.job)
     target: Any = registered.maker or registered.job_class
     how: dict[str, Any] = {"prove": not request.no_proof, "overwrite": request.overwrite}
-    return api.export(target, request.folder, job=job, session=session, **how)
+    return Reported(api.export(target, request.folder, job=job, session=session, **how))
 
 
-def check(session: Session, request: Request) -> CheckReport:
+def check(session: Session, request: Request) -> Reported:
     """What is found for a job type of the session, or of the file that is named. Nothing of it is stored."""
     from geoflow.tools.check import checked
 
     given: dict[str, Any] | None = _given(request)
     given = given if given or request.params else None
-    return checked(request.job_type, None, given, request.run, request.seconds, session.registry)
+    return Reported(checked(request.job_type, None, given, request.run, request.seconds, session.registry))
 
 
-def doctor(session: Session, request: Request) -> DoctorReport:
+def doctor(session: Session, request: Request) -> Reported:
     """What is found for the session's settings. The session itself has no part in it."""
     from geoflow.tools.doctor import doctor as look
 
-    return look(session.settings)
+    return Reported(look(session.settings))
 
 
-VERBS: dict[str, Callable[[Session, Request], Any]] = {
+VERBS: dict[str, Callable[[Session, Request], Result]] = {
     verb.__name__: verb
     for verb in (
         *(run, submit, plan, probe, jobs, status, watch, tasks, errors, logs, debug),
@@ -327,7 +289,7 @@ def tell(text: str) -> None:
 def _with_code(session: Session, request: Request) -> JobHandle:
     """The job that was named, or the latest, once the code of its type is here; else the error says what to type."""
     _load(session, request)
-    job = status(session, request)
+    job = named(session, request)
     _check_code(session, request, session.runtime.row(job.id))
     return job
 
@@ -343,24 +305,3 @@ def _load(session: Session, request: Request) -> None:
     """Register the job types of the files and modules that the user names, and of no others (S43)."""
     for place in request.load:
         session.register(place)
-
-
-def command(request: Request, verb: str, row: JobRow, what: str | None = None) -> str:
-    """What to type for *verb* on this job: the same store, and the file that its code came from."""
-    from geoflow.jobtypes.loading import BUILT_IN
-
-    words = [verb, what or row.job_id[:8]]
-    if row.job_type not in BUILT_IN:
-        words += ["--load", _place(row.source)]
-    if request.store is not None:
-        words += ["--store", request.store]
-    return plain(f"{request.prog} {shlex.join(words)}")
-
-
-def _place(source: str | None) -> str:
-    """What ``--load`` is given for the file *source*: its path, or its dotted name when it is part of a package."""
-    if source is None:
-        return "FILE"
-    packages = list(takewhile(lambda folder: (folder / "__init__.py").is_file(), Path(source).parents))
-    names = (*(folder.name for folder in reversed(packages)), Path(source).stem)
-    return ".".join(names) if packages else source

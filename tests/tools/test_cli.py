@@ -319,7 +319,6 @@ def test_a_module_is_found_in_the_folder_where_the_command_is_typed(geoflow: Typ
         (["run", "hello_world", "n=0", "failure_rate=7"], ["- n: ", "- failure_rate: "]),
         (["run", "hello_world", "n=abc"], ["- n: ", "'abc'"]),
         (["run", "hello_world", "n", "m"], ["is written name=value", "'n', 'm'"]),
-        (["run", "hello_world", "--n=3"], ["geoflow run does not know --n=3"]),
         (["run", "hello_world", "--workers", "-1"], ["workers cannot be '-1'"]),
         ([], ["the following arguments are required: VERB"]),
         (["run"], ["the following arguments are required: JOB_TYPE"]),
@@ -329,6 +328,34 @@ def test_a_module_is_found_in_the_folder_where_the_command_is_typed(geoflow: Typ
         (["zzz"], ["There is no verb 'zzz'. The verbs are run, plan, probe, jobs,"]),
         (["run", "hello_world", "n=1", "n=2"], ["has n twice, as 1 and as 2: give it once"]),
         (["run", "hello_world", "--store", "gone/work.db"], ["gone does not exist. Make it first."]),
+        (["--json"], ["are required: VERB. See geoflow --help."]),
+        (["convert"], ["the following arguments are required: SOURCE, TARGET. See geoflow convert --help."]),
+        (["convert", "a"], ["the following arguments are required: TARGET. See"]),
+        (["cancel"], ["the following arguments are required: JOB. See"]),
+        (["sql"], ["the following arguments are required: QUERY. See geoflow sql --help."]),
+        (["sql", "--limit", "3", "select", "1"], ["geoflow sql does not know --limit. See"]),
+        (["status", "a", "b"], ["geoflow status does not know b. See geoflow status --help."]),
+        (["run", "hello_world", "--stor", "x.db"], ["geoflow run does not know --stor. Did you mean --store? See"]),
+        (["run", "-x", "hello_world"], ["geoflow run does not know -x. See geoflow run --help."]),
+        (["--jsn", "jobs"], ["geoflow does not know --jsn. Did you mean --json? See geoflow --help."]),
+        (["run", "hello_world", "--n=3"], ["geoflow run does not know --n=3. A parameter is written n=3. See"]),
+        (["--store"], ["Option '--store' requires an argument. See geoflow --help."]),
+        (["--json=3", "jobs"], ["Option '--json' does not take a value. See geoflow --help."]),
+        (["jobs", "--limit", "few"], ["argument --limit: 'few' is not a number of rows. See geoflow jobs --help."]),
+        (["jobs", "--limit", "-1"], ["argument --limit: '-1' is not a number of rows. See"]),
+        (["jobs", "--workers", "x"], ["argument --workers: 'x' is not a valid integer. See"]),
+        (["tasks", "--state", "odd"], ["argument --state: 'odd' is not one of 'queued', 'processing', 'completed',"]),
+        (["check", "hello_world", "--seconds", "x"], ["argument --seconds: 'x' is not a valid float. See"]),
+        (["rerun", "--stage", "1", "--stale"], ["argument --stale: not allowed with argument --stage. See"]),
+        (["rerun", "--stale", "--stage", "1"], ["argument --stage: not allowed with argument --stale. See"]),
+        (["run", "hello_world", "--params", "gone.json"], ["The parameters in gone.json cannot be read: "]),
+        (["plan", "hello_wrold"], ["Did you mean 'hello_world'?"]),
+        (["check", "nothing"], ["Unknown job type 'nothing'."]),
+        (["export", "gone.py", "out"], ["There is no file ", "gone.py"]),
+        (["export", "hello_world", "out"], ["HelloWorld is no gf.JobType"]),
+        (["restore", "gone.db"], ["There is no backup at gone.db"]),
+        (["convert", "gone.db", "b.duckdb"], ["There is no store at gone.db: nothing was copied."]),
+        (["jobs", "--store", ":memory:", "--state"], ["geoflow jobs does not know --state"]),
         (["jobs"], ["There is no store geoflow.db in /"]),
         (["resume", "--load", "x.py"], ["There is no store geoflow.db in /"]),
     ],
@@ -879,6 +906,8 @@ def test_sql_answers_about_the_store_and_convert_copies_it(tmp_path: Path, capsy
     assert re.search(r"^20\d\d-\d\d-\d\d \d\d:\d\d:\d\d  2024-02-29", capsys.readouterr().out, re.M)
     assert main(["sql", "select 1 as document, 2 as lines, 3 as exit_status", "--json", "--store", store]) == 0
     assert json.loads(capsys.readouterr().out) == [{"document": 1, "lines": 2, "exit_status": 3}]
+    assert main(["sql", "select", "-1", "as", "x", "--store", store]) == 0
+    assert capsys.readouterr().out.split() == ["x", "-1"]
     assert main(["sql", "delete from tasks", "--store", store]) == 2
     assert main(["sql", "select nothing", "--store", store]) == 2
     assert "geoflow: error:" in capsys.readouterr().err

@@ -1,0 +1,446 @@
+"""What a verb comes to: its text for people, its JSON for programs, its exit status, and what a notebook has of it.
+
+In a text everything that came from users or from a store is stripped of control characters and of secrets. In a
+document results are as they are, since programs read them; so are they in the store and in DataFrames.
+"""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from geoflow.commands.grammar import Request
+from geoflow.commands.hints import command
+from geoflow.errors import DefinitionError
+from geoflow.support.masking import mask, unless_fallback
+from geoflow.support.text import aligned, count, first_lines, human_duration, plain
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from geoflow.core.rows import JobRow
+    from geoflow.engine.runtime import Runtime
+    from geoflow.job_handle import JobHandle
+    from geoflow.render.report import Report
+    from geoflow.session import Session
+    from geoflow.tools.export import Export
+    from geoflow.views.model import JobView
+    from geoflow.views.rows import Row
+
+COMPLETED, NOT_COMPLETED, REFUSED, WITH_ERRORS = 0, 1, 2, 3
+UNBOUNDED = 100_000  # columns
+_RESULT_LINES = 40
+_KINDS = 12  # of failures, the largest
+
+
+class Result(abc.ABC):
+    """What a verb comes to."""
+
+    bounded: ClassVar[bool] = True  # whether its lines are cut also where no terminal shows them
+
+    @property
+    def exit_status(self) -> int:
+        return COMPLETED
+
+    @property
+    @abc.abstractmethod
+    def value(self) -> Any:
+        """What it is worth in a notebook, where it shows itself."""
+
+    @abc.abstractmethod
+    def document(self) -> Any:
+        """It for JSON, with secrets masked, except in results."""
+
+    @abc.abstractmethod
+    def lines(self, width: int) -> Iterable[str]:
+        """It in lines of at most *width* columns."""
+
+    def to_json(self) -> str:
+        return json.dumps(self.document(), indent=2, default=_in_json)
+
+
+# Jobs
+
+
+@dataclass(frozen=True)
+class Job(Result):
+    """A job that a verb has shown or taken further."""
+
+    job: JobHandle
+    request: Request
+
+    @property
+    def exit_status(self) -> int:
+        if self.request.verb == "status":
+            return COMPLETED
+        if self.job.status != ("cancelled" if self.request.verb == "cancel" else "completed"):
+            return NOT_COMPLETED
+        return WITH_ERRORS if self.job.with_errors else COMPLETED
+
+    @property
+    def value(self) -> JobHandle:
+        return self.job
+
+    def document(self) -> dict[str, Any]:
+        from geoflow.support.jsonable import from_json
+        from geoflow.views import rows
+
+        job, runtime = self.job, self.job.runtime
+        row, view, secrets = runtime.row(job.id), runtime.snapshot(job.id), runtime.settings.secrets
+        return {
+            "job_id": row.job_id,
+            "job_type": row.job_type,
+            "status": row.status,
+            "state": view.state,
+            "with_errors": view.with_errors,
+            "driver": view.driver,
+            "stage": row.stage,
+            "total_stages": len(view.stages),
+            "parameters": mask(job.parameters, secrets),
+            "result": unless_fallback(from_json(row.result or "null"), secrets),
+            "error": mask(row.error, secrets),
+            **{name: _time(getattr(row, name)) for name in ("created_at", "started_at", "ended_at")},
+            "duration": view.elapsed,
+            "stages": mask(rows.stages(runtime.store, job.id), secrets),
+            "source": row.source,
+            "receipt": job.receipt.model_dump(mode="json") if job.receipt else None,
+        }
+
+    def lines(self, width: int) -> Iterator[str]:
+        from geoflow.render.display import job_text
+        from geoflow.support.jsonable import from_json
+
+        runtime = self.job.runtime
+        row, view = runtime.row(self.job.id), runtime.snapshot(self.job.id)
+        yield from job_text(replace(view, hint=None, result_preview=None), width).splitlines()
+        if row.result and view.state == "completed":
+            result = mask(from_json(row.result), runtime.settings.secrets)
+            whole = plain(json.dumps(result, indent=2, ensure_ascii=False))
+            shown = first_lines(whole, _RESULT_LINES, rest="; --json prints all.")
+            yield from ("Result", *(f"  {line}" for line in shown.splitlines()))
+        yield from self._next(row, view)
+
+    def _next(self, row: JobRow, view: JobView) -> Iterator[str]:
+        """What to type next. A probe's job type is known only where it was made: nothing goes on with it here."""
+        from geoflow.jobtypes.contract import PROBE_OF
+
+        job, request = self.job, self.request
+        if view.driver is None and view.state == "completed" and job.receipt is not None and job.receipt.stale:
+            rerun = command(request, "rerun", row)
+            yield f"Next: {rerun} --stale   # what ran with older code, and what follows"
+        if view.driver is not None or view.state == "completed" or view.job_type.startswith(PROBE_OF):
+            return
+        verb, why = "resume", "go on with what has not completed"
+        if view.with_errors:
+            verb, why = "refinalize", "finalize alone, over the results that are there"
+        elif view.failed:
+            verb, why = "retry", f"{count(view.failed, 'failed task')} again, then on"
+        yield f"Next: {command(request, verb, row)}   # {why}"
+
+
+class JobList(list["JobHandle"]):
+    """Several jobs, which show themselves one below the other."""
+
+    def __repr__(self) -> str:
+        return "\n".join(map(str, self)) or "No job is interrupted."
+
+    def _repr_html_(self) -> str | None:
+        return "".join(job._repr_html_() for job in self) or None
+
+
+@dataclass(frozen=True)
+class Jobs(Result):
+    """The jobs that were interrupted, and have gone on."""
+
+    jobs: Sequence[Job]
+
+    @property
+    def exit_status(self) -> int:
+        statuses = [job.exit_status for job in self.jobs]
+        return NOT_COMPLETED if NOT_COMPLETED in statuses else max(statuses, default=COMPLETED)
+
+    @property
+    def value(self) -> JobList:
+        return JobList(job.job for job in self.jobs)
+
+    def document(self) -> list[dict[str, Any]]:
+        return [job.document() for job in self.jobs]
+
+    def lines(self, width: int) -> list[str]:
+        return [line for job in self.jobs for line in job.lines(width)] or ["No job is interrupted."]
+
+
+@dataclass(frozen=True)
+class Listing(Result):
+    """The jobs of a store, or the last of them."""
+
+    session: Session
+    limit: int | None
+
+    @property
+    def value(self) -> pd.DataFrame:
+        frame = self.session.jobs()
+        return frame if self.limit is None else frame.tail(self.limit)
+
+    def document(self) -> list[Row]:
+        from geoflow.views import rows
+
+        every = rows.jobs(self.session.store)
+        return _masked(every[_last(every, self.limit) :], self.session.settings.secrets)
+
+    def lines(self, width: int) -> list[str]:
+        from geoflow.render.display import jobs_text
+        from geoflow.stores.questions import number_of_jobs
+        from geoflow.views.snapshot import listing
+
+        session = self.session
+        views = listing(session.store, session.runtime.clock.now(), self.limit)
+        if not views:
+            return [f"There are no jobs in {plain(session.settings.store_name)} yet."]
+        with session.store.reading() as connection:
+            number = number_of_jobs(connection)
+        more = [f"The last {len(views):,} of {number:,}; --limit {number} shows all."] if number > len(views) else []
+        return more + jobs_text(reversed(views), width).splitlines()
+
+
+# Tables
+
+
+@dataclass(frozen=True)
+class Table(Result):
+    """Rows, which a notebook has as a DataFrame."""
+
+    runtime: Runtime
+    bounded = False
+
+    @abc.abstractmethod
+    def rows(self) -> list[Row]: ...
+
+    @property
+    def secrets(self) -> Sequence[str]:
+        return self.runtime.settings.secrets
+
+    def document(self) -> list[Row]:
+        return _masked(self.rows(), self.secrets)
+
+
+@dataclass(frozen=True)
+class Frame(Table):
+    """A DataFrame that there is already."""
+
+    frame: pd.DataFrame
+
+    @property
+    def value(self) -> pd.DataFrame:
+        return self.frame
+
+    def rows(self) -> list[Row]:
+        from geoflow.render.report import records
+
+        return records(self.frame)
+
+    def lines(self, width: int) -> list[str]:
+        return _table(list(map(str, self.frame.columns)), mask(self.document(), self.secrets), width)
+
+
+@dataclass(frozen=True)
+class OfJob(Table):
+    """What is listed of a job: all of it, or *limit* rows."""
+
+    job: JobHandle
+    limit: int | None
+
+
+@dataclass(frozen=True)
+class Tasks(OfJob):
+    """The first tasks of a job, or of those in a *state*."""
+
+    state: str | None
+
+    # What a handler returns is {"success": true, "result": …}: the second is shown, called as SQL and JSON call it.
+    _ENDED_AS = "error or $.result"
+
+    @property
+    def value(self) -> pd.DataFrame:
+        tasks = self.job.tasks()
+        return (tasks[tasks["status"] == self.state] if self.state else tasks)[: self.limit]
+
+    def rows(self) -> list[Row]:
+        from geoflow.views import rows
+
+        return rows.tasks(self.runtime.store, self.job.id, state=self.state, limit=self.limit)
+
+    def document(self) -> list[Row]:
+        codes: dict[str, str] = {}
+        with contextlib.suppress(DefinitionError):  # its type is not registered here, or cannot be at the moment
+            codes = self.runtime.fingerprints(self.runtime.row(self.job.id))
+        tasks = self.rows()
+        for row in tasks:
+            is_known = row["code"] is not None and row["task_type"] in codes
+            row["stale"] = row["code"] != codes[row["task_type"]] if is_known else None
+        return _masked(tasks, self.secrets)
+
+    def lines(self, width: int) -> list[str]:
+        tasks = mask(self.rows(), self.secrets)
+        for row in tasks:
+            returned = row["result"] or {}
+            row[self._ENDED_AS] = row["error"] or returned.get("result", returned)
+        return _table(("stage", "task_id", "status", "attempts", "duration", self._ENDED_AS), tasks, width)
+
+
+@dataclass(frozen=True)
+class Errors(OfJob):
+    """The last attempts that failed in a job."""
+
+    with_tracebacks: bool
+
+    @property
+    def value(self) -> pd.DataFrame:
+        return self.job.errors(limit=self.limit)
+
+    def rows(self) -> list[Row]:
+        from geoflow.views import rows
+
+        return rows.errors(self.runtime.store, self.job.id, self.limit)
+
+    def lines(self, width: int) -> Iterator[str]:
+        from geoflow.views.failures import kinds
+
+        errors, view = self.document(), self.runtime.snapshot(self.job.id)
+        if view.error:
+            yield plain(view.error)
+        with self.runtime.store.reading() as connection:
+            alike = [mask(kind._asdict(), self.secrets) for kind in kinds(connection, self.job.id)]
+        number = sum(kind["attempts"] for kind in alike)
+        if number > len(alike):
+            yield f"{count(number, 'attempt')} failed, in {count(len(alike), 'kind')}, each with its first task:"
+            names = ("attempts", "tasks", "error_category", "error_type", "error", "task_id")
+            yield from _table(names, alike[:_KINDS], width)
+            if len(alike) > _KINDS:
+                yield f"… and {count(len(alike) - _KINDS, 'kind')} more."
+        if errors:
+            if number > len(errors):
+                yield f"The last {len(errors):,} of them; --limit {number} shows all."
+            yield from _table(("task_id", "attempt", "error_category", "error_type", "error"), errors, width)
+        elif not number:
+            yield "No attempt failed."
+        if self.with_tracebacks:
+            yield from self.tracebacks()
+
+    def tracebacks(self) -> list[str]:
+        """The traceback of the job's plan or finalize, and those of its attempts, each once."""
+        view = self.runtime.snapshot(self.job.id)
+        tracebacks = dict.fromkeys((view.traceback, *(row["traceback"] for row in self.document())))
+        return [plain(traceback) for traceback in tracebacks if traceback]
+
+
+@dataclass(frozen=True)
+class Logs(OfJob):
+    """The last log lines of a job."""
+
+    @property
+    def value(self) -> pd.DataFrame:
+        logs = self.job.logs()
+        return logs if self.limit is None else logs.tail(self.limit)
+
+    def rows(self) -> list[Row]:
+        from geoflow.views import rows
+
+        lines = rows.logs(self.runtime.settings.log_path, self.job.id)
+        return lines[_last(lines, self.limit) :]
+
+    def lines(self, width: int) -> list[str]:
+        return _table(("time", "level", "task_id", "message"), mask(self.rows(), self.secrets), width)
+
+
+# The rest
+
+
+@dataclass(frozen=True)
+class Returned(Result):
+    """What a task's handler returned here, or None when it raised."""
+
+    returned: Any
+    secrets: Sequence[str]
+
+    @property
+    def exit_status(self) -> int:
+        is_success = isinstance(self.returned, dict) and self.returned.get("success") is True
+        return COMPLETED if is_success else NOT_COMPLETED
+
+    @property
+    def value(self) -> Any:
+        return self.returned
+
+    def document(self) -> Any:
+        return self.returned
+
+    def lines(self, width: int) -> list[str]:
+        if self.returned is None:
+            return []
+        return plain(json.dumps(mask(self.returned, self.secrets), indent=2, default=repr)).splitlines()
+
+
+@dataclass(frozen=True)
+class Reported(Result):
+    """What a tool has to say."""
+
+    report: Report | Export
+
+    @property
+    def exit_status(self) -> int:
+        return NOT_COMPLETED if self.report.exit_status else COMPLETED
+
+    @property
+    def value(self) -> Report | Export:
+        return self.report
+
+    def document(self) -> Any:
+        return self.report.document()
+
+    def lines(self, width: int) -> Iterable[str]:
+        return self.report.lines(width)
+
+
+def _time(at: float | None) -> datetime | None:
+    return None if at is None else datetime.fromtimestamp(at, UTC)
+
+
+def _last(rows: Sequence[object], limit: int | None) -> int:
+    """Where the last *limit* rows begin."""
+    return 0 if limit is None else max(len(rows) - limit, 0)
+
+
+def _masked(rows: Iterable[Row], secrets: Sequence[str]) -> list[Row]:
+    """The rows without secrets, but their results as they are."""
+    return [
+        mask(row, secrets) | ({"result": unless_fallback(row["result"], secrets)} if "result" in row else {})
+        for row in rows
+    ]
+
+
+def _in_json(value: datetime | timedelta) -> str | float:
+    """Times as ISO 8601, durations in seconds."""
+    return value.total_seconds() if isinstance(value, timedelta) else value.isoformat()
+
+
+def _table(names: Sequence[str], rows: Sequence[Row], width: int) -> list[str]:
+    ids = [place for place, name in enumerate(names) if name == "task_id"]
+    heads = [f"{name} (UTC)" if any(isinstance(row[name], datetime) for row in rows) else name for name in names]
+    cells = ([_cell(row[name]) for name in names] for row in rows)
+    return aligned([heads, *cells], width, ends_differ=ids, longest=200 if width < UNBOUNDED else 4_000)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, timedelta):
+        return human_duration(value.total_seconds())
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S}"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
