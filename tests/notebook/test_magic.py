@@ -469,7 +469,9 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
     own = {"IPYTHONDIR": str(folder), "PYTHONPATH": os.pathsep.join(paths), "GEOFLOW_BASE_DELAY": "0"}
     manager, client = start_new_kernel(cwd=str(folder), env=os.environ | own)
     found = Kernel(manager, client)
-    found("%load_ext geoflow\nimport geoflow as gf, jobs\nsession = gf.open('work.db', workers=1)")
+    found(
+        "%load_ext geoflow\nimport geoflow as gf\nfrom tests.helpers import jobs\nsession = gf.open('work.db', workers=1)"
+    )
     found("session.register(jobs)")
     yield found
     client.stop_channels()
@@ -494,7 +496,7 @@ def test_a_kernel_is_given_the_next_cell(kernel: Kernel) -> None:
     kernel("%geoflow run acts tasks=[{'do': 'fail', 'value': {'retryable': False}}]")
     [payload] = kernel("%geoflow load").reply["payload"]
     assert (payload["source"], payload["replace"]) == ("set_next_input", False)
-    assert "from jobs import act" in payload["text"]
+    assert "from tests.helpers.jobs import act" in payload["text"]
     assert "it said no" in kernel(payload["text"])["execute_result"]
 
 
@@ -559,5 +561,5 @@ def test_S38_an_interrupt_is_one_line_which_says_how_to_go_on(kernel: Kernel, tm
     told = kernel(f"%geoflow run acts tasks=[{{'do': 'sleep', 'value': 60, 'trace': {str(began)!r}}}]")
     assert told.reply["ename"] == "KeyboardInterrupt"
     assert re.fullmatch(
-        r"Interrupted\. Job \w{8} was put back\. Next: %geoflow resume \w{8} --load \S+jobs\.py", told["error"]
+        r"Interrupted\. Job \w{8} was put back\. Next: %geoflow resume \w{8} --load tests\.helpers\.jobs", told["error"]
     )

@@ -27,6 +27,7 @@ from tests.helpers.sessions import OpenSession
 from tests.helpers.waiting import wait_until
 
 JOBS = Path(job_types.__file__)
+LOADED = job_types.__name__  # as a file of a package is named
 
 
 class Typed(NamedTuple):
@@ -210,7 +211,7 @@ def test_the_exit_code_tells_a_failed_job_and_one_that_completed_with_errors(geo
     assert failed.code == 1
     assert "a ValueError on purpose" in failed.out
     job_id = geoflow("status", "--json").document["job_id"][:8]
-    assert f"Next: geoflow retry {job_id} --load {JOBS} " in failed.out
+    assert f"Next: geoflow retry {job_id} --load {LOADED} " in failed.out
     with_errors = geoflow(*acts({}, finalize="raise"))
     assert with_errors.code == 3
     assert "completed with errors" in with_errors.out
@@ -691,7 +692,7 @@ def test_S43_debug_says_what_to_type_for_code_that_is_not_here(geoflow: Type) ->
     job_id = geoflow("status", "--json").document["job_id"][:8]
     typed = geoflow("debug", "s1")
     assert typed.code == 2
-    assert f"Type: geoflow debug {job_id}/s1-t0 --load {JOBS}\n" in typed.err
+    assert f"Type: geoflow debug {job_id}/s1-t0 --load {LOADED}\n" in typed.err
 
 
 def test_debug_opens_pdb_where_someone_can_type(geoflow: Type) -> None:
@@ -795,7 +796,7 @@ def test_S38_a_signal_puts_the_job_back_and_ends_the_workers(geoflow: Type, numb
     assert (process.returncode, out) == (code, "")
     found = geoflow("status", "--json").document
     job_id = found["job_id"][:8]
-    put_back = f"geoflow: Job {job_id} was put back.\nNext: geoflow resume {job_id} --load {JOBS}\n"
+    put_back = f"geoflow: Job {job_id} was put back.\nNext: geoflow resume {job_id} --load {LOADED}\n"
     assert err == f"{put_back}geoflow: interrupted.\n"
     assert (found["status"], found["state"], found["driver"]) == ("queued", "interrupted", None)
     assert [(task["status"], task["retries"]) for task in geoflow("tasks", "--json").document] == [
