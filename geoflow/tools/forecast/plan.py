@@ -69,28 +69,28 @@ class Plan(Report):
         return [shown(self.parameters), stages, f"Stage 1 has {first}.", *([tasks] if tasks[1:] else [])]
 
 
-def plan(runtime: Runtime, job_type: str | type | DefinesJob, given: dict[str, Any]) -> Plan:
+def plan(runtime: Runtime, job_type: str | type | DefinesJob, parameters: dict[str, Any]) -> Plan:
     """See `Session.plan`."""
     import pandas as pd
 
     registered, secrets = runtime.registered(job_type), runtime.settings.secrets
-    text = validated(registered, given, secrets)
-    job_id = job_id_of(registered, text)
+    accepted = validated(registered, parameters, secrets)
+    job_id = job_id_of(registered, accepted)
     for handler in registered.handlers.values():
         pack(handler)  # one that cannot travel is told as a submission would tell it
     row = runtime.store.job(job_id) if runtime.has_store else None
     if row is not None:
-        check_same_job(row, registered, text, secrets)
-    ids, types, parameters, notes = _made(runtime, registered, job_id, text)
+        check_same_job(row, registered, accepted, secrets)
+    ids, types, texts, notes = _made(runtime, registered, job_id, accepted)
     numbers = [len(ids), *(1 if stage.is_fan_in else None for stage in registered.stages[1:])]
     about = [stage.model_dump(include={"name", "task_type", "parallelism"}) for stage in registered.stages]
     stages = pd.DataFrame(about).rename(columns={"name": "stage_name"}).assign(tasks=pd.array(numbers, dtype="Int64"))
     stages.insert(0, "stage", range(1, len(about) + 1))
     tasks = pd.DataFrame({"task_id": [*ids], "task_type": [*types], "task_index": range(len(ids))})
-    tasks["parameters"] = pd.Series(map(from_json, parameters), dtype=object)
+    tasks["parameters"] = pd.Series(map(from_json, texts), dtype=object)
     tasks["metadata"] = pd.Series([note and from_json(note) for note in notes], dtype=object)
-    tasks["bytes"] = pd.Series([len(one.encode()) for one in parameters], dtype="int64")
-    return Plan(registered.name, job_id, row and row.status, from_json(text), stages, tasks, secrets)
+    tasks["bytes"] = pd.Series([len(text.encode()) for text in texts], dtype="int64")
+    return Plan(registered.name, job_id, row and row.status, from_json(accepted), stages, tasks, secrets)
 
 
 def _made(runtime: Runtime, registered: Registered, job_id: str, parameters: str) -> NewTasks:

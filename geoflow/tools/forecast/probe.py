@@ -75,7 +75,7 @@ class Probe(Report, Generic[_Job]):
 def probe(
     runtime: Runtime,
     job_type: str | type | DefinesJob,
-    given: dict[str, Any],
+    parameters: dict[str, Any],
     items: int,
     workers: Any,
     seed: int,
@@ -93,8 +93,9 @@ def probe(
         if not said or not all(isinstance(number, int) and number > 0 for number in said):
             raise ParameterError(f"{name} cannot be {said}: say whole numbers from 1 on.")
     registered, secrets = runtime.registered(job_type), runtime.settings.secrets
-    job_id_of(registered, validated(registered, given, secrets))  # what is wrong with them is told of the type itself
-    receipt = runtime.submit(SampledType(runtime.registry, registered.name, items, seed), given, "rerun", here=True)
+    job_id_of(registered, validated(registered, parameters, secrets))  # what is wrong is told of the type itself
+    sampled = SampledType(runtime.registry, registered.name, items, seed)
+    receipt = runtime.submit(sampled, parameters, "rerun", here=True)
     job_id = receipt.job_id
     try:
         progress.follow(runtime, job_id)
@@ -103,26 +104,28 @@ def probe(
         raise
     attempts = frames.attempts(runtime.store, job_id)
     rows, known, notes = _read(runtime.store, job_id, attempts, registered)
-    seconds = forecast(known, numbers, processors, seed=seed) if known else []
+    ranges = dict(zip(numbers, forecast(known, numbers, processors, seed=seed) if known else (), strict=False))
     peak = attempts.query("not superseded")["peak_memory"].max()
     memory = None if pd.isna(peak) else int(peak)
-    found = [(number, *one, memory and number * memory) for number, one in zip(numbers, seconds, strict=False)]
-    frame = pd.DataFrame(found, columns=["workers", *Range._fields, "memory"])
+    of_workers = [(number, *seconds, memory and number * memory) for number, seconds in ranges.items()]
+    frame = pd.DataFrame(of_workers, columns=["workers", *Range._fields, "memory"])
     stages = pd.DataFrame(rows).astype(dict.fromkeys((*_EXPECTED, *_FAILING, *_TIMES), "float64"))
-    row, missing = runtime.row(job_id), [one for one in rows if one["tasks_expected"] is None][:1]
-    result = from_json(row.result or "{}") or {}
-    if row.status == "completed" and result.get("fallback"):
+    job, missing = runtime.row(job_id), next((row for row in rows if row["tasks_expected"] is None), None)
+    result = from_json(job.result or "{}") or {}
+    if job.status == "completed" and result.get("fallback"):
         notes.append(f"Finalize failed: {result['error_type']}: {mask_text(result['finalization_error'])}")
-    for one in missing:
-        name, why = f"Stage {one['stage']} ({one['stage_name']})", mask_text(row.error or f"The job is {row.status}.")
+    if missing is not None:
+        name = f"Stage {missing['stage']} ({missing['stage_name']})"
+        why = mask_text(job.error or f"The job is {job.status}.")
         notes.append(why if why.startswith(name) else f"{name} was not reached. {why}")
     headline = "Nothing ran that could be measured."
-    for number, low, likely, high, _ in [one for one in found if one[0] == own] or found[:1]:
-        headline = f"About {human_duration(likely)} with {count(number, 'worker')}"
-        headline += f" ({human_duration(low)} to {human_duration(high)})"
+    if ranges:
+        number = own if own in ranges else numbers[0]
+        low, likely, high = map(human_duration, ranges[number])
+        headline = f"About {likely} with {count(number, 'worker')} ({low} to {high})"
         headline += f", {human_bytes(memory)} a worker" if memory else ""
-        headline += f", without stage {missing[0]['stage']} and what follows it." if missing else "."
-    about = (headline, *notes), int(row.status != "completed"), secrets
+        headline += f", without stage {missing['stage']} and what follows it." if missing else "."
+    about = (headline, *notes), int(job.status != "completed"), secrets
     return Probe(handle(receipt), registered.name, stages, frame, memory, *about)
 
 
@@ -130,8 +133,6 @@ def _read(
     store: Store, job_id: str, attempts: pd.DataFrame, registered: Registered
 ) -> tuple[list[dict[str, Any]], list[Measured], list[str]]:
     """What the store has of the probe: the rows of its stages, what was measured of those that ran, and notes."""
-    import pandas as pd
-
     from geoflow.views import frames
 
     tasks, planned = frames.tasks(store, job_id), frames.stages(store, job_id)["planned_at"].notna()
@@ -144,22 +145,13 @@ def _read(
     for stage in registered.stages:
         row: dict[str, Any] = {"stage": stage.number, "stage_name": stage.name, "task_type": stage.task_type}
         row |= {"parallelism": stage.parallelism, "tasks_run": 0, "failed": 0}
-        rows.append(row | dict.fromkeys((*_EXPECTED, *_FAILING, *_TIMES)))
+        row |= dict.fromkeys((*_EXPECTED, *_FAILING, *_TIMES))
+        rows.append(row)
         if not planned[stage.number - 1]:
             continue
-        mine, tried = tasks[tasks["stage"] == stage.number], attempts[attempts["stage"] == stage.number]
-        told = [(metadata or {}).get(MARK, {}) for metadata in mine["metadata"]]
-        plan = told[0] if told else {}
-        spent: dict[Any, Any] = tried.groupby("task_id")[["seconds", "cpus"]].sum().T.to_dict("list")
-        first = {*tried.drop_duplicates("pid")["task_id"]}  # it may have had to import what the others found there
-        ran = [
-            Ran(*spent[name])._replace(
-                first=name in first, largest=note.get("largest", False), failed=status == "failed"
-            )
-            for name, status, note in zip(mine["task_id"], mine["status"], told, strict=True)
-            if name in spent
-        ]
-        about, failed = f"Stage {stage.number} ({stage.name})", sum(one.failed for one in ran)
+        tried = attempts[attempts["stage"] == stage.number]
+        ran, plan = _ran(tasks[tasks["stage"] == stage.number], tried)
+        about, failed = f"Stage {stage.number} ({stage.name})", sum(task.failed for task in ran)
         expected = grown(plan.get("planned", 0), plan.get("results", 0), plan.get("alone", ()), before)
         growth = Range(1, 1, 1)
         if stage.is_fan_in:
@@ -168,25 +160,43 @@ def _read(
                 few = f"was measured on {count(results, 'result')} of {_counted(before)}"
                 notes.append(f"{about} {few}: the forecast has it take longer in proportion.")
         elif expected.low < expected.high:
-            notes.append(
-                f"{about} has {_counted(expected)} tasks: an estimate, since it depends on all results before."
-            )
-        rows[-1] |= dict(zip(_EXPECTED, expected, strict=True))
+            why = "an estimate, since it depends on all results before."
+            notes.append(f"{about} has {_counted(expected)} tasks: {why}")
+        row |= dict(zip(_EXPECTED, expected, strict=True))
         if ran:
-            one, failing = measured(ran, expected, plan.get("way", 0.0)), failures(failed, len(ran), expected)
-            times = pd.Series([one.seconds for one in ran if not one.failed], dtype=float).quantile([0.5, 0.9, 1.0])
-            rows[-1] |= {"tasks_run": len(ran), "failed": failed, **dict(zip(_FAILING, failing, strict=True))}
-            rows[-1] |= dict(zip(_TIMES, times, strict=True))
-            one = one._replace(planning=plan.get("seconds", 0.0), growth=growth, workers=stage.workers)
-            known.append(one._replace(largest_first=stage.order == "largest"))
+            failing = failures(failed, len(ran), expected)
+            row |= {"tasks_run": len(ran), "failed": failed, **dict(zip(_FAILING, failing, strict=True)), **_times(ran)}
+            more = {"planning": plan.get("seconds", 0.0), "growth": growth, "largest_first": stage.order == "largest"}
+            known.append(measured(ran, expected, plan.get("way", 0.0))._replace(workers=stage.workers, **more))
             if failed:
                 error = mask_text(str(tried.loc[tried["outcome"] == "failed", "error"].iloc[0]))
                 expect = f"expect {_counted(failing)} of {_counted(expected)} to fail; one is enough to fail the job"
                 notes.append(f"{about}: {failed} of {len(ran)} failed: {error}. In the whole, {expect}.")
-            if one.start > 0.05:
-                notes.append(f"{about}: the first task in each worker takes {human_duration(one.start)} longer.")
+            if (start := known[-1].start) > 0.05:
+                notes.append(f"{about}: the first task in each worker takes {human_duration(start)} longer.")
         before, results = expected, len(ran) - failed
     return rows, known, notes
+
+
+def _ran(tasks: pd.DataFrame, attempts: pd.DataFrame) -> tuple[list[Ran], dict[str, Any]]:
+    """The tasks of one stage that ran, and what its plan noted of the whole."""
+    notes = [(metadata or {}).get(MARK, {}) for metadata in tasks["metadata"]]
+    spent: dict[Any, Any] = attempts.groupby("task_id")[["seconds", "cpus"]].sum().T.to_dict("list")
+    first = {*attempts.drop_duplicates("pid")["task_id"]}  # it may have had to import what the others found there
+    ran = [
+        Ran(*spent[name])._replace(first=name in first, largest=note.get("largest", False), failed=status == "failed")
+        for name, status, note in zip(tasks["task_id"], tasks["status"], notes, strict=True)
+        if name in spent
+    ]
+    return ran, notes[0] if notes else {}
+
+
+def _times(ran: Sequence[Ran]) -> dict[str, float]:
+    """How long tasks took that completed."""
+    import pandas as pd
+
+    seconds = pd.Series([task.seconds for task in ran if not task.failed], dtype=float)
+    return dict(zip(_TIMES, seconds.quantile([0.5, 0.9, 1.0]), strict=True))
 
 
 def _counted(number: Sequence[float]) -> str:
