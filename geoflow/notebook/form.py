@@ -54,10 +54,10 @@ class Form(Generic[_Job]):
         schema = schema_of(self._registered().job_class)
         fields = [WHOLE] if schema is None else fields_of(schema)
         self._is_whole = schema is None
-        given = from_json(to_json(dict(values), where="the form's values"))
+        start = from_json(to_json(dict(values), where="the form's values"))
         if self._is_whole:
-            given = {WHOLE.name: given}
-        if unknown := sorted(given.keys() - {field.name for field in fields}):
+            start = {WHOLE.name: start}
+        if unknown := sorted(start.keys() - {field.name for field in fields}):
             names = ", ".join(field.name for field in fields) or "no parameters"
             raise ParameterError(f"{self._job_type} has no {', '.join(map(repr, unknown))}. It has {names}.")
         self._secrets = runtime.settings.secrets
@@ -67,12 +67,14 @@ class Form(Generic[_Job]):
         self._cell: Context | None = None
         # All widgets are written from nowhere, so that what they send comes in one thread, in its order: a click on
         # Submit must not pass what was typed before it, which it would while a cell runs.
-        detached().run(self._make, fields, given)
+        detached().run(self._make, fields, start)
 
-    def _make(self, fields: list[Field], given: Mapping[str, Any]) -> None:
+    def _make(self, fields: list[Field], start: Mapping[str, Any]) -> None:
         self._inputs = {
-            one.name: Input(one, given.get(one.name, LEFT_OUT), secret=looks_secret(one.name, tuple(self._secrets)))
-            for one in fields
+            field.name: Input(
+                field, start.get(field.name, LEFT_OUT), secret=looks_secret(field.name, tuple(self._secrets))
+            )
+            for field in fields
         }
         self.inputs = {name: shown.control for name, shown in self._inputs.items()}
         self.button = widgets.Button(description="Submit", button_style="primary")
@@ -95,8 +97,8 @@ class Form(Generic[_Job]):
     def _submitted(self) -> tuple[_Job, Receipt]:
         self._check()
         if self.problems:
-            told = "\n".join(f"  - {name or 'parameters'}: {problem}" for name, problem in self.problems.items())
-            raise ParameterError(self._masked(f"{self._job_type} refuses these parameters:\n{told}"))
+            listed = "\n".join(f"  - {name or 'parameters'}: {problem}" for name, problem in self.problems.items())
+            raise ParameterError(self._masked(f"{self._job_type} refuses these parameters:\n{listed}"))
         receipt = self.runtime.submit(self._job_type, {**self.parameters})
         self.job = self._handle(receipt)
         return self.job, receipt
@@ -196,12 +198,12 @@ class Form(Generic[_Job]):
 
 
 def _by_parameter(refusal: ValidationError) -> dict[str, str]:
-    found: dict[str, list[str]] = {}
+    problems: dict[str, list[str]] = {}
     for error in refusal.errors(include_url=False, include_context=False):
         name, *inside = map(str, error["loc"] or ("",))
         words = "It is needed." if error["type"] == "missing" else error["msg"].removeprefix("Value error, ")
-        found.setdefault(name, []).append(f"{'.'.join(inside)}: {words}" if inside else words)
-    return {name: "\n".join(several) for name, several in found.items()}
+        problems.setdefault(name, []).append(f"{'.'.join(inside)}: {words}" if inside else words)
+    return {name: "\n".join(several) for name, several in problems.items()}
 
 
 def _told(receipt: Receipt) -> str:
