@@ -1,7 +1,9 @@
-.PHONY: install test browser lint types layers format notebooks outputs screenshots examples readme bench ci constraints
+.PHONY: install unit test nightly browser lint types layers format notebooks outputs screenshots examples readme bench ci constraints
 
 install: ; pip install -e ".[dev]"
+unit: ; pytest -q tests/unit
 test: ; pytest
+nightly: ; pytest --numprocesses=auto --hypothesis-profile nightly
 browser: ; pytest -m browser
 lint: ; ruff check . && ruff format --check .
 types: ; mypy

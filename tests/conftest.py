@@ -37,7 +37,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     if processors > 1:
         option.numprocesses = 2 * processors
         option.tx = [f"{2 * processors}*popen"]
-        option.dist = "loadscope"
+        option.dist = "worksteal"
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -1,6 +1,6 @@
 """A kernel is killed again and again, at any moment, and resumed each time: nothing is lost, nothing is done twice.
 
-Ten kills, or as many as the environment variable ``GEOFLOW_KILLS`` says.
+Five kills, more where more is tried (`profiles`), or as many as the environment variable ``GEOFLOW_KILLS`` says.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tests.faults.conftest import Start
 from tests.faults.driving import wait_until_gone
 from tests.helpers.sessions import Trace
 
-KILLS = int(os.environ.get("GEOFLOW_KILLS") or 10)
+KILLS = int(os.environ.get("GEOFLOW_KILLS") or min(max(settings().max_examples // 15, 5), 50))
 TASKS = 300
 # Most tasks take no time, some do, some fail at first, and one in a hundred kills its worker in its first attempt.
 WORKS = """

@@ -44,4 +44,5 @@ def seldom(*values: object) -> Any:
 
 def stores(marker: pytest.Mark) -> list[Any]:
     """Those of a test that is marked `on_duckdb`, or ``on_duckdb(seldom=True)`` where it says little of a store."""
-    return ["work.db", seldom("work.duckdb") if marker.kwargs.get("seldom") else "work.duckdb"]
+    marks = [pytest.mark.duckdb, *([pytest.mark.thorough] if marker.kwargs.get("seldom") else [])]
+    return ["work.db", pytest.param("work.duckdb", marks=marks)]
