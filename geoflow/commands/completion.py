@@ -18,13 +18,14 @@ from click.shell_completion import CompletionItem, ShellComplete
 from geoflow import api
 from geoflow.commands.grammar import commands
 from geoflow.commands.line import Word, words
+from geoflow.core.rows import JobRow
 from geoflow.errors import GeoflowError
 from geoflow.jobtypes.contract import normalise
 from geoflow.jobtypes.loading import BUILT_IN
 from geoflow.jobtypes.schema import schema_of
 from geoflow.jobtypes.typed import TypedJob
 from geoflow.session import Session
-from geoflow.stores.questions import places
+from geoflow.stores.questions import outlines, places
 from geoflow.support.jsonable import from_json
 from geoflow.support.text import shorten
 
@@ -126,13 +127,18 @@ def _names(session: Session, job_type: str, variables: Mapping[str, Any]) -> Off
         alike = (row for row in _jobs(session) if row.source == source and name in ("", row.job_type))
     else:
         alike = (row for row in _jobs(session) if row.job_type == name)
-    return [(name, "") for name in next((from_json(row.parameters) for row in alike), {})]
+    row = next(alike, None)
+    job = row and session.store.job(row.job_id)
+    return [(name, "") for name in from_json(job.parameters)] if job else []
 
 
-def _jobs(session: Session) -> list[Any]:
-    """The rows of the jobs, newest first; none where there is no store yet."""
+def _jobs(session: Session) -> list[JobRow]:
+    """The outlines of the jobs, newest first; none where there is no store yet."""
     store = session.settings.store
-    return session.store.jobs()[::-1] if store == ":memory:" or Path(store).exists() else []
+    if store != ":memory:" and not Path(store).exists():
+        return []
+    with session.store.reading() as connection:
+        return outlines(connection)
 
 
 def _job_ids(place: _Place) -> Offers:

@@ -26,9 +26,9 @@ def number_of_jobs(connection: Any) -> int:
     return int(connection.execute("SELECT count(*) FROM job").fetchone()[0])
 
 
-def outlines(connection: Any, limit: int) -> list[JobRow]:
-    """The last *limit* jobs, the newest first, without what may be long."""
-    newest = connection.execute(f"SELECT {_OUTLINE} FROM job ORDER BY job_key DESC LIMIT ?", (limit,))
+def outlines(connection: Any, limit: int | None = None) -> list[JobRow]:
+    """The last *limit* jobs, or all of them, the newest first, without what may be long."""
+    newest = connection.execute(f"SELECT {_OUTLINE} FROM job ORDER BY job_key DESC LIMIT ?", (limit or 1 << 62,))
     return [job_row(row) for row in newest.fetchall()]
 
 

@@ -289,7 +289,7 @@ def _insert(connection: sqlite3.Connection, into: str, same: tuple[Any, ...], *c
         begun = 0
         for lines in _ROWS_AT_ONCE:
             while begun + lines * width <= len(some):
-                few = some[begun : begun + lines * width]
+                few = some if lines * width == len(some) else some[begun : begun + lines * width]
                 sql = _insert_sql(into, len(columns), len(same), lines)
                 connection.execute(sql, (*same, *few) if _NUMBERED else few)
                 begun += lines * width

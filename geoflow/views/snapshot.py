@@ -57,7 +57,7 @@ def snapshot(store: Store, job_id: str, now: float, secrets: Sequence[str] = DEF
 def listing(store: Store, now: float, limit: int | None = LISTED) -> tuple[JobView, ...]:
     """The outlines of the last *limit* jobs of *store*, or of all of them, newest first."""
     with store.reading() as connection:
-        rows = questions.outlines(connection, limit or 1 << 62)
+        rows = questions.outlines(connection, limit)
         plans = questions.plans_since(connection, rows[-1].job_key if rows else 0)
         # Who drives a job that has ended, to finalize it once more, is not told in a list.
         drivers = (None if _ended(row) else store.driver(row.job_key) for row in rows)
