@@ -104,16 +104,16 @@ class Parts:
             executor = InlineExecutor(output_limit=output_limit)
         else:
             from geoflow.executors.processes import ProcessExecutor
-            from geoflow.executors.slots import Most
+            from geoflow.executors.slots import WorkerLimits
 
             megabytes = settings.worker_max_memory
-            most = Most(settings.worker_max_tasks, None if megabytes is None else megabytes * 1e6)
+            limits = WorkerLimits(settings.worker_max_tasks, None if megabytes is None else megabytes * 1e6)
             executor = ProcessExecutor(
                 workers,
                 preload=settings.preload,
                 start_timeout=settings.start_timeout,
                 output_limit=output_limit,
-                most=most,
+                limits=limits,
                 **logged,
             )
         logger.debug("executor opened: %d slots", executor.slots)

@@ -44,7 +44,7 @@ class Executor(Protocol):
         """Whether any chunk is out."""
 
     def where(self) -> str | None:
-        """A folder from which `running_at_death` tells later what ran, if this process is killed."""
+        """A folder from which `leftovers.ran_at_death` tells later what ran, if this process is killed."""
 
     def close(self) -> None:
         """End all processes, within seconds whatever they do."""

@@ -24,7 +24,7 @@ from geoflow.core.chunks import Chunk, Report
 from geoflow.core.models import Attempt, Category, Failure, Outcome
 from geoflow.errors import ParameterError
 from geoflow.executors.foreign_child import Order, here, run
-from geoflow.executors.reports import report
+from geoflow.executors.reports import from_answer
 from geoflow.executors.worker import Answer
 from geoflow.support.logs import logger_of
 from geoflow.support.masking import DEFAULT_SECRETS
@@ -227,7 +227,7 @@ class FuturesExecutor:
 
     def _answered(self, out: _Out) -> Report:
         answer = Answer(*out.future.result())
-        return report(out.chunk, answer, self._pids.setdefault(answer.pid, len(self._pids)))
+        return from_answer(out.chunk, answer, self._pids.setdefault(answer.pid, len(self._pids)))
 
     def _unsent(self, wanted: Callable[[Chunk], bool]) -> list[Report]:
         """Reports on what waits and is *wanted*; it is then not sent any more."""

@@ -14,7 +14,7 @@ from geoflow.core.batch import Call
 from geoflow.core.chunking import CHUNK_SECONDS
 from geoflow.core.chunks import Chunk, Report
 from geoflow.executors.codes import Codes
-from geoflow.executors.reports import report
+from geoflow.executors.reports import from_answer
 from geoflow.executors.worker import run_chunk
 from geoflow.support.jsonable import to_json
 
@@ -113,7 +113,7 @@ class InlineExecutor:
         with _Capture(self._limit) as capture:
             answer = run_chunk(chunk, self._codes, _NoMarker(), capture, os.getpid(), passes=passes, calls=[call])
         batch = chunk.batch._replace(keys=(call.key,), task_ids=to_json([call.task_id]), parameters="[]")
-        self._ended = report(chunk._replace(batch=batch), answer, slot=0)
+        self._ended = from_answer(chunk._replace(batch=batch), answer, slot=0)
         self._inbox.put(self._ended)
         return True
 

@@ -22,7 +22,7 @@ from geoflow.core.chunks import Chunk, Report
 from geoflow.executors.child import Setup
 from geoflow.executors.leftovers import sign, sweep
 from geoflow.executors.lifeline import Lifeline
-from geoflow.executors.slots import ANSWER_SECONDS, Message, Most, Slot
+from geoflow.executors.slots import ANSWER_SECONDS, Message, Slot, WorkerLimits
 from geoflow.executors.spawning import SHORT_FOLDER
 from geoflow.executors.watch import Watch
 from geoflow.executors.worker import Answer
@@ -45,13 +45,13 @@ class ProcessExecutor:
         log_file: Path | None = None,
         log_level: str = "INFO",
         secrets: tuple[str, ...] = DEFAULT_SECRETS,
-        most: Most | None = None,
+        limits: WorkerLimits | None = None,
     ) -> None:
         self.slots = slots
         self._preload = preload
         self._watch, self._start_timeout = Watch(), start_timeout
         self._output_limit = output_limit
-        self._most = most or Most()
+        self._limits = limits or WorkerLimits()
         self._log = (None if log_file is None else str(log_file.absolute()), log_level, secrets)
         self._slots: list[Slot] = []
         self._inbox: SimpleQueue[Any] = SimpleQueue()
@@ -71,7 +71,7 @@ class ProcessExecutor:
                 sign(self._folder)
                 self._lifeline = Lifeline(self._folder)
                 forget = self._lifeline.forget
-                shared = self._folder, self._setup, forget, self._watch, self._start_timeout, self._most
+                shared = self._folder, self._setup, forget, self._watch, self._start_timeout, self._limits
                 self._slots = [Slot(number, *shared) for number in range(self.slots)]
             except BaseException:  # an interrupt, mostly: the next call begins anew
                 self.close()
@@ -79,7 +79,7 @@ class ProcessExecutor:
 
     def _setup(self, mark: Path, output: Path) -> Setup:
         registry = self._lifeline.registry if self._lifeline else None
-        environment, weighs = dict(os.environ), self._most.memory is not None
+        environment, weighs = dict(os.environ), self._limits.memory is not None
         return Setup(
             str(mark), str(output), self._output_limit, registry, environment, self._preload, weighs, *self._log
         )

@@ -15,7 +15,7 @@ from geoflow.support.parcel import Texts
 _FAULT_HEADS = ("Fatal Python error:", "Stack (most recent call first):", "Current thread 0x")
 
 
-def report(chunk: Chunk, answer: Answer, slot: int, held: Held | None = None) -> Report:
+def from_answer(chunk: Chunk, answer: Answer, slot: int, held: Held | None = None) -> Report:
     """Every call of *chunk* accounted for: ended, or not begun. *held* is what ran, where the answer does not say."""
     held = Held(*answer.held) if answer.held else held
     batch, version = chunk.batch, held.fingerprint if held else chunk.code.fingerprint
@@ -61,7 +61,7 @@ def has_ended(chunk: Chunk, mark: Mark) -> bool:
     return mark.position < 0 or mark.position > len(chunk.batch.keys)
 
 
-def untold(
+def from_mark(
     chunk: Chunk, mark: Mark, failure: Failure | None, printed: str | None, slot: int, now: float, ran: float
 ) -> Report | None:
     """What the *mark* says of a chunk whose process is gone without an answer; None where it had not begun.

@@ -1,4 +1,4 @@
-"""A slot as its driver sees it: the chunks it was sent, and who is to blame. `slot` is what runs in its process."""
+"""A slot as its driver sees it: the chunks it was sent, and who is to blame. `child` is what runs in its process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from geoflow.core.models import Category, Failure
 from geoflow.executors.child import Setup
 from geoflow.executors.codes import Held
 from geoflow.executors.marker import SETTING_UP, Mark
-from geoflow.executors.reports import has_ended, report, untold
+from geoflow.executors.reports import from_answer, from_mark, has_ended
 from geoflow.executors.watch import Watch
 from geoflow.executors.worker import Answer
 from geoflow.executors.worker_process import WorkerProcess
@@ -53,7 +53,7 @@ class Message(NamedTuple):
     future: Future[Any]
 
 
-class Most(NamedTuple):
+class WorkerLimits(NamedTuple):
     """After how many tasks, and from how many bytes on, a process is replaced; None is never."""
 
     tasks: int | None = None
@@ -71,7 +71,7 @@ class Slot:
         forget: Callable[[int], None],
         watch: Watch,
         start_timeout: float | None,
-        most: Most,
+        limits: WorkerLimits,
     ) -> None:
         self.number = number
         self.generation = next(_generations)
@@ -85,7 +85,7 @@ class Slot:
         self._watch, self._start_timeout = watch, start_timeout
         self._sign: tuple[int, ...] = ()  # the last sign of life, and when it was first seen
         self._sign_since = 0.0
-        self._most_tasks, self._most_memory = most.tasks or math.inf, most.memory or math.inf
+        self._most_tasks, self._most_memory = limits.tasks or math.inf, limits.memory or math.inf
         self._successor: WorkerProcess | None = None
         self._begin()
 
@@ -162,7 +162,7 @@ class Slot:
         elif answer.held is not None:
             self._process.lacks(chunk.code)
         self._wear(answer)
-        return [report(chunk, answer, self.number, held)]
+        return [from_answer(chunk, answer, self.number, held)]
 
     def recall_waiting(self) -> Report | None:
         """Take back the chunk that waits behind one that turned out long, while another slot has nothing to do."""
@@ -280,9 +280,9 @@ class Slot:
         for chunk in chunks:
             answer = _told(futures[chunk.number])
             if answer is not None:
-                reports.append(report(chunk, answer, self.number))
+                reports.append(from_answer(chunk, answer, self.number))
                 continue
-            begun = untold(chunk, mark, failure, printed, self.number, time.time(), time.monotonic() - mark.since)
+            begun = from_mark(chunk, mark, failure, printed, self.number, time.time(), time.monotonic() - mark.since)
             if begun is None:
                 why = "\n".join(filter(None, (trouble or failure.error, printed))) if failure is not None else None
                 begun = self._unstarted(chunk, why)

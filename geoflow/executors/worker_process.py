@@ -1,4 +1,4 @@
-"""One worker process from outside: started, looked at, ended. What runs inside it is in `slot`."""
+"""One worker process from outside: started, looked at, ended. What runs inside it is in `child`."""
 
 from __future__ import annotations
 

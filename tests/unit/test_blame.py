@@ -13,7 +13,7 @@ from geoflow.core.chunks import Chunk, Report
 from geoflow.core.models import Category, Failure
 from geoflow.core.retry import RetryPolicy
 from geoflow.executors.marker import Mark
-from geoflow.executors.reports import has_ended, untold
+from geoflow.executors.reports import from_mark, has_ended
 from geoflow.usercode.packing import Code
 
 DIED = Failure("worker process 12 was ended", "WorkerDied", Category.LOST, True)
@@ -31,7 +31,7 @@ def mark_at(position: int, *, chunk: int = 7) -> Mark:
 
 
 def told(position: int, keys: Sequence[int], failure: Failure | None, *, at: int = 7) -> Report | None:
-    return untold(chunk_of(*keys), mark_at(position, chunk=at), failure, f"half\n{STACK}", 3, 1_000.0, 2.5)
+    return from_mark(chunk_of(*keys), mark_at(position, chunk=at), failure, f"half\n{STACK}", 3, 1_000.0, 2.5)
 
 
 def test_S30_the_running_call_is_to_blame_and_those_before_it_run_again_uncharged() -> None:

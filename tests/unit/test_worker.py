@@ -34,7 +34,7 @@ from geoflow.core.models import Category, Failure, JobExecutionContext, Outcome,
 from geoflow.core.retry import RetryPolicy
 from geoflow.errors import ContractViolationError, UnstorableValue
 from geoflow.executors.codes import Codes
-from geoflow.executors.reports import report
+from geoflow.executors.reports import from_answer
 from geoflow.executors.worker import NOT_BEGUN, Answer, Told, run_chunk
 from geoflow.jobtypes.calls import checked_plan, describe, outcome
 from geoflow.support.logs import JsonLines
@@ -638,7 +638,7 @@ def test_S30_a_chunk_that_took_long_goes_back_early_with_the_rest_not_begun() ->
     assert len(rows) == answer.ran == 3
     assert answer.seconds > 0.25
     assert marks.seen == [("running", 7, 0, 10), ("running", 7, 1, 11), ("running", 7, 2, 12), ("reporting", 7)]
-    found = report(chunk, answer, slot=3)
+    found = from_answer(chunk, answer, slot=3)
     assert found.completed is not None
     ended = found.completed.attempts()
     assert [(attempt.key, attempt.attempt, attempt.outcome) for attempt in ended] == [
@@ -656,7 +656,7 @@ def test_S30_at_least_one_call_of_a_chunk_runs_and_quick_ones_run_all(patience: 
     chunk = chunk_of(double, *({"n": n} for n in range(5)), patience=patience)
     answer, rows = run(chunk)
     assert [row.result for row in rows] == [f'{{"success":true,"result":{2 * n}}}' for n in range(done)]
-    assert list(report(chunk, answer, slot=0).unstarted) == list(range(10 + done, 15))
+    assert list(from_answer(chunk, answer, slot=0).unstarted) == list(range(10 + done, 15))
 
 
 def test_S38_an_interrupt_that_the_caller_asked_for_goes_through_and_leaves_the_mark_where_it_was() -> None:
@@ -695,7 +695,7 @@ def test_S30_a_report_accounts_for_each_call_of_a_chunk_once_whichever_way_it_is
     for several in itertools.chain.from_iterable(itertools.permutations(texts, n) for n in (1, 2, 3)):
         chunk = chunk_of(saying, *({"say": text} for text in several), attempt=2)
         answer, rows = run(chunk, prints=prints)
-        found = report(chunk, answer, slot=1)
+        found = from_answer(chunk, answer, slot=1)
         together = found.completed.attempts() if found.completed is not None else []
         told = sorted([*found.attempts, *together], key=lambda attempt: attempt.key)
         assert list(found.unstarted) == []
@@ -713,7 +713,7 @@ def test_S30_a_report_accounts_for_each_call_of_a_chunk_once_whichever_way_it_is
 
 def test_S30_an_answer_of_a_slot_that_did_not_begin_leaves_every_call_unstarted() -> None:
     chunk = chunk_of(double, {"n": 1}, {"n": 2})
-    found = report(chunk, NOT_BEGUN, slot=0)
+    found = from_answer(chunk, NOT_BEGUN, slot=0)
     assert list(found.unstarted) == [10, 11]
     assert (found.attempts, found.completed, found.planned) == ([], None, None)
 
@@ -803,7 +803,7 @@ def test_S14_a_plan_is_asked_with_the_stage_the_parameters_the_job_and_earlier_r
     assert answer.planned == (["t-1"], ["scan"], ['{"n":1}'], [None])
     assert rows[0].failure is None
     assert seen == [(1, {"planned": 1}, JOB_ID, None)]
-    found = report(chunk_of(Tiles, *asked, kind="plan"), answer, slot=0)
+    found = from_answer(chunk_of(Tiles, *asked, kind="plan"), answer, slot=0)
     assert found.planned == NewTasks(["t-1"], ["scan"], ['{"n":1}'], [None])
     assert [attempt.outcome for attempt in found.attempts] == [Outcome.COMPLETED]
     assert found.completed is None, "a plan is not a task"
@@ -813,7 +813,7 @@ def test_S16_a_plan_of_no_task_comes_back_as_one() -> None:
     chunk = chunk_of(Tiles, {"job_params": {"planned": 0}, "previous_results": None}, kind="plan")
     answer, rows = run(chunk)
     assert rows[0].failure is None
-    assert report(chunk, answer, slot=0).planned == NewTasks([], [], [], [])
+    assert from_answer(chunk, answer, slot=0).planned == NewTasks([], [], [], [])
 
 
 @pytest.mark.parametrize(
@@ -831,7 +831,7 @@ def test_S17_a_plan_that_raises_or_is_none_is_a_failure(params: dict[str, Any], 
     chunk = chunk_of(Tiles, {"job_params": params, "previous_results": []}, kind="plan")
     answer, rows = run(chunk)
     assert answer.planned == ()
-    assert report(chunk, answer, slot=0).planned is None
+    assert from_answer(chunk, answer, slot=0).planned is None
     assert rows[0].failure is not None
     assert rows[0].failure[1] == error_type
     assert rows[0].failure[0].startswith(error)
@@ -858,7 +858,7 @@ def test_S33_finalize_is_given_the_job_and_all_results_as_objects() -> None:
     chunk = finalizing(made={"mean": 0.5})
     answer, rows = run(chunk)
     assert rows[0].result == '{"mean":0.5}'
-    found = report(chunk, answer, slot=0)
+    found = from_answer(chunk, answer, slot=0)
     assert [attempt.result for attempt in found.attempts] == ['{"mean":0.5}']
     assert (found.completed, found.planned) == (None, None)
     (context,) = seen
