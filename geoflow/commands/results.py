@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from geoflow.job_handle import JobHandle
     from geoflow.render.report import Report
     from geoflow.session import Session
-    from geoflow.tools.export import Export
     from geoflow.views.model import JobView
     from geoflow.views.rows import Row
 
@@ -390,14 +389,14 @@ class Returned(Result):
 class Reported(Result):
     """What a tool has to say."""
 
-    report: Report | Export
+    report: Report
 
     @property
     def exit_status(self) -> int:
         return NOT_COMPLETED if self.report.exit_status else COMPLETED
 
     @property
-    def value(self) -> Report | Export:
+    def value(self) -> Report:
         return self.report
 
     def document(self) -> Any:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from geoflow.core.models import JobStatus
 from geoflow.engine.runtime import Runtime
 from geoflow.errors import DefinitionError
 from geoflow.jobtypes.typed import TypedJob
+from geoflow.render.report import Report
 from geoflow.stores.questions import latest_completed
 from geoflow.stores.tables import Store
 from geoflow.tools.export.proof import RecordedCall, proved_on, recorded
@@ -20,8 +21,8 @@ from geoflow.tools.export.testing import test_text
 from geoflow.tools.export.writing import Writer
 
 
-@dataclass(frozen=True)
-class Export:
+@dataclass(frozen=True, repr=False)
+class Export(Report):
     """What was written: ``module`` and ``test``; how much was ``proved`` on which run, ``job_id``; and ``notes``."""
 
     job_type: str
@@ -30,26 +31,26 @@ class Export:
     job_id: str | None = None
     proved: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    exit_status: ClassVar[int] = 0  # of the verb
 
-    def lines(self, width: int = 0) -> list[str]:
-        """What it says of itself, a line each."""
+    exit_status = 0
+
+    @property
+    def title(self) -> str:
+        return f"Export of {self.job_type}"
+
+    def parts(self) -> Iterator[str]:
         same = ", ".join(what if count == 1 else f"{count:,} {what}" for what, count in self.proved.items())
-        return [
-            f"{self.job_type} is exported to {self.module}, its test to {self.test}.",
-            f"Without geoflow it did the same as job {self.job_id[:8]}: {same}."
-            if self.job_id
-            else "Not proved on a run.",
-            *(f"Note: {note}" for note in self.notes),
-        ]
+        yield f"{self.job_type} is exported to {self.module}, its test to {self.test}."
+        on = f"Without geoflow it did the same as job {self.job_id[:8]}: {same}." if self.job_id else ""
+        yield on or "Not proved on a run."
+        yield from (f"Note: {note}" for note in self.notes)
+
+    def lines(self, width: int = 80) -> Iterator[str]:
+        return self.parts()  # each whole: the paths are to be copied
 
     def document(self) -> dict[str, Any]:
-        """For machines."""
         files = {"job_type": self.job_type, "module": str(self.module), "test": str(self.test)}
         return {**files, "job_id": self.job_id, "proved": dict(self.proved), "notes": list(self.notes)}
-
-    def __repr__(self) -> str:
-        return "\n".join(self.lines())
 
 
 def write(
