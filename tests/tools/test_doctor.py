@@ -111,7 +111,7 @@ def test_what_is_printed_fits_a_terminal_and_tells_the_state_in_words() -> None:
         [
             Diagnosis("one", "ok", "All is well. " * 20),
             Diagnosis("another one", "problem", "It is not.", "Do this, and that: " + "word " * 300),
-            Diagnosis("two", "warning", "Perhaps.", "password=hunter2"),
+            Diagnosis("two", "warning", "Perhaps.", "pass\x1b[0mword=hunter2"),
         ]
     )
     printed = list(report.lines(80))
@@ -122,7 +122,7 @@ def test_what_is_printed_fits_a_terminal_and_tells_the_state_in_words() -> None:
     assert printed[0].startswith("ok       one          All is well.")
     assert any(line.startswith("problem  another one  It is not.") for line in printed)
     assert any(line.strip().startswith("To do: Do this") for line in printed)
-    assert "hunter2" not in repr(report)
+    assert "hunter2" not in repr(report) + report._repr_html_()
     assert printed[-1] == "3 checks: 1 problem, 1 warning. Mend the problems first."
 
 

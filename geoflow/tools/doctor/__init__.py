@@ -16,7 +16,7 @@ from geoflow.render.report import Entry, Report
 from geoflow.stores.opening import is_duckdb
 from geoflow.support.config import Settings
 from geoflow.support.masking import mask_text
-from geoflow.support.text import count
+from geoflow.support.text import count, plain
 from geoflow.tools.doctor.diagnosis import Diagnosis, problem
 from geoflow.tools.doctor.installed import extras, geo_variables, packages, python, sqlite_library
 from geoflow.tools.doctor.places import file_system, folder, locks, log, mounts, unwritable, write_ahead
@@ -49,8 +49,9 @@ class DoctorReport(Report, tuple[Diagnosis, ...]):
         """What each check found, and the verdict last."""
         longest = max((len(diagnosis.name) for diagnosis in self), default=0)
         for name, status, text, remedy in self:
-            said = (("", mask_text(text)), *([("To do: ", mask_text(remedy))] if remedy else []))
-            yield Entry(status, f"{status:7}", name, said, margin=longest + 11)
+            said = (("", text), ("To do: ", remedy)) if remedy else (("", text),)
+            masked = tuple((label, mask_text(plain(words))) for label, words in said)  # as it will be seen
+            yield Entry(status, f"{status:7}", name, masked, margin=longest + 11)
         problems, warnings = self._number("problem"), self._number("warning")
         verdict = "Mend the problems first." if problems else "This machine is fit for the work."
         yield f"{count(len(self), 'check')}: {count(problems, 'problem')}, {count(warnings, 'warning')}. {verdict}"
