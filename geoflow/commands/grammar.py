@@ -10,14 +10,16 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from functools import cache
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.exceptions import Exit
-from click.shell_completion import CompletionItem
 
 from geoflow import __version__
 from geoflow.commands.values import UsageError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 EXAMPLES = """\
 JOB_TYPE is a built-in job type (hello_world, list_container_contents), a Python file such as jobs.py, one of several

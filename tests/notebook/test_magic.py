@@ -469,10 +469,8 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
     own = {"IPYTHONDIR": str(folder), "PYTHONPATH": os.pathsep.join(paths), "GEOFLOW_BASE_DELAY": "0"}
     manager, client = start_new_kernel(cwd=str(folder), env=os.environ | own)
     found = Kernel(manager, client)
-    found(
-        "%load_ext geoflow\nimport geoflow as gf\nfrom tests.helpers import jobs\nsession = gf.open('work.db', workers=1)"
-    )
-    found("session.register(jobs)")
+    found("%load_ext geoflow\nimport geoflow as gf\nsession = gf.open('work.db', workers=1)")
+    found("from tests.helpers import jobs\nsession.register(jobs)")
     yield found
     client.stop_channels()
     manager.shutdown_kernel(now=True)
