@@ -60,9 +60,6 @@ class Request(SimpleNamespace):
     Whoever takes parameters from elsewhere puts them into ``given``, and variables to look words up into ``variables``.
     """
 
-    def __getattr__(self, name: str) -> Any:
-        raise AttributeError(name)  # which tells mypy that there are any
-
 
 class _InOurWords(click.Command):
     """Raises `UsageError` where click would end the process."""
@@ -187,114 +184,28 @@ def commands(*, notebook: bool = False) -> Verbs:
         default = "" if notebook else f"; default: {SHOWN[verb]}, and with --json all"
         return _option("--limit", metavar="N", type=_rows, help=f"only the last N{default}")
 
-    job = Place("job", "JOB", "the beginning of its id")
-    latest = Place("job", "JOB", "the beginning of its id; without it, the latest job", required=False)
-    stopped = Place("job", "JOB", "the beginning of its id; without it, every interrupted job", required=False)
-    which = "the beginning of its id, in the latest job, or JOB/TASK; without it, the first that failed"
+    begins = "the beginning of its id"
+    job = Place("job", "JOB", begins)
+    latest = Place("job", "JOB", f"{begins}; without it, the latest job", required=False)
+    stopped = Place("job", "JOB", f"{begins}; without it, every interrupted job", required=False)
+    which = f"{begins}, in the latest job, or JOB/TASK; without it, the first that failed"
     task = Place("task", "TASK", which, required=False)
     brought = "the file or module with its job type; none is loaded by itself"
     code = _option("--load", metavar="FILE", type=_FILE, multiple=True, help=brought)
-    first = _option("--limit", metavar="N", type=_rows, help="only the first N")
-    last = _option("--limit", metavar="N", type=_rows, help="only the last N")
-    examples = EXAMPLES + (IN_NOTEBOOK if notebook else IN_TERMINAL)
     work = (
         Place("job_type", "JOB_TYPE", "what to run; see below"),
         Place("words", "name=value", "its parameters", nargs=-1, required=False),
         _option("--params", metavar="FILE", type=_FILE, help="a file with parameters, in JSON or YAML"),
     )
-    existing = _option(
-        "--on-existing",
-        type=click.Choice(("return", "resume", "rerun", "raise")),
-        default="return",
-        help="look at a job that exists, go on, redo, fail",
-    )
-    items = _option("--items", metavar="N", type=int, default=3, help="how many tasks of each stage; default: 3")
-    states = ("queued", "processing", "completed", "failed", "cancelled")
-    state = _option("--state", type=click.Choice(states), help="only the tasks in this state")
-    tracebacks = _option("--traceback", is_flag=True, help="with their tracebacks, each once")
-    kinds = "" if notebook else "How many failed alike comes first; --json has the attempts alone, all of them."
-    part = "only this stage, its number or name, and those behind it"
-    stage = _option("--stage", metavar="STAGE", callback=_alone, help=part)
-    stale = _option(
-        "--stale", is_flag=True, callback=_alone, help="only what ran with older code, and the stages behind it"
-    )
-    keep = _option("-o", "--output", metavar="NAME", help="keep the answer in this variable, and show nothing")
-    query = 'such as "select status, count(*) from tasks group by 1"'
-    tried = "so many tasks of each stage are tried, for real; 0 tries none; default: 3"
-    told = "the beginning of the id of the run that it is proved on"
-    proved = _option("--job", metavar="JOB", shell_complete=_offered, help=told)
+    answers = click.Choice(("return", "resume", "rerun", "raise"))
+    again = "look at a job that exists, go on, redo, fail"
+    start = (*work, _option("--on-existing", type=answers, default="return", help=again))
+    states = click.Choice(("queued", "processing", "completed", "failed", "cancelled"))
     new = "a file that is not there yet"
-    verbs = (
-        Verb("run", "Run a job and wait for its end.", *work, existing, epilog=examples),
-        Verb("submit", "Start a job, and return at once.", *work, existing, epilog=examples),
-        Verb("plan", "Show what a job would be: its id, stages and first tasks. Nothing runs.", *work, epilog=examples),
-        Verb("probe", "Run a few tasks of each stage, and forecast the whole job.", *work, items, epilog=examples),
-        Verb("jobs", "List the jobs of the store, oldest first.", latest_of("jobs")),
-        Verb("status", "Show a job: its stages, its errors, its result.", latest),
-        Verb("watch", "Show a job while it runs, whoever runs it.", latest),
-        Verb("tasks", "List a job's tasks.", latest, first, state),
-        Verb(
-            "errors",
-            "List the attempts that failed in a job, newest last.",
-            latest,
-            latest_of("errors"),
-            tracebacks,
-            epilog=kinds,
-        ),
-        Verb("logs", "List the log lines of a job, its handlers' included.", latest, last),
-        Verb("debug", "Run one task again, here, and open a debugger where it raises.", task, code),
-        Verb("load", "Put a task's parameters, and a call of its handler, into the next cell.", task, code),
-        Verb(
-            "resume",
-            "Go on with a job that is not at its end: what has not completed runs. See --load.",
-            stopped,
-            code,
-        ),
-        Verb("retry", "Run a job's failed tasks again, and go on from there.", latest, code),
-        Verb("rerun", "Run a job, or a part of it, over again with the code of now.", latest, code, stage, stale),
-        Verb("refinalize", "Run a completed job's finalize again, over the results that are there.", latest, code),
-        Verb("cancel", "End a job; what runs is stopped, what waits will not run.", job),
-        Verb(
-            "sql",
-            "Ask about the tables jobs, stages, tasks, attempts and logs; result->>'$.result.x' reads JSON.",
-            *([keep] if notebook else []),
-            Place("query", "QUERY", query, nargs=-1, required=not notebook),
-        ),
-        Verb(
-            "export",
-            "Write a gf.JobType as a module for production, proved on its latest completed run.",
-            Place("job_type", "FILE", "the file or module with it; file.py:job_type for one of several"),
-            Place("folder", "FOLDER", "where the module and its test are written, such as jobs/", type=_FILE),
-            proved,
-            _option("--no-proof", is_flag=True, help="do not run it"),
-            _option("--overwrite", is_flag=True, help="replace the files that are there"),
-        ),
-        Verb(
-            "check",
-            "Look for what is wrong with a job type, before production finds out.",
-            *work,
-            _option("--run", metavar="N", type=_rows, default="3", help=tried),
-            _option("--seconds", metavar="S", type=float, default=60.0, help="stop the trial then; default: 60"),
-            epilog=examples,
-        ),
-        Verb("doctor", "Look for what is wrong with this machine for this work, and say what to do."),
-        Verb(
-            "convert",
-            "Copy a store, from SQLite to DuckDB or back, and check the copy.",
-            Place("source", "SOURCE", type=_FILE),
-            Place("target", "TARGET", f"{new}; .duckdb makes it a DuckDB one", type=_FILE),
-        ),
-        Verb(
-            "backup",
-            "Copy the store and its log while jobs run, to a new file, and check the copy.",
-            Place("target", "PATH", new, type=_FILE),
-        ),
-        Verb(
-            "restore",
-            "Put a backup in the store's place; the store that is there gets another name.",
-            Place("source", "BACKUP", "what geoflow backup made; it stays as it is", type=_FILE),
-        ),
-    )
+
+    def verb(name: str, text: str, *params: click.Parameter, epilog: str = "") -> None:
+        top.add_command(Verb(name, text, *params, *common, epilog=epilog))
+
     top = Verbs(
         params=list(common),
         help="Run staged jobs on this machine.",
@@ -305,14 +216,68 @@ def commands(*, notebook: bool = False) -> Verbs:
     )
     click.version_option(__version__, message="geoflow %(version)s", help="print the version")(top)
     if not notebook:
-        top.params += [
-            _for_shells("--install-completion", "complete words at the Tab key"),
-            _for_shells("--show-completion", "print what does that"),
-        ]
-    for verb in verbs:
-        if notebook or verb.name not in ("submit", "load"):
-            verb.params += common
-            top.add_command(verb)
+        top.params.append(_for_shells("--install-completion", "complete words at the Tab key"))
+        top.params.append(_for_shells("--show-completion", "print the script that does that"))
+    examples = EXAMPLES + (IN_NOTEBOOK if notebook else IN_TERMINAL)
+    verb("run", "Run a job and wait for its end.", *start, epilog=examples)
+    if notebook:
+        verb("submit", "Start a job, and return at once.", *start, epilog=examples)
+    verb("plan", "Show what a job would be: its id, stages and first tasks. Nothing runs.", *work, epilog=examples)
+    few = _option("--items", metavar="N", type=int, default=3, help="how many tasks of each stage; default: 3")
+    verb("probe", "Run a few tasks of each stage, and forecast the whole job.", *work, few, epilog=examples)
+    verb("jobs", "List the jobs of the store, oldest first.", latest_of("jobs"))
+    verb("status", "Show a job: its stages, its errors, its result.", latest)
+    verb("watch", "Show a job while it runs, whoever runs it.", latest)
+    first = _option("--limit", metavar="N", type=_rows, help="only the first N")
+    state = _option("--state", type=states, help="only the tasks in this state")
+    verb("tasks", "List a job's tasks.", latest, first, state)
+    kinds = "" if notebook else "How many failed alike comes first; --json has the attempts alone, all of them."
+    whole = _option("--traceback", is_flag=True, help="with their tracebacks, each once")
+    text = "List the attempts that failed in a job, newest last."
+    verb("errors", text, latest, latest_of("errors"), whole, epilog=kinds)
+    last = _option("--limit", metavar="N", type=_rows, help="only the last N")
+    verb("logs", "List the log lines of a job, its handlers' included.", latest, last)
+    verb("debug", "Run one task again, here, and open a debugger where it raises.", task, code)
+    if notebook:
+        verb("load", "Put a task's parameters, and a call of its handler, into the next cell.", task, code)
+    text = "Go on with a job that is not at its end: what has not completed runs. See --load."
+    verb("resume", text, stopped, code)
+    verb("retry", "Run a job's failed tasks again, and go on from there.", latest, code)
+    part = "only this stage, its number or name, and those behind it"
+    older = "only what ran with older code, and the stages behind it"
+    stage = _option("--stage", metavar="STAGE", callback=_alone, help=part)
+    stale = _option("--stale", is_flag=True, callback=_alone, help=older)
+    verb("rerun", "Run a job, or a part of it, over again with the code of now.", latest, code, stage, stale)
+    verb("refinalize", "Run a completed job's finalize again, over the results that are there.", latest, code)
+    verb("cancel", "End a job; what runs is stopped, what waits will not run.", job)
+    keep = _option("-o", "--output", metavar="NAME", help="keep the answer in this variable, and show nothing")
+    such = 'such as "select status, count(*) from tasks group by 1"'
+    query = Place("query", "QUERY", such, nargs=-1, required=not notebook)
+    text = "Ask about the tables jobs, stages, tasks, attempts and logs; result->>'$.result.x' reads JSON."
+    verb("sql", text, *([keep] if notebook else []), query)
+    proved = "the beginning of the id of the run that it is proved on"
+    verb(
+        "export",
+        "Write a gf.JobType as a module for production, proved on its latest completed run.",
+        Place("job_type", "FILE", "the file or module with it; file.py:job_type for one of several"),
+        Place("folder", "FOLDER", "where the module and its test are written, such as jobs/", type=_FILE),
+        _option("--job", metavar="JOB", shell_complete=_offered, help=proved),
+        _option("--no-proof", is_flag=True, help="do not run it"),
+        _option("--overwrite", is_flag=True, help="replace the files that are there"),
+    )
+    tried = "so many tasks of each stage are tried, for real; 0 tries none; default: 3"
+    some = _option("--run", metavar="N", type=_rows, default="3", help=tried)
+    seconds = _option("--seconds", metavar="S", type=float, default=60.0, help="stop the trial then; default: 60")
+    text = "Look for what is wrong with a job type, before production finds out."
+    verb("check", text, *work, some, seconds, epilog=examples)
+    verb("doctor", "Look for what is wrong with this machine for this work, and say what to do.")
+    source = Place("source", "SOURCE", type=_FILE)
+    target = Place("target", "TARGET", f"{new}; .duckdb makes it a DuckDB one", type=_FILE)
+    verb("convert", "Copy a store, from SQLite to DuckDB or back, and check the copy.", source, target)
+    text = "Copy the store and its log while jobs run, to a new file, and check the copy."
+    verb("backup", text, Place("target", "PATH", new, type=_FILE))
+    text = "Put a backup in the store's place; the store that is there gets another name."
+    verb("restore", text, Place("source", "BACKUP", "what geoflow backup made; it stays as it is", type=_FILE))
     return top
 
 

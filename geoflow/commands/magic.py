@@ -86,7 +86,7 @@ class Magic:
         result = verbs.VERBS[request.verb](session, request)
         if isinstance(result, Errors) and result.with_tracebacks:
             print("\n".join(result.tracebacks()))
-        return result.value
+        return result.value()
 
     # The session
 

@@ -46,7 +46,6 @@ class Result(abc.ABC):
     def exit_status(self) -> int:
         return COMPLETED
 
-    @property
     @abc.abstractmethod
     def value(self) -> Any:
         """What it is worth in a notebook, where it shows itself."""
@@ -81,7 +80,6 @@ class Job(Result):
             return NOT_COMPLETED
         return WITH_ERRORS if self.job.with_errors else COMPLETED
 
-    @property
     def value(self) -> JobHandle:
         return self.job
 
@@ -163,7 +161,6 @@ class Jobs(Result):
         statuses = [job.exit_status for job in self.jobs]
         return NOT_COMPLETED if NOT_COMPLETED in statuses else max(statuses, default=COMPLETED)
 
-    @property
     def value(self) -> JobList:
         return JobList(job.job for job in self.jobs)
 
@@ -181,7 +178,6 @@ class Listing(Result):
     session: Session
     limit: int | None
 
-    @property
     def value(self) -> pd.DataFrame:
         frame = self.session.jobs()
         return frame if self.limit is None else frame.tail(self.limit)
@@ -234,7 +230,6 @@ class Frame(Table):
 
     frame: pd.DataFrame
 
-    @property
     def value(self) -> pd.DataFrame:
         return self.frame
 
@@ -264,7 +259,6 @@ class Tasks(OfJob):
     # What a handler returns is {"success": true, "result": …}: the second is shown, called as SQL and JSON call it.
     _ENDED_AS = "error or $.result"
 
-    @property
     def value(self) -> pd.DataFrame:
         tasks = self.job.tasks()
         return (tasks[tasks["status"] == self.state] if self.state else tasks)[: self.limit]
@@ -298,7 +292,6 @@ class Errors(OfJob):
 
     with_tracebacks: bool
 
-    @property
     def value(self) -> pd.DataFrame:
         return self.job.errors(limit=self.limit)
 
@@ -342,7 +335,6 @@ class Errors(OfJob):
 class Logs(OfJob):
     """The last log lines of a job."""
 
-    @property
     def value(self) -> pd.DataFrame:
         logs = self.job.logs()
         return logs if self.limit is None else logs.tail(self.limit)
@@ -372,7 +364,6 @@ class Returned(Result):
         is_success = isinstance(self.returned, dict) and self.returned.get("success") is True
         return COMPLETED if is_success else NOT_COMPLETED
 
-    @property
     def value(self) -> Any:
         return self.returned
 
@@ -395,7 +386,6 @@ class Reported(Result):
     def exit_status(self) -> int:
         return NOT_COMPLETED if self.report.exit_status else COMPLETED
 
-    @property
     def value(self) -> Report:
         return self.report
 
