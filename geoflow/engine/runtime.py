@@ -193,15 +193,16 @@ class Runtime(Driving):
         again: Again | None = None,
     ) -> None:
         """Have this session's machine drive the job, with *codes*, or else the code of now."""
-        if self.running(row.job_id) is not None:
-            if intent in ("go on", "resume", "retry"):
-                return
-            raise StoreBusy(f"Job {row.job_id[:8]} is running in this session: wait for it or cancel it first.")
-        try:
-            self.start(self.claim(row, job_type, codes or self.codes(job_type), intent, again), awaited=here)
-        except BaseException:
-            self.put_back(row)
-            raise
+        with self.opening:  # of two threads that ask for one job at once, the second finds it running
+            if self.running(row.job_id) is not None:
+                if intent in ("go on", "resume", "retry"):
+                    return
+                raise StoreBusy(f"Job {row.job_id[:8]} is running in this session: wait for it or cancel it first.")
+            try:
+                self.start(self.claim(row, job_type, codes or self.codes(job_type), intent, again), awaited=here)
+            except BaseException:
+                self.put_back(row)
+                raise
 
     # What can be done with a job, by its id
 

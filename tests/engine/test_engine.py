@@ -259,6 +259,32 @@ def test_S37_resume_runs_exactly_the_tasks_that_have_not_completed(open_session:
     assert trace.lines() == ["s1-t0 1", "s1-t1 1", "s1-t2 1", "s1-t1 2"]
 
 
+def test_S42_of_two_threads_that_resume_one_job_at_once_one_takes_it_up(
+    open_session: OpenSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = open_session(workers=0)
+    job = session.submit("acts", tasks=[{"do": "sleep", "value": 0.2}] * 5)
+    session.close()
+    claim, claims, second = session.runtime.claim, list[str](), threading.Event()
+
+    def claimed(*args: Any) -> Any:
+        claims.append(threading.current_thread().name)
+        if len(claims) == 1:
+            second.wait(0.3)  # the other thread has all that time to claim it too
+        else:
+            second.set()
+        return claim(*args)
+
+    monkeypatch.setattr(session.runtime, "claim", claimed)
+    threads = [threading.Thread(target=job.resume, name=name) for name in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert job.wait().status == "completed"
+    assert len(claims) == 1
+
+
 def test_S37_a_job_at_a_stage_that_its_type_has_no_more_is_not_resumed_and_can_be_rerun(
     open_session: OpenSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
