@@ -143,14 +143,22 @@ def functions(known: dict[str, Module]) -> Iterator[tuple[int, str]]:
                 yield (node.end_lineno or node.lineno) - node.lineno + 1, f"{module.name}.{node.name}"
 
 
+def drawing() -> list[str]:
+    """The floors: a room may import only what stands below it."""
+    rows = ["   ".join(rooms) for rooms in floors()]
+    width = max(map(len, rows)) + 2
+    edge = f"+{'-' * width}+"
+    return ["```", edge, *(f"| {row:<{width - 2}} |\n{edge}" for row in rows), "```"]
+
+
 def table(known: dict[str, Module]) -> str:
-    """Markdown: each room, from the roof down, with its modules and what these say of themselves."""
+    """Markdown: the floors, then each room, from the roof down, with its modules and what these say of themselves."""
     order = {room: number for number, rooms in enumerate(floors()) for room in rooms}
     rooms: dict[str, list[Module]] = defaultdict(list)
     for module in known.values():
         if module.name:
             rooms[module.room].append(module)
-    lines = ["| module | what it is for |", "|---|---|"]
+    lines = [*drawing(), "", "| module | what it is for |", "|---|---|"]
     for room in sorted(rooms, key=lambda room: order.get(room, -1)):
         for module in rooms[room]:
             name = f"**{module.name}**" if module.name == room else module.name
