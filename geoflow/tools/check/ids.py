@@ -13,7 +13,7 @@ from geoflow.errors import ParameterError
 from geoflow.jobtypes.calls import shown
 from geoflow.jobtypes.typed.crossing import ADDED
 from geoflow.support.text import shorten
-from geoflow.tools.check.trying import IDENTIFY, VALIDATE, Trial, is_mistake, named, short
+from geoflow.tools.check.trial_state import IDENTIFY, VALIDATE, Trial, is_mistake, named, short
 
 
 def parameters_of(trial: Trial) -> dict[str, Any]:

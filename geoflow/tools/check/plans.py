@@ -9,7 +9,7 @@ from geoflow.errors import ContractViolationError
 from geoflow.jobtypes.calls import checked_plan
 from geoflow.support.jsonable import from_json, to_json
 from geoflow.support.text import shorten
-from geoflow.tools.check.trying import PLAN, Stop, Trial, named
+from geoflow.tools.check.trial_state import PLAN, Stop, Trial, named
 from geoflow.tools.check.values import asked, lacks, marked, pairs
 
 

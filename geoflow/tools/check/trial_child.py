@@ -24,7 +24,7 @@ from geoflow.support.jsonable import from_json, to_json
 from geoflow.support.text import exact, shorten
 from geoflow.tools.check.ids import identity_of, parameters_of
 from geoflow.tools.check.plans import branch_for, plan_of
-from geoflow.tools.check.trying import FINALIZE, Stop, Trial, is_mistake, named, place_of
+from geoflow.tools.check.trial_state import FINALIZE, Stop, Trial, is_mistake, named, place_of
 from geoflow.tools.check.values import asked, lacks
 from geoflow.usercode.packing import Code, unpack
 
