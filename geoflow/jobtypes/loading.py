@@ -32,7 +32,7 @@ def registered(registry: Registry, job_type: str | type | DefinesJob) -> Registe
         elif callable(job_type):
             also = f" {getattr(job_type, '__name__', kind)} is a function; it runs as a stage or handler of one."
         raise DefinitionError(
-            f"{shorten(repr(job_type), 60)} is no job type.{also} A job type is given as a gf.Registered, as a class, "
+            f"{shorten(repr(job_type), 60)} is no job type.{also} A job type is given as a gf.JobType, as a class, "
             "or as its name, its file or its module, a text."
         )
     name = str(getattr(job_type, "job_type", job_type.__name__)) if isinstance(job_type, type) else job_type
