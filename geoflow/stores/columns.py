@@ -1,6 +1,7 @@
 """Each column that a store has, and its kind, once; what a kind is in each database, in an answer and in a frame.
 
-`schema.sql` and `schema_duckdb.sql` say what tables and views have which of them; a test holds them to these kinds.
+`schema.sql` says which tables and views have which of them, and a test holds it to these kinds; of it and of them
+DuckDB's tables are made.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import abc
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import cache
-from itertools import takewhile
+from itertools import chain, groupby, takewhile
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -300,16 +300,18 @@ class Store(JobLeases):
                     self.insert_rows(connection, "attempt", ATTEMPT, list(map(_attempt_row, attempts)))
             except self._refused as exc:
                 raise IllegalTransition(f"An attempt was reported twice; the second was not written ({exc}).") from exc
-        for move in _merged(moves):
-            sql = _task_change(move.event)
+        for (event, not_before), alike in groupby(moves, key=lambda move: (move.event, move.not_before)):
+            runs = list(_runs(alike))
+            sql = _task_change(event)
             changed = sum(
-                self._changed(connection, sql, {"first": first, "last": last, "not_before": move.not_before})
-                for first, last in _ranges(move.keys)
+                self._changed(connection, sql, {"first": first, "last": last, "not_before": not_before})
+                for first, last in runs
             )
-            if changed != len(move.keys):
+            wanted = sum(last - first + 1 for first, last in runs)
+            if changed != wanted:
                 raise IllegalTransition(
-                    f"{len(move.keys) - changed} of {len(move.keys)} tasks were not in the state that "
-                    f"{move.event!r} leaves; nothing of this change was written."
+                    f"{wanted - changed} of {wanted} tasks were not in the state that "
+                    f"{event!r} leaves; nothing of this change was written."
                 )
 
 
@@ -346,38 +348,24 @@ def consecutive(keys: Sequence[int]) -> Sequence[int]:
     return range(keys[0], keys[-1] + 1) if keys[-1] - keys[0] == len(keys) - 1 else keys
 
 
-def _merged(moves: Sequence[Move]) -> Iterator[Move]:
-    """*moves*, with those of neighbouring ranges as one: several chunks end, and start, at a time."""
-    last: Move | None = None
-    for move in moves:
-        if last is not None and last[::2] == move[::2] and _follow(last.keys, move.keys):
-            last = last._replace(keys=range(last.keys[0], move.keys[-1] + 1))
+def _runs(moves: Iterable[Move]) -> Iterator[tuple[int, int]]:
+    """The first and the last of consecutive keys of *moves*, which are mostly one run: to update it costs a fifth.
+
+    Several chunks end, and start, at a time: runs that follow each other are one.
+    """
+    run: tuple[int, int] | None = None
+    for first, last in chain.from_iterable(map(_runs_of, moves)):
+        if run is not None and first == run[1] + 1:
+            run = run[0], last
             continue
-        if last is not None:
-            yield last
-        last = move
-    if last is not None:
-        yield last
+        if run is not None:
+            yield run
+        run = first, last
+    if run is not None:
+        yield run
 
 
-def _follow(first: Sequence[int], second: Sequence[int]) -> bool:
-    both = isinstance(first, range) and isinstance(second, range) and bool(first) and bool(second)
-    return both and first[-1] + 1 == second[0]
-
-
-def _ranges(keys: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """The runs of consecutive numbers in *keys*, which are mostly one: an update of a range costs a fifth."""
-    if isinstance(keys, range):
-        if keys:
-            yield keys[0], keys[-1]
-        return
-    ordered = sorted(keys)
-    if not ordered:
-        return
-    first = last = ordered[0]
-    for key in ordered[1:]:
-        if key != last + 1:
-            yield first, last
-            first = key
-        last = key
-    yield first, last
+def _runs_of(move: Move) -> Iterable[tuple[int, int]]:
+    if isinstance(move.keys, range):
+        return [(move.keys[0], move.keys[-1])] if move.keys else []
+    return ((key, key) for key in sorted(move.keys))

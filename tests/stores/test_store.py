@@ -7,7 +7,7 @@ import sqlite3
 import threading
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from geoflow.errors import DefinitionError, GeoflowError, IllegalTransition, Lea
 from geoflow.stores import columns, reading
 from geoflow.stores.duckdb import DuckDbStore
 from geoflow.stores.sqlite import SqliteStore
-from geoflow.stores.tables import Store
+from geoflow.stores.tables import Store, _runs
 from geoflow.support.text import shorten
 
 STORES: dict[str, Callable[[Path], Store]] = {
@@ -1240,3 +1240,18 @@ def test_S36_a_claim_that_could_not_be_written_leaves_the_job_to_others(
 def test_a_claim_of_a_job_that_is_not_there_is_a_store_error(store: Store) -> None:
     with pytest.raises(StoreError):
         store.claim(77, OWNER)
+
+
+@given(
+    st.lists(
+        st.one_of(st.lists(st.integers(1, 30), unique=True), st.builds(range, st.integers(1, 30), st.integers(1, 30)))
+    )
+)
+def test_runs_of_keys_have_each_key_of_all_moves_once_and_no_two_that_could_be_one(keys: list[Any]) -> None:
+    moves = [Move("start", each) for each in keys]
+    runs = list(_runs(moves))
+    assert [key for first, last in runs for key in range(first, last + 1)] == [
+        key for move in moves for key in sorted(move.keys)
+    ]
+    assert all(first <= last for first, last in runs)
+    assert all(second[0] != first[1] + 1 for first, second in pairwise(runs))
