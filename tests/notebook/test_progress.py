@@ -26,7 +26,8 @@ client_module = pytest.importorskip("jupyter_client.manager")
 WIDGET = "application/vnd.jupyter.widget-view+json"
 SETUP = """
 import sys; sys.path.insert(0, {root!r})
-import geoflow as gf, jobs
+import geoflow as gf
+from tests.helpers import jobs
 session = gf.open({store!r}, workers=2, max_retries=0)
 session.register(jobs)
 nap = {{"do": "sleep", "value": 0.2}}
