@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import geoflow as gf
-from tests.faults.driving import Kernel, check_aftermath
+from tests.faults.driving import Kernel, Start, check_aftermath
 from tests.helpers.sessions import OpenSession
-
-Start = Callable[..., Kernel]
 
 
 @pytest.fixture

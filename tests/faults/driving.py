@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import geoflow as gf
@@ -175,3 +176,6 @@ def check_aftermath(session: gf.Session) -> None:
     workers = running_workers(session)
     session.close()
     wait_until_gone(workers)
+
+
+Start = Callable[..., Kernel]

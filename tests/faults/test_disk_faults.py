@@ -20,8 +20,7 @@ from geoflow.core.models import Attempt
 from geoflow.core.rows import Move, NewJob
 from geoflow.errors import StoreError
 from geoflow.stores.sqlite import SqliteStore
-from tests.faults.conftest import Start
-from tests.faults.driving import SECONDS, check_aftermath, check_store
+from tests.faults.driving import SECONDS, Start, check_aftermath, check_store
 from tests.helpers.sessions import OpenSession, Trace, rows
 from tests.helpers.waiting import wait_until
 

@@ -17,8 +17,7 @@ import pytest
 
 import geoflow as gf
 from geoflow.executors.worker_process import _cut_off
-from tests.faults.conftest import Start
-from tests.faults.driving import SECONDS, check_aftermath, check_store, told, wait_until_gone, workers_of
+from tests.faults.driving import SECONDS, Start, check_aftermath, check_store, told, wait_until_gone, workers_of
 from tests.helpers.sessions import OpenSession, Trace, rows
 from tests.helpers.waiting import is_running, wait_until
 

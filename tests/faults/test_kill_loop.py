@@ -17,8 +17,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from tests.faults.conftest import Start
-from tests.faults.driving import wait_until_gone
+from tests.faults.driving import Start, wait_until_gone
 from tests.helpers.sessions import Trace
 
 KILLS = int(os.environ.get("GEOFLOW_KILLS") or min(max(settings().max_examples // 15, 5), 50))

@@ -13,8 +13,7 @@ import pytest
 
 import geoflow as gf
 from geoflow.errors import LeaseLost, StoreBusy
-from tests.faults.conftest import Start
-from tests.faults.driving import SECONDS, busy_workers, check_store, told, wait_until_gone
+from tests.faults.driving import SECONDS, Start, busy_workers, check_store, told, wait_until_gone
 from tests.helpers.sessions import OpenSession, Trace, rows
 from tests.helpers.waiting import wait_until
 

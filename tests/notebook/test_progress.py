@@ -15,9 +15,9 @@ import pytest
 import geoflow as gf
 from geoflow.notebook.progress import watching
 from tests.helpers import jobs
+from tests.helpers.drawn import text_of
 from tests.helpers.sessions import ROOT, OpenSession
 from tests.helpers.waiting import wait_until
-from tests.notebook.test_display import text_of
 
 nbclient = pytest.importorskip("nbclient")
 nbformat = pytest.importorskip("nbformat")

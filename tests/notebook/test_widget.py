@@ -23,9 +23,9 @@ from geoflow.render.display import task_html
 from geoflow.views.model import TaskLine, TaskView
 from geoflow.views.wording import ACTIONS
 from tests.helpers import jobs
+from tests.helpers.drawn import HOSTILE, a_view, checked, text_of
 from tests.helpers.sessions import OpenSession
 from tests.helpers.waiting import wait_until
-from tests.notebook.test_display import HOSTILE, a_view, checked, text_of
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 # Fails at its first attempt in a session that does not retry, and is well the next time.

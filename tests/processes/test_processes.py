@@ -255,7 +255,7 @@ def test_S36_workers_end_with_a_driver_that_is_killed_and_a_resume_finishes_its_
     ]
 
 
-@pytest.mark.on_duckdb
+@pytest.mark.on_duckdb(seldom=True)
 def test_S30_a_task_that_runs_each_time_its_engine_is_killed_fails_after_three(
     open_session: OpenSession, drive: Drive, tmp_path: Path
 ) -> None:
@@ -279,7 +279,7 @@ def test_S30_a_task_that_runs_each_time_its_engine_is_killed_fails_after_three(
     ]
 
 
-@pytest.mark.on_duckdb
+@pytest.mark.on_duckdb(seldom=True)
 def test_S38_an_interrupt_of_run_puts_the_job_back_and_leaves_no_worker(
     open_session: OpenSession, drive: Drive, tmp_path: Path
 ) -> None:

@@ -14,7 +14,7 @@ from geoflow.stores.convert import convert
 from geoflow.stores.duckdb import DuckDbStore
 from geoflow.stores.opening import store_at
 from geoflow.stores.sqlite import SqliteStore
-from tests.stores.test_store import (
+from tests.helpers.stored import (
     NASTY,
     NOW,
     OWNER,

@@ -17,7 +17,7 @@ from geoflow.stores.convert import convert
 from geoflow.stores.duckdb import DuckDbStore
 from geoflow.stores.duckdb_file import _explained
 from tests.helpers.sessions import ROOT
-from tests.stores.test_store import OWNER, complete, created, planned
+from tests.helpers.stored import OWNER, complete, created, planned
 
 HEADERS = 3 * 4096  # without which it would not be taken for a DuckDB file
 OPENER = """
@@ -33,7 +33,7 @@ except StoreBusy as exc:
 FORKING = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[2])
-from tests.stores.test_store import *
+from tests.helpers.stored import *
 store = DuckDbStore(sys.argv[1])
 created(store)
 child = os.fork()

@@ -18,7 +18,7 @@ from geoflow.core.rows import Move
 from geoflow.errors import LeaseLost, SchemaTooNew, StoreBusy, StoreError
 from geoflow.stores.duckdb import DuckDbStore
 from tests.helpers.sessions import ROOT
-from tests.stores.test_store import NOW, OWNER, complete, created, ended, new_tasks, planned, started
+from tests.helpers.stored import NOW, OWNER, complete, created, ended, new_tasks, planned, started
 
 HOLDER = """
 import sys
@@ -31,7 +31,7 @@ sys.stdin.read()
 DRIVER = """
 import sys
 sys.path.insert(0, sys.argv[2])
-from tests.stores.test_store import *
+from tests.helpers.stored import *
 from geoflow.stores.duckdb import DuckDbStore
 store = DuckDbStore(sys.argv[1])
 lease, stage = planned(store, tasks=2000)
