@@ -27,12 +27,7 @@ def fan_in_parameters(stage: Stage, job_parameters: str, previous: Iterable[Resu
         texts.append(text[1:-1])
     if not number:
         return None
-    about = {
-        "stage": stage.number,
-        "previous_stage": stage.number - 1,
-        "result_count": number,
-        "pattern": "fan_in",
-    }
+    about = {"stage": stage.number, "previous_stage": stage.number - 1, "result_count": number, "pattern": "fan_in"}
     return (
         f'{{"previous_results":[{",".join(texts)}],"job_parameters":{job_parameters},'
         f'"aggregation_metadata":{to_json(about)}}}'

@@ -8,7 +8,6 @@ the job type's own: a library may call something else a `DatabaseError`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -90,18 +89,9 @@ class RetryPolicy(BaseModel):
         return min(self.base_delay * 2.0**n, self.max_delay)
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """Run the task again in *delay* seconds."""
-
-    delay: float
-
-
-def decide(failure: Failure, retries: int, policy: RetryPolicy) -> Retry | None:
-    """Say what follows from *failure*, after *retries* retries of the same task were made. None: it failed for good."""
-    if failure.retryable and retries < policy.max_retries:
-        return Retry(policy.delay(retries))
-    return None
+def retry_in(failure: Failure, retries: int, policy: RetryPolicy) -> float | None:
+    """In how many seconds a task is run again after *failure* and *retries* retries. None: it failed for good."""
+    return policy.delay(retries) if failure.retryable and retries < policy.max_retries else None
 
 
 def lineage(exc_type: type[BaseException], own: Callable[[str], bool]) -> list[tuple[str, bool]]:

@@ -13,7 +13,7 @@ from geoflow.core.chunking import Pace
 from geoflow.core.chunks import Report
 from geoflow.core.models import Attempt, Category, Failure, Outcome
 from geoflow.core.queue import TaskQueue
-from geoflow.core.retry import RetryPolicy, decide
+from geoflow.core.retry import RetryPolicy, retry_in
 from geoflow.core.rows import Changes, FailedRow, Move, StageRow, Take
 from geoflow.core.transitions import MAX_LOSSES
 
@@ -126,9 +126,9 @@ class StageTasks:
             self._changes.attempts.append(attempt)
             if failure is None:
                 completed.append(key)
-            elif (retry := decide(failure, batch.retries, self.policy)) is not None:
-                retried.setdefault(retry.delay, []).append(key)
-                self.queue.retry(key, retry.delay, now)
+            elif (delay := retry_in(failure, batch.retries, self.policy)) is not None:
+                retried.setdefault(delay, []).append(key)
+                self.queue.retry(key, delay, now)
             else:
                 failed.append(attempt)
         for delay, keys in retried.items():

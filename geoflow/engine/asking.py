@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from geoflow.core.batch import NewTasks
 from geoflow.core.chunks import Report
@@ -21,10 +21,7 @@ from geoflow.engine.endings import Endings
 from geoflow.engine.events import tell
 from geoflow.engine.recovery import order_of
 from geoflow.errors import DefinitionError
-from geoflow.executors.base import Executor
 from geoflow.jobtypes.contract import task_id
-from geoflow.stores.tables import Store
-from geoflow.support.clock import Clock
 from geoflow.support.jsonable import MAX_BYTES, to_json
 from geoflow.support.parcel import packed
 from geoflow.support.text import human_bytes
@@ -35,11 +32,7 @@ FAN_IN_UNIT = "fan_in_aggregate"
 class Asking(Endings):
     """The loop of a machine, with what it asks of user code."""
 
-    def __init__(
-        self, store: Store, executor: Executor, clock: Clock, on_job_complete: Callable[..., object] | None
-    ) -> None:
-        super().__init__(store, executor, clock, on_job_complete)
-        self._chunks = 0  # sent so far: each has a number
+    _chunks = 0  # sent so far: each has a number
 
     def _number(self) -> int:
         """That of the next chunk."""

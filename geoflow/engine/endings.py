@@ -29,11 +29,7 @@ class Endings(Turns):
     """The loop of a machine, with all ways out of it."""
 
     def __init__(
-        self,
-        store: Store,
-        executor: Executor,
-        clock: Clock,
-        on_job_complete: Callable[..., object] | None,
+        self, store: Store, executor: Executor, clock: Clock, on_job_complete: Callable[..., object] | None
     ) -> None:
         super().__init__()
         self._store = store

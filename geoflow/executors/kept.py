@@ -150,9 +150,7 @@ KEPT: dict[str, Kept] = {
         _put_collector, lambda: (gc.isenabled(), gc.get_threshold()), "gc.enable gc.disable gc.set_threshold"
     ),
     "locale": Kept(
-        lambda name: locale.setlocale(locale.LC_ALL, name),
-        lambda: locale.setlocale(locale.LC_ALL),
-        "locale.setlocale",
+        lambda name: locale.setlocale(locale.LC_ALL, name), lambda: locale.setlocale(locale.LC_ALL), "locale.setlocale"
     ),
     "decimal context": Kept(
         lambda values: decimal.setcontext(decimal.Context(**values)),

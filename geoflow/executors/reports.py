@@ -22,19 +22,8 @@ def from_answer(chunk: Chunk, answer: Answer, slot: int, held: Held | None = Non
     pid, memory = answer.pid, answer.peak_memory
     attempts = [
         Attempt(
-            key,
-            batch.attempt,
-            Outcome.COMPLETED if failure is None else Outcome.FAILED,
-            started_at,
-            ended_at,
-            cpu,
-            memory,
-            result,
-            None if failure is None else Failure(*failure),
-            output,
-            slot,
-            pid,
-            version,
+            *(key, batch.attempt, Outcome.FAILED if failure else Outcome.COMPLETED, started_at, ended_at, cpu, memory),
+            *(result, failure and Failure(*failure), output, slot, pid, version),
         )
         for key, started_at, ended_at, cpu, result, failure, output in answer.told
     ]

@@ -31,11 +31,7 @@ ANSWER_SECONDS = 0.25
 # How long the pool may take to see that its process has gone, and to hand over what that had told.
 GONE_SECONDS = 0.5
 _generations = count()  # of all slots: a late message is never taken for one of another process
-WHILE = {
-    "tasks": "while it ran this task",
-    "plan": "while it made the plan",
-    "finalize": "while it ran finalize_job",
-}
+WHILE = {"tasks": "while it ran this task", "plan": "while it made the plan", "finalize": "while it ran finalize_job"}
 _UNHEARD = Failure(
     "the thread that sends to a worker process and hears it has ended, as when the system lets no other start",
     "WorkerDied",

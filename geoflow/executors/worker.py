@@ -6,11 +6,12 @@ form), the answer is a plain tuple for each call; only the end of the process it
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import sys
 import time
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from geoflow.core.batch import Call
@@ -95,6 +96,17 @@ class Keeper(Protocol):
     sick: str
 
 
+@contextlib.contextmanager
+def _at_work() -> Iterator[None]:
+    here.inside = True
+    try:
+        yield
+    finally:
+        logs.set_fields(None)
+        here.inside = False
+
+
+@_at_work()
 def run_chunk(
     chunk: Chunk,
     codes: Codes,
@@ -106,25 +118,7 @@ def run_chunk(
     keeper: Keeper | None = None,
 ) -> Answer:
     """Run the chunk's calls, or only *calls*, one after another. Exceptions in *passes* end it; others become rows."""
-    here.inside = True
-    try:
-        calls = chunk.batch.calls() if calls is None else calls
-        return _run_chunk(chunk, calls, codes, marker, output, pid, passes, keeper)
-    finally:
-        logs.set_fields(None)
-        here.inside = False
-
-
-def _run_chunk(
-    chunk: Chunk,
-    calls: Sequence[Call],
-    codes: Codes,
-    marker: Marker,
-    output: Output,
-    pid: int,
-    passes: tuple[type[BaseException], ...],
-    keeper: Keeper | None,
-) -> Answer:
+    calls = chunk.batch.calls() if calls is None else calls
     zero = time.perf_counter()
     base = time.time() - zero
     told: list[tuple[Any, ...]] = []
