@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from geoflow.core.models import JobStatus, Receipt
 from geoflow.core.rows import JobRow
 from geoflow.engine.runtime import SLICE_SECONDS, Runtime
-from geoflow.engine.tasks import place_of
 from geoflow.errors import DefinitionError, GeoflowWarning, JobFailed
 from geoflow.notebook import progress
 from geoflow.render.display import job_html, job_line, job_text
@@ -171,10 +170,9 @@ class JobHandle:
 
     def task(self, task_id: str | None = None) -> TaskHandle[JobHandle]:
         """The task whose id is, or begins with, *task_id*; without one, the first that failed."""
-        from geoflow.task_handle import TaskHandle
+        from geoflow.task_handle import task_of
 
-        row = self._row()
-        return TaskHandle(self.runtime, row, place_of(self.runtime.store, row, task_id), self)
+        return task_of(self.runtime, self._row(), task_id, self)
 
     def debug(self, task_id: str | None = None) -> Any:
         """Call the task's handler here with its stored parameters, and open a debugger where it raises.

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from geoflow.core.models import Receipt
 from geoflow.core.retry import RetryPolicy
 from geoflow.engine.runtime import OnExisting, Runtime
-from geoflow.engine.tasks import named
 from geoflow.errors import GeoflowWarning, ParameterError, StoreError
 from geoflow.job_handle import JobHandle
 from geoflow.jobtypes import loading
@@ -22,7 +21,6 @@ from geoflow.jobtypes.parameters import by_name
 from geoflow.jobtypes.registry import Registry
 from geoflow.notebook import progress
 from geoflow.render.display import jobs_html
-from geoflow.stores.backup import back_up
 from geoflow.stores.tables import Store
 from geoflow.support import logs
 from geoflow.support.clock import Clock, SystemClock
@@ -243,10 +241,9 @@ class Session:
 
         Raises ``TaskNotFound`` that lists those it may be, or ``JobNotFound``.
         """
-        from geoflow.task_handle import TaskHandle
+        from geoflow.task_handle import task_named
 
-        row, place = named(self.runtime, name)
-        return TaskHandle(self.runtime, row, place, JobHandle(self.runtime, row.job_id))
+        return task_named(self.runtime, name, lambda job_id: JobHandle(self.runtime, job_id))
 
     def jobs(self) -> pd.DataFrame:
         """All jobs of the store, one row each, oldest first."""
@@ -271,6 +268,7 @@ class Session:
         The copy is checked before it gets its name; what was made, and how many bytes. Raises ``StoreError`` where
         something is there already. ``geoflow restore`` puts it in the store's place again.
         """
+        from geoflow.stores.backup import back_up
         from geoflow.views import frames
 
         logs.flush()

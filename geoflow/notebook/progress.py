@@ -6,18 +6,20 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from geoflow.core.models import Receipt
 from geoflow.core.rows import JobRow
 from geoflow.engine.runtime import OnExisting, Runtime
 from geoflow.jobtypes.contract import PROBE_OF, DefinesJob
-from geoflow.notebook.monitor import monitor_of
 from geoflow.notebook.outputs import SECONDS_BETWEEN, safely, shell
 from geoflow.render.display import job_text
 from geoflow.support.masking import safe
 from geoflow.support.text import columns, pad, shorten
 from geoflow.views.wording import waits
+
+if TYPE_CHECKING:
+    from geoflow.notebook.monitor import Monitor
 
 LABEL = 20  # characters of a stage's number and name, so that a note has its place in 80 columns
 
@@ -112,13 +114,13 @@ def waiting(runtime: Runtime, job_id: str) -> Iterator[None]:
 def watch(runtime: Runtime, job_id: str) -> None:
     """Show the job live and return; where this is no notebook, print it as it is now."""
     is_shown = _in_notebook() and runtime.settings.display != "text"
-    if not is_shown or not safely(lambda: monitor_of(runtime, job_id).show(runtime, asked_for=True)):
+    if not is_shown or not safely(lambda: _monitor(runtime, job_id).show(runtime, asked_for=True)):
         print(job_text(runtime.snapshot(job_id)))
 
 
 def shown_here(runtime: Runtime, job_id: str) -> bool:
     """Whether the cell that runs now has shown the job to its end."""
-    return _in_notebook() and monitor_of(runtime, job_id).shown_here()
+    return _in_notebook() and _monitor(runtime, job_id).shown_here()
 
 
 def _is_terminal() -> bool:
@@ -137,14 +139,20 @@ def _in_notebook() -> bool:
     return shell() is not None
 
 
+def _monitor(runtime: Runtime, job_id: str) -> Monitor:
+    from geoflow.notebook.monitor import monitor_of  # with all that is of widgets, which a terminal has no use for
+
+    return monitor_of(runtime, job_id)
+
+
 @contextmanager
 def _live(runtime: Runtime, job_id: str) -> Iterator[None]:
-    shown = safely(lambda: monitor_of(runtime, job_id).show(runtime))
+    shown = safely(lambda: _monitor(runtime, job_id).show(runtime))
     try:
         yield
     finally:
         if shown:
-            safely(lambda: monitor_of(runtime, job_id).settle(runtime))
+            safely(lambda: _monitor(runtime, job_id).settle(runtime))
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from geoflow.errors import StoreBusy, StoreError
-from geoflow.stores import locks
+from geoflow.stores import copies, locks
 from geoflow.stores.convert import copy_rows
 from geoflow.stores.files import check_place, free_name, growing_beside, private
 from geoflow.stores.opening import is_duckdb, store_at
@@ -112,10 +112,11 @@ def _check(new: Path, backup: Path) -> None:
         finally:
             opened.close()
         if is_duckdb(new):
-            from geoflow.stores.duckdb_file import check_whole
+            from geoflow.stores import duckdb_file
+
+            duckdb_file.check_whole(new)
         else:
-            from geoflow.stores.copies import check_whole
-        check_whole(new)
+            copies.check_whole(new)
     except (StoreError, sqlite3.Error) as exc:
         why = str(exc).replace(str(new), str(backup))
         raise StoreError(f"{why} Nothing was restored: the store is as it was.") from exc

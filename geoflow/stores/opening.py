@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from geoflow.stores.sqlite import SqliteStore
 from geoflow.stores.tables import Store
 
 
@@ -17,6 +18,4 @@ def store_at(path: str | os.PathLike[str], *, synchronous: str = "NORMAL") -> St
         from geoflow.stores.duckdb import DuckDbStore
 
         return DuckDbStore(path)
-    from geoflow.stores.sqlite import SqliteStore
-
     return SqliteStore(path, synchronous=synchronous)

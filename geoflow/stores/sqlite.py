@@ -26,6 +26,7 @@ from geoflow.stores.columns import COMPLETED_OWN, COMPLETED_SAME
 from geoflow.stores.copies import write_copy
 from geoflow.stores.files import check_place, file_at, gone, rescued, set_aside
 from geoflow.stores.guard import Guard, close_as_it_is, tidy
+from geoflow.stores.migrations import bring_up_to_date
 from geoflow.stores.ownership import Ownership
 from geoflow.stores.tables import Store, completed_columns
 from geoflow.support.jsonable import MAX_BYTES
@@ -140,8 +141,6 @@ class SqliteStore(Store):
         connection.execute("PRAGMA cache_size = -16000")
         connection.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
         if version < SCHEMA_VERSION:
-            from geoflow.stores.migrations import bring_up_to_date
-
             bring_up_to_date(connection, self._path, schema(), APPLICATION_ID, SCHEMA_VERSION)
         if self._path is not None and ahead:
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # from here on its log is there
