@@ -9,7 +9,6 @@ from pydantic import ValidationError
 
 from geoflow.errors import ContractViolationError, ParameterError, UnstorableValue
 from geoflow.jobtypes.contract import Registered
-from geoflow.jobtypes.schema import schema_of
 from geoflow.support.jsonable import from_json, stored
 from geoflow.support.masking import DEFAULT_SECRETS, looks_secret, mask, safe
 from geoflow.support.text import shorten
@@ -55,6 +54,8 @@ def _what_there_is(error: Any, registered: Registered) -> str:
     """The parameters that there are, for a name that is none of them; nothing where the job type does not tell."""
     if error["type"] != "extra_forbidden" or len(error["loc"]) != 1:
         return ""
+    from geoflow.jobtypes.schema import schema_of
+
     known = (schema_of(registered.job_class) or {}).get("properties")
     return f"; there are {', '.join(known)}" if known else ""
 
