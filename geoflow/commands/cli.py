@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
-from geoflow.commands import grammar, verbs
+from geoflow.commands import grammar, shells, verbs
 from geoflow.commands.grammar import Request
 from geoflow.commands.hints import command
 from geoflow.commands.results import COMPLETED, REFUSED, UNBOUNDED, Result
@@ -43,10 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that lacks a character shows its number
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        if instruction := os.environ.get(grammar.ASKED):
-            from geoflow.commands import shells
-
-            return COMPLETED if _printed([shells.answer(instruction)]) else UNREAD
+        if instruction := os.environ.get(shells.ASKED):
+            return COMPLETED if _printed([shells.answer(instruction, grammar.commands())]) else UNREAD
         return _done(grammar.parse(words))
     except KeyboardInterrupt as exc:
         verbs.tell("interrupted.")

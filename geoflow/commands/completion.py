@@ -16,7 +16,6 @@ import click
 from click.shell_completion import CompletionItem, ShellComplete
 
 from geoflow import api
-from geoflow.commands.grammar import commands
 from geoflow.commands.line import Word, words
 from geoflow.core.rows import JobRow
 from geoflow.errors import GeoflowError
@@ -32,8 +31,8 @@ from geoflow.support.text import shorten
 MOST = 100
 
 
-def candidates(line: str, variables: Mapping[str, Any]) -> tuple[str, list[tuple[str, str]]]:
-    """What may stand at the end of a notebook's *line*: the part of it that is replaced, and (text, kind) of each."""
+def candidates(line: str, command: click.Command, variables: Mapping[str, Any]) -> tuple[str, list[tuple[str, str]]]:
+    """What may stand at the end of a *line* of *command*: the part of it that is replaced, and (text, kind) of each."""
     try:
         typed = list(words(line))
     except GeoflowError:  # within quotes or brackets that are still open
@@ -44,7 +43,7 @@ def candidates(line: str, variables: Mapping[str, Any]) -> tuple[str, list[tuple
         before = fragment.rpartition("$")[0]
         offers = [(f"{before}${name}", "variable") for name in sorted(variables)]
     else:
-        shell = ShellComplete(commands(notebook=True), {"obj": variables}, "%geoflow", "")
+        shell = ShellComplete(command, {"obj": variables}, "%geoflow", "")
         items = shell.get_completions([word.text for word in typed], fragment)
         offers = [offer for item in items for offer in _as_text(item)]
     return fragment, list(dict.fromkeys(offer for offer in offers if offer[0].startswith(fragment)))[:MOST]

@@ -16,6 +16,7 @@ import click
 from click.exceptions import Exit
 
 from geoflow import __version__
+from geoflow.commands import shells
 from geoflow.commands.values import UsageError
 
 if TYPE_CHECKING:
@@ -50,7 +51,6 @@ The verbs use the session that was opened last in this kernel, by geoflow.open o
 GEOFLOW_STORE, or geoflow.db). --store and --workers change to a session on that store, or with so many workers, which
 knows the same job types and is used from then on."""
 SHOWN = {"jobs": 50, "errors": 20}  # so many rows of what may be very long, in a terminal, unless others are asked for
-ASKED = "_GEOFLOW_COMPLETE"  # the variable of the environment in which a shell asks what may follow
 _FILE = click.Path(readable=False)  # it need not be one, nor be there: the verbs say what is wrong with it better
 
 
@@ -134,9 +134,8 @@ def _for_shells(name: str, about: str) -> click.Option:
 
     def act(ctx: click.Context, param: click.Parameter, shell: str | None) -> None:
         if shell is not None and not ctx.resilient_parsing:
-            from geoflow.commands import shells
-
-            click.echo((shells.install if name.startswith("--install") else shells.script)(shell))
+            do = shells.install if name.startswith("--install") else shells.script
+            click.echo(do(shell, ctx.command))
             ctx.exit()
 
     told = f"{about}, in SHELL or else in yours: bash, zsh, fish"

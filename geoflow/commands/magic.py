@@ -128,7 +128,7 @@ def _matcher(shell: Any) -> Callable[[CompletionContext], dict[str, Any]]:
             return {"completions": []}
         hidden = shell.user_ns_hidden
         own = {name: value for name, value in shell.user_ns.items() if name[0] != "_" and hidden.get(name) is not value}
-        fragment, offers = completion.candidates(magic[1], own)
+        fragment, offers = completion.candidates(magic[1], grammar.commands(notebook=True), own)
         completions = [SimpleCompletion(text=text, type=kind) for text, kind in offers]
         return {"completions": completions, "matched_fragment": fragment, "suppress": True, "ordered": True}
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import click
 from click.shell_completion import (
     BashComplete,
     CompletionItem,
@@ -18,9 +19,9 @@ from click.shell_completion import (
     split_arg_string,
 )
 
-from geoflow.commands.grammar import ASKED, commands
 from geoflow.commands.values import UsageError
 
+ASKED = "_GEOFLOW_COMPLETE"  # the variable of the environment in which a shell asks what may follow
 # Nothing is offered that a shell would take apart, or worse: the ids of tasks are whatever a job type makes them.
 _PLAIN = re.compile(r"[\w./:=+@%,-]*")
 _BASH = """\
@@ -110,15 +111,15 @@ SHELLS: Mapping[str, Shell] = {
 }
 
 
-def script(name: str | None) -> str:
-    """The script that makes *name*, or else the user's shell, ask ``geoflow`` at the Tab key."""
-    return _made(SHELLS[_known(name)]).source()
+def script(name: str | None, command: click.Command) -> str:
+    """The script that makes *name*, or else the user's shell, ask ``geoflow``, the *command*, at the Tab key."""
+    return _made(SHELLS[_known(name)], command).source()
 
 
-def install(name: str | None) -> str:
+def install(name: str | None, command: click.Command) -> str:
     """Put the script where the shell reads it; what was written where. To do it again changes nothing more."""
     name = _known(name)
-    shell, text = SHELLS[name], script(name)
+    shell, text = SHELLS[name], script(name, command)
     try:
         return " ".join([*_installed(shell, text), f"A new {name} completes geoflow."])
     except OSError as exc:
@@ -138,15 +139,15 @@ def _installed(shell: Shell, text: str) -> Iterator[str]:
             yield f"Added a line to {startup} that reads it."
 
 
-def answer(instruction: str) -> str:
+def answer(instruction: str, command: click.Command) -> str:
     """What a script is answered, which asks ``bash_complete`` or the like; nothing where something is wrong."""
     with contextlib.suppress(Exception), open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
-        return _made(SHELLS[instruction.partition("_")[0]]).complete()
+        return _made(SHELLS[instruction.partition("_")[0]], command).complete()
     return ""
 
 
-def _made(shell: Shell) -> ShellComplete:
-    return shell.asked(commands(), {}, "geoflow", ASKED)
+def _made(shell: Shell, command: click.Command) -> ShellComplete:
+    return shell.asked(command, {}, "geoflow", ASKED)
 
 
 def _known(name: str | None) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pexpect  # type: ignore[import-untyped]
 import pytest
 
-from geoflow.commands import cli, shells
+from geoflow.commands import cli, grammar, shells
 
 SHELLS = {"bash": ["--noprofile", "-i"], "zsh": ["-i"], "fish": ["-i"]}
 
@@ -120,7 +120,7 @@ def test_S45_nothing_is_offered_that_a_shell_would_take_apart(home: Path, monkey
     for name in ("plain.py", "a b.py", "$(touch gone).py"):
         (home / name).touch()
     monkeypatch.setenv("COMP_WORDS", "geoflow run ./")
-    answers = shells.answer("bash_complete").splitlines()
+    answers = shells.answer("bash_complete", grammar.commands()).splitlines()
     assert "plain,./plain.py" in answers
     assert not any("touch" in answer or " " in answer for answer in answers)
 
