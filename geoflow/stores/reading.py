@@ -16,6 +16,7 @@ from geoflow.support.parcel import PIECE
 _FIRST_AT_ONCE, _RESULTS_AT_ONCE, _GROWTH = 1_000, 50_000, 8
 # The completed tasks of a stage, each with the attempt that completed it.
 _COMPLETED = f"FROM task t JOIN {last_attempt()} WHERE t.task_key >= ? AND t.task_key < ? AND t.status = 'completed'"
+_TASKS = "FROM task WHERE task_key >= ? AND task_key < ?"
 JOB_COLUMNS = ", ".join(JobRow._fields)
 
 
@@ -35,40 +36,40 @@ class TableReader(abc.ABC):
     def _one(self, sql: str, *values: Any, longest: int | None) -> Any:
         """The one row that *sql* finds, or None: a text in it is longer than *longest*, where the database can tell."""
 
+    def _jobs(self, which: str, *values: Any) -> list[JobRow]:
+        return [job_row(row) for row in self._rows(f"SELECT {JOB_COLUMNS} FROM job {which}", *values)]
+
+    def _of(self, stage: StageRow, sql: str, *values: Any) -> list[Any]:
+        """The rows that *sql* finds, which asks first for the keys from one up to another."""
+        return self._rows(sql, stage.first_key, stage.end_key, *values)
+
     def job(self, job_id: str) -> JobRow | None:
-        rows = self._rows(f"SELECT {JOB_COLUMNS} FROM job WHERE job_id = ?", job_id) if _is_hex(job_id) else []
-        return job_row(rows[0]) if rows else None
+        return next(iter(self._jobs("WHERE job_id = ?", job_id) if _is_hex(job_id) else []), None)
 
     def find(self, prefix: str) -> list[JobRow]:
         """The jobs whose id begins with *prefix*."""
-        if not _is_hex(prefix):
-            return []
         # "g" comes after every hex digit.
-        rows = self._rows(
-            f"SELECT {JOB_COLUMNS} FROM job WHERE job_id >= ? AND job_id < ? ORDER BY job_key", prefix, prefix + "g"
-        )
-        return [job_row(row) for row in rows]
+        between = "WHERE job_id >= ? AND job_id < ? ORDER BY job_key"
+        return self._jobs(between, prefix, prefix + "g") if _is_hex(prefix) else []
 
     def jobs(self) -> list[JobRow]:
         """All jobs, oldest first."""
-        return [job_row(row) for row in self._rows(f"SELECT {JOB_COLUMNS} FROM job ORDER BY job_key")]
+        return self._jobs("ORDER BY job_key")
 
     def unended(self) -> list[JobRow]:
         """Those of which something is still to be done, oldest first."""
         # In this order: to see an end, SQLite has to wade through all parameters and results before it.
         unended = "status IN ('queued', 'processing') OR (status = 'failed' AND ended_at IS NULL)"
-        return [job_row(row) for row in self._rows(f"SELECT {JOB_COLUMNS} FROM job WHERE {unended} ORDER BY job_key")]
+        return self._jobs(f"WHERE {unended} ORDER BY job_key")
 
     def latest(self) -> JobRow | None:
         """The job that was submitted last."""
-        rows = self._rows(f"SELECT {JOB_COLUMNS} FROM job ORDER BY job_key DESC LIMIT 1")
-        return job_row(rows[0]) if rows else None
+        return next(iter(self._jobs("ORDER BY job_key DESC LIMIT 1")), None)
 
     def stages(self, job_key: int) -> list[StageRow]:
         """The current plans of the job's stages, in order."""
         rows = self._rows(
-            "SELECT stage_key, stage, first_key, task_count, planned_at FROM stage"
-            " WHERE job_key = ? AND superseded = 0 ORDER BY stage",
+            f"SELECT {', '.join(StageRow._fields)} FROM stage WHERE job_key = ? AND superseded = 0 ORDER BY stage",
             job_key,
         )
         if not rows:
@@ -78,22 +79,12 @@ class TableReader(abc.ABC):
 
     def counts(self, stage: StageRow) -> dict[str, int]:
         """How many of the stage's tasks are in each state."""
-        return dict(
-            self._rows(
-                "SELECT status, count(*) FROM task WHERE task_key >= ? AND task_key < ? GROUP BY status",
-                stage.first_key,
-                stage.end_key,
-            )
-        )
+        return dict(self._of(stage, f"SELECT status, count(*) {_TASKS} GROUP BY status"))
 
     def tried_before(self, stage: StageRow) -> list[tuple[int, float | None]]:
         """(key, not_before) of the queued tasks that are not new: they failed, or were lost, before."""
-        return self._rows(
-            "SELECT task_key, not_before FROM task WHERE task_key >= ? AND task_key < ? AND status = 'queued'"
-            " AND (retries > 0 OR losses > 0) ORDER BY task_key",
-            stage.first_key,
-            stage.end_key,
-        )
+        before = "AND status = 'queued' AND (retries > 0 OR losses > 0) ORDER BY task_key"
+        return self._of(stage, f"SELECT task_key, not_before {_TASKS} {before}")
 
     def finalize_rows(self, job_key: int) -> Iterator[str]:
         """The completed tasks of all current stages in order, for finalize: JSON arrays of four columns of some each.
@@ -119,7 +110,7 @@ class TableReader(abc.ABC):
     def results_bytes(self, stage: StageRow) -> int:
         """How long these results are, all of them together."""
         sql = f"SELECT coalesce(sum({self._BYTES.format('a.result')}), 0) {_COMPLETED}"
-        return int(self._rows(sql, stage.first_key, stage.end_key)[0][0])
+        return int(self._of(stage, sql)[0][0])
 
     def _completed(self, stage: StageRow, *columns: str) -> Iterator[Any]:
         """The number of some of the stage's completed tasks, and their *columns*, each as one text; then of more.
@@ -156,49 +147,31 @@ class TableReader(abc.ABC):
                 stage.stage_key,
             )
         )
-        new = self._rows(
-            "SELECT task_key, task_id, metadata FROM task WHERE task_key >= ? AND task_key < ? AND status = 'queued'"
-            " AND retries = 0 AND losses = 0 ORDER BY task_key",
-            stage.first_key,
-            stage.end_key,
-        )
-        sizes = {key: _size(metadata) or took.get(name, 0.0) for key, name, metadata in new}
+        new = "AND status = 'queued' AND retries = 0 AND losses = 0 ORDER BY task_key"
+        rows = self._of(stage, f"SELECT task_key, task_id, metadata {_TASKS} {new}")
+        sizes = {key: _size(metadata) or took.get(name, 0.0) for key, name, metadata in rows}
         return sorted(sizes, key=lambda key: -sizes[key])
 
     def codes(self, stage: StageRow) -> list[tuple[str, str, int]]:
         """(task type, fingerprint, how many) of the code that the stage's completed tasks ran with."""
-        rows = self._rows(
-            f"SELECT t.task_type, coalesce(a.code, ''), count(*) {_COMPLETED} GROUP BY 1, 2 ORDER BY 1, 2",
-            stage.first_key,
-            stage.end_key,
-        )
-        return [(task_type, code, count) for task_type, code, count in rows]
+        codes = f"SELECT t.task_type, coalesce(a.code, ''), count(*) {_COMPLETED} GROUP BY 1, 2 ORDER BY 1, 2"
+        return self._of(stage, codes)
 
     def completed_with_other_code(self, stage: StageRow, codes: Mapping[str, str]) -> list[int]:
         """The keys of the stage's completed tasks that ran with other code than *codes* has for their type."""
-        rows = self._rows(
-            f"SELECT t.task_key, t.task_type, a.code {_COMPLETED} ORDER BY t.task_key", stage.first_key, stage.end_key
-        )
+        rows = self._of(stage, f"SELECT t.task_key, t.task_type, a.code {_COMPLETED} ORDER BY t.task_key")
         return [key for key, task_type, code in rows if code != codes.get(task_type, code)]
 
     def in_state(self, stage: StageRow, status: str) -> list[tuple[int, int, int]]:
         """(key, attempt, losses) of the stage's tasks that are *status*."""
-        rows = self._rows(
-            "SELECT task_key, attempt, losses FROM task WHERE task_key >= ? AND task_key < ? AND status = ?"
-            " ORDER BY task_key",
-            stage.first_key,
-            stage.end_key,
-            status,
-        )
-        return [(key, attempt, losses) for key, attempt, losses in rows]
+        return self._of(stage, f"SELECT task_key, attempt, losses {_TASKS} AND status = ? ORDER BY task_key", status)
 
     def failed(self, stage: StageRow) -> list[FailedRow]:
         """The stage's failed tasks, in task order."""
-        rows = self._rows(
+        rows = self._of(
+            stage,
             "SELECT task_index, task_id, task_type, retries, coalesce(error_type || ': ' || error, '') FROM tasks"
             " WHERE task_key >= ? AND task_key < ? AND status = 'failed' ORDER BY task_key",
-            stage.first_key,
-            stage.end_key,
         )
         return list(map(FailedRow._make, rows))
 
