@@ -6,14 +6,14 @@ No text is longer than one message may be, whatever the rows hold: of long ones 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from geoflow.errors import StoreError
 from geoflow.stores.columns import ATTEMPTS_BETWEEN, ATTEMPTS_PER_TASK, COLUMNS
+from geoflow.stores.reading import by_ranges
 from geoflow.stores.sqlite import one_row
 from geoflow.support.jsonable import from_json
-from geoflow.support.parcel import PIECE
 
 Keys = tuple[int, int]  # the first and the last
 # What rows are read of, and by which key: jobs, tasks with their last attempt, attempts with their task.
@@ -65,24 +65,6 @@ def read(
         if unlike and len(unlike) > len(columns[0]) / 2:
             newest = zip(alike, unlike[-1][1:], strict=True)
             usual = [None if COLUMNS[name] in ("time", "span") else value for name, value in newest]
-
-
-def by_ranges(ask: Callable[[int, int, int | None], Any], keys: Sequence[Keys], most: int) -> Iterator[Any]:
-    """What is told of all *keys*, of at most so many at a time.
-
-    *ask* is given the first and the last of some, and how long a text may be; None says that one would be longer.
-    """
-    at_once = most
-    for first, last in keys:
-        start = first
-        while start <= last:
-            end = min(start + at_once - 1, last)
-            row = ask(start, end, PIECE if at_once > 1 else None)
-            if row is None:
-                at_once = max(at_once // 8, 1)
-                continue
-            yield row
-            start, at_once = end + 1, min(2 * at_once, most)
 
 
 def task_key(attempt_key: Any) -> Any:

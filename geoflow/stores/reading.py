@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from geoflow.core.rows import FailedRow, JobRow, Results, StageRow
@@ -18,6 +18,28 @@ _FIRST_AT_ONCE, _RESULTS_AT_ONCE, _GROWTH = 1_000, 50_000, 8
 _COMPLETED = f"FROM task t JOIN {last_attempt()} WHERE t.task_key >= ? AND t.task_key < ? AND t.status = 'completed'"
 _TASKS = "FROM task WHERE task_key >= ? AND task_key < ?"
 JOB_COLUMNS = ", ".join(JobRow._fields)
+
+
+def by_ranges(
+    ask: Callable[[int, int, int | None], Any], keys: Sequence[tuple[int, int]], most: int, begun: int | None = None
+) -> Iterator[Any]:
+    """What is told of all *keys*, some at a time: first of so many as *begun*, then of what makes texts of some length.
+
+    *ask* is given the first and the last of some, and how long a text may be; None says that one would be longer.
+    """
+    at_once = begun or most
+    for first, last in keys:
+        start = first
+        while start <= last:
+            end = min(start + at_once - 1, last)
+            row = ask(start, end, PIECE if at_once > 1 else None)
+            if row is None:
+                at_once = max(at_once // _GROWTH, 1)
+                continue
+            yield row
+            longest = max((len(text) for text in row if isinstance(text, str)), default=0) or 1
+            at_once = max(1, min(_GROWTH * at_once, most, PIECE * (end - start + 1) // (2 * longest)))
+            start = end + 1
 
 
 class TableReader(abc.ABC):
@@ -122,18 +144,12 @@ class TableReader(abc.ABC):
             f"SELECT count(*), {', '.join(columns)}"
             f" FROM (SELECT t.task_key, t.task_id, t.task_type, a.result, a.ended_at {_COMPLETED})"
         )
-        start, at_once = stage.first_key, _FIRST_AT_ONCE
-        while start < stage.end_key:
-            end = min(start + at_once, stage.end_key)
-            row = self._one(sql, start, end, longest=PIECE if at_once > 1 else None)
-            if row is None:
-                at_once = max(at_once // _GROWTH, 1)
-                continue
-            if row[0]:
-                yield row
-            each = max(map(len, row[1:])) / (end - start)
-            start = end
-            at_once = max(1, min(_GROWTH * at_once, _RESULTS_AT_ONCE, int(PIECE / 2 / each)))
+
+        def ask(first: int, last: int, longest: int | None) -> Any:
+            return self._one(sql, first, last + 1, longest=longest)
+
+        keys = [(stage.first_key, stage.end_key - 1)]
+        return (row for row in by_ranges(ask, keys, _RESULTS_AT_ONCE, _FIRST_AT_ONCE) if row[0])
 
     def largest_first(self, stage: StageRow) -> list[int]:
         """The keys of the queued tasks that are new, by their size; see `geoflow.core.models.Stage`."""

@@ -22,9 +22,9 @@ import duckdb
 
 from geoflow.errors import ParameterError, StoreError
 from geoflow.stores.columns import KINDS, sql_type
-from geoflow.stores.columnwise import by_ranges
 from geoflow.stores.duckdb import DuckDbStore, insert
 from geoflow.stores.duckdb_file import CONFIG
+from geoflow.stores.reading import by_ranges
 from geoflow.stores.sqlite import one_row
 from geoflow.stores.statements import check_query
 from geoflow.stores.tables import Store

@@ -20,8 +20,8 @@ from geoflow.errors import DefinitionError, UnstorableValue
 from geoflow.executors import worker
 from geoflow.jobtypes import calls
 from geoflow.jobtypes.calls import checked_plan
-from geoflow.stores import columnwise, reading, tables
 from geoflow.stores import duckdb as duckdb_store
+from geoflow.stores import reading, tables
 from geoflow.support import jsonable as values
 from geoflow.support.parcel import Spool, Texts, packed
 from tests.helpers.sessions import OpenSession
@@ -284,7 +284,7 @@ def test_frames_of_values_of_any_length_are_read_a_bounded_length_at_a_time(
     session = open_session(workers=0)
     lengths = [10, 9_000, 20, 2_000, 2_000, 0, *[3] * 20]
     job = session.run("acts", tasks=[{"value": "x" * length} for length in lengths])
-    monkeypatch.setattr(columnwise, "PIECE", 3_000)
+    monkeypatch.setattr(reading, "PIECE", 3_000)
     found = job.tasks()
     assert [len(one["value"]) for one in found["parameters"]] == lengths
     assert [one["result"]["index"] for one in found["result"]] == list(range(len(lengths)))

@@ -9,7 +9,7 @@ import pytest
 
 import geoflow as gf
 from geoflow.errors import ParameterError
-from geoflow.stores import columnwise
+from geoflow.stores import reading
 from geoflow.views import sql as queries
 from tests.helpers.sessions import OpenSession
 
@@ -124,7 +124,7 @@ def test_a_copy_grows_by_what_the_next_query_needs(session: gf.Session, parts: d
 def test_rows_of_any_length_are_copied_a_bounded_length_at_a_time(
     open_session: OpenSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(columnwise, "PIECE", 3_000)
+    monkeypatch.setattr(reading, "PIECE", 3_000)
     session = open_session(":memory:", workers=0)
     lengths = [10, 10_000, 20, 2_000, 2_000, 0]
     session.run("acts", tasks=[{"value": "x" * length} for length in lengths])
