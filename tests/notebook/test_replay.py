@@ -276,7 +276,7 @@ def test_a_cell_calls_the_function_of_the_notebook_by_its_name(session: gf.Sessi
 def test_a_cell_imports_a_function_that_the_notebook_has_no_name_for(session: gf.Session) -> None:
     job = session.run("acts", tasks=[{"do": "fail"}])
     text = cell_of(job.task(), {"s": session})
-    assert "from jobs import act" in text.splitlines()
+    assert "from tests.helpers.jobs import act" in text.splitlines()
     assert run_cell(text, {"s": session}) == {"success": False, "error": "it said no"}
 
 

@@ -217,7 +217,7 @@ def test_S25_a_handler_with_a_fault_keeps_its_signature_its_errors_and_its_print
         job = inline.run("three_acts", tasks=[{"do": "say", "value": "hello"}, {"do": "raise odd", "value": "no text"}])
     assert "hello" in str(job.task("s1-t0").output)
     assert "in _raise_odd" in str(job.errors()["traceback"].iloc[-1])
-    assert pack(Faulty(jobs.act, ())).own == pack(jobs.act).own == ("jobs",)
+    assert pack(Faulty(jobs.act, ())).own == pack(jobs.act).own == ("tests",)
     with slow("collect", 0):  # which takes no context
         assert inline.run("three_acts", tasks=[{}]).status == "completed"
 
