@@ -25,7 +25,6 @@ from geoflow.jobtypes.contract import Handler, accepts_context
 from geoflow.stores.questions import TaskPlace
 from geoflow.support.masking import mask_text, safe
 from geoflow.support.text import shorten
-from geoflow.tools import regression
 from geoflow.usercode.origin import is_ours
 from geoflow.views.tracebacks import LIBRARY
 
@@ -157,6 +156,8 @@ class TaskHandle(Generic[_Job]):
         Raises ``DefinitionError`` for a handler that is in no file, as one of a notebook, ``ParameterError`` where
         there is nothing to expect, and ``FileExistsError`` without *overwrite*.
         """
+        from geoflow.tools import regression
+
         settings, job_type = self.runtime.settings, self.runtime.registered_as(self._place[0])
         return regression.write(self._row(), job_type, settings.secrets, path, expect, overwrite)
 
