@@ -19,7 +19,7 @@ _HOMES = {
     "geoflow.job_type": ("JobType", "identity"),
     "geoflow.job_handle": ("JobHandle",),
     "geoflow.core.models": ("JobExecutionContext", "TaskContext", "TaskResult"),
-    "geoflow.core.results": ("StageResultExtractor",),
+    "geoflow.core.extractor": ("StageResultExtractor",),
     "geoflow.core.retry": ("RetryPolicy",),
     "geoflow.session": ("Session",),
 }
@@ -72,8 +72,8 @@ if TYPE_CHECKING:
         sql,
         submit,
     )
+    from geoflow.core.extractor import StageResultExtractor
     from geoflow.core.models import JobExecutionContext, TaskContext, TaskResult
-    from geoflow.core.results import StageResultExtractor
     from geoflow.core.retry import RetryPolicy
     from geoflow.job_handle import JobHandle
     from geoflow.job_type import JobType, identity

@@ -12,7 +12,7 @@ from geoflow.core.rows import JobRow
 from geoflow.engine.runtime import SLICE_SECONDS, Runtime
 from geoflow.errors import DefinitionError, GeoflowWarning, JobFailed
 from geoflow.notebook import progress
-from geoflow.render.display import job_html, job_line, job_text
+from geoflow.render.drawing import job_html, job_line, job_text
 from geoflow.support.jsonable import from_json
 from geoflow.support.masking import safe, unless_fallback
 

@@ -20,11 +20,11 @@ from geoflow.jobtypes.contract import DefinesJob, Handler
 from geoflow.jobtypes.parameters import by_name
 from geoflow.jobtypes.registry import Registry
 from geoflow.notebook import progress
-from geoflow.render.display import jobs_html
-from geoflow.stores.tables import Store
+from geoflow.render.drawing import jobs_html
+from geoflow.stores.store import Store
 from geoflow.support import logs
 from geoflow.support.clock import Clock, SystemClock
-from geoflow.support.config import Settings, load_settings
+from geoflow.support.settings import Settings, load_settings
 from geoflow.usercode.origin import stacklevel
 from geoflow.views.snapshot import LISTED, listing
 
@@ -49,7 +49,7 @@ class Session:
     ``result`` for every job that ends. *executor* is a pool to use instead of worker processes, any
     ``concurrent.futures.Executor``: a Dask client's ``get_executor()`` leads to other machines (see docs/scaling.md).
     It stays yours to shut down; *workers* is then how many chunks it is given at once, None for as many as it says it
-    can run. Everything else is a setting of `geoflow.support.config.Settings`.
+    can run. Everything else is a setting of `geoflow.support.settings.Settings`.
     """
 
     def __init__(

@@ -20,7 +20,7 @@ from geoflow.core.rows import JobRow
 from geoflow.engine.runtime import Runtime
 from geoflow.engine.tasks import TaskRow, named, place_of, task_row
 from geoflow.errors import ContractViolationError, GeoflowError, UnstorableValue
-from geoflow.jobtypes.calls import outcome
+from geoflow.jobtypes.answers import outcome
 from geoflow.jobtypes.contract import Handler, accepts_context
 from geoflow.stores.questions import TaskPlace
 from geoflow.support.masking import mask_text, safe

@@ -9,7 +9,7 @@ from geoflow.core.batch import Completed, NewTasks
 from geoflow.core.rows import Lease, Move, NewJob
 from geoflow.stores.duckdb import DuckDbStore
 from geoflow.stores.sqlite import SqliteStore
-from geoflow.stores.tables import Store
+from geoflow.stores.store import Store
 
 TASKS, IN_A_COMMIT = 50_000, 1_000
 STAGES = '[{"number":1,"name":"noop","task_type":"noop","parallelism":"single"}]'

@@ -24,8 +24,8 @@ from geoflow.errors import GeoflowError
 from geoflow.job_handle import JobHandle
 from geoflow.jobtypes.contract import defines_job
 from geoflow.session import Session
-from geoflow.support.config import load_settings
 from geoflow.support.masking import safe
+from geoflow.support.settings import load_settings
 from geoflow.task_handle import TaskHandle
 
 NAME = "%geoflow"

@@ -109,7 +109,7 @@ class Job(Result):
         }
 
     def lines(self, width: int) -> Iterator[str]:
-        from geoflow.render.display import job_text
+        from geoflow.render.drawing import job_text
         from geoflow.support.jsonable import from_json
 
         runtime = self.job.runtime
@@ -189,7 +189,7 @@ class Listing(Result):
         return _masked(every[_last(every, self.limit) :], self.session.settings.secrets)
 
     def lines(self, width: int) -> list[str]:
-        from geoflow.render.display import jobs_text
+        from geoflow.render.drawing import jobs_text
         from geoflow.stores.questions import number_of_jobs
         from geoflow.views.snapshot import listing
 

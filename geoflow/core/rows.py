@@ -84,7 +84,7 @@ class Again(NamedTuple):
 
 
 class FailedRow(NamedTuple):
-    """A failed task, in the order in which `geoflow.core.transitions.failure_message` takes them."""
+    """A failed task, in the order in which `geoflow.core.next_step.failure_message` takes them."""
 
     task_index: int
     task_id: str

@@ -11,10 +11,10 @@ from typing import Any, Literal
 from geoflow.core.batch import Batch
 from geoflow.core.chunks import Chunk
 from geoflow.core.models import Category, Failure, JobStatus, OnFailure, Stage
+from geoflow.core.next_step import Finalize, Plan, View
 from geoflow.core.retry import RetryPolicy
 from geoflow.core.rows import Again, JobRow, Lease, StageRow
 from geoflow.core.stage import StageTasks
-from geoflow.core.transitions import Finalize, Plan, View
 from geoflow.errors import DefinitionError
 from geoflow.jobtypes.contract import Registered
 from geoflow.support.parcel import Texts

@@ -13,9 +13,9 @@ from collections.abc import Iterable
 from geoflow.core.batch import NewTasks
 from geoflow.core.chunks import Report
 from geoflow.core.models import Attempt, Category, Failure, JobStatus, Outcome
+from geoflow.core.next_step import Finalize, Plan
 from geoflow.core.payloads import fallback_result, fan_in_parameters, finalize_argument, plan_argument
 from geoflow.core.rows import StageRow
-from geoflow.core.transitions import Finalize, Plan
 from geoflow.engine.active_job import ActiveJob
 from geoflow.engine.endings import Endings
 from geoflow.engine.events import tell

@@ -14,10 +14,10 @@ from geoflow.core.models import JobStatus
 from geoflow.core.rows import Changes
 from geoflow.engine.active_job import ActiveJob
 from geoflow.engine.events import stopped, tell, tell_end
-from geoflow.engine.turns import Turns
+from geoflow.engine.loop import Loop
 from geoflow.errors import GeoflowError, TooLarge
 from geoflow.executors.base import Executor
-from geoflow.stores.tables import Store
+from geoflow.stores.store import Store
 from geoflow.support.clock import Clock
 from geoflow.support.logs import operation
 
@@ -25,7 +25,7 @@ from geoflow.support.logs import operation
 REQUEST_SECONDS = 0.5
 
 
-class Endings(Turns):
+class Endings(Loop):
     """The loop of a machine, with all ways out of it."""
 
     def __init__(

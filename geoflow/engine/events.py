@@ -11,7 +11,7 @@ from typing import Any
 from geoflow.core.models import Attempt, JobStatus
 from geoflow.engine.active_job import ActiveJob
 from geoflow.errors import DriverFailed
-from geoflow.stores.tables import Store
+from geoflow.stores.store import Store
 from geoflow.support.jsonable import from_json
 from geoflow.support.logs import logger_of
 from geoflow.support.text import count, exact, shorten

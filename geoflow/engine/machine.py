@@ -17,7 +17,7 @@ from typing import Any
 from geoflow.core.chunking import PATIENCE
 from geoflow.core.chunks import Report
 from geoflow.core.models import JobStatus
-from geoflow.core.transitions import (
+from geoflow.core.next_step import (
     Cancel,
     Close,
     Ended,
@@ -33,10 +33,10 @@ from geoflow.core.transitions import (
 from geoflow.engine.active_job import ActiveJob
 from geoflow.engine.asking import Asking
 from geoflow.engine.events import tell, tell_failure
+from geoflow.engine.loop import NUDGE, Command
 from geoflow.engine.recovery import recover
-from geoflow.engine.turns import NUDGE, Command
 from geoflow.executors.base import Executor
-from geoflow.stores.tables import Store
+from geoflow.stores.store import Store
 from geoflow.support.clock import Clock
 from geoflow.support.text import count
 

@@ -22,11 +22,11 @@ from geoflow.executors.base import Executor
 from geoflow.executors.leftovers import ran_at_death, seal
 from geoflow.stores.files import file_at
 from geoflow.stores.opening import store_at
-from geoflow.stores.tables import Store
+from geoflow.stores.store import Store
 from geoflow.support import logs
 from geoflow.support.clock import Clock
-from geoflow.support.config import Settings
 from geoflow.support.processors import usable
+from geoflow.support.settings import Settings
 
 if TYPE_CHECKING:
     import concurrent.futures

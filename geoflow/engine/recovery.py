@@ -8,7 +8,7 @@ from geoflow.core.models import JobStatus
 from geoflow.core.rows import JobRow, Move, StageRow
 from geoflow.core.stage import lost_with_engine
 from geoflow.engine.active_job import ActiveJob
-from geoflow.stores.tables import Store
+from geoflow.stores.store import Store
 
 
 def recover(

@@ -17,17 +17,17 @@ from geoflow.core.retry import RetryPolicy
 from geoflow.core.rows import Again, JobRow, NewJob
 from geoflow.engine import hooks
 from geoflow.engine.active_job import CLASS, Intent
-from geoflow.engine.driving import Driving
-from geoflow.engine.stale import Stale, again_from, fingerprints, ran_with_older, stale_tasks
-from geoflow.engine.submission import check_same_job, found_again, keeps_its_own
+from geoflow.engine.claiming import Claiming
+from geoflow.engine.existing import check_same_job, found_again, keeps_its_own
+from geoflow.engine.stale_code import Stale, again_from, fingerprints, ran_with_older, stale_tasks
 from geoflow.errors import DefinitionError, JobExists, JobFailed, JobNotFound, ParameterError, StoreBusy
 from geoflow.jobtypes import loading
 from geoflow.jobtypes.contract import DefinesJob, Registered
 from geoflow.jobtypes.parameters import job_id_of, validated
 from geoflow.jobtypes.registry import Registry
 from geoflow.support.clock import Clock
-from geoflow.support.config import Settings
 from geoflow.support.jsonable import from_json, to_json
+from geoflow.support.settings import Settings
 from geoflow.support.text import shorten
 from geoflow.usercode.origin import stacklevel
 from geoflow.usercode.packing import Code, pack
@@ -42,7 +42,7 @@ OnExisting = Literal["return", "resume", "rerun", "raise"]
 SLICE_SECONDS = 0.1
 
 
-class Runtime(Driving):
+class Runtime(Claiming):
     """Submits, drives, looks at and cancels the jobs of one session, which says what it is opened with."""
 
     def __init__(

@@ -13,7 +13,7 @@ from geoflow.errors import DefinitionError, GeoflowError, JobNotFound, Parameter
 from geoflow.jobtypes.contract import Handler, Registered
 from geoflow.stores import questions
 from geoflow.stores.questions import TaskPlace
-from geoflow.stores.tables import Store
+from geoflow.stores.store import Store
 from geoflow.support.jsonable import from_json
 from geoflow.support.logs import logger_of
 from geoflow.support.text import shorten

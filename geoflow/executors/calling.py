@@ -13,8 +13,8 @@ from geoflow.core.batch import Call, named
 from geoflow.core.chunks import Chunk
 from geoflow.core.models import Failure, JobExecutionContext, TaskContext, TaskResult, TaskStatus, as_spoken_by
 from geoflow.errors import ContractViolationError
-from geoflow.executors.codes import Codes
-from geoflow.jobtypes.calls import checked_plan, outcome, shown
+from geoflow.executors.loaded_code import Codes
+from geoflow.jobtypes.answers import checked_plan, outcome, shown
 from geoflow.support import logs
 from geoflow.support.jsonable import from_json, to_json
 from geoflow.support.parcel import Spool

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from geoflow.core.chunks import Chunk
-from geoflow.executors.codes import Codes
 from geoflow.executors.kept import arm_faulthandler
+from geoflow.executors.loaded_code import Codes
 from geoflow.executors.marker import MarkFile
 from geoflow.executors.printed import Printed
 from geoflow.executors.restoring import Restorer

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, cast
 
 from geoflow.core.chunks import Chunk
 from geoflow.errors import DefinitionError
-from geoflow.executors.codes import Codes
+from geoflow.executors.loaded_code import Codes
 from geoflow.executors.worker import run_chunk
 from geoflow.support import logs
 from geoflow.usercode.packing import Code

@@ -13,7 +13,7 @@ from typing import Any, TextIO
 from geoflow.core.batch import Call
 from geoflow.core.chunking import CHUNK_SECONDS
 from geoflow.core.chunks import Chunk, Report
-from geoflow.executors.codes import Codes
+from geoflow.executors.loaded_code import Codes
 from geoflow.executors.reports import from_answer
 from geoflow.executors.worker import run_chunk
 from geoflow.support.jsonable import to_json

@@ -8,7 +8,7 @@ import subprocess
 import weakref
 from pathlib import Path
 
-from geoflow.executors import reaper
+from geoflow.executors import orphan_reaper as reaper
 from geoflow.executors.spawning import python
 
 

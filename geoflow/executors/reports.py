@@ -7,7 +7,7 @@ from typing import Any
 from geoflow.core.batch import Completed, NewTasks
 from geoflow.core.chunks import Chunk, Report
 from geoflow.core.models import Attempt, Failure, Outcome
-from geoflow.executors.codes import Held
+from geoflow.executors.loaded_code import Held
 from geoflow.executors.marker import Mark
 from geoflow.executors.worker import Answer
 from geoflow.support.parcel import Texts

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from geoflow.core.chunks import Chunk, Report
 from geoflow.core.models import Category, Failure
 from geoflow.executors.child import Setup
-from geoflow.executors.codes import Held
+from geoflow.executors.loaded_code import Held
 from geoflow.executors.marker import SETTING_UP, Mark
 from geoflow.executors.reports import from_answer, from_mark, has_ended
 from geoflow.executors.watch import Watch

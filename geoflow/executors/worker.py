@@ -18,8 +18,8 @@ from geoflow.core.batch import Call
 from geoflow.core.chunks import Chunk
 from geoflow.core.models import Category, Failure
 from geoflow.executors.calling import caller
-from geoflow.executors.codes import Codes
-from geoflow.jobtypes.calls import describe
+from geoflow.executors.loaded_code import Codes
+from geoflow.jobtypes.answers import describe
 from geoflow.support import logs
 from geoflow.support.nesting import here
 from geoflow.support.parcel import PIECE

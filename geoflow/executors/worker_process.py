@@ -18,8 +18,8 @@ from typing import Any
 
 from geoflow.core.chunks import Chunk
 from geoflow.executors.child import Setup, initialise, work
-from geoflow.executors.codes import MOST_VERSIONS, Held
 from geoflow.executors.kept import STACK_SIGNAL
+from geoflow.executors.loaded_code import MOST_VERSIONS, Held
 from geoflow.executors.marker import MarkFile
 from geoflow.executors.printed import read_output
 from geoflow.executors.spawning import SlotContext, end_server

@@ -1,7 +1,7 @@
-"""The contract between job types and the engine, and the registry that checks it.
+"""The contract between job types and the engine: what a job class and a handler look like.
 
-A job type is a class that is never instantiated; handlers are plain functions. Everything that can be known about
-them without running them is checked once, at registration, and told in one message.
+A job type is a class that is never instantiated; handlers are plain functions. What can be known about them without
+running them is checked once, when `registry` takes them in, and told in one message.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
-from geoflow.render.display import job_html, job_text
+from geoflow.render.drawing import job_html, job_text
 from geoflow.support.logs import logger_of
 from geoflow.views.model import JobView
 

@@ -13,7 +13,7 @@ from geoflow.core.rows import JobRow
 from geoflow.engine.runtime import OnExisting, Runtime
 from geoflow.jobtypes.contract import PROBE_OF, DefinesJob
 from geoflow.notebook.outputs import SECONDS_BETWEEN, safely, shell
-from geoflow.render.display import job_text
+from geoflow.render.drawing import job_text
 from geoflow.support.masking import safe
 from geoflow.support.text import columns, pad, shorten
 from geoflow.views.wording import waits

@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from geoflow.render.display import job_parts, task_html
+from geoflow.render.drawing import job_parts, task_html
 from geoflow.render.markup import STYLE, Html
 from geoflow.support.text import shorten
 from geoflow.views.model import JobView, TaskLine, TaskView

@@ -1,1 +1,1 @@
-"""Where jobs, tasks and attempts are kept: one protocol, and the stores that speak it."""
+"""Where jobs, tasks and attempts are kept: `store.Store`, and the two databases that are one."""

@@ -18,7 +18,7 @@ from geoflow.stores import copies, locks
 from geoflow.stores.convert import copy_rows
 from geoflow.stores.files import check_place, free_name, growing_beside, private
 from geoflow.stores.opening import is_duckdb, store_at
-from geoflow.stores.tables import Store
+from geoflow.stores.store import Store
 from geoflow.support.logfile import BACKUPS
 
 # What a store's file has beside it while it is written.

@@ -10,7 +10,7 @@ from typing import Any
 
 from geoflow.errors import StoreBusy, StoreError
 from geoflow.stores.opening import store_at
-from geoflow.stores.tables import Store
+from geoflow.stores.store import Store
 from geoflow.support.parcel import PIECE
 
 _KEYS = {"job": "job_key", "stage": "stage_key", "task": "task_key", "attempt": "attempt_key"}

@@ -20,8 +20,8 @@ from geoflow.core.rows import Lease, Move, Take
 from geoflow.errors import StoreError
 from geoflow.stores.columns import COMPLETED_OWN, COMPLETED_SAME, duckdb_type
 from geoflow.stores.duckdb_file import File, borrow, check_whole, explaining
-from geoflow.stores.ownership import Ownership
-from geoflow.stores.tables import Store, completed_columns, consecutive, not_long, nothing_queued
+from geoflow.stores.job_locks import Ownership
+from geoflow.stores.store import Store, completed_columns, consecutive, not_long, nothing_queued
 from geoflow.support.jsonable import to_json
 from geoflow.support.parcel import PIECE
 

@@ -12,13 +12,13 @@ from typing import Any
 from geoflow.core.rows import JobRow, Lease, NewJob
 from geoflow.errors import LeaseLost, StoreBusy, StoreError
 from geoflow.stores.checked import job_row
-from geoflow.stores.ownership import Ownership
+from geoflow.stores.job_locks import Ownership
 from geoflow.stores.reading import JOB_COLUMNS, TableReader
 from geoflow.support.text import shorten
 
 
 class JobLeases(TableReader):
-    """The part of a `geoflow.stores.tables.Store` that says which session may change a job.
+    """The part of a `geoflow.stores.store.Store` that says which session may change a job.
 
     Two things say so together: the job's lock, which ends with its process, and its epoch in the row, which tells the
     lease of now from all earlier ones.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from geoflow.stores.sqlite import SqliteStore
-from geoflow.stores.tables import Store
+from geoflow.stores.store import Store
 
 
 def is_duckdb(path: str | os.PathLike[str]) -> bool:

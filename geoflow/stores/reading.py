@@ -43,7 +43,7 @@ def by_ranges(
 
 
 class TableReader(abc.ABC):
-    """The reading half of a `geoflow.stores.tables.Store`."""
+    """The reading half of a `geoflow.stores.store.Store`."""
 
     # A column of texts or numbers, and one of JSON text, as one JSON array in the order of the keys.
     _TEXTS: ClassVar[str]

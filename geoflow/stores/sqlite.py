@@ -24,11 +24,11 @@ from geoflow.core.rows import Lease
 from geoflow.errors import SchemaTooNew, StoreBusy, StoreError, TooLarge
 from geoflow.stores.columns import COMPLETED_OWN, COMPLETED_SAME
 from geoflow.stores.copies import write_copy
+from geoflow.stores.file_guard import Guard, close_as_it_is, tidy
 from geoflow.stores.files import check_place, file_at, gone, rescued, set_aside
-from geoflow.stores.guard import Guard, close_as_it_is, tidy
+from geoflow.stores.job_locks import Ownership
 from geoflow.stores.migrations import bring_up_to_date
-from geoflow.stores.ownership import Ownership
-from geoflow.stores.tables import Store, completed_columns
+from geoflow.stores.store import Store, completed_columns
 from geoflow.support.jsonable import MAX_BYTES
 from geoflow.support.text import human_bytes
 

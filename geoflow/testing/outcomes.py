@@ -6,7 +6,7 @@ from typing import Any
 
 from geoflow.core.models import Failure
 from geoflow.core.retry import RetryPolicy
-from geoflow.jobtypes.calls import describe, outcome
+from geoflow.jobtypes.answers import describe, outcome
 from geoflow.jobtypes.contract import Handler
 from geoflow.support.jsonable import from_json, to_json
 

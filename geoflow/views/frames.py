@@ -20,7 +20,7 @@ from geoflow.errors import StoreError
 from geoflow.stores import columnwise, questions
 from geoflow.stores.columns import COLUMNS, KINDS
 from geoflow.stores.questions import PlannedStage
-from geoflow.stores.tables import Store
+from geoflow.stores.store import Store
 from geoflow.support.logs import FIELDS, read
 from geoflow.views.rows import (
     ATTEMPTS,

@@ -1,6 +1,6 @@
 """What is drawn of a job: values that are masked and bounded, however many tasks there are.
 
-`geoflow.views.snapshot` reads them from a store, `geoflow.render.display` draws them. Times are seconds since the
+`geoflow.views.snapshot` reads them from a store, `geoflow.render.drawing` draws them. Times are seconds since the
 epoch, durations seconds.
 """
 

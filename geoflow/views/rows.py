@@ -19,7 +19,7 @@ from geoflow.errors import StoreError
 from geoflow.stores import columnwise, questions
 from geoflow.stores.columns import COLUMNS
 from geoflow.stores.questions import PlannedStage
-from geoflow.stores.tables import Store
+from geoflow.stores.store import Store
 from geoflow.support.jsonable import from_json
 from geoflow.support.logs import FIELDS, read
 

@@ -16,7 +16,7 @@ from geoflow.core.rows import JobRow, StageRow
 from geoflow.errors import JobNotFound
 from geoflow.jobtypes.contract import PROBE_OF
 from geoflow.stores import questions
-from geoflow.stores.tables import Store
+from geoflow.stores.store import Store
 from geoflow.support.jsonable import from_json
 from geoflow.support.masking import DEFAULT_SECRETS, mask, mask_text
 from geoflow.support.text import cut, human_bytes, shorten

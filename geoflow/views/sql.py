@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import duckdb
 
 from geoflow.errors import ParameterError, StoreError
+from geoflow.stores.allowed_sql import check_query
 from geoflow.stores.columns import KINDS, sql_type
 from geoflow.stores.duckdb import DuckDbStore, insert
 from geoflow.stores.duckdb_file import CONFIG
 from geoflow.stores.reading import by_ranges
 from geoflow.stores.sqlite import one_row
-from geoflow.stores.statements import check_query
-from geoflow.stores.tables import Store
+from geoflow.stores.store import Store
 from geoflow.support.jsonable import to_json
 from geoflow.support.logs import FIELDS, read
 from geoflow.views.needed import Part, asked

@@ -10,7 +10,7 @@ from pathlib import Path
 import orjson
 
 from geoflow.stores import questions
-from geoflow.stores.tables import Store
+from geoflow.stores.store import Store
 from geoflow.support.masking import mask_text
 from geoflow.support.text import cut, shorten
 from geoflow.views.failures import history, why

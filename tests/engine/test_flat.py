@@ -12,8 +12,8 @@ import cloudpickle
 import pytest
 
 import geoflow as gf
-from geoflow.engine import driving
-from geoflow.executors import codes
+from geoflow.engine import claiming as driving
+from geoflow.executors import loaded_code as codes
 from geoflow.notebook import monitor
 from geoflow.usercode import fingerprint, sources
 from geoflow.usercode import packing as transport

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geoflow.core.results import StageResultExtractor
+from geoflow.core.extractor import StageResultExtractor
 
 extract = StageResultExtractor.extract
 relaxed = settings(deadline=None)

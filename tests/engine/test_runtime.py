@@ -15,7 +15,7 @@ from geoflow.engine.tasks import TaskNotFound, named, place_of, task_row
 from geoflow.errors import JobFailed, JobNotFound, ParameterError
 from geoflow.session import Session
 from geoflow.support.clock import SystemClock
-from geoflow.support.config import load_settings
+from geoflow.support.settings import load_settings
 from tests.helpers import jobs
 
 FAILS_ONCE = {"do": "raise", "value": "ValueError", "until_attempt": 2}

@@ -25,7 +25,7 @@ from geoflow.core.models import Order
 from geoflow.session import Session
 from geoflow.stores.duckdb import DuckDbStore
 from geoflow.stores.opening import is_duckdb
-from geoflow.stores.tables import Store
+from geoflow.stores.store import Store
 from tests.helpers.sessions import leave_as_killed
 from tests.helpers.worlds import (
     DEADLY,

@@ -18,10 +18,11 @@ from geoflow.engine import asking
 from geoflow.engine.active_job import ActiveJob
 from geoflow.errors import DefinitionError, UnstorableValue
 from geoflow.executors import worker
-from geoflow.jobtypes import calls
-from geoflow.jobtypes.calls import checked_plan
+from geoflow.jobtypes import answers as calls
+from geoflow.jobtypes.answers import checked_plan
 from geoflow.stores import duckdb as duckdb_store
-from geoflow.stores import reading, tables
+from geoflow.stores import reading
+from geoflow.stores import store as tables
 from geoflow.support import jsonable as values
 from geoflow.support.parcel import Spool, Texts, packed
 from tests.helpers.sessions import OpenSession

@@ -25,7 +25,7 @@ from geoflow.core.chunks import Chunk, Report
 from geoflow.core.models import Attempt, Category, Failure, Outcome
 from geoflow.errors import StoreBusy
 from geoflow.jobtypes.contract import job_id_for, task_id
-from geoflow.stores.tables import Store
+from geoflow.stores.store import Store
 from geoflow.support.clock import ManualClock
 from geoflow.support.jsonable import to_json
 from tests.helpers.profiles import a_share

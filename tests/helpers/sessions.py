@@ -9,7 +9,7 @@ from typing import Any
 
 import geoflow as gf
 from geoflow.stores.opening import is_duckdb
-from geoflow.stores.tables import Store
+from geoflow.stores.store import Store
 
 OpenSession = Callable[..., gf.Session]
 Drive = Callable[..., subprocess.Popen[str]]

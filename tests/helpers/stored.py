@@ -13,7 +13,7 @@ from geoflow.core.models import Attempt, Failure
 from geoflow.core.rows import JobRow, Lease, Move, NewJob, StageRow, Take
 from geoflow.stores.duckdb import DuckDbStore
 from geoflow.stores.sqlite import SqliteStore
-from geoflow.stores.tables import Store
+from geoflow.stores.store import Store
 
 STORES: dict[str, Callable[[Path], Store]] = {
     "sqlite in memory": lambda folder: SqliteStore(":memory:"),

@@ -25,7 +25,7 @@ from geoflow.engine.active_job import CLASS, ActiveJob, Intent, Options
 from geoflow.engine.machine import CoreMachine
 from geoflow.jobtypes.contract import Registered, task_id
 from geoflow.stores.sqlite import SqliteStore
-from geoflow.stores.tables import Store
+from geoflow.stores.store import Store
 from geoflow.support.clock import ManualClock
 from geoflow.support.jsonable import to_json
 from geoflow.usercode.packing import Code

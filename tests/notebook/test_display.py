@@ -23,10 +23,10 @@ from geoflow.core.models import Attempt, Failure
 from geoflow.core.rows import Lease, Move, NewJob
 from geoflow.errors import JobNotFound
 from geoflow.executors import worker
-from geoflow.render.display import job_html, job_parts, job_text, jobs_html, jobs_text, narrow
+from geoflow.render.drawing import job_html, job_parts, job_text, jobs_html, jobs_text, narrow
 from geoflow.stores.duckdb import DuckDbStore
 from geoflow.stores.sqlite import SqliteStore
-from geoflow.stores.tables import Store
+from geoflow.stores.store import Store
 from geoflow.views.failures import folded, why
 from geoflow.views.model import STATES, ErrorGroup, JobView
 from geoflow.views.snapshot import CELLS, SAMPLE, aggregate, listing, snapshot

@@ -19,7 +19,7 @@ from geoflow.notebook import monitor as monitors
 from geoflow.notebook import outputs
 from geoflow.notebook.monitor import Monitor, monitor_of
 from geoflow.notebook.widget import Panel
-from geoflow.render.display import task_html
+from geoflow.render.drawing import task_html
 from geoflow.views.model import TaskLine, TaskView
 from geoflow.views.wording import ACTIONS
 from tests.helpers import jobs

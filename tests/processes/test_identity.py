@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from geoflow.executors import reaper
+from geoflow.executors import orphan_reaper as reaper
 from geoflow.executors.leftovers import ran_at_death, seal, sign
 from geoflow.executors.lifeline import Lifeline
 from geoflow.executors.marker import MarkFile

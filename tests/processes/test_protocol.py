@@ -16,7 +16,7 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from geoflow.core.chunks import Chunk
 from geoflow.executors.child import Setup
-from geoflow.executors.codes import Held
+from geoflow.executors.loaded_code import Held
 from geoflow.executors.marker import MarkFile
 from geoflow.executors.worker_process import WorkerProcess
 from tests.helpers import jobs

@@ -22,7 +22,7 @@ from geoflow.core.transitions import JOB_TRANSITIONS, TASK_TRANSITIONS
 from geoflow.errors import DefinitionError, GeoflowError, IllegalTransition, LeaseLost, StoreBusy, StoreError
 from geoflow.stores import columns, reading
 from geoflow.stores.sqlite import SqliteStore
-from geoflow.stores.tables import Store, _runs
+from geoflow.stores.store import Store, _runs
 from geoflow.support.text import shorten
 from tests.helpers.stored import (
     NASTY,

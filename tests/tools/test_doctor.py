@@ -26,7 +26,7 @@ from IPython.lib.pretty import pretty
 from geoflow.commands.cli import main
 from geoflow.commands.magic import Magic
 from geoflow.stores.sqlite import SCHEMA_VERSION
-from geoflow.support.config import load_settings
+from geoflow.support.settings import load_settings
 from geoflow.support.text import columns
 from geoflow.tools.doctor import Diagnosis, DoctorReport, doctor
 from geoflow.tools.doctor.diagnosis import ok
@@ -367,7 +367,7 @@ def found_by_another(store: Path, environment: dict[str, str]) -> dict[str, dict
 import json, sys
 from pathlib import Path
 from geoflow.tools import doctor
-from geoflow.support.config import load_settings
+from geoflow.support.settings import load_settings
 from geoflow.tools.doctor.diagnosis import ok
 print(json.dumps(doctor.doctor(load_settings(store=sys.argv[1])).document()))
 """

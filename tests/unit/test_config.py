@@ -9,9 +9,9 @@ from pydantic import ValidationError
 
 import geoflow as gf
 from geoflow.errors import ParameterError
-from geoflow.support import config
-from geoflow.support.config import load_settings
+from geoflow.support import settings as config
 from geoflow.support.masking import DEFAULT_SECRETS
+from geoflow.support.settings import load_settings
 
 
 @pytest.fixture(autouse=True)

@@ -10,10 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geoflow.core.models import JobStatus, OnFailure, TaskStatus
-from geoflow.core.transitions import (
-    JOB_TRANSITIONS,
-    MAX_LOSSES,
-    TASK_TRANSITIONS,
+from geoflow.core.next_step import (
     Cancel,
     Close,
     Ended,
@@ -26,10 +23,9 @@ from geoflow.core.transitions import (
     View,
     Work,
     failure_message,
-    job_after,
     next_step,
-    task_after,
 )
+from geoflow.core.transitions import JOB_TRANSITIONS, MAX_LOSSES, TASK_TRANSITIONS, job_after, task_after
 from geoflow.errors import GeoflowError, IllegalTransition
 
 # Written out by hand, a line for each state: what may happen to it, and where that leads.

@@ -33,10 +33,10 @@ from geoflow.core.chunks import Chunk
 from geoflow.core.models import Category, Failure, JobExecutionContext, Outcome, TaskContext
 from geoflow.core.retry import RetryPolicy
 from geoflow.errors import ContractViolationError, UnstorableValue
-from geoflow.executors.codes import Codes
+from geoflow.executors.loaded_code import Codes
 from geoflow.executors.reports import from_answer
 from geoflow.executors.worker import NOT_BEGUN, Answer, Told, run_chunk
-from geoflow.jobtypes.calls import checked_plan, describe, outcome
+from geoflow.jobtypes.answers import checked_plan, describe, outcome
 from geoflow.support.logs import JsonLines
 from geoflow.usercode.packing import pack
 

@@ -15,8 +15,8 @@ from geoflow.tools.check.declared import declared
 from geoflow.tools.check.findings import RULES, Finding, finding
 from geoflow.tools.check.report import CheckReport
 from geoflow.tools.check.subject import Subject
+from geoflow.tools.check.text import written
 from geoflow.tools.check.trial import trial
-from geoflow.tools.check.written import written
 
 __all__ = ["RULES", "CheckReport", "Finding", "checked"]
 

@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 from geoflow.errors import ParameterError
-from geoflow.jobtypes.calls import shown
+from geoflow.jobtypes.answers import shown
 from geoflow.jobtypes.typed.crossing import ADDED
 from geoflow.support.text import shorten
 from geoflow.tools.check.trial_state import IDENTIFY, VALIDATE, Trial, is_mistake, named, short

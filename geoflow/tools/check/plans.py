@@ -6,7 +6,7 @@ import copy
 from typing import Any
 
 from geoflow.errors import ContractViolationError
-from geoflow.jobtypes.calls import checked_plan
+from geoflow.jobtypes.answers import checked_plan
 from geoflow.support.jsonable import from_json, to_json
 from geoflow.support.text import shorten
 from geoflow.tools.check.trial_state import PLAN, Stop, Trial, named

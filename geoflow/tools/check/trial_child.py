@@ -18,7 +18,7 @@ from geoflow.core.models import JobExecutionContext, Stage, TaskContext, TaskRes
 from geoflow.core.payloads import fan_in_parameters
 from geoflow.core.rows import Results
 from geoflow.errors import ContractViolationError
-from geoflow.jobtypes.calls import shown
+from geoflow.jobtypes.answers import shown
 from geoflow.jobtypes.contract import accepts_context, task_id
 from geoflow.support.jsonable import from_json, to_json
 from geoflow.support.text import exact, shorten

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from geoflow.jobtypes.calls import shown
+from geoflow.jobtypes.answers import shown
 
 
 class Lacking(KeyError):

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from geoflow.render.report import Entry, Report
 from geoflow.stores.opening import is_duckdb
-from geoflow.support.config import Settings
 from geoflow.support.masking import mask_text
+from geoflow.support.settings import Settings
 from geoflow.support.text import count, plain
 from geoflow.tools.doctor.diagnosis import Diagnosis, problem
 from geoflow.tools.doctor.installed import extras, geo_variables, packages, python, sqlite_library

@@ -1,4 +1,4 @@
-"""What one check found; and Python in a process of its own, where a check must not touch this one."""
+"""What one check found (``__init__`` lists them all), and Python in a process of its own, for those that need one."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from geoflow.errors import StoreBusy, StoreError
 from geoflow.stores import sqlite
 from geoflow.stores.opening import is_duckdb, store_at
 from geoflow.stores.questions import number_of_jobs
-from geoflow.stores.tables import Store
+from geoflow.stores.store import Store
 from geoflow.support.text import count, human_bytes, shorten
 from geoflow.tools.doctor.diagnosis import Diagnosis, ok, problem, warning
 

@@ -15,7 +15,7 @@ from geoflow.errors import DefinitionError
 from geoflow.jobtypes.typed import TypedJob
 from geoflow.render.report import Report
 from geoflow.stores.questions import latest_completed
-from geoflow.stores.tables import Store
+from geoflow.stores.store import Store
 from geoflow.tools.export.proof import RecordedCall, proved_on, recorded
 from geoflow.tools.export.testing import test_text
 from geoflow.tools.export.writing import Writer

@@ -15,7 +15,7 @@ from geoflow.core.rows import JobRow
 from geoflow.errors import DefinitionError
 from geoflow.executors.spawning import python
 from geoflow.jobtypes.typed.crossing import ADDED
-from geoflow.stores.tables import Store
+from geoflow.stores.store import Store
 from geoflow.support.jsonable import from_json
 from geoflow.views import rows
 

@@ -13,8 +13,8 @@ from geoflow.core.chunks import Chunk
 from geoflow.core.chunks import Report as Answer
 from geoflow.core.models import JobStatus
 from geoflow.core.payloads import plan_argument
+from geoflow.engine.existing import check_same_job
 from geoflow.engine.runtime import Runtime
-from geoflow.engine.submission import check_same_job
 from geoflow.errors import DefinitionError
 from geoflow.executors.base import Executor
 from geoflow.jobtypes.contract import DefinesJob, Registered

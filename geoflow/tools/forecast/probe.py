@@ -13,7 +13,7 @@ from geoflow.jobtypes.contract import DefinesJob, Registered
 from geoflow.jobtypes.parameters import job_id_of, validated
 from geoflow.notebook import progress
 from geoflow.render.report import Report, Table, table
-from geoflow.stores.tables import Store
+from geoflow.stores.store import Store
 from geoflow.support.jsonable import from_json
 from geoflow.support.masking import mask_text
 from geoflow.support.processors import usable

@@ -11,7 +11,7 @@ from random import Random
 from statistics import fmean
 from typing import Any, ClassVar
 
-from geoflow.jobtypes.calls import checked_plan
+from geoflow.jobtypes.answers import checked_plan
 from geoflow.jobtypes.contract import PARALLELISM, PROBE_OF, Handler, Registered
 from geoflow.jobtypes.registry import Registry
 

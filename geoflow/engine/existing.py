@@ -1,4 +1,4 @@
-"""What is checked before a job is stored: its parameters, its id, and what a job of that id has that is the same."""
+"""A submission that finds its job in the store: whether it is the same one, what it keeps of its own, what is said."""
 
 from __future__ import annotations
 

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 from geoflow.core.retry import RetryPolicy
 from geoflow.core.rows import Again, JobRow
 from geoflow.engine.active_job import CLASS, ActiveJob, Intent, Options
+from geoflow.engine.existing import stored_type
+from geoflow.engine.loop import Verb
 from geoflow.engine.parts import Parts
-from geoflow.engine.submission import stored_type
-from geoflow.engine.turns import Verb
 from geoflow.jobtypes.contract import Registered
 from geoflow.support.clock import Clock
-from geoflow.support.config import Settings
 from geoflow.support.nesting import refuse_inside
+from geoflow.support.settings import Settings
 from geoflow.support.surroundings import Surroundings
 from geoflow.usercode.packing import Code, pack
 
@@ -34,7 +34,7 @@ LINGER_SECONDS = 1.0
 REMEMBERED = 32
 
 
-class Driving(Parts):
+class Claiming(Parts):
     """Jobs whose rows and code are known, driven with these parts."""
 
     def __init__(

@@ -1,7 +1,7 @@
 """Who turns the loop that drives jobs, what other threads ask of it, and what becomes of it when a turn fails.
 
 One thread at a time turns it: the session's own, or one that waits for a job. Whatever a turn raises comes to
-`Turns.drive`: nothing is left to drive then, and whoever waited has been told.
+`Loop.drive`: nothing is left to drive then, and whoever waited has been told.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Command(NamedTuple):
     job: ActiveJob
 
 
-class Turns(abc.ABC):
+class Loop(abc.ABC):
     """The loop of a machine, without what its turns do."""
 
     def __init__(self) -> None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from geoflow.core.rows import Again, JobRow, StageRow
 from geoflow.errors import GeoflowWarning, ParameterError
-from geoflow.stores.tables import Store
+from geoflow.stores.store import Store
 from geoflow.support.text import count
 from geoflow.usercode.packing import Code
 
