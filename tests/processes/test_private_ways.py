@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import inspect
+import multiprocessing
 import pickle
 import sys
 import threading
 import types
 from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
-from multiprocessing import context, forkserver, spawn
+from multiprocessing import context, forkserver, spawn, util
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,9 @@ def test_cloudpickle_asks_a_subclass_of_its_pickler_first_also_about_code_object
     exec("def f(): return [x for x in ()]", namespace)
     with open("/dev/null", "wb") as nothing:
         Pickler(nothing).dump(namespace["f"])
-    assert types.CodeType in asked, "cloudpickle no longer asks reducer_override about code: see transport._Pickler"
+    assert types.CodeType in asked, (
+        "cloudpickle no longer asks reducer_override about code: see usercode.packing._Pickler"
+    )
 
 
 def test_python_makes_code_of_the_same_arguments_as_ever() -> None:
@@ -47,7 +50,9 @@ def test_python_makes_code_of_the_same_arguments_as_ever() -> None:
     assert value is not None
     code = pickle.loads(value).__code__
     here = namespace["f"].__code__
-    changed = f"Python {sys.version_info[:2]} has other arguments for types.CodeType: see transport._code_arguments"
+    changed = (
+        f"Python {sys.version_info[:2]} has other arguments for types.CodeType: see usercode.packing._code_arguments"
+    )
     assert (code.co_filename, code.co_code, [*code.co_lines()]) == ("<private>", here.co_code, [*here.co_lines()]), (
         changed
     )
@@ -85,13 +90,27 @@ def test_multiprocessing_starts_a_process_from_what_spawn_prepares_and_by_a_fork
     server: Any = forkserver._forkserver
     assert isinstance(server._forkserver_pid, int), changed.format("_forkserver_pid")
     assert isinstance(server._forkserver_alive_fd, int), changed.format("_forkserver_alive_fd")
+    assert isinstance(server._forkserver_address, str | bytes), changed.format("_forkserver_address")
+    assert callable(server._stop), changed.format("_stop")
+
+
+def test_multiprocessing_puts_its_sockets_into_the_folder_that_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = getattr(multiprocessing.current_process(), "_config", None)
+    changed = "multiprocessing has no _config with a tempdir any more: see executors.spawning"
+    assert isinstance(settings, dict), changed
+    monkeypatch.setitem(settings, "tempdir", str(tmp_path))
+    assert util.get_temp_dir() == str(tmp_path), changed
 
 
 def test_functools_tells_a_cached_function_by_its_type() -> None:
     cached = functools.cache(len)
-    assert isinstance(cached, functools._lru_cache_wrapper), "functools has another _lru_cache_wrapper: see transport"
+    assert isinstance(cached, functools._lru_cache_wrapper), (
+        "functools has another _lru_cache_wrapper: see usercode.packing"
+    )
     assert cached.cache_parameters().keys() == {"maxsize", "typed"}, (
-        "functools.cache_parameters() changed: see transport"
+        "functools.cache_parameters() changed: see usercode.packing"
     )
 
 
@@ -99,9 +118,11 @@ def test_pydantic_keeps_what_it_made_of_a_model_where_it_is_left_out_on_the_way(
     namespace: dict[str, Any] = {"__name__": "__main__", "BaseModel": pydantic.BaseModel}
     exec("class Window(BaseModel):\n    x: int = 0", namespace)
     made = {"__pydantic_validator__", "__pydantic_serializer__", "__pydantic_core_schema__"}
-    assert made <= vars(namespace["Window"]).keys(), "pydantic keeps its parts elsewhere: see transport._MADE_LAST"
+    assert made <= vars(namespace["Window"]).keys(), (
+        "pydantic keeps its parts elsewhere: see usercode.packing._MADE_LAST"
+    )
     window = unpack(pack(namespace["Window"]))
-    assert window(x="3").x == 3, "pydantic makes no model of what travelled: see transport"
+    assert window(x="3").x == 3, "pydantic makes no model of what travelled: see usercode.packing"
 
 
 def test_ipykernel_has_what_is_asked_of_a_kernel() -> None:
