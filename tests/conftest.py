@@ -87,6 +87,9 @@ def _encodable(value: Any) -> Any:
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("GEOFLOW_")]:
         monkeypatch.delenv(name)
+    # A module that a test edits twice in a second would be taken from its bytecode, here and in workers.
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
 
 
 @pytest.fixture(scope="session")

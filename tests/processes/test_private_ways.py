@@ -38,9 +38,7 @@ def test_cloudpickle_asks_a_subclass_of_its_pickler_first_also_about_code_object
     exec("def f(): return [x for x in ()]", namespace)
     with open("/dev/null", "wb") as nothing:
         Pickler(nothing).dump(namespace["f"])
-    assert types.CodeType in asked, (
-        "cloudpickle no longer asks reducer_override about code: see packing._Pickler"
-    )
+    assert types.CodeType in asked, "cloudpickle no longer asks reducer_override about code: see packing._Pickler"
 
 
 def test_python_makes_code_of_the_same_arguments_as_ever() -> None:
@@ -50,9 +48,7 @@ def test_python_makes_code_of_the_same_arguments_as_ever() -> None:
     assert value is not None
     code = pickle.loads(value).__code__
     here = namespace["f"].__code__
-    changed = (
-        f"Python {sys.version_info[:2]} has other arguments for types.CodeType: see packing._code_arguments"
-    )
+    changed = f"Python {sys.version_info[:2]} has other arguments for types.CodeType: see packing._code_arguments"
     assert (code.co_filename, code.co_code, [*code.co_lines()]) == ("<private>", here.co_code, [*here.co_lines()]), (
         changed
     )
@@ -106,21 +102,15 @@ def test_multiprocessing_puts_its_sockets_into_the_folder_that_it_is_told(
 
 def test_functools_tells_a_cached_function_by_its_type() -> None:
     cached = functools.cache(len)
-    assert isinstance(cached, functools._lru_cache_wrapper), (
-        "functools has another _lru_cache_wrapper: see packing"
-    )
-    assert cached.cache_parameters().keys() == {"maxsize", "typed"}, (
-        "functools.cache_parameters() changed: see packing"
-    )
+    assert isinstance(cached, functools._lru_cache_wrapper), "functools has another _lru_cache_wrapper: see packing"
+    assert cached.cache_parameters().keys() == {"maxsize", "typed"}, "functools.cache_parameters() changed: see packing"
 
 
 def test_pydantic_keeps_what_it_made_of_a_model_where_it_is_left_out_on_the_way() -> None:
     namespace: dict[str, Any] = {"__name__": "__main__", "BaseModel": pydantic.BaseModel}
     exec("class Window(BaseModel):\n    x: int = 0", namespace)
     made = {"__pydantic_validator__", "__pydantic_serializer__", "__pydantic_core_schema__"}
-    assert made <= vars(namespace["Window"]).keys(), (
-        "pydantic keeps its parts elsewhere: see packing._MADE_LAST"
-    )
+    assert made <= vars(namespace["Window"]).keys(), "pydantic keeps its parts elsewhere: see packing._MADE_LAST"
     window = unpack(pack(namespace["Window"]))
     assert window(x="3").x == 3, "pydantic makes no model of what travelled: see packing"
 
