@@ -29,8 +29,9 @@ class JobLeases(TableReader):
         self._lock = threading.RLock()
         self._ownership = ownership
         self._epochs: dict[int, int] = {}
-        # Of jobs that are driven: how many current plans they have and the last one's key, and hashes of all their ids.
-        self._ids: dict[int, tuple[Any, set[int]]] = {}
+        # Of jobs that are driven: how many current plans they have and the last one's key, hashes of the ids of all
+        # but the last one, and its ids.
+        self._ids: dict[int, tuple[Any, set[int], Sequence[str]]] = {}
 
     @abc.abstractmethod
     def _transaction(self, lease: Lease | None = None) -> AbstractContextManager[Any]:

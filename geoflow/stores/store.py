@@ -179,9 +179,8 @@ class Store(JobLeases):
             plans = connection.execute(
                 "SELECT count(*), max(stage_key) FROM stage WHERE job_key = ? AND superseded = 0", (lease.job_key,)
             ).fetchone()
-        ids.update(map(hash, tasks.task_ids))
-        if len(ids) <= _IDS_KEPT:
-            self._ids[lease.job_key] = plans, ids
+        if len(ids) + count <= _IDS_KEPT:
+            self._ids[lease.job_key] = plans, ids, tasks.task_ids
         return StageRow(stage_key, stage, first_key, count, now)
 
     def _earlier_ids(self, connection: Any, job_key: int, stage: int, task_ids: Sequence[str]) -> set[int]:
@@ -196,7 +195,8 @@ class Store(JobLeases):
         if connection.execute(f"SELECT 1 {current} AND stage = ?", (job_key, stage)).fetchone():
             raise IllegalTransition(f"Stage {stage} of this job is planned, and is not planned twice.")
         plans = connection.execute(f"SELECT count(*), max(stage_key) {current}", (job_key,)).fetchone()
-        known, ids = self._ids.pop(job_key, (None, set[int]()))
+        known, ids, last = self._ids.pop(job_key, (None, set[int](), ()))
+        ids.update(map(hash, last))  # only now: most jobs plan no further stage
         if known == plans and ids.isdisjoint(map(hash, seen)):
             return ids
         ids = set()
@@ -324,7 +324,12 @@ def _attempt_row(attempt: Attempt) -> tuple[Any, ...]:
 
 def completed_columns(several: Completed) -> tuple[tuple[Iterable[Any], ...], tuple[Any, ...]]:
     """What attempts that completed are written with: the columns `COMPLETED_OWN`, and the values `COMPLETED_SAME`."""
-    keys = (key * ATTEMPTS_PER_TASK + several.attempt for key in several.keys)
+    keys: Iterable[int] = several.keys
+    if isinstance(keys, range) and keys.step == 1:
+        first, end = (key * ATTEMPTS_PER_TASK + several.attempt for key in (keys.start, keys.stop))
+        keys = range(first, end, ATTEMPTS_PER_TASK)
+    else:
+        keys = (key * ATTEMPTS_PER_TASK + several.attempt for key in keys)
     own = keys, several.started_at, several.ended_at, several.cpu, several.results
     return own, (str(Outcome.COMPLETED), several.slot, several.pid, several.peak_memory, several.code)
 
