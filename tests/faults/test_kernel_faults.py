@@ -259,11 +259,14 @@ def steadily(act):
         except KeyboardInterrupt:
             patience *= 1.5  # with a little more of it each time
 
+# An interrupt within the first import of a module can leave Python's own import lock held (importlib's callback of a
+# module's lock takes it before its try): all is imported before the first one comes.
+session.submit("acts", tasks=[{"value": -1}]).wait(timeout=60)
 for n in range(25):
     steadily(lambda: session.submit("acts", tasks=[{"value": n}] * 3))
 steadily(session.resume)
 for row in session.store.jobs():
-    session.job(row.job_id).wait(timeout=5)
+    session.job(row.job_id).wait(timeout=60)
 say(interrupts > 3, {row.status.value for row in session.store.jobs()})
 hear()
 """
