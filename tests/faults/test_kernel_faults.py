@@ -299,7 +299,7 @@ def test_F110_interrupts_at_random_moments_leave_a_whole_store_and_every_job_can
     kernel.tell()
     kernel.ends()
     session = open_session()
-    assert rows(session, "SELECT count(*), sum(completed) FROM jobs") == [(25, 75)]
+    assert rows(session, "SELECT count(*), sum(completed) FROM jobs") == [(26, 76)]
     assert rows(session, "SELECT DISTINCT outcome FROM attempts") == [("completed",)]
     check_store(session)
 
