@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections import deque
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 from geoflow.core.retry import RetryPolicy
 from geoflow.core.rows import Again, JobRow
@@ -18,14 +16,9 @@ from geoflow.engine.existing import stored_type
 from geoflow.engine.loop import Verb
 from geoflow.engine.parts import Parts
 from geoflow.jobtypes.contract import Registered
-from geoflow.support.clock import Clock
 from geoflow.support.nesting import refuse_inside
-from geoflow.support.settings import Settings
 from geoflow.support.surroundings import Surroundings
 from geoflow.usercode.packing import Code, pack
-
-if TYPE_CHECKING:
-    import concurrent.futures
 
 # How long the driving thread outlives the last job: starting one takes longer than a small job.
 LINGER_SECONDS = 1.0
@@ -36,18 +29,6 @@ REMEMBERED = 32
 
 class Claiming(Parts):
     """Jobs whose rows and code are known, driven with these parts."""
-
-    def __init__(
-        self,
-        settings: Settings,
-        clock: Clock,
-        retry: RetryPolicy | None = None,
-        pool: concurrent.futures.Executor | None = None,
-        on_job_complete: Callable[..., object] | None = None,
-    ) -> None:
-        super().__init__(settings, clock, pool, on_job_complete)
-        self.retry = retry
-        self._stopped: deque[ActiveJob] = deque()  # the last that did not get to their end, the oldest first
 
     @property
     def options(self) -> Options:

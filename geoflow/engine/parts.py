@@ -11,15 +11,18 @@ import os
 import socket
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from geoflow.core.retry import RetryPolicy
 from geoflow.engine.active_job import ActiveJob
 from geoflow.engine.machine import CoreMachine
 from geoflow.executors.base import Executor
 from geoflow.executors.leftovers import ran_at_death, seal
+from geoflow.jobtypes.registry import Registry
 from geoflow.stores.files import file_at
 from geoflow.stores.opening import store_at
 from geoflow.stores.store import Store
@@ -61,15 +64,19 @@ class Parts:
         self,
         settings: Settings,
         clock: Clock,
-        pool: concurrent.futures.Executor | None,
-        on_job_complete: Callable[..., object] | None,
+        retry: RetryPolicy | None = None,
+        pool: concurrent.futures.Executor | None = None,
+        on_job_complete: Callable[..., object] | None = None,
     ) -> None:
         self.settings = settings
         self.clock = clock
+        self.retry = retry
         self.pool = pool
+        self.registry = Registry()
         self._on_job_complete = on_job_complete
         # Those that are driven, and the last that did not get to their end.
         self.active: dict[str, ActiveJob] = {}
+        self._stopped: deque[ActiveJob] = deque()  # these last, the oldest first
         self.claimed: list[ActiveJob] | None = None  # all of them, for as long as `geoflow.testing` wants to know
         self.opening = threading.RLock()
         _all_parts.add(self)

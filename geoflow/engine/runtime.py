@@ -10,10 +10,9 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from geoflow.core.models import JobStatus, Receipt
-from geoflow.core.retry import RetryPolicy
 from geoflow.core.rows import Again, JobRow, NewJob
 from geoflow.engine import hooks
 from geoflow.engine.active_job import CLASS, Intent
@@ -24,18 +23,12 @@ from geoflow.errors import DefinitionError, JobExists, JobFailed, JobNotFound, P
 from geoflow.jobtypes import loading
 from geoflow.jobtypes.contract import DefinesJob, Registered
 from geoflow.jobtypes.parameters import job_id_of, validated
-from geoflow.jobtypes.registry import Registry
-from geoflow.support.clock import Clock
 from geoflow.support.jsonable import from_json, to_json
-from geoflow.support.settings import Settings
 from geoflow.support.text import shorten
 from geoflow.usercode.origin import stacklevel
 from geoflow.usercode.packing import Code, pack
 from geoflow.views.model import JobView
 from geoflow.views.snapshot import snapshot
-
-if TYPE_CHECKING:
-    import concurrent.futures
 
 OnExisting = Literal["return", "resume", "rerun", "raise"]
 # A loop that sleeps is not woken by an interrupt of the kernel: it sleeps in short slices.
@@ -44,17 +37,6 @@ SLICE_SECONDS = 0.1
 
 class Runtime(Claiming):
     """Submits, drives, looks at and cancels the jobs of one session, which says what it is opened with."""
-
-    def __init__(
-        self,
-        settings: Settings,
-        clock: Clock,
-        retry: RetryPolicy | None = None,
-        pool: concurrent.futures.Executor | None = None,
-        on_job_complete: Callable[..., object] | None = None,
-    ) -> None:
-        super().__init__(settings, clock, retry, pool, on_job_complete)
-        self.registry = Registry()
 
     # Job types, and their code
 
