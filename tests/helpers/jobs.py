@@ -28,7 +28,7 @@ def act(params: dict[str, Any], context: Any = None) -> dict[str, Any]:
             file.write(f"{context.task_id} {context.attempt}\n")
     do, value = params.get("do", "ok"), params.get("value")
     if params.get("until_attempt") and context.attempt >= params["until_attempt"]:
-        do = "ok"
+        do, value = params.get("then", ("ok", value))
     ACTIONS.get(do, lambda value: None)(value)
     if do == "return":
         return value  # type: ignore[return-value]

@@ -235,9 +235,10 @@ def test_a_saved_notebook_has_the_end_state_as_html(tmp_path: Path) -> None:
     cells = [
         SETUP(root=ROOT, store=str(tmp_path / "work.db")),
         "session.run('acts', tasks=[nap] * 6);",
-        "later = session.submit('acts', tasks=[nap] * 6, number=2); later.watch()",
-        "later.wait();",
-        "job = session.run('acts', tasks=[nap, {'do': 'raise', 'value': 'ValueError', 'until_attempt': 2}]);",
+        "later = session.submit('acts', tasks=[nap] * 30, number=2); later.watch()",
+        "later.wait();",  # long enough that there is something to wait for when this cell comes
+        "mended = {'do': 'raise', 'value': 'ValueError', 'until_attempt': 2, 'then': ('sleep', 3)};"
+        "job = session.run('acts', tasks=[nap, mended]);",
         "job.retry_failed().wait();",
         "session",
     ]
