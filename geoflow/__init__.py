@@ -24,61 +24,35 @@ _HOMES = {
     "geoflow.session": ("Session",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-__all__ = [
-    "JobBase",
-    "JobExecutionContext",
-    "JobHandle",
-    "JobType",
-    "RetryPolicy",
-    "Session",
-    "StageResultExtractor",
-    "TaskContext",
-    "TaskResult",
-    "__version__",
-    "check",
-    "default_session",
-    "errors",
-    "export",
-    "form",
-    "identity",
-    "job",
-    "jobs",
-    "open",
-    "plan",
-    "probe",
-    "register",
-    "resume",
-    "run",
-    "sql",
-    "submit",
-    "testing",
-]
+__all__ = sorted((*_HOME_OF, "__version__", "errors", "testing"))  # noqa: PLE0605 - the same names as below
 
 if TYPE_CHECKING:
-    from geoflow import errors, testing
-    from geoflow.api import (
-        check,
-        default_session,
-        export,
-        form,
-        job,
-        jobs,
-        open,
-        plan,
-        probe,
-        register,
-        resume,
-        run,
-        sql,
-        submit,
-    )
-    from geoflow.core.extractor import StageResultExtractor
-    from geoflow.core.models import JobExecutionContext, TaskContext, TaskResult
-    from geoflow.core.retry import RetryPolicy
-    from geoflow.job_handle import JobHandle
-    from geoflow.job_type import JobType, identity
-    from geoflow.jobtypes.contract import JobBase
-    from geoflow.session import Session
+    from geoflow import errors as errors
+    from geoflow import testing as testing
+    from geoflow.api import check as check
+    from geoflow.api import default_session as default_session
+    from geoflow.api import export as export
+    from geoflow.api import form as form
+    from geoflow.api import job as job
+    from geoflow.api import jobs as jobs
+    from geoflow.api import open as open
+    from geoflow.api import plan as plan
+    from geoflow.api import probe as probe
+    from geoflow.api import register as register
+    from geoflow.api import resume as resume
+    from geoflow.api import run as run
+    from geoflow.api import sql as sql
+    from geoflow.api import submit as submit
+    from geoflow.core.extractor import StageResultExtractor as StageResultExtractor
+    from geoflow.core.models import JobExecutionContext as JobExecutionContext
+    from geoflow.core.models import TaskContext as TaskContext
+    from geoflow.core.models import TaskResult as TaskResult
+    from geoflow.core.retry import RetryPolicy as RetryPolicy
+    from geoflow.job_handle import JobHandle as JobHandle
+    from geoflow.job_type import JobType as JobType
+    from geoflow.job_type import identity as identity
+    from geoflow.jobtypes.contract import JobBase as JobBase
+    from geoflow.session import Session as Session
 
 
 def __getattr__(name: str) -> Any:
@@ -98,4 +72,4 @@ def load_ipython_extension(shell: Any) -> None:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return __all__

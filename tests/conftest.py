@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 import geoflow as gf
-from geoflow.support.clock import ManualClock
 from tests.helpers import jobs, profiles
+from tests.helpers.clocks import ManualClock
 from tests.helpers.sessions import ROOT, Drive, OpenSession, Trace
 
 

@@ -7,7 +7,6 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import click
 from click.shell_completion import (
@@ -72,7 +71,13 @@ fi
 
 
 class _Asked(ShellComplete):
-    """A shell that hands over the line up to the cursor as it is typed: each splits it in a way of its own."""
+    """A shell that hands over the line up to the cursor as it is typed: each splits it in a way of its own.
+
+    *file* is where its script is put, *startup* the file in which a line reads that, if one has to.
+    """
+
+    file: str
+    startup: str | None = None
 
     def get_completion_args(self) -> tuple[list[str], str]:
         line = os.environ["COMP_WORDS"]
@@ -85,54 +90,42 @@ class _Asked(ShellComplete):
 
 
 class _Bash(_Asked, BashComplete):
-    source_template = _BASH
+    source_template, file, startup = _BASH, "~/.local/share/geoflow/completion.bash", "~/.bashrc"
 
 
 class _Zsh(_Asked, ZshComplete):
-    source_template = _ZSH
+    source_template, file, startup = _ZSH, "~/.local/share/geoflow/completion.zsh", "~/.zshrc"
 
 
 class _Fish(_Asked, FishComplete):
     source_template = FishComplete.source_template.replace('split ","', 'split -m 1 ","')  # what is said may have some
+    file = "~/.config/fish/completions/geoflow.fish"
 
 
-class Shell(NamedTuple):
-    """How a shell is asked, where its script is put, and in which file a line reads it, if one has to."""
-
-    asked: type[ShellComplete]
-    script: str
-    startup: str | None
-
-
-SHELLS: Mapping[str, Shell] = {
-    "bash": Shell(_Bash, "~/.local/share/geoflow/completion.bash", "~/.bashrc"),
-    "zsh": Shell(_Zsh, "~/.local/share/geoflow/completion.zsh", "~/.zshrc"),
-    "fish": Shell(_Fish, "~/.config/fish/completions/geoflow.fish", None),
-}
+SHELLS: Mapping[str, type[_Asked]] = {"bash": _Bash, "zsh": _Zsh, "fish": _Fish}
 
 
 def script(name: str | None, command: click.Command) -> str:
     """The script that makes *name*, or else the user's shell, ask ``geoflow``, the *command*, at the Tab key."""
-    return _made(SHELLS[_known(name)], command).source()
+    return _made(_known(name), command).source()
 
 
 def install(name: str | None, command: click.Command) -> str:
     """Put the script where the shell reads it; what was written where. To do it again changes nothing more."""
     name = _known(name)
-    shell, text = SHELLS[name], script(name, command)
     try:
-        return " ".join([*_installed(shell, text), f"A new {name} completes geoflow."])
+        return " ".join([*_installed(_made(name, command)), f"A new {name} completes geoflow."])
     except OSError as exc:
         raise UsageError(f"{exc.filename} cannot be written: {exc.strerror}. --show-completion prints it.") from None
 
 
-def _installed(shell: Shell, text: str) -> Iterator[str]:
-    file = Path(shell.script).expanduser()
+def _installed(shell: _Asked) -> Iterator[str]:
+    file = Path(shell.file).expanduser()
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text, "utf-8")
+    file.write_text(shell.source(), "utf-8")
     yield f"Wrote {file}."
     if shell.startup is not None:
-        startup, line = Path(shell.startup).expanduser(), f". {shell.script}"
+        startup, line = Path(shell.startup).expanduser(), f". {shell.file}"
         before = startup.read_text("utf-8").splitlines() if startup.exists() else []
         if line not in before:
             startup.write_text("\n".join([*before, line, ""]), "utf-8")
@@ -142,12 +135,12 @@ def _installed(shell: Shell, text: str) -> Iterator[str]:
 def answer(instruction: str, command: click.Command) -> str:
     """What a script is answered, which asks ``bash_complete`` or the like; nothing where something is wrong."""
     with contextlib.suppress(Exception), open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
-        return _made(SHELLS[instruction.partition("_")[0]], command).complete()
+        return _made(instruction.partition("_")[0], command).complete()
     return ""
 
 
-def _made(shell: Shell, command: click.Command) -> ShellComplete:
-    return shell.asked(command, {}, "geoflow", ASKED)
+def _made(name: str, command: click.Command) -> _Asked:
+    return SHELLS[name](command, {}, "geoflow", ASKED)
 
 
 def _known(name: str | None) -> str:

@@ -261,17 +261,7 @@ def open_session(request: Request) -> Session:
 def check_store(session: Session, request: Request) -> None:
     """Only a submission makes a store that is not there; to look for jobs in a new one is a mistake."""
     store = session.settings.store
-    needs_one = request.verb not in (
-        "run",
-        "submit",
-        "plan",
-        "probe",
-        "convert",
-        "restore",
-        "export",
-        "check",
-        "doctor",
-    )
+    needs_one = request.verb not in _WITHOUT_STORE
     if needs_one and store != ":memory:" and not Path(store).exists():
         where = f"{Path(store).name} in {Path(store).parent}"
         raise StoreError(f"There is no store {where} yet. {request.prog} run makes one; --store names another.")

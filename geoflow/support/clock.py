@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
@@ -32,28 +31,4 @@ class SystemClock:
         try:
             return inbox.get(timeout=max(seconds, 0.0))
         except Empty:
-            return None
-
-
-class ManualClock:
-    """A clock that stands still until someone waits for it. ``waits`` are the times it was asked to pass."""
-
-    tick = math.inf
-
-    def __init__(self, now: float = 1_700_000_000.0) -> None:
-        self._now = now
-        self.waits: list[float] = []
-
-    def now(self) -> float:
-        return self._now
-
-    def advance(self, seconds: float) -> None:
-        self._now += seconds
-
-    def wait(self, inbox: SimpleQueue[Any], seconds: float) -> Any:
-        try:
-            return inbox.get_nowait()
-        except Empty:
-            self.waits.append(seconds)
-            self._now += seconds
             return None

@@ -28,7 +28,7 @@ from geoflow.stores.duckdb import DuckDbStore
 from geoflow.stores.opening import is_duckdb, store_at
 from geoflow.stores.sqlite import SqliteStore
 from geoflow.stores.store import Store
-from geoflow.support.clock import ManualClock
+from tests.helpers.clocks import ManualClock
 from tests.helpers.profiles import a_share, is_thorough, turns
 from tests.helpers.sessions import check_intact, leave_as_killed
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 import geoflow as gf
 from geoflow.errors import DefinitionError, JobFailed
 from geoflow.stores.duckdb import DuckDbStore
-from geoflow.support.clock import ManualClock
+from tests.helpers.clocks import ManualClock
 from tests.helpers.sessions import OpenSession, Trace, rows
 from tests.helpers.waiting import wait_until
 

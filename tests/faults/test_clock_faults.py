@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from geoflow.support.clock import ManualClock
+from tests.helpers.clocks import ManualClock
 from tests.helpers.sessions import OpenSession, rows
 
 

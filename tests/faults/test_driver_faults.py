@@ -23,8 +23,8 @@ import pytest
 
 import geoflow as gf
 from geoflow.errors import DriverFailed, GeoflowError
-from geoflow.support.clock import ManualClock
 from tests.faults.driving import check_store
+from tests.helpers.clocks import ManualClock
 from tests.helpers.profiles import turns
 from tests.helpers.sessions import ROOT, OpenSession, Trace, rows
 from tests.helpers.waiting import wait_until

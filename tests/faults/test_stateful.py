@@ -26,8 +26,8 @@ from geoflow.core.models import Attempt, Category, Failure, Outcome
 from geoflow.errors import StoreBusy
 from geoflow.jobtypes.contract import job_id_for, task_id
 from geoflow.stores.store import Store
-from geoflow.support.clock import ManualClock
 from geoflow.support.jsonable import to_json
+from tests.helpers.clocks import ManualClock
 from tests.helpers.profiles import a_share
 from tests.helpers.sessions import leave_as_killed
 from tests.helpers.worlds import Schedule, ScriptedExecutor, World

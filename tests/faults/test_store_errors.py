@@ -13,8 +13,8 @@ import pytest
 from geoflow.core.rows import Lease
 from geoflow.errors import StoreError
 from geoflow.stores.sqlite import SqliteStore
-from geoflow.support.clock import ManualClock
 from tests.faults.driving import SECONDS, check_store
+from tests.helpers.clocks import ManualClock
 from tests.helpers.sessions import OpenSession, Trace, rows
 from tests.helpers.waiting import wait_until
 

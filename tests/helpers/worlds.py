@@ -26,9 +26,9 @@ from geoflow.engine.machine import CoreMachine
 from geoflow.jobtypes.contract import Registered, task_id
 from geoflow.stores.sqlite import SqliteStore
 from geoflow.stores.store import Store
-from geoflow.support.clock import ManualClock
 from geoflow.support.jsonable import to_json
 from geoflow.usercode.packing import Code
+from tests.helpers.clocks import ManualClock
 
 CODES = {name: Code(f"{name}-version", None, b"") for name in ("t0", "t1")}
 RETRIED = ("transient", "business", "unknown", "timeout")

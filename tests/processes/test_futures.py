@@ -19,8 +19,8 @@ import pytest
 from geoflow.core.chunks import Chunk
 from geoflow.errors import JobFailed, ParameterError
 from geoflow.executors import futures
-from geoflow.support.clock import ManualClock
 from tests.helpers import jobs
+from tests.helpers.clocks import ManualClock
 from tests.helpers.sessions import OpenSession, rows
 from tests.helpers.waiting import wait_until
 

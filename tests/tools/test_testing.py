@@ -20,11 +20,11 @@ import geoflow as gf
 from geoflow.engine import hooks
 from geoflow.errors import DefinitionError, ParameterError
 from geoflow.jobtypes import loading
-from geoflow.support.clock import ManualClock
 from geoflow.testing import die, fail, fail_some, failure_of, hang, returns, slow
 from geoflow.testing.faults import Faulty
 from geoflow.usercode.packing import pack
 from tests.helpers import jobs
+from tests.helpers.clocks import ManualClock
 from tests.helpers.sessions import OpenSession, rows
 
 FOUR: dict[str, Any] = {"tasks": [{"value": number} for number in range(4)]}
