@@ -6,6 +6,7 @@ What may be typed is in `grammar`, what the verbs do in `verbs`, how it is shown
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import os
 import shutil
@@ -56,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _done(request: Request) -> int:
     session = verbs.open_session(request)
+    gc.enable()  # all is imported; `__main__` has it off until here
     try:
         with contextlib.redirect_stdout(sys.stderr):  # what a job type prints is not the output
             result = verbs.VERBS[request.verb](session, request)

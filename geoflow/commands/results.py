@@ -10,7 +10,7 @@ import abc
 import contextlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -35,6 +35,8 @@ COMPLETED, NOT_COMPLETED, REFUSED, WITH_ERRORS = 0, 1, 2, 3
 UNBOUNDED = 100_000  # columns
 _RESULT_LINES = 40
 _KINDS = 12  # of failures, the largest
+
+# Each command makes these classes: what nobody uses of a dataclass (eq, repr, frozen) took a thirtieth of its start.
 
 
 class Result(abc.ABC):
@@ -65,7 +67,7 @@ class Result(abc.ABC):
 # Jobs
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Job(Result):
     """A job that a verb has shown or taken further."""
 
@@ -114,7 +116,7 @@ class Job(Result):
 
         runtime = self.job.runtime
         row, view = runtime.row(self.job.id), runtime.snapshot(self.job.id)
-        yield from job_text(replace(view, hint=None, result_preview=None), width).splitlines()
+        yield from job_text(view._replace(hint=None, result_preview=None), width).splitlines()
         if row.result and view.state == "completed":
             result = mask(from_json(row.result), runtime.settings.secrets)
             whole = plain(json.dumps(result, indent=2, ensure_ascii=False))
@@ -150,7 +152,7 @@ class JobList(list["JobHandle"]):
         return "".join(job._repr_html_() for job in self) or None
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Jobs(Result):
     """The jobs that were interrupted, and have gone on."""
 
@@ -171,7 +173,7 @@ class Jobs(Result):
         return [line for job in self.jobs for line in job.lines(width)] or ["No job is interrupted."]
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Listing(Result):
     """The jobs of a store, or the last of them."""
 
@@ -206,7 +208,7 @@ class Listing(Result):
 # Tables
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Table(Result):
     """Rows, which a notebook has as a DataFrame."""
 
@@ -224,7 +226,7 @@ class Table(Result):
         return _masked(self.rows(), self.secrets)
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Frame(Table):
     """A DataFrame that there is already."""
 
@@ -242,7 +244,7 @@ class Frame(Table):
         return _table(list(map(str, self.frame.columns)), mask(self.document(), self.secrets), width)
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class OfJob(Table):
     """What is listed of a job: all of it, or *limit* rows."""
 
@@ -250,7 +252,7 @@ class OfJob(Table):
     limit: int | None
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Tasks(OfJob):
     """The first tasks of a job, or of those in a *state*."""
 
@@ -286,7 +288,7 @@ class Tasks(OfJob):
         return _table(("stage", "task_id", "status", "attempts", "duration", self._ENDED_AS), tasks, width)
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Errors(OfJob):
     """The last attempts that failed in a job."""
 
@@ -331,7 +333,7 @@ class Errors(OfJob):
         return [plain(traceback) for traceback in tracebacks if traceback]
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Logs(OfJob):
     """The last log lines of a job."""
 
@@ -352,7 +354,7 @@ class Logs(OfJob):
 # The rest
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Returned(Result):
     """What a task's handler returned here, or None when it raised."""
 
@@ -376,7 +378,7 @@ class Returned(Result):
         return plain(json.dumps(mask(self.returned, self.secrets), indent=2, default=repr)).splitlines()
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Reported(Result):
     """What a tool has to say."""
 

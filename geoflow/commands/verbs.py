@@ -248,11 +248,18 @@ _WITHOUT_STORE = ("run", "submit", "plan", "probe", "convert", "restore", "expor
 
 
 def open_session(request: Request) -> Session:
-    """The session that the verb needs, in a terminal."""
+    """The session that the verb needs, in a terminal.
+
+    Where user code will run, its workers' server starts while this process imports the rest; no other verb needs one.
+    """
+    runs_code = request.verb in ("run", "plan", "probe", "resume", "retry", "rerun")
+    workers = 0 if request.verb in ("cancel", "debug") else request.workers
+    if runs_code and workers != 0:
+        from geoflow.executors.spawning import warm_up
+
+        warm_up()
     from geoflow.session import Session
 
-    # Cancelling and debugging need no other process; nobody is to wait for one to start.
-    workers = 0 if request.verb in ("cancel", "debug") else request.workers
     session = Session(request.store, workers=workers, display="none" if request.json else None)
     check_store(session, request)
     return session

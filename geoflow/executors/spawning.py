@@ -147,7 +147,7 @@ class SlotContext(_Context):  # type: ignore[misc]
         super().__init__()
         self._made: SlotProcess | None = None
         if _HAS_FORKSERVER:
-            self.set_forkserver_preload(["geoflow.executors.child", *preload])
+            self.set_forkserver_preload(["geoflow.executors.preloaded", *preload])
 
     def Process(self, *args: Any, **kwargs: Any) -> SlotProcess:
         self._made = SlotProcess(*args, **kwargs)

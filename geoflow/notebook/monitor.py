@@ -16,7 +16,6 @@ import time
 import weakref
 from collections.abc import Callable
 from contextvars import Context
-from dataclasses import replace
 from typing import TypeGuard
 
 from geoflow.engine.runtime import Runtime
@@ -143,7 +142,7 @@ class Monitor:
         """The job as it is now; None when that cannot be seen. A session that is closed is not opened for it."""
         store = runtime.open_store
         if store is None:  # to close it is to interrupt its jobs
-            return None if self._last is None else replace(self._last, driver=None, remaining=None)
+            return None if self._last is None else self._last._replace(driver=None, remaining=None)
         try:
             self._last = snapshot(store, self._job_id, runtime.clock.now(), runtime.settings.secrets)
         except Exception:

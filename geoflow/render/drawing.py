@@ -154,7 +154,7 @@ def _errors(view: JobView) -> Iterator[Html]:
         yield title(errors_title(view), 4)
     for group in view.errors:
         is_open = Html(" open" if group is view.errors[0] else "")
-        yield Html("<details{}><summary>{}").format(is_open, state("failed", group.count))
+        yield Html("<details{}><summary>{}").format(is_open, state("failed", group.tasks))
         yield Html("<b>{}</b> {}").format(shorten(group.error_type, 60), shorten(group.message, 200))
         yield Html('{}</summary><div class="gf-body">').format(faint(f"({group.fate})"))
         yield line(group.why)
@@ -194,7 +194,7 @@ def _parts(view: JobView, width: int) -> Iterator[str]:
         yield f"    {waits(stage)}"
     yield errors_title(view) if view.errors else ""
     for group in view.errors:
-        summary = f"✗ {group.count:,}× {shorten(group.error_type, 40)}: {shorten(group.message, 300)}"
+        summary = f"✗ {group.tasks:,}× {shorten(group.error_type, 40)}: {shorten(group.message, 300)}"
         yield summary
         yield f"  ({group.fate}) {shorten(group.where or '', 200)}"
         if group is view.errors[0]:

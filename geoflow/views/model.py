@@ -7,7 +7,7 @@ epoch, durations seconds.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 STATES = ("failed", "processing", "cancelled", "queued", "completed")  # of tasks, worst first
 
@@ -16,8 +16,7 @@ def worst(states: Iterable[str]) -> str:
     return min(states, key=STATES.index)
 
 
-@dataclass(frozen=True, slots=True)
-class StageView:
+class StageView(NamedTuple):
     """One stage. ``counts`` has the states that tasks are in, best first.
 
     ``strip`` has a state for each cell, which is the worst of its tasks', so that no failure is hidden. ``elapsed`` is
@@ -45,15 +44,14 @@ class StageView:
         return worst(self.counts or ["completed"]) if self.planned else "not planned"
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorGroup:
+class ErrorGroup(NamedTuple):
     """Failed tasks that have their error's type, shape and place in common; the rest is the first one's.
 
     ``where`` is the last of the user's frames in words, ``fate`` what became of such failures, ``why`` the rule that
     decided that; ``details`` are titles and texts.
     """
 
-    count: int
+    tasks: int
     error_type: str
     message: str
     where: str | None
@@ -62,8 +60,7 @@ class ErrorGroup:
     details: tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class JobView:
+class JobView(NamedTuple):
     """A job: its outline, and then what a line in a table of jobs does not need.
 
     ``elapsed`` is None when it has not started, or nobody knows how long it ran. ``parameters`` are names, and values
@@ -116,8 +113,7 @@ class JobView:
         return ("resume", "cancel") if self.state in ("interrupted", "queued") else ("resume",)
 
 
-@dataclass(frozen=True, slots=True)
-class TaskLine:
+class TaskLine(NamedTuple):
     """One task in a list; ``label`` is what the list says of it, in one line."""
 
     key: int
@@ -125,8 +121,7 @@ class TaskLine:
     label: str
 
 
-@dataclass(frozen=True, slots=True)
-class TaskView:
+class TaskView(NamedTuple):
     """One task. ``facts`` are short, ``why`` is the rule about retries; ``details`` are titles and texts."""
 
     task_id: str

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -43,8 +42,7 @@ def snapshot(store: Store, job_id: str, now: float, secrets: Sequence[str] = DEF
     error, fallback = row.error, _fallback(row.result)
     if fallback:
         error = f"finalize_job failed: {fallback.get('error_type')}: {fallback.get('finalization_error')}"
-    return replace(
-        view,
+    return view._replace(
         parameters=_parameters(row.parameters, secrets),
         error=error and cut(mask_text(error, secrets), 1000),
         traceback=row.traceback and cut(fold(mask_text(row.traceback, secrets)), 2500),
@@ -77,10 +75,10 @@ def _with_times(connection: Any, view: JobView, row: JobRow, plans: Sequence[Sta
         # Machines' clocks differ, and none of them ran backwards.
         means = questions.means(connection, plan, began, SAMPLE) if plan.task_count else [None] * 3
         ran, waited, share = (mean and max(mean, 0.0) for mean in means)
-        stages[place] = replace(stages[place], ran=ran, waited=waited)
+        stages[place] = stages[place]._replace(ran=ran, waited=waited)
         if plan is plans[-1] and view.driver and view.status == JobStatus.PROCESSING:
             left = _remaining(stages[place], now - max(began, plan.planned_at), share)
-    return replace(view, stages=tuple(stages), remaining=left)
+    return view._replace(stages=tuple(stages), remaining=left)
 
 
 def _known(row: JobRow, plans: Sequence[StageRow]) -> list[StageRow]:

@@ -86,7 +86,7 @@ def waits(stage: StageView) -> str:
 
 
 def errors_title(view: JobView) -> str:
-    shown = sum(group.count for group in view.errors)
+    shown = sum(group.tasks for group in view.errors)
     others = f", {view.failed - shown:,} more in job.errors()" if shown < view.failed else ""
     return f"Errors: {count(shown, 'failed task')} in {count(len(view.errors), 'group')}{others}"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from html.parser import HTMLParser
 from typing import Any
 
@@ -67,7 +66,7 @@ def checked(html: str) -> Read:
 def a_stage(text: str = "read", **changes: Any) -> StageView:
     counts = {"completed": 99_987, "queued": 1, "cancelled": 1, "processing": 1, "failed": 10}
     strip = ("completed",) * 50 + STATES * 10 + ("queued",) * 100
-    return dataclasses.replace(StageView(2, text, text, text, True, 100_000, counts, strip, 9.0), **changes)
+    return StageView(2, text, text, text, True, 100_000, counts, strip, 9.0)._replace(**changes)
 
 
 def a_view(text: str, **changes: Any) -> JobView:
@@ -81,7 +80,7 @@ def a_view(text: str, **changes: Any) -> JobView:
         result_preview=text,
         hint=text,
     )
-    return dataclasses.replace(view, **changes)
+    return view._replace(**changes)
 
 
 HOSTILE = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import json
 import re
@@ -147,7 +146,7 @@ def test_errors_that_differ_only_in_numbers_are_one_group_with_its_first_task_in
     view = snapshot(store, JOB, now=500.0)
 
     (group,) = view.errors
-    assert (group.count, group.error_type, group.fate) == (2, "RasterioIOError", "unknown, retried")
+    assert (group.tasks, group.error_type, group.fate) == (2, "RasterioIOError", "unknown, retried")
     assert group.where == "read in tiles.py, line 12"
     assert "RetryPolicy(permanent=...)" in group.why
     details = dict(group.details)
@@ -395,7 +394,7 @@ def test_what_ended_before_an_interrupt_does_not_count_for_the_pace_of_a_job_tak
 def test_the_time_left_of_the_last_stage_is_that_of_the_job():
     view = a_view("x", status="processing", remaining=0.2, stages=(a_stage(number=1),))
     assert "about 1 s left ·" in text_of(job_html(view))
-    assert "about 2 min 05 s left" in job_text(dataclasses.replace(view, remaining=125.2))
+    assert "about 2 min 05 s left" in job_text(view._replace(remaining=125.2))
 
 
 def test_a_stage_says_how_long_its_tasks_ran_and_waited(store):
@@ -539,7 +538,7 @@ def test_the_strip_that_the_store_counts_is_that_of_its_tasks(tasks, data):
     states = ["failed" if key in failed else "completed" if key in done else "queued" for key in keys]
     view = snapshot(store, JOB, now=500.0)
     assert (view.stages[0].counts, view.stages[0].strip) == counted(states)[:2]
-    assert sum(group.count for group in view.errors) == view.failed == len(failed)
+    assert sum(group.tasks for group in view.errors) == view.failed == len(failed)
     store.close()
 
 
@@ -608,7 +607,7 @@ def test_no_failed_task_is_left_out_of_the_account(store):
     for word, some in zip("abcdefghij", (keys[i::10] for i in range(10)), strict=True):
         fail(store, lease, some, f"the {word} way")
     view = snapshot(store, JOB, now=500.0)
-    assert (view.failed, sum(group.count for group in view.errors)) == (400, 160)
+    assert (view.failed, sum(group.tasks for group in view.errors)) == (400, 160)
     for drawn in (text_of(job_html(view)), job_text(view)):
         assert "Errors: 160 failed tasks in 8 groups, 240 more in job.errors()" in drawn
 
@@ -617,7 +616,7 @@ def test_no_failed_task_is_left_out_of_the_account(store):
 def test_every_state_is_a_word_and_a_symbol_of_its_own_and_not_only_a_colour(state):
     stage = a_stage(counts={state: 3}, tasks=3, strip=(state,) * 3)
     view = a_view("x", status=state, stages=(stage,), driver="process 1", errors=())
-    symbols = {job_text(dataclasses.replace(view, status=other))[0] for other in STATES}
+    symbols = {job_text(view._replace(status=other))[0] for other in STATES}
     assert len(symbols) == len(STATES)
     symbol = job_text(view)[0]
     assert text_of(job_html(view)).startswith(f"{symbol} {state} x")
@@ -653,7 +652,7 @@ def test_a_hundred_thousand_tasks_are_drawn_in_the_space_of_a_hundred(store):
         store.commit(lease, [Move("fail", [attempt.key for attempt in failed])], failed)
         view = snapshot(store, job_id, now=500.0)
         assert view.failed == len(failed)
-        assert sum(group.count for group in view.errors) == min(len(failed), 200)
+        assert sum(group.tasks for group in view.errors) == min(len(failed), 200)
         sizes[tasks] = len(job_html(view))
     assert sizes[100_000] < 1.5 * sizes[100]
     assert sizes[100_000] < 20_000
@@ -727,13 +726,13 @@ def test_text_has_the_first_lines_of_json_and_says_how_many_are_left(store):
     assert shown[:2] == ["{", '"tile_000": "xxxxxxxxxxxxxxxxxxxx",']
     assert (len(shown), shown[-1]) == (13, "… 190 more lines"), "of all 202, though HTML has no more than some either"
     assert "more lines" in text_of(job_html(view))
-    group = dataclasses.replace(a_view("x").errors[0], details=(("Parameters of the task", "a\n" * 20),))
+    group = a_view("x").errors[0]._replace(details=(("Parameters of the task", "a\n" * 20),))
     assert few_lines(a_view("x", errors=(group,)), "  Parameters of the task")[-1] == "… 8 more lines"
 
 
 def test_text_has_the_last_lines_of_what_was_printed_and_says_how_many_are_before():
     said = "\n".join(map(str, range(35)))
-    group = dataclasses.replace(a_view("x").errors[0], details=(("What it printed", said), ("Traceback", "a\nb")))
+    group = a_view("x").errors[0]._replace(details=(("What it printed", said), ("Traceback", "a\nb")))
     view = a_view("x", errors=(group,))
     assert few_lines(view, "  What it printed") == ["… 23 lines before", *map(str, range(23, 35))]
     assert few_lines(view, "  Traceback") == ["a", "b"]
