@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from geoflow.core.batch import Completed
 from geoflow.core.models import Attempt, JobStatus
+
+Reuse = Literal["repair", "update"]
 
 
 class NewJob(NamedTuple):
@@ -75,12 +77,21 @@ class Again(NamedTuple):
     """What of a job a rerun does over: everything from *stage* on, or, with *keep*, what of it is out of date.
 
     With *keep* the stage's plan stays, and its tasks that ran with the code of now; the stages behind it go. The job
-    gets other *parameters* (JSON text) where these are given.
+    gets other *parameters* (JSON text) where these are given. With *reuse*, what is planned anew takes over results: in
+    a ``"repair"`` those of this job's own plans that it sets aside, whatever files are like by now.
     """
 
     stage: int = 1
     keep: bool = False
     parameters: str | None = None
+    reuse: Reuse | None = None
+
+
+class Anew(NamedTuple):
+    """What a job's plans are made anew for, and *since* which plan's key those that are set aside may be taken from."""
+
+    mode: Reuse
+    since: int
 
 
 class FailedRow(NamedTuple):

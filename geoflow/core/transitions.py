@@ -29,6 +29,8 @@ JOB_TRANSITIONS: dict[tuple[JobStatus, str], JobStatus] = {
 
 TASK_TRANSITIONS: dict[tuple[TaskStatus, str], TaskStatus] = {
     (_T.QUEUED, "start"): _T.PROCESSING,
+    # Another task's result is taken over as it is planned.
+    (_T.QUEUED, "reuse"): _T.COMPLETED,
     (_T.PROCESSING, "complete"): _T.COMPLETED,
     (_T.PROCESSING, "fail"): _T.FAILED,
     (_T.PROCESSING, "retry"): _T.QUEUED,

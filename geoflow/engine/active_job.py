@@ -13,7 +13,7 @@ from geoflow.core.chunks import Chunk
 from geoflow.core.models import Category, Failure, JobStatus, OnFailure, Stage
 from geoflow.core.next_step import Finalize, Plan, View
 from geoflow.core.retry import RetryPolicy
-from geoflow.core.rows import Again, JobRow, Lease, StageRow
+from geoflow.core.rows import Again, Anew, JobRow, Lease, StageRow
 from geoflow.core.stage import StageTasks
 from geoflow.errors import DefinitionError
 from geoflow.jobtypes.contract import Registered
@@ -70,6 +70,7 @@ class ActiveJob:
         self.options = options
         self.intent = intent
         self.again = again or Again()
+        self.anew: Anew | None = None  # what its plans are made anew for
         self.parameters = self.again.parameters or row.parameters
         self.done = threading.Event()
         self.on_done: Callable[[ActiveJob], None] = lambda job: None

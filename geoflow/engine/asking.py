@@ -20,6 +20,7 @@ from geoflow.engine.active_job import ActiveJob
 from geoflow.engine.endings import Endings
 from geoflow.engine.events import tell
 from geoflow.engine.recovery import order_of
+from geoflow.engine.taking_over import taken_over
 from geoflow.errors import DefinitionError
 from geoflow.jobtypes.contract import task_id
 from geoflow.support.jsonable import MAX_BYTES, to_json
@@ -136,13 +137,15 @@ class Asking(Endings):
                 self._fail(job, error, failure.traceback)
 
     def _planned(self, job: ActiveJob, number: int, tasks: NewTasks) -> None:
+        reused = taken_over(job, self._store, number, tasks)
         try:
-            planned = self._store.plan(job.lease, number, tasks, now=self._clock.now())
+            planned = self._store.plan(job.lease, number, tasks, now=self._clock.now(), reused=reused)
         except DefinitionError as exc:
             self._fail(job, str(exc))
             return
-        job.begin(planned, counts={"queued": planned.task_count}, order=order_of(job, self._store, planned))
-        tell(job, "planned", tasks=planned.task_count)
+        counts = {"queued": planned.task_count - len(reused), "completed": len(reused)}
+        job.begin(planned, counts=counts, order=order_of(job, self._store, planned))
+        tell(job, "planned", tasks=planned.task_count, **({"reused": len(reused)} if reused else {}))
 
     def _finalized(self, job: ActiveJob, attempt: Attempt) -> None:
         result, failure = attempt.result, attempt.failure

@@ -29,8 +29,10 @@ def recover(
         moves = [] if planned is None else _resets(store, planned, states)
         store.change_job(job.lease, "resume", now=now, moves=moves)
     elif job.intent == "rerun":
-        moves = _out_of_date(store, job) if job.again.keep else []
+        moves = _to_do_over(store, job) if job.again.keep else []
         store.change_job(job.lease, "rerun", now=now, moves=moves, again=job.again)
+    if job.lease.epoch > 1:  # else it is new
+        job.anew = store.anew(job.row.job_key)
     row = store.job(job.job_id)
     assert row is not None, "a claimed job is in the store"
     job.stand_at(row)
@@ -59,8 +61,10 @@ def _resets(store: Store, planned: StageRow, states: Sequence[str] = ("failed", 
     return [Move("reset", [key for key, _, _ in tasks]) for tasks in ended]
 
 
-def _out_of_date(store: Store, job: ActiveJob) -> list[Move]:
-    """What puts the tasks of the stage to do over back: all that did not complete with the code of now."""
+def _to_do_over(store: Store, job: ActiveJob) -> list[Move]:
+    """What puts back the tasks of the stage to do over: all that did not complete, or not with the code of now."""
     planned = next(row for row in store.stages(job.row.job_key) if row.stage == job.again.stage)
+    if job.again.reuse == "repair":  # which tasks are stale is no matter of it
+        return _resets(store, planned)
     codes = {name: code.fingerprint for name, code in job.codes.items()}
     return [*_resets(store, planned), Move("redo", store.completed_with_other_code(planned, codes))]

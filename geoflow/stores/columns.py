@@ -31,13 +31,13 @@ KINDS = {
 }
 _NAMES = {
     "text": "job_id job_type status owner source stage_name task_type parallelism task_id code"
-    " outcome output error error_type error_category traceback",
+    " outcome output error error_type error_category traceback mode",
     "json": "stages parameters result metadata",
     "time": "created_at planned_at queued_at started_at ended_at not_before",
     "span": "duration cpu backoff",
     "integer": "slot pid peak_memory",
-    "count": "job_key stage_key first_key task_key attempt_key stage total_stages task_count task_index"
-    " tasks completed failed attempts attempt retries losses epoch",
+    "count": "job_key stage_key first_key task_key attempt_key source_key since stage total_stages"
+    " task_count task_index tasks completed failed attempts attempt retries losses epoch",
     "truth": "retryable",
     "flag": "superseded cancel_requested",
 }

@@ -10,6 +10,7 @@ from typing import Any
 
 from geoflow.errors import StoreBusy, StoreError
 from geoflow.stores.opening import store_at
+from geoflow.stores.reused import TABLES as MADE_LATER
 from geoflow.stores.store import Store
 from geoflow.support.parcel import PIECE
 
@@ -53,14 +54,17 @@ def copy_rows(old: Store, new: Store) -> dict[str, int]:
     with old.reading() as reader, new._transaction() as writer:
         reader.execute("BEGIN")  # one moment for all tables
         try:
-            for table in _KEYS:
+            keys = _KEYS | {table: columns[0] for table, columns in MADE_LATER.items() if old.has(table)}
+            for table in keys:
+                if table in MADE_LATER:
+                    new.make(writer, table)
                 names = _names(reader, table)
                 there = _Sum()
-                for rows in _parts(reader, table, names):
+                for rows in _parts(reader, table, names, keys[table]):
                     there.add(rows)
                     new.insert_rows(writer, table, names, rows)
                 here = _Sum()
-                for rows in _parts(writer, table, names):
+                for rows in _parts(writer, table, names, keys[table]):
                     here.add(rows)
                 if (there.rows, there.checksum()) != (here.rows, here.checksum()):
                     raise StoreError(
@@ -93,8 +97,8 @@ def _names(connection: Any, table: str) -> list[str]:
     return [column[0] for column in described if column[0] not in _GENERATED.get(table, ())]
 
 
-def _parts(connection: Any, table: str, names: list[str]) -> Iterator[list[tuple[Any, ...]]]:
-    cursor = connection.execute(f"SELECT {', '.join(names)} FROM {table} ORDER BY {_KEYS[table]}")
+def _parts(connection: Any, table: str, names: list[str], key: str) -> Iterator[list[tuple[Any, ...]]]:
+    cursor = connection.execute(f"SELECT {', '.join(names)} FROM {table} ORDER BY {key}")
     at_once = _FIRST_AT_ONCE
     while rows := cursor.fetchmany(at_once):
         yield rows

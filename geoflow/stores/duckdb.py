@@ -32,6 +32,7 @@ class DuckDbStore(Store):
     """The store in the DuckDB file *path*. Nothing is opened before it is needed; `StoreBusy` if a process has it."""
 
     _refused = duckdb.ConstraintException
+    _DATABASE = "duckdb"
     _TEXTS = "coalesce(CAST(to_json(list({} ORDER BY task_key)) AS VARCHAR), '[]')"
     _BYTES = "strlen(CAST({} AS VARCHAR))"
     _JSONS = "'[' || coalesce(string_agg(CAST({} AS VARCHAR), ',' ORDER BY task_key), '') || ']'"

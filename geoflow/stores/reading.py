@@ -15,7 +15,7 @@ from geoflow.support.parcel import PIECE
 # How many tasks are told of in one row: the first few say how long their texts are.
 _FIRST_AT_ONCE, _RESULTS_AT_ONCE, _GROWTH = 1_000, 50_000, 8
 # The completed tasks of a stage, each with the attempt that completed it.
-_COMPLETED = f"FROM task t JOIN {last_attempt()} WHERE t.task_key >= ? AND t.task_key < ? AND t.status = 'completed'"
+COMPLETED = f"FROM task t JOIN {last_attempt()} WHERE t.task_key >= ? AND t.task_key < ? AND t.status = 'completed'"
 _TASKS = "FROM task WHERE task_key >= ? AND task_key < ?"
 JOB_COLUMNS = ", ".join(JobRow._fields)
 
@@ -131,7 +131,7 @@ class TableReader(abc.ABC):
 
     def results_bytes(self, stage: StageRow) -> int:
         """How long these results are, all of them together."""
-        sql = f"SELECT coalesce(sum({self._BYTES.format('a.result')}), 0) {_COMPLETED}"
+        sql = f"SELECT coalesce(sum({self._BYTES.format('a.result')}), 0) {COMPLETED}"
         return int(self._of(stage, sql)[0][0])
 
     def _completed(self, stage: StageRow, *columns: str) -> Iterator[Any]:
@@ -142,7 +142,7 @@ class TableReader(abc.ABC):
         # No order is asked for: SQLite goes through the tasks by their keys as it is, and would sort them in a step.
         sql = (
             f"SELECT count(*), {', '.join(columns)}"
-            f" FROM (SELECT t.task_key, t.task_id, t.task_type, a.result, a.ended_at {_COMPLETED})"
+            f" FROM (SELECT t.task_key, t.task_id, t.task_type, a.result, a.ended_at {COMPLETED})"
         )
 
         def ask(first: int, last: int, longest: int | None) -> Any:
@@ -170,12 +170,12 @@ class TableReader(abc.ABC):
 
     def codes(self, stage: StageRow) -> list[tuple[str, str, int]]:
         """(task type, fingerprint, how many) of the code that the stage's completed tasks ran with."""
-        codes = f"SELECT t.task_type, coalesce(a.code, ''), count(*) {_COMPLETED} GROUP BY 1, 2 ORDER BY 1, 2"
+        codes = f"SELECT t.task_type, coalesce(a.code, ''), count(*) {COMPLETED} GROUP BY 1, 2 ORDER BY 1, 2"
         return self._of(stage, codes)
 
     def completed_with_other_code(self, stage: StageRow, codes: Mapping[str, str]) -> list[int]:
         """The keys of the stage's completed tasks that ran with other code than *codes* has for their type."""
-        rows = self._of(stage, f"SELECT t.task_key, t.task_type, a.code {_COMPLETED} ORDER BY t.task_key")
+        rows = self._of(stage, f"SELECT t.task_key, t.task_type, a.code {COMPLETED} ORDER BY t.task_key")
         return [key for key, task_type, code in rows if code != codes.get(task_type, code)]
 
     def in_state(self, stage: StageRow, status: str) -> list[tuple[int, int, int]]:

@@ -49,6 +49,7 @@ class SqliteStore(Store):
     """The store in the file *path*, or in memory for ``":memory:"``. Nothing is opened before it is needed."""
 
     _refused = sqlite3.IntegrityError
+    _DATABASE = "sqlite"
     _TEXTS = "json_group_array({})"
     _BYTES = "length(CAST({} AS BLOB))"
     _JSONS = "'[' || coalesce(group_concat({}), '') || ']'"

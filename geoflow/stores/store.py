@@ -10,11 +10,12 @@ thousand and what its errors mean is in the module of each.
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cache
 from itertools import chain, groupby, takewhile
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from geoflow.core.batch import Batch, Completed, NewTasks
@@ -23,7 +24,7 @@ from geoflow.core.rows import Again, Lease, Move, StageRow, Take
 from geoflow.core.transitions import TASK_TRANSITIONS, job_after, task_after
 from geoflow.errors import DefinitionError, IllegalTransition, StoreError
 from geoflow.stores.columns import ATTEMPT, ATTEMPTS_PER_TASK
-from geoflow.stores.leases import JobLeases
+from geoflow.stores.reused import ReusedResults
 from geoflow.support.jsonable import to_json
 from geoflow.support.parcel import PIECE
 
@@ -32,6 +33,7 @@ _IDS_KEPT = 1_000_000  # in 80 MB
 # What changes with a task's state. A loss counts only while nothing else comes between.
 _TASK_CHANGES = {
     "start": ", attempt = attempt + 1, not_before = NULL",
+    "reuse": ", attempt = attempt + 1",
     "complete": ", losses = 0",
     "fail": "",
     "retry": ", retries = retries + 1, losses = 0, not_before = $not_before",
@@ -69,7 +71,7 @@ def _task_change(event: str) -> str:
     )
 
 
-class Store(JobLeases):
+class Store(ReusedResults):
     """A place that keeps jobs, tasks and attempts. Its methods may be called from any thread."""
 
     # What the database raises for a row that the schema refuses.
@@ -140,10 +142,7 @@ class Store(JobLeases):
                 | {"error": error, "traceback": traceback, "parameters": again.parameters, "stage": again.stage},
             )
             if event == "rerun":
-                connection.execute(
-                    "UPDATE stage SET superseded = 1 WHERE job_key = ? AND superseded = 0 AND stage >= ?",
-                    (lease.job_key, again.stage + again.keep),
-                )
+                self._set_aside(connection, lease.job_key, again)
 
     def end_job(self, lease: Lease, *, error: str | None, now: float) -> None:
         """Write when a failed job's last sibling ended, and why the job failed."""
@@ -157,8 +156,13 @@ class Store(JobLeases):
             if not closed:
                 raise IllegalTransition(f"Job {lease.job_id[:8]} is not a failed one whose end is yet to be written.")
 
-    def plan(self, lease: Lease, stage: int, tasks: NewTasks, *, now: float) -> StageRow:
-        """Write a stage's tasks and make it the current stage; ``DefinitionError`` when a task id is taken."""
+    def plan(
+        self, lease: Lease, stage: int, tasks: NewTasks, *, now: float, reused: Mapping[int, int] = MappingProxyType({})
+    ) -> StageRow:
+        """Write a stage's tasks and make it the current stage; ``DefinitionError`` when a task id is taken.
+
+        The tasks at the places *reused* are complete, with the results of the attempts of these keys.
+        """
         count = len(tasks.task_ids)
         with self._transaction(lease) as connection:
             ids = self._earlier_ids(connection, lease.job_key, stage, tasks.task_ids)
@@ -169,6 +173,7 @@ class Store(JobLeases):
                 (lease.job_key, stage, first_key, count, now),
             ).fetchone()
             self._insert_tasks(connection, stage_key, first_key, tasks)
+            self._take_over(connection, first_key, reused)
             moved = self._changed(
                 connection,
                 "UPDATE job SET stage = $stage WHERE job_key = $job_key AND status = 'processing'",

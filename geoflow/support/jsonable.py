@@ -97,6 +97,11 @@ def stored(value: object, where: str, lost: Lost | None = None) -> str:
 from_json = orjson.loads
 
 
+def canonical(text: str) -> bytes:
+    """JSON *text* in the one way in which equal values are written."""
+    return orjson.dumps(orjson.loads(text), option=orjson.OPT_SORT_KEYS)
+
+
 def _is_plain(value: Any, depth: int = MAX_DEPTH) -> bool:
     """Tell whether *value* is made of JSON's own types only, nested at most *depth* deep. Keys are not looked at.
 

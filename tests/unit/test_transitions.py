@@ -43,7 +43,7 @@ JOBS = {
     "cancelled": {"resume": "queued", "rerun": "queued"},
 }
 TASKS = {
-    "queued": {"start": "processing", "cancel": "cancelled"},
+    "queued": {"start": "processing", "reuse": "completed", "cancel": "cancelled"},
     "processing": {
         "complete": "completed",
         "fail": "failed",
