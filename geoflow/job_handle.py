@@ -110,19 +110,14 @@ class JobHandle:
         if row.status == JobStatus.COMPLETED:
             result: dict[str, Any] = unless_fallback(from_json(row.result or "{}"), self.runtime.settings.secrets)
             return result
-        name = f"Job {self.id[:8]} ({row.job_type})"
-        if row.status == JobStatus.FAILED:
+        status, told = "interrupted", f"was interrupted at stage {row.stage}; job.resume() goes on with it."
+        if row.status == JobStatus.CANCELLED:
+            status, told = "cancelled", "was cancelled; job.resume() goes on with it."
+        elif row.status == JobStatus.FAILED:
             error = str(self.error)
             space = "\n" if "\n" in error else " " if error.endswith((".", "!", "?")) else ". "
-            told = f"{name} failed: {error}{space}Look at job.errors()."
-            raise JobFailed(told, job_id=self.id, status="failed")
-        if row.status == JobStatus.CANCELLED:
-            raise JobFailed(f"{name} was cancelled; job.resume() goes on with it.", job_id=self.id, status="cancelled")
-        raise JobFailed(
-            f"{name} was interrupted at stage {row.stage}; job.resume() goes on with it.",
-            job_id=self.id,
-            status="interrupted",
-        )
+            status, told = "failed", f"failed: {error}{space}Look at job.errors()."
+        raise JobFailed(f"Job {self.id[:8]} ({row.job_type}) {told}", job_id=self.id, status=status)
 
     # DataFrames
 

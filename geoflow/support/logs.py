@@ -219,7 +219,7 @@ def configure(path: FilePath | None, level: str = "INFO", secrets: Sequence[str]
                 stacklevel=2,
             )
             path = None
-    _configure(path, level, secrets, behind=True)
+    configure_worker(path, level, secrets, behind=True)
 
 
 def _create(path: Path) -> None:
@@ -230,15 +230,13 @@ def _create(path: Path) -> None:
     path.chmod(0o600)
 
 
-def configure_worker(path: FilePath | None, level: str = "INFO", secrets: Sequence[str] = DEFAULT_SECRETS) -> None:
+def configure_worker(
+    path: FilePath | None, level: str = "INFO", secrets: Sequence[str] = DEFAULT_SECRETS, *, behind: bool = False
+) -> None:
     """The same for a worker process, whose session has made the file and told of what is wrong with it.
 
-    It may be ended at any moment, by its task or for it: what is said there is written at once.
+    It may be ended at any moment, by its task or for it: what is said there is written at once, and not *behind*.
     """
-    _configure(path, level, secrets, behind=False)
-
-
-def _configure(path: FilePath | None, level: str, secrets: Sequence[str], *, behind: bool) -> None:
     global _file  # noqa: PLW0603 - as with all of logging, it is the process's
     set_fields(None)
     ROOT.setLevel(level.upper())

@@ -94,13 +94,15 @@ def with_stale(frame: pd.DataFrame, codes: Mapping[str, str]) -> pd.DataFrame:
     return frame
 
 
-def attempts(store: Store, job_id: str) -> pd.DataFrame:
-    """The attempts of one job's tasks, one row each, task by task.
+def attempts(store: Store, job_id: str, condition: str = "") -> pd.DataFrame:
+    """The attempts of one job's tasks that meet a *condition*, one row each, task by task.
 
     Those of plans that a rerun set aside are there too: ``superseded`` tells them apart. ``queued_at`` of a first
     attempt is when its stage was planned. ``peak_memory`` is in bytes.
     """
-    return _attempts(store, job_id)
+    columns = _of_job(store, job_id, "attempts", ATTEMPTS, condition, history=True)
+    queued_at = columns["queued_at"].where(columns["queued_at"].notna(), columns["created_at"])
+    return _frame(ATTEMPTS, columns | {"queued_at": queued_at})
 
 
 def errors(store: Store, job_id: str, limit: int | None = None) -> pd.DataFrame:
@@ -110,7 +112,7 @@ def errors(store: Store, job_id: str, limit: int | None = None) -> pd.DataFrame:
     """
     with at_once(store) as connection:
         condition = failed_last(connection, job_id, limit)
-    failed = _attempts(store, job_id, condition)
+    failed = attempts(store, job_id, condition)
     failed = failed.sort_values("ended_at", kind="stable", ignore_index=True)
     return failed if limit is None else failed[max(len(failed) - limit, 0) :].reset_index(drop=True)
 
@@ -129,19 +131,13 @@ def logs(path: str | os.PathLike[str] | None, job_id: str | None = None) -> pd.D
 
 def files(**found: Iterable[str | os.PathLike[str]]) -> pd.DataFrame:
     """What was done with which files, and how many bytes they have: ``files(copied=["work.db"])``."""
-    rows = [(what.replace("_", " "), os.fspath(file)) for what, several in found.items() for file in several]
-    columns: dict[str, Any] = {
-        "what": pd.array([what for what, _ in rows], dtype="string"),
-        "file": pd.array([file for _, file in rows], dtype="string"),
-        "bytes": np.array([os.stat(file).st_size for _, file in rows], dtype="int64"),
-    }
-    return pd.DataFrame(columns)
-
-
-def _attempts(store: Store, job_id: str, condition: str = "") -> pd.DataFrame:
-    columns = _of_job(store, job_id, "attempts", ATTEMPTS, condition, history=True)
-    queued_at = columns["queued_at"].where(columns["queued_at"].notna(), columns["created_at"])
-    return _frame(ATTEMPTS, columns | {"queued_at": queued_at})
+    rows = [
+        (what.replace("_", " "), os.fspath(file), os.stat(file).st_size)
+        for what, several in found.items()
+        for file in several
+    ]
+    types = {"what": "string", "file": "string", "bytes": "int64"}
+    return pd.DataFrame(rows, columns=[*types]).astype(types)
 
 
 def _of_job(

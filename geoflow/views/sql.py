@@ -112,8 +112,8 @@ def _copied(store: Store, statement: str) -> duckdb.DuckDBPyConnection:
         if copy is None or copy.version != version:
             with store.reading() as reader:
                 copy = _empty(reader, version)
-        needed = _needed(copy, statement)
-        if lacking := [table for table, part in needed.items() if not _has(copy, table, part)]:
+        needed, nothing = _needed(copy, statement), Part(frozenset(), frozenset())
+        if lacking := [table for table, part in needed.items() if not copy.filled.get(table, nothing).covers(part)]:
             with store.reading() as reader, _snapshot(reader):
                 if copy.filled and copy.version != _version(store):
                     copy = _empty(reader, version)
@@ -137,10 +137,6 @@ def _empty(reader: Any, version: tuple[int, int]) -> _Copy:
 
 def _made(table: str, types: Mapping[str, str]) -> str:
     return f"CREATE OR REPLACE TABLE {table} ({', '.join(f'{name} {type_}' for name, type_ in types.items())})"
-
-
-def _has(copy: _Copy, table: str, part: Part) -> bool:
-    return table in copy.filled and copy.filled[table].covers(part)
 
 
 def _needed(copy: _Copy, statement: str) -> dict[str, Part]:

@@ -34,7 +34,7 @@ def place(traceback: str) -> str | None:
     if not own:
         return None
     file, line, function = own[-1]
-    return _where("a cell" if _CELL.search(file) else PurePath(file).name, line, function)
+    return f"{function and f'{function} in '}{'a cell' if _CELL.search(file) else PurePath(file).name}, line {line}"
 
 
 def fold(traceback: str) -> str:
@@ -61,10 +61,6 @@ def _folded(frames: list[re.Match[str]], is_stack: bool) -> str:
     short = f"geoflow/{file.removeprefix(PACKAGE)}" if is_ours(file) else "/".join(PurePath(file).parts[-2:])
     where = f"{short}, line {line}{function and f', in {function}'}"
     return f"  [{count(len(frames), 'library frame')}{', the last' * (len(frames) > 1)}: {where}]"
-
-
-def _where(name: str, line: str, function: str) -> str:
-    return f"{function and f'{function} in '}{name}, line {line}"
 
 
 def causes(traceback: str) -> str | None:

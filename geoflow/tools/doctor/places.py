@@ -119,9 +119,9 @@ def locks(store: Path) -> Diagnosis:
             pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
             with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=nothing, text=True) as holder:
                 assert holder.stdout is not None
-                kept = holder.stdout.readline() == "held\n" and not _taken(file.fileno())
+                kept = holder.stdout.readline() == "held\n" and not lock(file.fileno(), 0)
                 holder.kill()
-            given_back = _taken(file.fileno())
+            given_back = lock(file.fileno(), 0)
     except OSError as exc:
         return problem(f"They cannot be taken in {store.parent}: {exc}.", remedy)
     except StoreError as exc:
@@ -135,10 +135,6 @@ def locks(store: Path) -> Diagnosis:
             "drops them. What is then lost is noticed and said; geoflow backup copies without harm."
         )
     return ok(text)
-
-
-def _taken(descriptor: int) -> bool:
-    return lock(descriptor, 0)
 
 
 def log(path: Path | None) -> Diagnosis:

@@ -13,7 +13,6 @@ from geoflow.errors import StoreBusy, StoreError
 from geoflow.stores import sqlite
 from geoflow.stores.opening import is_duckdb, store_at
 from geoflow.stores.questions import number_of_jobs
-from geoflow.stores.store import Store
 from geoflow.support.text import count, human_bytes, shorten
 from geoflow.tools.doctor.diagnosis import Diagnosis, ok, problem, warning
 
@@ -69,8 +68,10 @@ def _sqlite_faults(path: Path, as_it_lies: bool) -> tuple[str, str]:
 def _duckdb_faults(path: Path) -> tuple[str, str]:
     from geoflow.stores.duckdb_file import read_through
 
-    with _opened(path) as store, store.reading() as connection:
-        read_through(connection)
+    with contextlib.closing(store_at(path)) as store:
+        store.open()
+        with store.reading() as connection:
+            read_through(connection)
     return "", ", can be read"
 
 
@@ -79,7 +80,8 @@ def jobs(path: Path) -> Diagnosis:
     try:
         if not path.exists() or not _is_of_now(path):
             return ok("There are none to look at.")
-        with _opened(path) as store:
+        with contextlib.closing(store_at(path)) as store:
+            store.open()
             stopped = [row for row in store.unended() if store.driver(row.job_key) is None]
             with store.reading() as connection:
                 number = number_of_jobs(connection)
@@ -115,13 +117,3 @@ def _is_of_now(path: Path) -> bool:
         return True
     with _looked_at(path) as (_, version):
         return version == sqlite.SCHEMA_VERSION
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Store]:
-    store = store_at(path)
-    try:
-        store.open()
-        yield store
-    finally:
-        store.close()
