@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import os
 import shutil
 import subprocess
@@ -51,6 +52,9 @@ def pytest_configure_node(node: Any) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if folder := getattr(config, "workerinput", {}).get("folder"):
         os.environ["TMPDIR"] = tempfile.tempdir = folder
+    elif "PYTEST_XDIST_WORKER" not in os.environ:
+        for code in (Path(gf.__file__).parent, Path(jobs.__file__).parent):  # processes of tests write no bytecode
+            compileall.compile_dir(code, quiet=2)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -117,7 +121,7 @@ def open_session(tmp_path: Path, store_name: str) -> Iterator[OpenSession]:
 _DRIVER = """
     import sys
     sys.path.insert(0, {root!r})
-    from tests.helpers import jobs, profiles
+    from tests.helpers import jobs
     import geoflow as gf
 
     session = gf.open({store!r}, workers=2, display="none")

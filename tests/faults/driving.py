@@ -23,6 +23,7 @@ import os, signal, sys, time
 sys.path.insert(0, {ROOT!r})
 from tests.helpers import jobs
 import geoflow as gf
+from tests.helpers.sessions import rows
 from tests.helpers.waiting import wait_until
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # where the tests run in the background, it is ignored

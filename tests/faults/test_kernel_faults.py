@@ -26,7 +26,7 @@ BUSY = """
 pids = sys.argv[2]
 hang = {"do": "pid then hang", "value": pids, "until_attempt": 2}
 job = session.submit("acts", tasks=[hang, {}, {}])
-wait_until(lambda: lines(pids) and list(job.tasks().status).count("completed") == 2)
+wait_until(lambda: lines(pids) and rows(session, "SELECT count(*) FROM tasks WHERE status = 'completed'") == [(2,)])
 say("busy")
 """
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import concurrent.futures
 import ctypes
@@ -42,7 +41,11 @@ def act(params: dict[str, Any], context: Any = None) -> dict[str, Any]:
 def _raise(name: str) -> None:
     errors = {"OSError": OSError, "ValueError": ValueError, "RuntimeError": RuntimeError, "SystemExit": SystemExit}
     errors |= {"KeyboardInterrupt": KeyboardInterrupt, "MemoryError": MemoryError}
-    errors |= {"GeneratorExit": GeneratorExit, "StopIteration": StopIteration, "Abandoned": asyncio.CancelledError}
+    errors |= {"GeneratorExit": GeneratorExit, "StopIteration": StopIteration}
+    if name == "Abandoned":  # each worker imports this module, and asyncio takes as long as all else in it
+        import asyncio
+
+        errors[name] = asyncio.CancelledError
     raise errors[name](f"a {name} on purpose")
 
 
