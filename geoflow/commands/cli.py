@@ -15,14 +15,17 @@ import sys
 import traceback
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from geoflow.commands import grammar, shells, verbs
 from geoflow.commands.grammar import Request
 from geoflow.commands.hints import command
-from geoflow.commands.results import COMPLETED, REFUSED, UNBOUNDED, Result
+from geoflow.commands.results import COMPLETED, REFUSED, UNBOUNDED, Result, Table
 from geoflow.errors import GeoflowError
 from geoflow.support.masking import safe
+
+if TYPE_CHECKING:
+    from geoflow.render.report import Report
 
 INTERRUPTED, UNREAD = 130, 141
 
@@ -69,12 +72,12 @@ def _done(request: Request) -> int:
                 verbs.tell(f"Job {run.job_id[:8]} was put back.\nNext: {command(request, 'resume', run.row)}")
 
 
-def _lines(result: Result, request: Request) -> Iterable[str]:
+def _lines(result: Result | Report, request: Request) -> Iterable[str]:
     if request.json:
         return [result.to_json()]
     width = shutil.get_terminal_size().columns
     if not sys.stdout.isatty() and "COLUMNS" not in os.environ:  # for a pipe or a file nothing need be cut
-        width = 160 if result.bounded else UNBOUNDED
+        width = UNBOUNDED if isinstance(result, Table) else 160
     return result.lines(width)
 
 

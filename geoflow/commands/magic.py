@@ -17,7 +17,7 @@ from geoflow.commands import completion, grammar, verbs
 from geoflow.commands.grammar import Request
 from geoflow.commands.hints import command
 from geoflow.commands.line import words
-from geoflow.commands.results import Errors
+from geoflow.commands.results import Errors, Result
 from geoflow.commands.snippets import cell_of
 from geoflow.commands.values import UsageError, is_variable, variable, written
 from geoflow.errors import GeoflowError
@@ -86,7 +86,7 @@ class Magic:
         result = verbs.VERBS[request.verb](session, request)
         if isinstance(result, Errors) and result.with_tracebacks:
             print("\n".join(result.tracebacks()))
-        return result.value()
+        return result.value() if isinstance(result, Result) else result
 
     # The session
 

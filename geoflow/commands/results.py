@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from geoflow.commands.grammar import Request
 from geoflow.commands.hints import command
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from geoflow.core.rows import JobRow
     from geoflow.engine.runtime import Runtime
     from geoflow.job_handle import JobHandle
-    from geoflow.render.report import Report
     from geoflow.session import Session
     from geoflow.views.model import JobView
     from geoflow.views.rows import Row
@@ -40,9 +39,7 @@ _KINDS = 12  # of failures, the largest
 
 
 class Result(abc.ABC):
-    """What a verb comes to."""
-
-    bounded: ClassVar[bool] = True  # whether its lines are cut also where no terminal shows them
+    """What a verb comes to, where it is no report of a tool's, which has all this but for its value: itself."""
 
     @property
     def exit_status(self) -> int:
@@ -213,7 +210,6 @@ class Table(Result):
     """Rows, which a notebook has as a DataFrame."""
 
     runtime: Runtime
-    bounded = False
 
     @abc.abstractmethod
     def rows(self) -> list[Row]: ...
@@ -376,26 +372,6 @@ class Returned(Result):
         if self.returned is None:
             return []
         return plain(json.dumps(mask(self.returned, self.secrets), indent=2, default=repr)).splitlines()
-
-
-@dataclass(eq=False, repr=False)
-class Reported(Result):
-    """What a tool has to say."""
-
-    report: Report
-
-    @property
-    def exit_status(self) -> int:
-        return NOT_COMPLETED if self.report.exit_status else COMPLETED
-
-    def value(self) -> Report:
-        return self.report
-
-    def document(self) -> Any:
-        return self.report.document()
-
-    def lines(self, width: int) -> Iterable[str]:
-        return self.report.lines(width)
 
 
 def _time(at: float | None) -> datetime | None:

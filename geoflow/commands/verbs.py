@@ -1,7 +1,7 @@
 """The verbs that can be typed, in a terminal or in a notebook, and what each one does.
 
-A verb is a function of a session and of what was typed. What it returns knows how it is shown (`results`). What may be
-said to each verb is in `grammar`.
+A verb is a function of a session and of what was typed. What it returns knows how it is shown: one of `results`, or a
+tool's report. What may be said to each verb is in `grammar`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from geoflow import api
 from geoflow.commands.grammar import SHOWN, Request
 from geoflow.commands.hints import command
-from geoflow.commands.results import Errors, Frame, Job, Jobs, Listing, Logs, Reported, Result, Returned, Tasks
+from geoflow.commands.results import Errors, Frame, Job, Jobs, Listing, Logs, Result, Returned, Tasks
 from geoflow.commands.values import UsageError, parameters, written
 from geoflow.errors import DefinitionError, JobNotFound, StoreBusy, StoreError
 from geoflow.support.masking import safe
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from geoflow.core.models import Receipt
     from geoflow.core.rows import JobRow
     from geoflow.job_handle import JobHandle
+    from geoflow.render.report import Report
     from geoflow.session import Session
     from geoflow.task_handle import TaskHandle
 
@@ -50,14 +51,6 @@ def _remark(session: Session, receipt: Receipt, request: Request) -> None:
         tell(said)
 
 
-def plan(session: Session, request: Request) -> Reported:
-    return Reported(session.plan(request.job_type, _given(request)))
-
-
-def probe(session: Session, request: Request) -> Reported:
-    return Reported(session.probe(request.job_type, _given(request), items=request.items))
-
-
 def _given(request: Request) -> dict[str, Any]:
     """The parameters: what is typed counts more than the cell, and that more than the file."""
     of_file: dict[str, Any] = {}
@@ -67,15 +60,6 @@ def _given(request: Request) -> dict[str, Any]:
         except (OSError, UnicodeDecodeError) as exc:
             raise UsageError(f"The parameters in {request.params} cannot be read: {exc}.") from None
     return {**of_file, **request.given, **parameters(request.words, request.variables)}
-
-
-def jobs(session: Session, request: Request) -> Listing:
-    """In a terminal the latest, unless more are asked for or a program reads them: there may be 10,000."""
-    return Listing(session, _limit(request))
-
-
-def status(session: Session, request: Request) -> Job:
-    return Job(named(session, request), request)
 
 
 def named(session: Session, request: Request) -> JobHandle:
@@ -89,36 +73,15 @@ def named(session: Session, request: Request) -> JobHandle:
     return session.job(latest.job_id)
 
 
-def watch(session: Session, request: Request) -> Job:
-    """Returns when the job has ended, or when nobody drives it. An interrupt ends the watching alone."""
-    return _followed(session, named(session, request), request)
-
-
 def _followed(session: Session, job: JobHandle, request: Request) -> Job:
     session.follow(job)
     return Job(job, request)
 
 
-def tasks(session: Session, request: Request) -> Tasks:
-    return Tasks(session.runtime, named(session, request), request.limit, request.state)
-
-
-def errors(session: Session, request: Request) -> Errors:
-    """In a terminal the last few, unless more are asked for or a program reads them: there may be 100,000."""
-    return Errors(session.runtime, named(session, request), _limit(request), request.traceback)
-
-
 def _limit(request: Request) -> int | None:
+    """In a terminal the last few, unless more are asked for or a program reads them: there may be 100,000."""
     everything = request.json or request.variables is not None  # a notebook has all as its value
     return request.limit if request.limit is not None or everything else SHOWN[request.verb]
-
-
-def logs(session: Session, request: Request) -> Logs:
-    return Logs(session.runtime, named(session, request), request.limit)
-
-
-def debug(session: Session, request: Request) -> Returned:
-    return Returned(task(session, request).debug(), session.settings.secrets)
 
 
 def task(session: Session, request: Request) -> TaskHandle[JobHandle]:
@@ -140,10 +103,6 @@ def resume(session: Session, request: Request) -> Job | Jobs:
     return Jobs([Job(job, request) for job in stopped])
 
 
-def retry(session: Session, request: Request) -> Job:
-    return _followed(session, _with_code(session, request).retry_failed(), request)
-
-
 def rerun(session: Session, request: Request) -> Job:
     stage = int(request.stage) if request.stage and request.stage.isdecimal() else request.stage
     job = _with_code(session, request)
@@ -151,10 +110,6 @@ def rerun(session: Session, request: Request) -> Job:
         tell(f"Nothing of job {job.id[:8]} ran with older code: nothing was done.")
         return Job(job, request)
     return _followed(session, job.rerun(stage=stage, stale=request.stale), request)
-
-
-def refinalize(session: Session, request: Request) -> Job:
-    return Job(_with_code(session, request).refinalize(), request)
 
 
 def cancel(session: Session, request: Request) -> Job:
@@ -210,37 +165,48 @@ def restore(session: Session, request: Request) -> Frame:
     return Frame(session.runtime, files(restored=restored, set_aside=aside))
 
 
-def export(session: Session, request: Request) -> Reported:
+def export(session: Session, request: Request) -> Report:
     """What was written of a job type that was made with `gf.JobType`, and what it was proved on."""
     registered = session.runtime.registered(request.job_type)
     job = None if request.job is None else session.job(request.job)
     target: Any = registered.maker or registered.job_class
     how: dict[str, Any] = {"prove": not request.no_proof, "overwrite": request.overwrite}
-    return Reported(api.export(target, request.folder, job=job, session=session, **how))
+    return api.export(target, request.folder, job=job, session=session, **how)
 
 
-def check(session: Session, request: Request) -> Reported:
+def check(session: Session, request: Request) -> Report:
     """What is found for a job type of the session, or of the file that is named. Nothing of it is stored."""
     from geoflow.tools.check import checked
 
     given: dict[str, Any] | None = _given(request)
     given = given if given or request.params else None
-    return Reported(checked(request.job_type, None, given, request.run, request.seconds, session.registry))
+    return checked(request.job_type, None, given, request.run, request.seconds, session.registry)
 
 
-def doctor(session: Session, request: Request) -> Reported:
-    """What is found for the session's settings. The session itself has no part in it."""
-    from geoflow.tools.doctor import doctor as look
+def _doctor(session: Session, request: Request) -> Report:
+    from geoflow.tools.doctor import doctor
 
-    return Reported(look(session.settings))
+    return doctor(session.settings)  # the session itself has no part in it
 
 
-VERBS: dict[str, Callable[[Session, Request], Result]] = {
-    verb.__name__: verb
-    for verb in (
-        *(run, submit, plan, probe, jobs, status, watch, tasks, errors, logs, debug),
-        *(resume, retry, rerun, refinalize, cancel, sql, convert, backup, restore, export, check, doctor),
-    )
+_NAMED = (run, submit, resume, rerun, cancel, sql, convert, backup, restore, export, check)
+VERBS: dict[str, Callable[[Session, Request], Result | Report]] = {
+    **{verb.__name__: verb for verb in _NAMED},
+    "plan": lambda session, request: session.plan(request.job_type, _given(request)),
+    "probe": lambda session, request: session.probe(request.job_type, _given(request), items=request.items),
+    "jobs": lambda session, request: Listing(session, _limit(request)),
+    "status": lambda session, request: Job(named(session, request), request),
+    # Until the job has ended, or nobody drives it. An interrupt ends the watching alone.
+    "watch": lambda session, request: _followed(session, named(session, request), request),
+    "tasks": lambda session, request: Tasks(session.runtime, named(session, request), request.limit, request.state),
+    "errors": lambda session, request: Errors(
+        session.runtime, named(session, request), _limit(request), request.traceback
+    ),
+    "logs": lambda session, request: Logs(session.runtime, named(session, request), request.limit),
+    "debug": lambda session, request: Returned(task(session, request).debug(), session.settings.secrets),
+    "retry": lambda session, request: _followed(session, _with_code(session, request).retry_failed(), request),
+    "refinalize": lambda session, request: Job(_with_code(session, request).refinalize(), request),
+    "doctor": _doctor,
 }
 
 
