@@ -398,3 +398,9 @@ def test_the_reaper_ends_the_groups_it_was_told_of_and_none_that_it_was_told_to_
     finally:
         forgotten.kill()
         forgotten.wait()
+
+
+def test_the_fork_server_has_imported_what_every_worker_needs() -> None:
+    code = "import sys, geoflow.executors.preloaded; print('geoflow.executors.child' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
