@@ -15,10 +15,11 @@ from geoflow.stores.duckdb import DuckDbStore
 from geoflow.stores.sqlite import SqliteStore
 from geoflow.stores.store import Store
 
+DUCKDB = "duckdb in a file"
 STORES: dict[str, Callable[[Path], Store]] = {
     "sqlite in memory": lambda folder: SqliteStore(":memory:"),
     "sqlite in a file": lambda folder: SqliteStore(folder / "work.db"),
-    "duckdb in a file": lambda folder: DuckDbStore(folder / "work.duckdb"),
+    DUCKDB: lambda folder: DuckDbStore(folder / "work.duckdb"),
 }
 NOW = 1_700_000_000.25
 OWNER = json.dumps({"pid": 4242, "since": "2024-01-01T00:00:00+00:00"})
@@ -42,6 +43,14 @@ NASTY = [
     "",
 ]
 _numbers = count(1)
+
+
+def emptied(store: DuckDbStore) -> None:
+    """Have nothing in a store: to open a new DuckDB file takes longer than most of what is then done to it."""
+    with store._transaction() as connection:
+        for table in ("attempt", "task", "stage", "job"):
+            connection.execute(f"DELETE FROM {table}")
+    store._open_file().epochs.clear()
 
 
 def new_job(job_id: str | None = None, **fields: Any) -> NewJob:

@@ -639,7 +639,7 @@ def test_a_duckdb_store_gives_the_frames_that_sqlite_gives(tmp_path: Path) -> No
     found = []
     for name in ("work.db", "work.duckdb"):
         with gf.open(tmp_path / name, workers=0, display="none", max_retries=1, base_delay=0) as session:
-            job = session.run("hello_world", n=1000, failure_rate=0.02)
+            job = session.run("hello_world", n=150, failure_rate=0.1)
             frames = [job.tasks(), job.attempts(), job.errors(), job.stages(), session.jobs(), job.tasks(flat=True)]
             # In the order of time, which is another one in each run: a retry may come before or behind the next chunk.
             frames[1:3] = [frame.sort_values(["task_id", "attempt"], ignore_index=True) for frame in frames[1:3]]
