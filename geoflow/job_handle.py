@@ -59,9 +59,10 @@ class JobHandle:
 
     @property
     def with_errors(self) -> bool:
-        """Whether the job completed, but with the fallback in place of finalize's result."""
+        """Whether the job completed without tasks that failed, or with the fallback in place of finalize's result."""
         row = self._row()
-        return row.status == JobStatus.COMPLETED and bool((from_json(row.result or "{}") or {}).get("fallback"))
+        fallback = (from_json(row.result or "{}") or {}).get("fallback")
+        return row.status == JobStatus.COMPLETED and bool(fallback or self.runtime.let_pass(row))
 
     @property
     def stale(self) -> int:
@@ -191,7 +192,9 @@ class JobHandle:
     def retry_failed(self) -> JobHandle:
         """Run the failed tasks again, with the code of now and all their retries; then go on from there.
 
-        What was cancelled stays so, and with it the job: `resume` runs that too.
+        What was cancelled stays so, and with it the job: `resume` runs that too. Where the job went on without tasks
+        that failed (``on_failure="continue"``), these run, and the stages behind the first of them are planned anew:
+        in the end all is as if none had failed.
         """
         self.runtime.retry_failed(self.id)
         return self

@@ -44,9 +44,11 @@ class Session:
 
     *store* is a SQLite file, ``":memory:"``, or a DuckDB file that ends in ``.duckdb`` (``"duckdb"`` alone means
     ``geoflow.duckdb`` here); *workers* is the number of worker processes, 0 to run in this one, None for
-    one a processor. *retry* and *on_failure* (``"drain"``: siblings of a failed task still run, or ``"stop"``) hold
-    where a stage does not say otherwise. *on_job_complete* is called with ``job_id``, ``job_type``, ``status`` and
-    ``result`` for every job that ends. *executor* is a pool to use instead of worker processes, any
+    one a processor. *retry* and *on_failure* hold where a job type or a stage does not say otherwise: ``"drain"``
+    (siblings of a failed task still run, then the job has failed), ``"stop"``, or ``"continue"``: the job goes on
+    without what failed, if that is no more of a stage's tasks than *allow_failed*, a number such as 5, or a share such
+    as 0.05; all but one, where nothing is said. *on_job_complete* is called with ``job_id``, ``job_type``, ``status``
+    and ``result`` for every job that ends. *executor* is a pool to use instead of worker processes, any
     ``concurrent.futures.Executor``: a Dask client's ``get_executor()`` leads to other machines (see docs/scaling.md).
     It stays yours to shut down; *workers* is then how many chunks it is given at once, None for as many as it says it
     can run. Everything else is a setting of `geoflow.support.settings.Settings`.

@@ -39,7 +39,8 @@ exit codes:
   0    the job completed; for a verb that only looks: it was shown
   1    the job failed, was cancelled, or has not ended; doctor or check found a problem
   2    nothing was done: a bad command, job type, parameter, job id or store
-  3    the job completed, but its finalize failed (see geoflow refinalize)
+  3    the job completed with errors: its finalize failed, or tasks did that it
+       went on without (see geoflow status)
   130  interrupted; the job was put back, and geoflow resume goes on with it
        (143 for SIGTERM, 129 for SIGHUP), with --load FILE where its type is in a file
 """

@@ -94,6 +94,7 @@ class Job(Result):
             "status": row.status,
             "state": view.state,
             "with_errors": view.with_errors,
+            "failed": view.failed,
             "driver": view.driver,
             "stage": row.stage,
             "total_stages": len(view.stages),
@@ -114,7 +115,7 @@ class Job(Result):
         runtime = self.job.runtime
         row, view = runtime.row(self.job.id), runtime.snapshot(self.job.id)
         yield from job_text(view._replace(hint=None, result_preview=None), width).splitlines()
-        if row.result and view.state == "completed":
+        if row.result and view.result_preview:
             result = mask(from_json(row.result), runtime.settings.secrets)
             whole = plain(json.dumps(result, indent=2, ensure_ascii=False))
             shown = first_lines(whole, _RESULT_LINES, rest="; --json prints all.")
@@ -132,7 +133,7 @@ class Job(Result):
         if view.driver is not None or view.state == "completed" or view.job_type.startswith(PROBE_OF):
             return
         verb, why = "resume", "go on with what has not completed"
-        if view.with_errors:
+        if view.with_errors and not view.failed:
             verb, why = "refinalize", "finalize alone, over the results that are there"
         elif view.failed:
             verb, why = "retry", f"{count(view.failed, 'failed task')} again, then on"

@@ -7,13 +7,15 @@ exists a hundred thousand times (attempts) is a named tuple: validating each one
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from enum import Enum, StrEnum
 from types import CodeType
 from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from geoflow.support.allowance import AllowFailed
 
 
 class Word(StrEnum):
@@ -74,17 +76,17 @@ class Category(Word):
     TIMEOUT = "timeout"
 
 
-OnFailure = Literal["drain", "stop"]
+OnFailure = Literal["drain", "stop", "continue"]
 Order = Literal["planned", "largest"]
 
 
 class Stage(BaseModel):
     """One stage of a job type: its place, its name, its handler, and who makes its tasks.
 
-    ``timeout`` is in seconds for each task; ``max_retries`` and ``on_failure`` overrule the session's; at most
-    ``workers`` of its tasks run at once in each job: two jobs may run twice as many. Tasks start in the ``order`` of
-    the plan, or the ``"largest"`` first, so that no long one is left for the end. How large a task is, its metadata say
-    as ``size``, a number of any unit; else the time counts that it took when the job was run before.
+    ``timeout`` is in seconds for each task; ``max_retries``, ``on_failure`` and ``allow_failed`` overrule the
+    session's; at most ``workers`` of its tasks run at once in each job: two jobs may run twice as many. Tasks start in
+    the ``order`` of the plan, or the ``"largest"`` first, so that no long one is left for the end. How large a task is,
+    its metadata say as ``size``, a number of any unit; else the time counts that it took when the job was run before.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -96,6 +98,7 @@ class Stage(BaseModel):
     timeout: float | None = None
     max_retries: int | None = None
     on_failure: OnFailure | None = None
+    allow_failed: AllowFailed = None
     workers: int | None = None
     order: Order = "planned"
 
@@ -174,8 +177,18 @@ class JobExecutionContext(BaseModel):
     task_results: list[TaskResult]
 
 
+class MissingTask(NamedTuple):
+    """A task that failed, and without whose result its job went on."""
+
+    task_id: str
+    task_index: int
+
+
 class TaskContext(NamedTuple):
-    """What a handler that accepts a second argument is given. ``attempt`` counts from 1."""
+    """What a handler that accepts a second argument is given. ``attempt`` counts from 1.
+
+    ``missing`` are, for the task of a fan_in, those of the stage before that failed and were let pass.
+    """
 
     job_id: str
     job_type: str
@@ -185,6 +198,19 @@ class TaskContext(NamedTuple):
     task_type: str
     attempt: int
     logger: logging.Logger
+    missing: Sequence[MissingTask] = ()
+
+
+class PlanContext(NamedTuple):
+    """What a ``create_tasks_for_stage`` with a parameter ``context`` is given in it.
+
+    ``missing`` are the tasks of the stage before that failed and were let pass: they have no result.
+    """
+
+    job_id: str
+    job_type: str
+    stage: int
+    missing: Sequence[MissingTask] = ()
 
 
 class Failure(NamedTuple):

@@ -13,7 +13,8 @@ class View(NamedTuple):
     """All that the next step depends on. The counts are of the current stage's tasks.
 
     ``planned`` says that the stage's tasks are written; ``closed``, that everything about the job's end is. ``asked``
-    is what user code is at, elsewhere; ``refinalizing`` says that a complete job is to have another result.
+    is what user code is at, elsewhere; ``refinalizing`` says that a complete job is to have another result. Of the
+    stage's tasks ``may_fail`` may fail, and the job goes on without them.
     """
 
     status: JobStatus
@@ -29,6 +30,7 @@ class View(NamedTuple):
     closed: bool = False
     asked: Plan | Finalize | None = None
     refinalizing: bool = False
+    may_fail: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Fail:
-    """A task of this stage failed for good: so does the job, at once."""
+    """A task of this stage failed for good, or more than may: so does the job, at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +99,14 @@ def next_step(view: View) -> Step:
         case JobStatus.FAILED if view.closed:
             return Ended()
         case JobStatus.FAILED:
-            draining = view.on_failure == "drain"
+            draining = view.on_failure != "stop"
             if view.processing or (draining and view.queued):
                 return Work(dispatch=draining)
             return Close()
         case JobStatus.PROCESSING:
             if not view.planned:
                 return Plan(view.stage)
-            if view.failed:
+            if view.failed > view.may_fail:
                 return Fail()
             if view.queued or view.processing:
                 return Work()
@@ -115,13 +117,14 @@ def next_step(view: View) -> Step:
             return Finalize()
 
 
-def failure_message(failed: Sequence[tuple[int, str, str, int, str]]) -> str:
+def failure_message(failed: Sequence[tuple[int, str, str, int, str]], may_fail: int = 0) -> str:
     """Why the job failed, from its failed tasks as (task_index, task_id, task_type, retries, error).
 
-    It names the task that comes first in the stage, not the one that failed first, so that it does not depend on
-    the order in which tasks happened to end.
+    *may_fail* of them would have been let pass. It names the task that comes first in the stage, not the one that
+    failed first, so that it does not depend on the order in which tasks happened to end.
     """
     index, task_id, task_type, retries, error = min(failed)
     after = f"after {retries} {'retry' if retries == 1 else 'retries'}" if retries else "without a retry"
     others = f" ({len(failed) - 1} more failed)" if len(failed) > 1 else ""
-    return f"Task {task_id!r} ({task_type}, number {index}) failed {after}: {error}{others}"
+    most = f"; at most {may_fail:,} of this stage may fail" if may_fail else ""
+    return f"Task {task_id!r} ({task_type}, number {index}) failed {after}: {error}{others}{most}"

@@ -6,28 +6,39 @@ than the rest of the coordinator. Nor are they put together as one text, but for
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from geoflow.core.models import Category, Failure, Stage
-from geoflow.core.rows import Results
+from geoflow.core.rows import FailedRow, Results
 from geoflow.support.jsonable import to_json
 
 
-def plan_argument(job_parameters: str) -> str:
-    """``job_params``, and ``previous_results`` without those that are told in texts of their own, which may be many."""
-    return f'{{"job_params":{job_parameters},"previous_results":null}}'
+def plan_argument(job_parameters: str, missing: Sequence[FailedRow] = ()) -> str:
+    """``job_params``, and ``previous_results`` without those that are told in texts of their own, which may be many.
+
+    *missing* tasks of the stage before have no result.
+    """
+    told = f',"missing":{to_json(_missing(missing))}' if missing else ""
+    return f'{{"job_params":{job_parameters},"previous_results":null{told}}}'
 
 
-def fan_in_parameters(stage: Stage, job_parameters: str, previous: Iterable[Results]) -> str | None:
-    """The parameters of a fan-in's one task, or None when there is nothing to aggregate."""
+def _missing(failed: Sequence[FailedRow]) -> list[dict[str, Any]]:
+    return [{"task_id": task.task_id, "task_index": task.task_index} for task in failed]
+
+
+def fan_in_parameters(
+    stage: Stage, job_parameters: str, previous: Iterable[Results], missing: Sequence[FailedRow] = ()
+) -> str | None:
+    """The parameters of a fan-in's one task, or None when there is nothing to aggregate; see `plan_argument`."""
     number, texts = 0, list[str]()
     for tasks, text in previous:
         number += tasks
         texts.append(text[1:-1])
     if not number:
         return None
-    about = {"stage": stage.number, "previous_stage": stage.number - 1, "result_count": number, "pattern": "fan_in"}
+    about: dict[str, Any] = {"stage": stage.number, "previous_stage": stage.number - 1, "result_count": number}
+    about |= {"pattern": "fan_in"} | ({"missing": _missing(missing)} if missing else {})
     return (
         f'{{"previous_results":[{",".join(texts)}],"job_parameters":{job_parameters},'
         f'"aggregation_metadata":{to_json(about)}}}'

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 from geoflow.core.batch import Completed
 from geoflow.core.models import Attempt, JobStatus
+from geoflow.support.jsonable import from_json
 
 Reuse = Literal["repair", "update"]
 
@@ -41,6 +42,13 @@ class JobRow(NamedTuple):
     owner: str | None
     epoch: int
     source: str | None
+
+    @property
+    def let_pass(self) -> frozenset[int]:
+        """The keys of the plans that have failed tasks, and without which the job went on."""
+        if '"let_pass"' not in self.stages:
+            return frozenset()
+        return frozenset(stage.get("let_pass", 0) for stage in from_json(self.stages))
 
     @property
     def has_ended(self) -> bool:

@@ -17,6 +17,7 @@ from geoflow.core.rows import Again, Anew, JobRow, Lease, StageRow
 from geoflow.core.stage import StageTasks
 from geoflow.errors import DefinitionError
 from geoflow.jobtypes.contract import Registered
+from geoflow.support.allowance import AllowFailed, most
 from geoflow.support.parcel import Texts
 from geoflow.support.surroundings import Surroundings
 from geoflow.support.text import count
@@ -33,6 +34,7 @@ class Options:
 
     policy: RetryPolicy = field(default_factory=RetryPolicy)
     on_failure: OnFailure = "drain"
+    allow_failed: AllowFailed = None
     task_timeout: float | None = None
     plan_timeout: float | None = None
     finalize_timeout: float | None = None
@@ -104,6 +106,7 @@ class ActiveJob:
         self.status = row.status
         self.closed = row.status in (JobStatus.COMPLETED, JobStatus.CANCELLED) or row.ended_at is not None
         self.stage_number = row.stage
+        self.let_pass = set(row.let_pass)
 
     def begin(self, planned: StageRow | None, **state: Any) -> None:
         """Begin with the stage *planned*, or with one that is not planned; for its *state* see `StageTasks`."""
@@ -122,6 +125,14 @@ class ActiveJob:
     def on_failure(self) -> OnFailure:
         return self.stage.on_failure or self.options.on_failure
 
+    @property
+    def may_fail(self) -> int:
+        """How many tasks of the stage may fail without the job."""
+        if self.on_failure != "continue" or self.tasks.planned is None:
+            return 0
+        own = self.stage.allow_failed
+        return most(self.options.allow_failed if own is None else own, self.tasks.planned.task_count)
+
     def view(self) -> View:
         return View(
             self.status,
@@ -134,6 +145,7 @@ class ActiveJob:
             closed=self.closed,
             asked=self.asked,
             refinalizing=self.refinalizing,
+            may_fail=self.may_fail,
         )
 
     # What is sent

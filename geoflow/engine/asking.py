@@ -15,7 +15,7 @@ from geoflow.core.chunks import Report
 from geoflow.core.models import Attempt, Category, Failure, JobStatus, Outcome
 from geoflow.core.next_step import Finalize, Plan
 from geoflow.core.payloads import fallback_result, fan_in_parameters, finalize_argument, plan_argument
-from geoflow.core.rows import StageRow
+from geoflow.core.rows import FailedRow, StageRow
 from geoflow.engine.active_job import ActiveJob
 from geoflow.engine.endings import Endings
 from geoflow.engine.events import tell
@@ -25,7 +25,7 @@ from geoflow.errors import DefinitionError
 from geoflow.jobtypes.contract import task_id
 from geoflow.support.jsonable import MAX_BYTES, to_json
 from geoflow.support.parcel import packed
-from geoflow.support.text import human_bytes
+from geoflow.support.text import count, human_bytes
 
 FAN_IN_UNIT = "fan_in_aggregate"
 
@@ -42,8 +42,21 @@ class Asking(Endings):
 
     # Out
 
-    def _plan(self, job: ActiveJob, number: int) -> None:
+    def _leave(self, job: ActiveJob) -> None:
+        """Write all that happened in the stage, and that it is passed, where tasks of it failed."""
         self._flush(job)
+        planned, failed = job.tasks.planned, job.tasks.counts["failed"]
+        if planned is not None and failed and planned.stage_key not in job.let_pass:
+            self._store.let_pass(job.lease, planned)
+            job.let_pass.add(planned.stage_key)
+            tell(job, "goes on", logging.WARNING, error_message=f"{count(failed, 'task')} of the stage failed")
+
+    def _missing(self, job: ActiveJob, before: StageRow | None) -> list[FailedRow]:
+        """The tasks of the stage *before* that failed, and were let pass."""
+        return self._store.failed(before) if before is not None and before.stage_key in job.let_pass else []
+
+    def _plan(self, job: ActiveJob, number: int) -> None:
+        self._leave(job)
         before = job.tasks.planned
         if before is None or before.stage != number - 1:
             before = next((row for row in self._store.stages(job.row.job_key) if row.stage == number - 1), None)
@@ -51,7 +64,8 @@ class Asking(Endings):
             self._fan_in(job, number, before)
             return
         previous = self._store.results(before) if before is not None else iter(())
-        self._ask(job, Plan(number), plan_argument(job.parameters), (results.text for results in previous))
+        argument = plan_argument(job.parameters, self._missing(job, before))
+        self._ask(job, Plan(number), argument, (results.text for results in previous))
 
     def _fan_in(self, job: ActiveJob, number: int, before: StageRow | None) -> None:
         """The stage has one task, which is given the results of the stage *before*."""
@@ -67,7 +81,7 @@ class Asking(Endings):
             )
             return
         previous = self._store.results(before) if before is not None else iter(())
-        parameters = fan_in_parameters(stage, job.parameters, previous)
+        parameters = fan_in_parameters(stage, job.parameters, previous, self._missing(job, before))
         if parameters is None:
             self._fail(job, f"{about} and has nothing to aggregate: stage {last} completed no task.")
             return
@@ -75,14 +89,17 @@ class Asking(Endings):
         self._planned(job, number, NewTasks.of((unit, stage.task_type, parameters, None)))
 
     def _finalize(self, job: ActiveJob) -> None:
-        self._flush(job)
+        self._leave(job)
         about = {
             "job_id": job.job_id,
             "job_type": job.job_type.name,
             "current_stage": job.stage_number,
             "total_stages": len(job.job_type.stages),
         }
-        argument, results = finalize_argument(about, job.parameters), self._store.finalize_rows(job.row.job_key)
+        argument, results = (
+            finalize_argument(about, job.parameters),
+            self._store.finalize_rows(job.row.job_key, job.let_pass),
+        )
         self._ask(job, Finalize(), argument, results)
 
     def _ask(self, job: ActiveJob, step: Plan | Finalize, argument: str, results: Iterable[str]) -> None:

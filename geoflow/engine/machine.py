@@ -140,7 +140,7 @@ class CoreMachine(Asking):
                     self._agenda.rest(job, to_send=dispatch and job.tasks.can_start(self._clock.now()))
                     return
                 case Fail():
-                    self._fail(job, failure_message(job.tasks.failures))
+                    self._fail(job, failure_message(job.tasks.failures, job.may_fail))
                 case Cancel():
                     self._cancel(job, f"{count(job.tasks.counts['cancelled'], 'task')} of this stage stayed cancelled")
                 case Finalize():
@@ -178,7 +178,8 @@ class CoreMachine(Asking):
         self._flush(job)
         failed = self._store.failed(job.tasks.planned) if job.tasks.planned is not None else []
         # Named again now that all siblings have settled, so that the order in which they failed does not show.
-        self._store.end_job(job.lease, error=failure_message(failed) if failed else None, now=self._clock.now())
+        error = failure_message(failed, job.may_fail) if len(failed) > job.may_fail else None
+        self._store.end_job(job.lease, error=error, now=self._clock.now())
         job.closed = True
 
     def _settle(self, report: Report) -> None:

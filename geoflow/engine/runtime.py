@@ -87,6 +87,12 @@ class Runtime(Claiming):
         """Whether the job is at its end, or nobody drives it."""
         return self.row(job_id).has_ended or self.driver(job_id) is None
 
+    def let_pass(self, row: JobRow) -> list[int]:
+        """The stages that have failed tasks, and that the job has left all the same."""
+        plans = self.store.stages(row.job_key) if row.let_pass else []
+        passed = [plan for plan in plans if plan.stage_key in row.let_pass]
+        return [plan.stage for plan in passed if self.store.counts(plan).get("failed")]
+
     def stale(self, job_id: str) -> list[Stale]:
         """What of the job completed with older code than that of its handlers now."""
         row = self.row(job_id)
@@ -230,7 +236,10 @@ class Runtime(Claiming):
             self.drive(row, self.registered_as(row), "resume")
 
     def retry_failed(self, job_id: str) -> None:
-        """Run the failed tasks again, with the code of now; then go on from there."""
+        """Run the failed tasks again, with the code of now; then go on from there.
+
+        Where the job went on without some, the stages behind the first of these are planned anew.
+        """
         row = self.row(job_id)
         if row.status == JobStatus.CANCELLED:
             raise JobFailed(
@@ -240,7 +249,9 @@ class Runtime(Claiming):
                 job_id=job_id,
                 status="cancelled",
             )
-        if row.status != JobStatus.COMPLETED:
+        if passed := self.let_pass(row):
+            self.drive(row, self.registered_as(row), "rerun", again=Again(passed[0], keep=True, reuse="repair"))
+        elif row.status != JobStatus.COMPLETED:
             self.drive(row, self.registered_as(row), "retry")
 
     def refinalize(self, job_id: str, *, here: bool = False) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import inspect
+import math
 import threading
 from collections.abc import Callable, Iterator
 from itertools import repeat
@@ -11,7 +13,16 @@ from typing import Any
 
 from geoflow.core.batch import Call, named
 from geoflow.core.chunks import Chunk
-from geoflow.core.models import Failure, JobExecutionContext, TaskContext, TaskResult, TaskStatus, as_spoken_by
+from geoflow.core.models import (
+    Failure,
+    JobExecutionContext,
+    MissingTask,
+    PlanContext,
+    TaskContext,
+    TaskResult,
+    TaskStatus,
+    as_spoken_by,
+)
 from geoflow.errors import ContractViolationError
 from geoflow.executors.loaded_code import Codes
 from geoflow.jobtypes.answers import checked_plan, outcome, shown
@@ -33,13 +44,20 @@ def caller(chunk: Chunk, codes: Codes) -> Callable[[Call], tuple[Any, Failure | 
     task_type, attempt = chunk.batch.task_type, chunk.batch.attempt
     if not takes_context:
         return lambda call: outcome(target(call.parameters), task_type)
-    logger = logs.logger_of(f"geoflow.task.{task_type}")
+    logger, alone = logs.logger_of(f"geoflow.task.{task_type}"), len(chunk.batch.keys) == 1
 
     def run_task(call: Call) -> tuple[str | None, Failure | None]:
         about = (chunk.job_id, chunk.job_type, chunk.stage, call.task_id, call.task_index, task_type, attempt, logger)
-        return outcome(target(call.parameters, TaskContext(*about)), task_type)
+        missing = _missing(call.parameters.get("aggregation_metadata")) if alone else ()
+        return outcome(target(call.parameters, TaskContext(*about, missing)), task_type)
 
     return run_task
+
+
+def _missing(told: Any) -> tuple[MissingTask, ...]:
+    """The tasks of the stage before that have no result: a plan is told of them, and a fan-in in its metadata."""
+    missing = told.get("missing") if isinstance(told, dict) else None
+    return tuple(MissingTask(task["task_id"], task["task_index"]) for task in missing or ())
 
 
 _patient, _threshold = 0, gc.get_threshold()
@@ -70,7 +88,10 @@ def _plan(chunk: Chunk, job_class: Any, argument: dict[str, Any]) -> tuple[Any, 
         previous = argument["previous_results"] or []
         for text in chunk.texts:
             previous.extend(from_json(text or "[]"))
-        tasks = job_class.create_tasks_for_stage(chunk.stage, argument["job_params"], chunk.job_id, previous or None)
+        make, asked = job_class.create_tasks_for_stage, {}
+        if "context" in inspect.signature(make).parameters:
+            asked["context"] = PlanContext(chunk.job_id, chunk.job_type, chunk.stage, _missing(argument))
+        tasks = make(chunk.stage, argument["job_params"], chunk.job_id, previous or None, **asked)
         spool = Spool(chunk.answer) if chunk.answer is not None else None
         columns = checked_plan(tasks, chunk.stage, chunk.task_types, spool)
     if spool is None or not spool.used:
@@ -82,13 +103,25 @@ def _plan(chunk: Chunk, job_class: Any, argument: dict[str, Any]) -> tuple[Any, 
 def _finalize(chunk: Chunk, job_class: Any, argument: dict[str, Any]) -> str:
     with _rare_collections():
         columns = ids, types, results, ended = argument.pop("task_results")
+        errors: dict[int, str] = {}
         for text in chunk.texts:
-            for column, more in zip(columns, from_json(text or "[]"), strict=True):
+            told = from_json(text or "[]")
+            if len(told) > len(columns):  # there are failed ones among them
+                errors |= {place: error for place, error in enumerate(told.pop(), len(ids)) if error is not None}
+            for column, more in zip(columns, told, strict=True):
                 column.extend(more)
-        # Finalize comes when all tasks are complete, so that is what each of them is.
-        completed = as_spoken_by(getattr(job_class, "flow_finalize", job_class.finalize_job), TaskStatus.COMPLETED)
-        same = repeat(completed, len(ids)), results, repeat(None, len(ids))
-        task_results = named(TaskResult, ids, types, *same, [microseconds / 1e6 for microseconds in ended])
+        # Finalize comes when all tasks are complete, so that is what each of them is, but for those that were let pass.
+        speaker = getattr(job_class, "flow_finalize", job_class.finalize_job)
+        same = repeat(as_spoken_by(speaker, TaskStatus.COMPLETED), len(ids)), results, repeat(None, len(ids))
+        if errors:  # nobody saw some of them end
+            ended = [math.nan if microseconds is None else microseconds for microseconds in ended]
+        times = [microseconds / 1e6 for microseconds in ended]
+        task_results = named(TaskResult, ids, types, *same, times)
+        if errors:
+            failed = as_spoken_by(speaker, TaskStatus.FAILED)
+            for place, error in errors.items():
+                seen = None if math.isnan(times[place]) else times[place]
+                task_results[place] = task_results[place]._replace(status=failed, error_details=error, ended_at=seen)
         context = JobExecutionContext.model_construct(**argument, task_results=task_results)
         result = job_class.finalize_job(context)
         if not isinstance(result, dict):

@@ -28,6 +28,7 @@ from geoflow.jobtypes.contract import (
     hides_its_arguments,
     normalise,
 )
+from geoflow.support.allowance import is_allowance
 from geoflow.usercode.origin import stacklevel
 from geoflow.usercode.packing import unshippable
 
@@ -144,6 +145,7 @@ def examined(job_class: Any, handlers: Mapping[str, Handler], key: str | None = 
         return Examined(None, (Problem("GF100", "class", "", text),))
     known: dict[str, Handler] = {}
     said = [*_methods(job_class), *_handlers(handlers, known), *_stages(job_class, known)]
+    said += [("GF115", "class", "", text) for text in _not_allowed(_of_class(job_class))]
     if held := unshippable(job_class):
         said.append(("GF118", "class", "", f"the class {held}"))
     label = job_class.__name__
@@ -154,7 +156,8 @@ def examined(job_class: Any, handlers: Mapping[str, Handler], key: str | None = 
     if problems:
         return Examined(None, tuple(problems), remarks)
     cls: Any = job_class
-    stages = tuple(_stage(number, stage) for number, stage in enumerate(cls.stages, start=1))
+    shared = _kept(_of_class(cls))
+    stages = tuple(_stage(number, stage, shared) for number, stage in enumerate(cls.stages, start=1))
     return Examined(Registered(normalise(cls.job_type), cls, stages, known), (), remarks)
 
 
@@ -225,6 +228,7 @@ def _about(stage: Any, position: int, handlers: Mapping[str, Handler]) -> Iterat
     elif (kind := normalise(task_type)) not in handlers:
         hint = _near(kind, handlers) or f" Handlers given: {', '.join(sorted(handlers)) or 'none'}."
         yield "GF112", f"has task_type {task_type!r}, which has no handler.{hint}"
+    yield from (("GF115", text) for text in _not_allowed(stage))
     if position == 1 and stage.get("parallelism") == "fan_in":
         yield "GF113", "is fan_in: there is no earlier stage whose results it could take."
 
@@ -239,6 +243,8 @@ def _remarks(job_class: type, handlers: Mapping[str, Handler], unfit: set[str]) 
             why = "takes *args, so it is given its parameters alone and no context: put functools.wraps(function)"
             text = f"The handler of {name!r} {why} into its decorator, which tells what the function takes."
             yield "", "handler", name, text
+    for key, why in _odd(_of_class(job_class)).items():
+        yield "GF114", "class", "", f"{label} has {key}{why}"
     for position, stage in enumerate(stages if isinstance(stages, list | tuple) else (), start=1):
         for key, why in _odd(stage).items() if isinstance(stage, Mapping) else ():
             yield "GF114", "stage", str(position), f"{label}: stage {position} has {key}{why}"
@@ -248,14 +254,32 @@ def _odd(stage: Mapping[str, Any]) -> dict[str, str]:
     """The parallelism and the options that the engine does not know, and what it makes of them."""
     parallelism = stage.get("parallelism", "single")
     odd = {} if parallelism in PARALLELISM else {"parallelism": f" {parallelism!r}; {_ASKED}"}
-    values = {key: stage[key] for key in _OPTIONS if stage.get(key) is not None}
+    values = {key: stage[key] for key in _OPTIONS if key != "allow_failed" and stage.get(key) is not None}
     return odd | {key: f"={value!r}, {_UNKNOWN}" for key, value in values.items() if not _OPTIONS[key](value)}
 
 
-def _stage(number: int, stage: Mapping[str, Any]) -> Stage:
-    """The stage as the engine keeps it."""
+def _kept(stage: Mapping[str, Any]) -> dict[str, Any]:
+    """The engine's own options among the keys of *stage*."""
     odd = _odd(stage)
-    kept = {key: stage[key] for key in _OPTIONS if key not in odd and stage.get(key) is not None}
+    return {key: stage[key] for key in _OPTIONS if key not in odd and stage.get(key) is not None}
+
+
+def _of_class(job_class: type) -> dict[str, Any]:
+    """The options that a job class may have for all of its stages."""
+    return {key: value for key in _SHARED if (value := getattr(job_class, key, None)) is not None}
+
+
+def _not_allowed(stage: Mapping[str, Any]) -> list[str]:
+    """What is wrong with an ``allow_failed``: another number than the one that was meant would let failures pass."""
+    value = stage.get("allow_failed")
+    if value is None or is_allowance(value):
+        return []
+    return [f"has allow_failed={value!r}: give a number of tasks, such as 5, or a share of them from 0.0 to 1.0."]
+
+
+def _stage(number: int, stage: Mapping[str, Any], shared: Mapping[str, Any]) -> Stage:
+    """The stage as the engine keeps it, with the options that it has not of its own from those that all *shared*."""
+    kept = {**shared, **_kept(stage)}
     kept |= {"name": stage["name"], "task_type": normalise(stage["task_type"])}
     return Stage(number=number, parallelism=str(stage.get("parallelism", "single")), **kept)
 
@@ -267,9 +291,11 @@ _OPTIONS: dict[str, Callable[[Any], bool]] = {
     "timeout": lambda value: isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e9,
     "max_retries": lambda value: type(value) is int and 0 <= value <= MAX_RETRIES,
     "workers": lambda value: type(value) is int and 1 <= value <= MAX_WORKERS,
-    "on_failure": lambda value: value in ("drain", "stop"),
+    "on_failure": lambda value: value in ("drain", "stop", "continue"),
+    "allow_failed": is_allowance,
     "order": lambda value: value in ("planned", "largest"),
 }
+_SHARED = ("on_failure", "allow_failed")
 
 
 def _near(name: str, known: Iterable[str]) -> str:

@@ -14,7 +14,19 @@ from geoflow.render.markup import Html, block, element, faint, head, line, state
 from geoflow.support.text import aligned, columns, first_lines, fit, last_lines, pad, plain, shorten
 from geoflow.views.model import ErrorGroup, JobView, StageView, TaskView, worst
 from geoflow.views.tracebacks import NEWEST_FIRST
-from geoflow.views.wording import GIVEN, SYMBOLS, WHOLE, about, errors_title, parallelism, times, took, waits, when
+from geoflow.views.wording import (
+    GIVEN,
+    SYMBOLS,
+    WHOLE,
+    about,
+    errors_title,
+    parallelism,
+    times,
+    took,
+    waits,
+    when,
+    without,
+)
 
 _ID = Html('<code title="{}">{}</code>')
 _FROM_START = (GIVEN, "Message")  # details of which text has the first lines, not the last
@@ -68,6 +80,7 @@ def _above(view: JobView) -> Iterator[Html]:
     yield _head(view, about(view))
     yield line(Html(" ").join(starmap(parameter.format, view.parameters)))
     yield line(view.error if view.error != view.state else "")
+    yield line(without(view))
     yield block("Traceback", view.traceback)
     yield _graph(view.stages)
     yield table(("Stage, handler", "Tasks made", "State", "Tasks, in order", "Time"), map(_cells, view.stages))
@@ -188,6 +201,7 @@ def _parts(view: JobView, width: int) -> Iterator[str]:
     yield "  " + ", ".join(about(view))
     yield from _wrapped("  ".join(f"{name}={value}" for name, value in view.parameters), width, 4)
     yield from _wrapped(view.error or "", width, 4)
+    yield from _wrapped(without(view), width)
     yield _indented(view.traceback or "")
     for stage in view.stages:
         yield _stage(stage, width)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from geoflow.core.rows import FailedRow, JobRow, Results, StageRow
@@ -16,6 +16,13 @@ from geoflow.support.parcel import PIECE
 _FIRST_AT_ONCE, _RESULTS_AT_ONCE, _GROWTH = 1_000, 50_000, 8
 # The completed tasks of a stage, each with the attempt that completed it.
 COMPLETED = f"FROM task t JOIN {last_attempt()} WHERE t.task_key >= ? AND t.task_key < ? AND t.status = 'completed'"
+# What is told of these, and of those that failed as well: these have an error, and no result.
+_OF_ENDED = (
+    "coalesce(a.result, '{}') AS result,"
+    " CASE t.status WHEN 'failed' THEN coalesce(a.error_type || ': ' || a.error, 'it failed') END AS error"
+    f" FROM task t LEFT JOIN {last_attempt()} WHERE t.task_key >= ? AND t.task_key < ?"
+    " AND t.status IN ('completed', 'failed')"
+)
 _TASKS = "FROM task WHERE task_key >= ? AND task_key < ?"
 JOB_COLUMNS = ", ".join(JobRow._fields)
 
@@ -108,10 +115,11 @@ class TableReader(abc.ABC):
         before = "AND status = 'queued' AND (retries > 0 OR losses > 0) ORDER BY task_key"
         return self._of(stage, f"SELECT task_key, not_before {_TASKS} {before}")
 
-    def finalize_rows(self, job_key: int) -> Iterator[str]:
+    def finalize_rows(self, job_key: int, let_pass: Container[int] = ()) -> Iterator[str]:
         """The completed tasks of all current stages in order, for finalize: JSON arrays of four columns of some each.
 
-        They are the ids, the task types, the results, and when the tasks ended, in microseconds since the epoch.
+        They are the ids, the task types, the results, and when the tasks ended, in microseconds since the epoch. Of
+        the plans in *let_pass* the failed tasks are told too, and their errors are a fifth.
         """
         # A time as a number of digits takes SQLite a third of a float's time.
         columns = (
@@ -121,7 +129,9 @@ class TableReader(abc.ABC):
             self._TEXTS.format("CAST(round(ended_at * 1e6) AS BIGINT)"),
         )
         for stage in self.stages(job_key):
-            for _, *texts in self._completed(stage, *columns):
+            failed = stage.stage_key in let_pass
+            errors = (self._TEXTS.format("error"),) if failed else ()
+            for _, *texts in self._completed(stage, *columns, *errors, failed=failed):
                 yield f"[{','.join(texts)}]"
 
     def results(self, stage: StageRow) -> Iterator[Results]:
@@ -134,15 +144,18 @@ class TableReader(abc.ABC):
         sql = f"SELECT coalesce(sum({self._BYTES.format('a.result')}), 0) {COMPLETED}"
         return int(self._of(stage, sql)[0][0])
 
-    def _completed(self, stage: StageRow, *columns: str) -> Iterator[Any]:
+    def _completed(self, stage: StageRow, *columns: str, failed: bool = False) -> Iterator[Any]:
         """The number of some of the stage's completed tasks, and their *columns*, each as one text; then of more.
+
+        With *failed* those that failed are among them, with an empty result.
 
         As many at a time as make texts of a bounded length, since nothing bounds what all of them say together.
         """
         # No order is asked for: SQLite goes through the tasks by their keys as it is, and would sort them in a step.
+        told = _OF_ENDED if failed else f"a.result {COMPLETED}"
         sql = (
             f"SELECT count(*), {', '.join(columns)}"
-            f" FROM (SELECT t.task_key, t.task_id, t.task_type, a.result, a.ended_at {COMPLETED})"
+            f" FROM (SELECT t.task_key, t.task_id, t.task_type, a.ended_at, {told})"
         )
 
         def ask(first: int, last: int, longest: int | None) -> Any:

@@ -25,7 +25,7 @@ from geoflow.core.transitions import TASK_TRANSITIONS, job_after, task_after
 from geoflow.errors import DefinitionError, IllegalTransition, StoreError
 from geoflow.stores.columns import ATTEMPT, ATTEMPTS_PER_TASK
 from geoflow.stores.reused import ReusedResults
-from geoflow.support.jsonable import to_json
+from geoflow.support.jsonable import from_json, to_json
 from geoflow.support.parcel import PIECE
 
 _IDS_AT_ONCE = 10_000
@@ -187,6 +187,17 @@ class Store(ReusedResults):
         if len(ids) + count <= _IDS_KEPT:
             self._ids[lease.job_key] = plans, ids, tasks.task_ids
         return StageRow(stage_key, stage, first_key, count, now)
+
+    def let_pass(self, lease: Lease, stage: StageRow) -> None:
+        """Note that the job goes on without the tasks of *stage* that failed, for all who look at it later.
+
+        It is said where its stages are declared: no other table needs to know, and another plan has another key.
+        """
+        with self._transaction(lease) as connection:
+            (text,) = connection.execute("SELECT stages FROM job WHERE job_key = ?", (lease.job_key,)).fetchone()
+            stages = from_json(text)
+            stages[stage.stage - 1]["let_pass"] = stage.stage_key
+            connection.execute("UPDATE job SET stages = ? WHERE job_key = ?", (to_json(stages), lease.job_key))
 
     def _earlier_ids(self, connection: Any, job_key: int, stage: int, task_ids: Sequence[str]) -> set[int]:
         """The hashes of all ids that the job's plans have. Refuses *task_ids* that are among them, or there twice.

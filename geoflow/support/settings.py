@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from geoflow.errors import ParameterError
+from geoflow.support.allowance import AllowFailed
 from geoflow.support.masking import DEFAULT_SECRETS, mask_text
 from geoflow.support.text import shorten
 
@@ -60,7 +61,8 @@ class Settings(BaseModel):
     start_timeout: Limit = 60.0  # for a worker's sign of life: to start, to load code, to hand over its answer
     plan_timeout: Limit = 600.0
     finalize_timeout: Limit = 600.0
-    on_failure: Literal["drain", "stop"] = "drain"
+    on_failure: Literal["drain", "stop", "continue"] = "drain"
+    allow_failed: Annotated[AllowFailed, BeforeValidator(_none)] = None  # of a stage's tasks; None is all but one
     synchronous: Literal["NORMAL", "FULL"] = "NORMAL"  # NORMAL: a power cut may cost the last moments, which run again
     log_file: Annotated[Path | None, BeforeValidator(_path)] = None
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"

@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, NamedTuple
 
 from geoflow.core.models import Category
@@ -21,10 +22,10 @@ from geoflow.views.wording import GIVEN, READ, WHOLE, readable
 EXAMINED, GROUPS, ATTEMPTS, TASKS = 200, 8, 5, 5  # the first failures are examined, and this much of them is shown
 
 
-def groups(connection: Any, stage: StageRow, secrets: Sequence[str]) -> tuple[ErrorGroup, ...]:
-    """The largest groups of the first failures in *stage*."""
+def groups(connection: Any, stages: Sequence[StageRow], secrets: Sequence[str]) -> tuple[ErrorGroup, ...]:
+    """The largest groups of the first failures in each of *stages*."""
     alike: defaultdict[tuple[str, str, str | None], list[FailedTask]] = defaultdict(list)
-    for task in failed_tasks(connection, stage, EXAMINED):
+    for task in chain.from_iterable(failed_tasks(connection, stage, EXAMINED) for stage in stages):
         alike[task.error_type, folded(task.error), place(task.traceback)].append(task)
     largest = sorted(alike.items(), key=lambda group: -len(group[1]))[:GROUPS]
     return tuple(_group(connection, where, tasks, secrets) for (_, _, where), tasks in largest)

@@ -31,6 +31,7 @@ from geoflow.views.rows import (
     TASKS,
     at_once,
     failed_last,
+    has_errors,
     planned,
     words,
 )
@@ -50,8 +51,10 @@ _ALIKE = words(
 def jobs(store: Store) -> pd.DataFrame:
     """All jobs, one row each, oldest first. ``tasks``, ``completed`` and ``failed`` are numbers of tasks."""
     with at_once(store) as connection:
-        names = [name for name in JOBS if name != "duration"]
-        return _frame(JOBS, _read(connection, "jobs", names, [questions.job_keys(connection)]))
+        names = [name for name in JOBS if name not in ("duration", "with_errors")]
+        columns = _read(connection, "jobs", names, [questions.job_keys(connection)])
+    said = zip(columns["status"], columns["failed"], columns["result"], strict=True)
+    return _frame(JOBS, columns | {"with_errors": np.array([has_errors(*row) for row in said], dtype="bool")})
 
 
 def stages(store: Store, job_id: str) -> pd.DataFrame:

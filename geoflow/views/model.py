@@ -22,7 +22,8 @@ class StageView(NamedTuple):
     ``strip`` has a state for each cell, which is the worst of its tasks', so that no failure is hidden. ``elapsed`` is
     from when its tasks were written to when the next stage's were, or to the end of the job. ``waited`` and ``ran`` are
     means over the last attempts of its tasks, of a sample where there are many. ``waiting`` are the queued tasks that
-    have failed before and wait for their retry, while somebody drives the job.
+    have failed before and wait for their retry, while somebody drives the job. ``let_pass`` says that the job went on
+    without those that failed.
     """
 
     number: int
@@ -37,11 +38,13 @@ class StageView(NamedTuple):
     waited: float | None = None
     ran: float | None = None
     waiting: int = 0
+    let_pass: bool = False
 
     @property
     def state(self) -> str:
         """The worst state of its tasks; ``completed`` when it made none, ``not planned`` before it has any."""
-        return worst(self.counts or ["completed"]) if self.planned else "not planned"
+        state = worst(self.counts or ["completed"]) if self.planned else "not planned"
+        return "completed with errors" if state == "failed" and self.let_pass else state
 
 
 class ErrorGroup(NamedTuple):
@@ -64,7 +67,8 @@ class JobView(NamedTuple):
     """A job: its outline, and then what a line in a table of jobs does not need.
 
     ``elapsed`` is None when it has not started, or nobody knows how long it ran. ``parameters`` are names, and values
-    as JSON text. ``traceback`` belongs to ``error`` when that is no task's: a plan or finalize failed. ``errors`` are
+    as JSON text. It completed ``with_errors`` without tasks that failed, or with the fallback in place of finalize's
+    result. ``traceback`` belongs to ``error`` when that is no task's: a plan or finalize failed. ``errors`` are
     the largest groups. ``hint`` is what to type next, with a comment. ``remaining`` is how long the stage that it is at
     will take yet, at the pace of its tasks in this run.
     """
@@ -105,6 +109,8 @@ class JobView(NamedTuple):
         """What can be done with it now: names of methods of its handle, what leads on first."""
         if self.driver is not None:
             return ("cancel",)
+        if self.status == "completed" and self.failed:
+            return ("retry_failed",)
         if self.status == "completed":
             return ("refinalize",) if self.with_errors else ()
         if self.status == "failed" and self.failed:

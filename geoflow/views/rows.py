@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
 
-from geoflow.core.models import TaskStatus
+from geoflow.core.models import JobStatus, TaskStatus
 from geoflow.errors import StoreError
 from geoflow.stores import columnwise, questions
 from geoflow.stores.columns import COLUMNS
@@ -33,7 +33,7 @@ def words(*lines: str) -> list[str]:
 # The job's 64 digits come last: a printed frame begins with what tells its rows apart.
 JOBS = words(
     "job_type status stage total_stages parameters result error created_at started_at ended_at duration",
-    "tasks completed failed traceback source job_id",
+    "tasks completed failed with_errors traceback source job_id",
 )
 STAGES = words(
     "stage stage_name task_type parallelism tasks queued processing completed failed cancelled",
@@ -57,7 +57,19 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 def jobs(store: Store) -> list[Row]:
     """All jobs, oldest first. ``tasks``, ``completed`` and ``failed`` are numbers of tasks."""
     with at_once(store) as connection:
-        return list(_rows(connection, "jobs", JOBS, [questions.job_keys(connection)]))
+        names = [name for name in JOBS if name != "with_errors"]
+        rows = _rows(connection, "jobs", names, [questions.job_keys(connection)])
+        return [{name: row[name] for name in JOBS} for row in map(_with_errors, rows)]
+
+
+def _with_errors(row: Row) -> Row:
+    return row | {"with_errors": has_errors(row["status"], row["failed"], row["result"])}
+
+
+def has_errors(status: str, failed: int, result: Any) -> bool:
+    """Whether the job completed without tasks that failed, or with the fallback in place of finalize's result."""
+    fallback = isinstance(result, dict) and result.get("fallback") is True
+    return status == JobStatus.COMPLETED and (failed > 0 or fallback)
 
 
 def stages(store: Store, job_id: str) -> list[Row]:

@@ -38,7 +38,7 @@ def snapshot(store: Store, job_id: str, now: float, secrets: Sequence[str] = DEF
     plans = _known(row, store.stages(row.job_key))
     with store.reading() as connection:
         view = _with_times(connection, _outline(connection, row, plans, driver, now), row, plans, now)
-        errors = groups(connection, plans[-1], secrets) if view.failed else ()
+        errors = groups(connection, _with_failures(view, plans), secrets)
     error, fallback = row.error, _fallback(row.result)
     if fallback:
         error = f"finalize_job failed: {fallback.get('error_type')}: {fallback.get('finalization_error')}"
@@ -50,6 +50,10 @@ def snapshot(store: Store, job_id: str, now: float, secrets: Sequence[str] = DEF
         result_preview=readable(row.result, 1500, secrets) if row.result and not fallback else None,
         hint=None if driver else _hint(view),
     )
+
+
+def _with_failures(view: JobView, plans: Sequence[StageRow]) -> list[StageRow]:
+    return [plan for stage, plan in zip(view.stages, plans, strict=False) if stage.counts.get("failed")]
 
 
 def listing(store: Store, now: float, limit: int | None = LISTED) -> tuple[JobView, ...]:
@@ -106,7 +110,9 @@ def _outline(connection: Any, row: JobRow, plans: Sequence[StageRow], driver: st
     until = now if driver else None
     times = (row.created_at, row.started_at, row.ended_at, _elapsed(row.started_at, row.ended_at, until))
     stages = tuple(_stages(connection, row, plans, until))
-    return JobView(row.job_id, row.job_type, str(row.status), bool(_fallback(row.result)), *times, driver, stages)
+    failed = any(stage.counts.get("failed") for stage in stages)
+    with_errors = row.status == JobStatus.COMPLETED and (failed or bool(_fallback(row.result)))
+    return JobView(row.job_id, row.job_type, str(row.status), with_errors, *times, driver, stages)
 
 
 def _elapsed(started_at: float | None, ended_at: float | None, now: float | None) -> float | None:
@@ -122,12 +128,14 @@ def _stages(connection: Any, row: JobRow, plans: Sequence[StageRow], now: float 
             continue
         plan, following = plans[place], plans[place + 1] if place + 1 < len(plans) else None
         width = max(1, -(-plan.task_count // CELLS))
-        completed = following or row.status == JobStatus.COMPLETED  # so are all its tasks, which need not be counted
-        others = [] if completed else questions.not_completed(connection, plan, width)
+        let_pass = plan.stage_key in row.let_pass
+        # Else all tasks of a stage that the job has left are completed, and need not be counted.
+        left = following or row.status == JobStatus.COMPLETED
+        others = questions.not_completed(connection, plan, width) if let_pass or not left else []
         time = _elapsed(plan.planned_at, following.planned_at if following else row.ended_at, now)
         seen = aggregate(plan.task_count, width, [cell[:3] for cell in others])
         waiting = 0 if now is None else sum(cell.waiting for cell in others)
-        yield StageView(*names, True, plan.task_count, *seen, time, waiting=waiting)
+        yield StageView(*names, True, plan.task_count, *seen, time, waiting=waiting, let_pass=let_pass)
 
 
 def aggregate(tasks: int, width: int, others: Iterable[tuple[int, str, int]]) -> tuple[dict[str, int], tuple[str, ...]]:

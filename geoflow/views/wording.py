@@ -56,7 +56,7 @@ def about(view: JobView) -> list[str]:
         driven = f"driven by {shorten(view.driver.partition(', since')[0], 60)}"
         if view.status == "failed" and view.ended_at is None:
             now = "its other tasks still run"
-        elif view.status == "processing" and all(stage.state == "completed" for stage in view.stages):
+        elif view.status == "processing" and all(stage.state.startswith("completed") for stage in view.stages):
             now = "finalizing"
         elif view.remaining is not None:
             now = left(view)
@@ -70,6 +70,19 @@ def left(view: JobView) -> str:
     of = "" if at == len(view.stages) else f" of stage {at}"
     seconds = max(round(view.remaining), 1)
     return f"about {f'{seconds} s' if seconds < 60 else human_duration(seconds)} left{of}"
+
+
+def without(view: JobView) -> str:
+    """That the job went on without tasks that failed; an empty text when it did not."""
+    passed = [stage for stage in view.stages if stage.let_pass and stage.counts.get("failed")]
+    if not passed:
+        return ""
+    failed, tasks = sum(stage.counts["failed"] for stage in passed), sum(stage.tasks for stage in passed)
+    where = f"stage {passed[0].number}" if len(passed) == 1 else f"{len(passed)} stages"
+    return (
+        f"{failed:,} of {count(tasks, 'task')} of {where} failed, and the job went on without "
+        f"{'it' if failed == 1 else 'them'}. In production the job would have failed."
+    )
 
 
 def times(stage: StageView) -> list[str]:

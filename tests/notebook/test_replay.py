@@ -114,7 +114,7 @@ def test_a_task_runs_here_with_its_parameters_and_the_context_of_its_last_attemp
     (params, context), (again, _) = seen
     assert params == again == {"do": "raise", "value": "OSError", "mine": True}
     assert isinstance(context.logger, logging.Logger)
-    assert context[:-1] == (job.id, "acts", 1, "s1-t1", 1, "act", 4)
+    assert context[:7] == (job.id, "acts", 1, "s1-t1", 1, "act", 4)
     assert rows(session, "SELECT * FROM attempt ORDER BY attempt_key") == before
     assert job.status == "failed"
 

@@ -129,8 +129,9 @@ def a_panel(act: Callable[[str], None] = lambda name: None, browse: Callable[[],
         ({"status": "failed", "driver": None, "stages": ()}, ["resume"]),
         ({"status": "cancelled", "driver": None}, ["resume"]),
         ({"status": "processing", "driver": None}, ["resume", "cancel"]),
-        ({"status": "completed", "driver": None, "with_errors": True}, ["refinalize"]),
-        ({"status": "completed", "driver": None}, []),
+        ({"status": "completed", "driver": None, "with_errors": True, "stages": ()}, ["refinalize"]),
+        ({"status": "completed", "driver": None, "with_errors": True}, ["retry_failed"]),
+        ({"status": "completed", "driver": None, "stages": ()}, []),
     ],
 )
 def test_each_button_is_there_only_where_it_applies(state: dict[str, Any], buttons: list[str]) -> None:

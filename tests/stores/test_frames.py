@@ -230,7 +230,8 @@ def test_the_rows_are_those_of_the_views_however_they_are_read(
     monkeypatch.setattr(columnwise, "_AT_ONCE", chunk)
     fill(store)
 
-    assert plain(frames.jobs(store)) == asked(store, "jobs ORDER BY job_key", frames.jobs(store))
+    listed = frames.jobs(store).drop(columns="with_errors")
+    assert plain(listed) == asked(store, "jobs ORDER BY job_key", listed)
     for job_id in (ONE, TWO, THREE, "f" * 64):
         tasks = frames.tasks(store, job_id, history=True)
         attempts = frames.attempts(store, job_id).drop(columns="stage_name")

@@ -748,6 +748,7 @@ def test_S4_a_handler_that_takes_a_context_is_told_of_job_task_and_attempt() -> 
         "task_type": "scan",
         "attempt": 2,
         "logger": "geoflow.task.scan",
+        "missing": [],
     }
 
 

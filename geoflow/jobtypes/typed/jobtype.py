@@ -20,6 +20,7 @@ from geoflow.jobtypes.typed.annotations import core, fields_of, form, is_model, 
 from geoflow.jobtypes.typed.crossing import problems_of
 from geoflow.jobtypes.typed.lowered import Kind, Pick, Step
 from geoflow.jobtypes.typed.stage import defined, linked, lower, outdated
+from geoflow.support.allowance import Allowance, AllowFailed
 
 F = TypeVar("F", bound=Callable[..., Any])
 How = str | Callable[[Any], Any] | None
@@ -38,6 +39,7 @@ class StageOptions(TypedDict, total=False):
     timeout: Annotated[float, Field(gt=0, lt=1e9)] | None
     workers: Annotated[int, Field(ge=1, le=MAX_WORKERS)] | None
     on_failure: OnFailure | None
+    allow_failed: AllowFailed
 
 
 class TypedJob:
@@ -65,11 +67,21 @@ class TypedJob:
     returned crosses to the next stage as JSON, and becomes what the annotation there says. Without annotations it stays
     plain JSON, given in the order item or results, then parameters.
 
+    *on_failure* and *allow_failed* hold for all of its stages that do not say otherwise; see `stage`.
+
     A function that is decorated again replaces the stage of its name. Raises ``DefinitionError`` for what cannot work:
     types that do not fit from one stage to the next, or a variable that cannot travel to a worker process.
     """
 
-    def __init__(self, name: str, *, params: type | None = None, description: str = "") -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        params: type | None = None,
+        description: str = "",
+        on_failure: OnFailure | None = None,
+        allow_failed: Allowance | None = None,
+    ) -> None:
         if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", normalise(name)):
             raise DefinitionError(f"A job type cannot be called {name!r}: use a letter, then letters, digits and '_'.")
         self.name = normalise(name)
@@ -84,6 +96,7 @@ class TypedJob:
                     "that can be read. Read the secret in the function that uses it, from os.environ, or annotate "
                     f"{field} as str: geoflow masks what is called so wherever it shows it."
                 )
+        self.options = self._options("gf.JobType", {"on_failure": on_failure, "allow_failed": allow_failed})
         caller = sys._getframe(1)
         self.__module__ = str(caller.f_globals.get("__name__", "__main__"))
         self._stages: dict[str, Step] = {}
@@ -108,7 +121,9 @@ class TypedJob:
         """The first stage: one task, which is given the job's parameters.
 
         *retries* of a failed task, *timeout* in seconds for each, how many *workers* may run tasks of this stage at
-        once in each job, and *on_failure* (``"drain"`` or ``"stop"``) overrule the session's.
+        once in each job, and *on_failure* (``"drain"``, ``"stop"`` or ``"continue"``) overrule the session's. With
+        ``"continue"`` the job goes on without tasks that failed, *allow_failed* of them at most: a number of tasks, or
+        a share such as 0.05; all but one, where nothing is said.
         """
         decorate = self._decorator("stage", options)
         return decorate if function is None else decorate(function)
@@ -181,13 +196,7 @@ class TypedJob:
     def _decorator(self, kind: Kind, options: StageOptions, previous: Any = None, **how: How) -> Callable[[F], F]:
         caller = sys._getframe(2)
         before = self._known(previous, kind) if kind in ("each", "reduce") else None
-        try:
-            said = TypeAdapter(StageOptions).validate_python(options).items()
-        except ValidationError as exc:
-            known = ", ".join([*how, *StageOptions.__annotations__])
-            raise DefinitionError(f"{self.name}: {kind} has the options {known}, but:\n{problems_of(exc)}") from None
-        kept: dict[str, Any] = {_ENGINES.get(name, name): value for name, value in said if value is not None}
-        kept["parallelism"] = _PARALLELISM.get(kind)
+        kept = {**self._options(kind, options, *how), "parallelism": _PARALLELISM.get(kind)}
         picks = {what: None if pick is None else Pick(what, pick) for what, pick in how.items()}
 
         def decorate(function: F) -> F:
@@ -198,6 +207,15 @@ class TypedJob:
             return function
 
         return decorate
+
+    def _options(self, what: str, options: StageOptions, *others: str) -> dict[str, Any]:
+        """*options*, as the engine calls them, less those that are None; the *others* are what else there may be."""
+        try:
+            said = TypeAdapter(StageOptions).validate_python(options).items()
+        except ValidationError as exc:
+            known = ", ".join([*others, *StageOptions.__annotations__])
+            raise DefinitionError(f"{self.name}: {what} has the options {known}, but:\n{problems_of(exc)}") from None
+        return {_ENGINES.get(name, name): value for name, value in said if value is not None}
 
     def _define(self, function: Any, caller: FrameType, kind: Kind, before: Step | None, **about: Any) -> None:
         names = caller.f_locals if caller.f_locals is not caller.f_globals else {}
@@ -268,7 +286,8 @@ def made_anew(job_type: TypedJob) -> tuple[type, dict[str, Handler]]:
                 f"{job_type.name}: {stage.name} follows {stage.previous}, which is no stage any more: run its cell "
                 f"again with one that is there: {', '.join(known.name for known in stages)}."
             )
-    return lower(job_type.__module__, job_type.description, job_type.params, stages, job_type._finalize)
+    about = (job_type.__module__, job_type.description, job_type.params)
+    return lower(*about, stages, job_type._finalize, job_type.options)
 
 
 def _ordered(stages: dict[str, Step]) -> list[Step]:

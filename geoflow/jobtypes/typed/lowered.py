@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -76,6 +77,10 @@ class Step:
         """What of it counts as the code of its stage's handler: neither its options nor how its tasks are planned."""
         return [self.shape, self.over, {name: taken.annotation for name, (_, taken) in self.takes.items()}]
 
+    @property
+    def takes_context(self) -> bool:
+        return any(role == "context" for role, _ in self.takes.values())
+
     def picks(self) -> dict[str, Callable[[Any], Any]]:
         """The functions that find its items and their keys."""
         return {pick.what: pick.how for pick in (self.over, self.key) if pick and callable(pick.how)}
@@ -118,6 +123,9 @@ class Step:
             yield key, item
 
 
+_WITHOUT_CONTEXT = inspect.signature(lambda params: None)
+
+
 def handler(step: Step, function: Callable[..., Any]) -> Handler:
     """The handler that calls *function* for the tasks of *step*."""
 
@@ -125,11 +133,13 @@ def handler(step: Step, function: Callable[..., Any]) -> Handler:
         return _handled(step, function, params, context)
 
     lowered.__name__, lowered.__doc__, lowered.__module__ = step.name, function.__doc__, function.__module__
+    if not step.takes_context:  # then nobody gives it one: its result is the same wherever in the plan it stands
+        vars(lowered)["__signature__"] = _WITHOUT_CONTEXT
     return lowered
 
 
 def _handled(step: Step, function: Any, parameters: dict[str, Any], context: TaskContext | None) -> dict[str, Any]:
-    if context is None:  # production gives none, but a function that asks for one logs with it
+    if context is None and step.takes_context:  # production gives none, but a function that asks for one logs with it
         logger = logging.getLogger(f"geoflow.task.{step.task_type}")
         context = TaskContext("", step.job, step.number, "", 0, step.task_type, 1, logger)
     values: dict[Role, Any] = {"context": context, "item": parameters.get("item")}

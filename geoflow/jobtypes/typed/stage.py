@@ -9,6 +9,7 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import replace
 from difflib import get_close_matches
+from types import MappingProxyType
 from typing import Any, get_args
 
 from geoflow.core.models import JobExecutionContext, TaskContext
@@ -166,9 +167,14 @@ def _checked(who: str, pick: Pick, annotation: Any) -> Pick:
 
 
 def lower(
-    module: str, description: str, params: type | None, stages: list[Step], finalize: Step | None
+    module: str,
+    description: str,
+    params: type | None,
+    stages: list[Step],
+    finalize: Step | None,
+    options: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[type, dict[str, Handler]]:
-    """The class and, by task type, the handlers of a job type that *module* defines."""
+    """The class and, by task type, the handlers of a job type that *module* defines, with *options* for all stages."""
     before, job = [None, *stages], stages[0].job
     steps = [linked(step, before[index], index + 1) for index, step in enumerate(stages)]
     camel = "".join(word.capitalize() for word in job.split("_"))
@@ -178,7 +184,8 @@ def lower(
         "job_type": job,
         "description": description,
         "stages": [
-            {"number": step.number, "name": step.name, "task_type": step.task_type, **step.options} for step in steps
+            {"number": step.number, "name": step.name, "task_type": step.task_type, **options, **step.options}
+            for step in steps
         ],
         "parameters_schema": schema(params),
         "non_identity_parameters": non_identity(params),

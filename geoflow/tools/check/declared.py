@@ -25,6 +25,7 @@ def declared(subject: Subject) -> tuple[list[Finding], Registered | None]:
     findings = [subject.finding(problem.code, problem.text, problem.kind, problem.name) for problem in said]
     if isinstance(subject.job_class, type):
         findings += [*_names(subject), *_signatures(subject), *_handlers(subject), *_total(subject)]
+    findings += _continuing(subject, checked.job_type)
     return findings, checked.job_type
 
 
@@ -73,6 +74,14 @@ def _handlers(subject: Subject) -> Iterator[Finding]:
             second = list(inspect.signature(handler).parameters.values())[1]
             if second.default is second.empty:
                 yield subject.finding("GF120", f"The handler of {name!r} requires {second.name}.", "handler", name)
+
+
+def _continuing(subject: Subject, job_type: Registered | None) -> Iterator[Finding]:
+    for stage in job_type.stages if job_type is not None else ():
+        if stage.on_failure == "continue":
+            most = "all but one" if stage.allow_failed is None else stage.allow_failed
+            text = f"Stage {stage.number} ({stage.name}) goes on when tasks of it failed: allow_failed is {most}."
+            yield subject.finding("GF121", text, "stage", str(stage.number))
 
 
 def _total(subject: Subject) -> Iterator[Finding]:

@@ -1,0 +1,404 @@
+"""S50: one bad tile stops nobody, and once it is mended all is as if it had never been bad."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import geoflow as gf
+from geoflow.errors import DefinitionError, ParameterError
+from geoflow.jobtypes.contract import job_id_for
+from tests.helpers import jobs
+from tests.helpers.sessions import OpenSession, rows
+
+pytestmark = pytest.mark.on_duckdb(seldom=True)
+BAD = {"do": "raise", "value": "ValueError"}
+STATES = "SELECT stage, status, count(*) FROM tasks GROUP BY 1, 2 ORDER BY 1, 2"
+
+
+class Tiles:
+    """One task for each name, of which those in the file *broken* fail; then one for each result, then all of them."""
+
+    job_type = "tiles"
+    description = "Tiles of which some may be broken."
+    stages = [
+        {"number": 1, "name": "read", "task_type": "read", "on_failure": "continue"},
+        {"number": 2, "name": "tell", "task_type": "tell", "parallelism": "fan_out", "on_failure": "continue"},
+        {"number": 3, "name": "count", "task_type": "count", "parallelism": "fan_in"},
+    ]
+
+    @staticmethod
+    def validate_job_parameters(params: dict[str, Any]) -> dict[str, Any]:
+        return params
+
+    @staticmethod
+    def generate_job_id(params: dict[str, Any]) -> str:
+        return job_id_for("tiles", params)
+
+    @staticmethod
+    def create_tasks_for_stage(
+        stage: int, job_params: dict[str, Any], job_id: str, previous_results: Any = None, context: Any = None
+    ) -> list[dict[str, Any]]:
+        folder, kind = job_params["folder"], "read" if stage == 1 else "tell"
+        Path(folder, f"missing-{stage}").write_text(json.dumps(context.missing))
+        names = job_params["names"] if stage == 1 else [told["result"] for told in previous_results or ()]
+        return [
+            {"task_id": f"{kind}-{name}", "task_type": kind, "parameters": {"name": name, "folder": folder}}
+            for name in names
+        ]
+
+    @staticmethod
+    def finalize_job(context: Any = None) -> dict[str, Any]:
+        return {
+            "told": [[task.task_id, str(task.status), task.success] for task in context.task_results],
+            "results": [task.result_data.get("result") for task in context.task_results],
+            "errors": [task.error_details for task in context.task_results if not task.success],
+        }
+
+
+def read(params: dict[str, Any]) -> dict[str, Any]:
+    return _named(params, "read")
+
+
+def tell(params: dict[str, Any]) -> dict[str, Any]:
+    return _named(params, "tell")
+
+
+def _named(params: dict[str, Any], kind: str) -> dict[str, Any]:
+    folder, name = Path(params["folder"]), f"{kind}-{params['name']}"
+    with open(folder / "trace", "a") as file:
+        file.write(f"{name}\n")
+    if name in (folder / "broken").read_text().split():
+        raise ValueError(f"{name} is broken")
+    return {"success": True, "result": params["name"]}
+
+
+def counted(params: dict[str, Any], context: gf.TaskContext) -> dict[str, Any]:
+    about = params["aggregation_metadata"]
+    assert [[task.task_id, task.task_index] for task in context.missing] == [
+        [task["task_id"], task["task_index"]] for task in about.get("missing", [])
+    ]
+    return {"success": True, "result": [result["result"] for result in params["previous_results"]], "about": about}
+
+
+HANDLERS: dict[str, Any] = {"read": read, "tell": tell, "count": counted}
+
+
+class Folder:
+    """What is broken, and which tasks ran."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.breaks()
+
+    def breaks(self, *names: str) -> None:
+        (self.path / "broken").write_text(" ".join(names))
+
+    def ran(self) -> list[str]:
+        """What ran since this was asked last."""
+        trace = self.path / "trace"
+        names = trace.read_text().split() if trace.exists() else []
+        trace.write_text("")
+        return sorted(names)
+
+    def missing(self, stage: int) -> Any:
+        return json.loads((self.path / f"missing-{stage}").read_text())
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path)
+
+
+def run(session: gf.Session, folder: Folder, names: str = "abcde", **more: Any) -> gf.Job:
+    session.register(Tiles, HANDLERS)
+    return session.run("tiles", names=list(names), folder=str(folder.path), **more)
+
+
+def clean(session: gf.Session, job: gf.Job) -> tuple[dict[str, Any], list[tuple[Any, ...]]]:
+    """What a job that never had a failure comes to."""
+    sql = "SELECT stage, task_index, task_id, status, parameters, result FROM tasks WHERE NOT superseded ORDER BY 1, 2"
+    return job.result(), rows(session, sql)
+
+
+# Going on
+
+
+@pytest.mark.on_duckdb
+@pytest.mark.parametrize("workers", [0, 2], ids=["inline", "processes"])
+def test_S50_a_stage_goes_on_without_what_failed_and_later_stages_are_told_what_is_missing(
+    open_session: OpenSession, folder: Folder, workers: int
+) -> None:
+    folder.breaks("read-b", "tell-d")
+    session = open_session(workers=workers)
+    job = run(session, folder)
+    assert (job.status, job.with_errors, job.error) == ("completed", True, None)
+    assert folder.missing(1) == []
+    assert folder.missing(2) == [["read-b", 1]]
+    result = job.result()
+    assert [name for name, _, success in result["told"] if not success] == ["read-b", "tell-d"]
+    assert {status for _, status, success in result["told"] if not success} == {"failed"}
+    assert result["errors"] == ["ValueError: read-b is broken", "ValueError: tell-d is broken"]
+    assert result["results"] == [*"a", None, *"cde", *"ac", None, "e", [*"ace"]]  # in order, each in its place
+    ((told,),) = rows(session, "SELECT result FROM tasks WHERE stage = 3")
+    assert json.loads(told)["about"] == {
+        **{"stage": 3, "previous_stage": 2, "result_count": 3, "pattern": "fan_in"},
+        "missing": [{"task_id": "tell-d", "task_index": 2}],
+    }
+
+
+def test_S15_S50_where_nothing_failed_nothing_is_said_to_be_missing(open_session: OpenSession, folder: Folder) -> None:
+    session = open_session(workers=0)
+    job = run(session, folder)
+    assert not job.with_errors
+    ((told,),) = rows(session, "SELECT result FROM tasks WHERE stage = 3")
+    assert json.loads(told)["about"] == {"stage": 3, "previous_stage": 2, "result_count": 5, "pattern": "fan_in"}
+    ((stages,),) = rows(session, "SELECT stages FROM job")
+    assert "let_pass" not in stages
+
+
+@pytest.mark.parametrize(
+    ("allowed", "status"), [(None, "completed"), (2, "completed"), (0.5, "completed"), (1, "failed"), (0.49, "failed")]
+)
+def test_S50_more_failures_than_are_allowed_fail_the_job_at_once_as_without(
+    open_session: OpenSession, allowed: float | None, status: str
+) -> None:
+    session = open_session(workers=0, on_failure="continue", allow_failed=allowed)
+    job = session.run("two_acts", tasks=[BAD, {}, BAD, {}])
+    assert (job.status, job.with_errors) == (status, status == "completed")
+    stages = [(1, "completed", 2), (1, "failed", 2)]
+    assert rows(session, STATES) == [*stages, (2, "completed", 2)] if status == "completed" else stages
+    if status == "failed":
+        assert (job.error or "").endswith("; at most 1 of this stage may fail")
+
+
+def test_S50_a_stage_none_of_whose_tasks_completed_is_gone_on_from_by_nobody(open_session: OpenSession) -> None:
+    session = open_session(workers=0, on_failure="continue", allow_failed=1.0)
+    job = session.run("two_acts", tasks=[BAD, BAD])
+    assert job.status == "failed"
+    assert session.run("two_acts", tasks=[BAD]).status == "failed"
+
+
+def test_S50_a_stage_says_otherwise_than_its_job_type_and_this_than_the_session(open_session: OpenSession) -> None:
+    class Own(jobs.TwoActs):
+        job_type = "own_acts"
+        on_failure = "continue"
+        stages = [{**jobs.TwoActs.stages[0], "allow_failed": 1}, {**jobs.TwoActs.stages[1], "on_failure": "drain"}]
+
+    session = open_session(workers=0)
+    session.register(Own, jobs.ALL_HANDLERS)
+    assert session.run("own_acts", tasks=[BAD, {}, {}]).status == "completed"
+    assert session.run("own_acts", tasks=[BAD, BAD, {}]).status == "failed"
+    assert session.run("own_acts", tasks=[{}, {}, {}], tasks_2=[BAD, {}]).status == "failed"
+    assert [stage.on_failure for stage in session.registry.get("own_acts").stages] == ["continue", "drain"]
+
+
+def test_S50_a_plan_that_fails_behind_a_stage_with_failures_is_why_the_job_failed(
+    open_session: OpenSession, monkeypatch: pytest.MonkeyPatch, folder: Folder
+) -> None:
+    folder.breaks("read-b")
+    session = open_session(workers=0)
+    made = Tiles.create_tasks_for_stage
+
+    def planned(stage: int, job_params: Any, job_id: str, previous_results: Any = None, context: Any = None) -> Any:
+        if stage == 2:
+            raise RuntimeError("no plan")
+        return made(stage, job_params, job_id, previous_results, context)
+
+    monkeypatch.setattr(Tiles, "create_tasks_for_stage", staticmethod(planned))
+    job = run(session, folder)
+    assert (job.status, job.error) == ("failed", "Stage 2 (tell) could not be planned: RuntimeError: no plan")
+
+
+def test_S33_S50_a_task_that_nobody_saw_end_is_told_to_finalize_without_a_time(
+    open_session: OpenSession, folder: Folder
+) -> None:
+    folder.breaks("read-b")
+    session = open_session(workers=0)
+    job = run(session, folder)
+    with session.store._transaction(session.store.claim(1, "{}")) as connection:
+        connection.execute("UPDATE attempt SET ended_at = NULL WHERE outcome = 'failed'")
+    assert job.refinalize().result()["errors"] == ["ValueError: read-b is broken"]
+    assert job.with_errors
+
+
+# Repair
+
+
+@pytest.mark.on_duckdb
+@pytest.mark.parametrize("workers", [0, 2], ids=["inline", "processes"])
+def test_S50_retry_failed_runs_what_failed_and_what_is_behind_it_and_all_is_as_in_a_clean_run(
+    open_session: OpenSession, folder: Folder, workers: int, tmp_path: Path
+) -> None:
+    session, other = open_session(workers=workers), open_session(tmp_path / "clean.db", workers=workers)
+    expected = clean(other, run(other, folder))
+    folder.breaks("read-b", "tell-d")
+    folder.ran()
+    job = run(session, folder)
+    assert folder.ran() == ["read-a", "read-b", "read-c", "read-d", "read-e", "tell-a", "tell-c", "tell-d", "tell-e"]
+    folder.breaks()
+    assert not job.retry_failed().wait().with_errors
+    assert folder.ran() == ["read-b", "tell-b", "tell-d"]
+    assert clean(session, job) == expected
+
+
+def test_S50_what_fails_again_is_let_pass_again_and_no_result_is_made_twice(
+    open_session: OpenSession, folder: Folder
+) -> None:
+    folder.breaks("read-b", "read-c")
+    session = open_session(workers=0)
+    job = run(session, folder)
+    folder.breaks("read-c")
+    folder.ran()
+    job.retry_failed().wait()
+    assert folder.ran() == ["read-b", "read-c", "tell-b"]
+    assert (job.status, job.with_errors, job.result()["errors"]) == (
+        *("completed", True),
+        ["ValueError: read-c is broken"],
+    )
+    folder.breaks()
+    job.retry_failed().wait()
+    assert folder.ran() == ["read-c", "tell-c"]
+    assert (job.with_errors, job.result()["errors"]) == (False, [])
+    before = rows(session, "SELECT count(*) FROM attempt")
+    assert not job.retry_failed().wait().with_errors  # and when there is nothing to repair, nothing is done
+    assert rows(session, "SELECT count(*) FROM attempt") == before
+
+
+def test_S50_a_job_that_failed_later_is_repaired_from_the_first_stage_with_failures_and_resumed_where_it_stopped(
+    open_session: OpenSession, folder: Folder
+) -> None:
+    folder.breaks("read-b", *(f"tell-{name}" for name in "acde"))
+    session = open_session(workers=0)
+    job = run(session, folder)
+    assert job.status == "failed"
+    folder.breaks()
+    folder.ran()
+    job.resume().wait()  # S37: what its stage has not completed, and no more
+    assert folder.ran() == ["tell-a", "tell-c", "tell-d", "tell-e"]
+    assert (job.status, job.with_errors) == ("completed", True)
+    job.retry_failed().wait()
+    assert folder.ran() == ["read-b", "tell-b"]
+    assert not job.with_errors
+
+
+def test_S37_S50_a_repair_that_is_interrupted_goes_on_with_what_it_had(
+    open_session: OpenSession, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.breaks("read-b")
+    session = open_session(workers=0)
+    job = run(session, folder)
+    folder.breaks()
+    folder.ran()
+    session.store.close()
+    made = Tiles.create_tasks_for_stage
+
+    def stopping(stage: int, job_params: Any, job_id: str, previous_results: Any = None, context: Any = None) -> Any:
+        if stage == 2:
+            session.runtime.machine.ask("interrupt", session.runtime.active[job_id])
+        return made(stage, job_params, job_id, previous_results, context)
+
+    monkeypatch.setattr(Tiles, "create_tasks_for_stage", staticmethod(stopping))
+    job.retry_failed().wait()
+    assert job.interrupted
+    monkeypatch.setattr(Tiles, "create_tasks_for_stage", staticmethod(made))
+    job.resume().wait()
+    assert folder.ran() == ["read-b", "tell-b"]
+    assert not job.with_errors
+    assert job.result()["results"] == [*"abcde", *"abcde", [*"abcde"]]
+
+
+# Typed functions, and keys
+
+
+def typed_tiles() -> gf.JobType:
+    """A typed job type whose tiles are the words of the file *names*, and fail as those in *broken* say."""
+    tiles = gf.JobType("typed_tiles", on_failure="continue", allow_failed=0.5)
+
+    @tiles.stage
+    def scan(p: dict[str, Any]) -> list[dict[str, Any]]:
+        return [{"name": name} for name in Path(p["folder"], "names").read_text().split()]
+
+    @tiles.each(scan, key="name")
+    def look(tile: dict[str, Any], p: dict[str, Any]) -> dict[str, Any]:
+        with open(Path(p["folder"], "trace"), "a") as file:
+            file.write(f"look-{tile['name']}\n")
+        if tile["name"] in Path(p["folder"], "broken").read_text().split():
+            raise ValueError("broken")
+        return tile
+
+    @tiles.each(look, key="name")
+    def draw(tile: dict[str, Any], p: dict[str, Any]) -> str:
+        with open(Path(p["folder"], "trace"), "a") as file:
+            file.write(f"draw-{tile['name']}\n")
+        return str(tile["name"]).upper()
+
+    @tiles.reduce(draw)
+    def join(parts: list[Any], context: gf.TaskContext) -> dict[str, Any]:
+        return {"parts": parts, "missing": [task.task_id.partition("-")[2] for task in context.missing]}
+
+    return tiles
+
+
+@pytest.mark.on_duckdb
+def test_S50_S51_keyed_tasks_of_typed_functions_are_the_same_ones_wherever_they_stand(
+    open_session: OpenSession, folder: Folder
+) -> None:
+    (folder.path / "names").write_text("a b c d")
+    folder.breaks("b")
+    session = open_session(workers=0)
+    job = session.run(typed_tiles(), folder=str(folder.path))
+    assert job.with_errors
+    assert job.result() == {"parts": ["A", "C", "D"], "missing": []}  # of the stage before, nothing failed
+    folder.breaks()
+    folder.ran()
+    job.retry_failed().wait()
+    assert folder.ran() == ["draw-b", "look-b"]
+    assert job.result() == {"parts": ["A", "B", "C", "D"], "missing": []}
+    names = rows(session, "SELECT task_id FROM tasks WHERE stage_name = 'draw' AND NOT superseded ORDER BY task_index")
+    assert [name.partition("-")[2] for (name,) in names] == ["draw-a", "draw-b", "draw-c", "draw-d"]
+
+
+def test_S50_a_typed_reduce_is_told_what_is_missing_in_its_context(open_session: OpenSession) -> None:
+    tiles = gf.JobType("reduced", on_failure="continue")
+
+    @tiles.stage
+    def scan() -> list[str]:
+        return ["a", "b", "c", "d"]
+
+    @tiles.each(scan, key=str.upper)
+    def look(name: str) -> str:
+        if name in "bd":
+            raise ValueError("broken")
+        return name
+
+    @tiles.reduce(look)
+    def join(parts: list[str], context: gf.TaskContext) -> dict[str, Any]:
+        return {"parts": parts, "missing": [[task.task_id[9:], task.task_index] for task in context.missing]}
+
+    job = open_session(workers=0).run(tiles)
+    assert job.result() == {"parts": ["a", "c"], "missing": [["look-B", 1], ["look-D", 3]]}
+
+
+# What is refused
+
+
+@pytest.mark.parametrize("allowed", [1.5, -1, True, "5"])
+def test_S50_what_allow_failed_cannot_be_is_refused_where_it_is_said(open_session: OpenSession, allowed: Any) -> None:
+    class Wrong(jobs.Acts):
+        job_type = "wrong_acts"
+        stages = [{**jobs.Acts.stages[0], "on_failure": "continue", "allow_failed": allowed}]
+
+    with pytest.raises(DefinitionError, match=r"stage 1 has allow_failed=.*a share of them from 0.0 to 1.0"):
+        open_session(workers=0).register(Wrong, jobs.ALL_HANDLERS)
+    if allowed != "5":
+        with pytest.raises(ParameterError, match=r"allow_failed cannot be .* a share of them from 0.0 to 1.0"):
+            open_session(allow_failed=allowed)
+        with pytest.raises(DefinitionError, match=r"allow_failed: Input should be a number of tasks"):
+            gf.JobType("wrong", allow_failed=allowed)
+    typed = gf.JobType("wrong")
+    with pytest.raises(DefinitionError, match=r"(?s)stage has the options.*allow_failed"):
+        typed.stage(allow_failed=1.5)
