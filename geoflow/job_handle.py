@@ -15,6 +15,7 @@ from geoflow.notebook import progress
 from geoflow.render.drawing import job_html, job_line, job_text
 from geoflow.support.jsonable import from_json
 from geoflow.support.masking import safe, unless_fallback
+from geoflow.views.changed import inputs_changed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,6 +69,11 @@ class JobHandle:
     def stale(self) -> int:
         """How many of its tasks completed with older code than that of their handlers now; see `rerun`."""
         return sum(kind.tasks for kind in self.runtime.stale(self.id))
+
+    @property
+    def inputs_changed(self) -> int:
+        """How many of its completed tasks have declared inputs that are not as they were; see `update`."""
+        return inputs_changed(self.runtime.store, self._row())
 
     @property
     def ended(self) -> bool:
@@ -213,6 +219,18 @@ class JobHandle:
         tasks has changed is not seen by that: give the stage.
         """
         self.runtime.rerun(self.id, stage, stale)
+        return self
+
+    def update(self) -> JobHandle:
+        """Plan all stages anew, with the code of now, and run what is new or has changed, and what is behind it.
+
+        A task takes over the result of a completed one of the same type, parameters and code, if the files that its
+        parameters name are as they were, and those that its stage declares as outputs are there as it left them. A
+        stage that is fed by nothing but the job's parameters runs, unless it declares its inputs: it may be what looks
+        for new files. Tasks that are no longer planned stay as history. What ran before results were reused, or
+        updated, for the first time is not known, and runs.
+        """
+        self.runtime.update(self.id)
         return self
 
     # Drawing

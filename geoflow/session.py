@@ -6,6 +6,7 @@ import importlib.util
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from geoflow.engine.runtime import OnExisting, Runtime
 from geoflow.errors import GeoflowWarning, ParameterError, StoreError
 from geoflow.job_handle import JobHandle
 from geoflow.jobtypes import loading
-from geoflow.jobtypes.contract import DefinesJob, Handler
+from geoflow.jobtypes.contract import DefinesJob, Handler, normalise
 from geoflow.jobtypes.parameters import by_name
 from geoflow.jobtypes.registry import Registry
 from geoflow.notebook import progress
@@ -51,7 +52,8 @@ class Session:
     and ``result`` for every job that ends. *executor* is a pool to use instead of worker processes, any
     ``concurrent.futures.Executor``: a Dask client's ``get_executor()`` leads to other machines (see docs/scaling.md).
     It stays yours to shut down; *workers* is then how many chunks it is given at once, None for as many as it says it
-    can run. Everything else is a setting of `geoflow.support.settings.Settings`.
+    can run. With ``reuse=True`` tasks take over the results of equal ones in the store (see docs/reuse.md). Everything
+    else is a setting of `geoflow.support.settings.Settings`.
     """
 
     def __init__(
@@ -159,7 +161,8 @@ class Session:
         """Start a job, and return at once; a job that was submitted before is found again.
 
         *on_existing* says what then happens: ``"return"`` (nothing: look at it), ``"resume"`` (go on where it
-        stopped), ``"rerun"`` (all over again, the old attempts kept) or ``"raise"`` (``JobExists``). Raises
+        stopped), ``"rerun"`` (all over again, the old attempts kept), ``"update"`` (plan all anew, run what is new or
+        has changed, take over the rest; see `JobHandle.update`) or ``"raise"`` (``JobExists``). Raises
         ``ParameterError`` for parameters that the job type refuses; nothing is stored then.
         """
         receipt = self.runtime.submit(job_type, by_name(params, parameters), on_existing)
@@ -277,6 +280,13 @@ class Session:
         if self.settings.store != ":memory:" and not os.path.exists(self.settings.store):
             raise StoreError(f"There is no store {self.settings.store_name} yet: nothing was copied.")
         return frames.files(copied=back_up(self.store, Path(path), self.settings.log_path))
+
+    def forget(self, *, job_type: str | None = None, before: datetime | None = None) -> int:
+        """Have nothing taken over from tasks of that type of job, or any, that ended *before* then; how many these are.
+
+        The jobs, their tasks and their results stay. A time without a zone is local.
+        """
+        return self.store.forget(job_type and normalise(job_type), before.timestamp() if before else None)
 
     def resume(self) -> list[JobHandle]:
         """Go on with every job that was interrupted, or whose process ended; the jobs that were taken up.

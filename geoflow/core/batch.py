@@ -13,12 +13,16 @@ Row = TypeVar("Row", bound=tuple[Any, ...])
 
 
 class NewTasks(NamedTuple):
-    """The tasks of a plan, as columns of one length. ``parameters`` and ``metadata`` are JSON text, maybe in a file."""
+    """The tasks of a plan, as columns of one length. ``parameters`` and ``metadata`` are JSON text, maybe in a file.
+
+    ``inputs`` are JSON text about the files that they name, where these were looked at; see `geoflow.jobtypes.inputs`.
+    """
 
     task_ids: Sequence[str]
     task_types: Sequence[str]
     parameters: Iterable[str]
     metadata: Iterable[str | None]
+    inputs: Sequence[str | None] = ()
 
     @classmethod
     def of(cls, *rows: tuple[str, str, str, str | None]) -> NewTasks:

@@ -13,13 +13,28 @@ from geoflow.support.surroundings import Surroundings
 from geoflow.usercode.packing import Code
 
 
+class Look(NamedTuple):
+    """What to look at as a stage is planned: the files that its tasks' parameters name, but for those *ignored*.
+
+    *inputs* are patterns of the names of those that are declared, which are told apart by their *content*, or by their
+    size and times. *strict* says that each is to name some. *fan_in* is the one task, its id and its type, of a stage
+    that is no other's to plan, and the stage's number.
+    """
+
+    inputs: tuple[str, ...] = ()
+    content: bool = False
+    ignored: tuple[str, ...] = ()
+    strict: bool = False
+    fan_in: tuple[str, str, int] | None = None
+
+
 class Chunk(NamedTuple):
     """Work for one slot: tasks of one stage and handler, or one plan, or one finalize.
 
     A plan or finalize is a batch of one call, with the key 0 and its arguments as ``parameters``; what it is told of
     results is in ``texts``, and a long plan may be written to the file ``answer``. ``timeout`` is in seconds for each
     call. ``task_types`` are those that a plan may name. When it has taken ``patience`` seconds, it goes back with what
-    is done. ``surroundings`` are None for a process that is in them already.
+    is done. ``surroundings`` are None for a process that is in them already. ``look`` is what a plan is to look at.
     """
 
     number: int
@@ -36,6 +51,7 @@ class Chunk(NamedTuple):
     texts: Texts = Texts()
     answer: str | None = None
     surroundings: Surroundings | None = None
+    look: Look | None = None
 
 
 class Report(NamedTuple):

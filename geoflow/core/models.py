@@ -78,6 +78,7 @@ class Category(Word):
 
 OnFailure = Literal["drain", "stop", "continue"]
 Order = Literal["planned", "largest"]
+InputsBy = Literal["time", "content"]
 
 
 class Stage(BaseModel):
@@ -87,6 +88,10 @@ class Stage(BaseModel):
     session's; at most ``workers`` of its tasks run at once in each job: two jobs may run twice as many. Tasks start in
     the ``order`` of the plan, or the ``"largest"`` first, so that no long one is left for the end. How large a task is,
     its metadata say as ``size``, a number of any unit; else the time counts that it took when the job was run before.
+
+    With ``reuse``, a task takes over the result of an equal one that has completed. ``inputs`` are patterns of the
+    names of parameters that are paths or addresses, whose state counts, ``inputs_by`` their times or their content;
+    ``outputs``, of what in a result names files that have to be there still.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -101,6 +106,10 @@ class Stage(BaseModel):
     allow_failed: AllowFailed = None
     workers: int | None = None
     order: Order = "planned"
+    reuse: bool | None = None
+    inputs: tuple[str, ...] = ()
+    inputs_by: InputsBy = "time"
+    outputs: tuple[str, ...] = ()
 
     @property
     def is_fan_in(self) -> bool:
@@ -110,7 +119,9 @@ class Stage(BaseModel):
 class Receipt(BaseModel):
     """What a submission found: a job created, or the one that was there.
 
-    ``stale`` is how many of its tasks completed with older code than that of now.
+    ``stale`` is how many of its tasks completed with older code than that of now, ``inputs_changed``, of how many the
+    declared inputs are not as they were. ``unseen`` are its tasks' parameters that are folders or addresses and
+    that no stage declares as inputs: what is there may have changed unseen.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -122,6 +133,8 @@ class Receipt(BaseModel):
     stage: int | None = None
     idempotent: bool = False
     stale: int = 0
+    inputs_changed: int = 0
+    unseen: tuple[str, ...] = ()
 
 
 class TaskResult(NamedTuple):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from geoflow.core.models import Category, Failure, Stage
+from geoflow.core.models import Category, Failure, MissingTask
 from geoflow.core.rows import FailedRow, Results
 from geoflow.support.jsonable import to_json
 
@@ -23,21 +23,27 @@ def plan_argument(job_parameters: str, missing: Sequence[FailedRow] = ()) -> str
     return f'{{"job_params":{job_parameters},"previous_results":null{told}}}'
 
 
-def _missing(failed: Sequence[FailedRow]) -> list[dict[str, Any]]:
+def _missing(failed: Sequence[FailedRow | MissingTask]) -> list[dict[str, Any]]:
     return [{"task_id": task.task_id, "task_index": task.task_index} for task in failed]
 
 
 def fan_in_parameters(
-    stage: Stage, job_parameters: str, previous: Iterable[Results], missing: Sequence[FailedRow] = ()
+    number: int,
+    job_parameters: str,
+    previous: Iterable[Results],
+    missing: Sequence[FailedRow | MissingTask] = (),
 ) -> str | None:
-    """The parameters of a fan-in's one task, or None when there is nothing to aggregate; see `plan_argument`."""
-    number, texts = 0, list[str]()
+    """The parameters of the one task of a fan-in, stage *number*, or None when there is nothing to aggregate.
+
+    For *missing* see `plan_argument`.
+    """
+    count, texts = 0, list[str]()
     for tasks, text in previous:
-        number += tasks
+        count += tasks
         texts.append(text[1:-1])
-    if not number:
+    if not count:
         return None
-    about: dict[str, Any] = {"stage": stage.number, "previous_stage": stage.number - 1, "result_count": number}
+    about: dict[str, Any] = {"stage": number, "previous_stage": number - 1, "result_count": count}
     about |= {"pattern": "fan_in"} | ({"missing": _missing(missing)} if missing else {})
     return (
         f'{{"previous_results":[{",".join(texts)}],"job_parameters":{job_parameters},'

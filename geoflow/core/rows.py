@@ -9,7 +9,7 @@ from geoflow.core.batch import Completed
 from geoflow.core.models import Attempt, JobStatus
 from geoflow.support.jsonable import from_json
 
-Reuse = Literal["repair", "update"]
+Reuse = Literal["repair", "update", "nothing"]
 
 
 class NewJob(NamedTuple):
@@ -86,7 +86,9 @@ class Again(NamedTuple):
 
     With *keep* the stage's plan stays, and its tasks that ran with the code of now; the stages behind it go. The job
     gets other *parameters* (JSON text) where these are given. With *reuse*, what is planned anew takes over results: in
-    a ``"repair"`` those of this job's own plans that it sets aside, whatever files are like by now.
+    a ``"repair"`` those of this job's own plans that it sets aside, whatever files are like by now; in an ``"update"``
+    those of all that is the same, but for what looks at the world. With ``"nothing"`` it does not, though the job type
+    or the session says so.
     """
 
     stage: int = 1
@@ -100,6 +102,26 @@ class Anew(NamedTuple):
 
     mode: Reuse
     since: int
+
+
+class Keyed(NamedTuple):
+    """What a task is known by to later plans, whatever ran it: its *place* in this one, a *digest* of its type and its
+    parameters, and its ``jobtypes.inputs.Inputs`` as JSON text."""
+
+    place: int
+    digest: str
+    inputs: str
+
+
+class Reusable(NamedTuple):
+    """A task that has completed and may be taken over; *result* is JSON text, where that was asked for."""
+
+    digest: str
+    attempt_key: int
+    code: str
+    inputs: str
+    ended_at: float | None
+    result: str
 
 
 class FailedRow(NamedTuple):

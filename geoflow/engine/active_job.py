@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from geoflow.core.batch import Batch
-from geoflow.core.chunks import Chunk
+from geoflow.core.chunks import Chunk, Look
 from geoflow.core.models import Category, Failure, JobStatus, OnFailure, Stage
 from geoflow.core.next_step import Finalize, Plan, View
 from geoflow.core.retry import RetryPolicy
@@ -38,6 +38,7 @@ class Options:
     task_timeout: float | None = None
     plan_timeout: float | None = None
     finalize_timeout: float | None = None
+    reuse: bool = False
 
 
 class ActiveJob:
@@ -155,8 +156,19 @@ class ActiveJob:
         timeout = self.stage.timeout or self.options.task_timeout
         return self._chunk(number, "tasks", self.stage_number, self.codes[batch.task_type], batch, timeout, patience)
 
-    def ask(self, step: Plan | Finalize, number: int, argument: str, texts: Texts, answer: str | None = None) -> None:
-        """Have user code called for a *step*, as soon as the chunk with its *argument* and *texts* can be sent."""
+    def ask(
+        self,
+        step: Plan | Finalize,
+        number: int,
+        argument: str,
+        texts: Texts,
+        answer: str | None = None,
+        look: Look | None = None,
+    ) -> None:
+        """Have user code called for a *step*, as soon as the chunk with its *argument* and *texts* can be sent.
+
+        A plan is to *look* at files as well.
+        """
         match step:
             case Plan(stage):
                 kind: Literal["plan", "finalize"] = "plan"
@@ -166,7 +178,7 @@ class ActiveJob:
         self.asked, self.asked_again = step, 0
         batch = Batch(kind, 1, 0, 0, 0, (0,), f'["{kind}"]', f"[{argument}]")
         chunk = self._chunk(number, kind, stage, self.codes[CLASS], batch, timeout)
-        self.to_send = chunk._replace(texts=texts, answer=answer)
+        self.to_send = chunk._replace(texts=texts, answer=answer, look=look)
 
     def asks_again(self, failure: Failure | None) -> bool:
         """Whether a plan whose process died is to be made once more, which is then counted: as for a task (S30)."""

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from geoflow.core.batch import NewTasks
-from geoflow.core.chunks import Report
+from geoflow.core.chunks import Look, Report
 from geoflow.core.models import Attempt, Category, Failure, JobStatus, Outcome
 from geoflow.core.next_step import Finalize, Plan
 from geoflow.core.payloads import fallback_result, fan_in_parameters, finalize_argument, plan_argument
@@ -20,14 +20,12 @@ from geoflow.engine.active_job import ActiveJob
 from geoflow.engine.endings import Endings
 from geoflow.engine.events import tell
 from geoflow.engine.recovery import order_of
-from geoflow.engine.taking_over import taken_over
+from geoflow.engine.taking_over import FAN_IN_UNIT, look_of, taken_over
 from geoflow.errors import DefinitionError
 from geoflow.jobtypes.contract import task_id
 from geoflow.support.jsonable import MAX_BYTES, to_json
 from geoflow.support.parcel import packed
 from geoflow.support.text import count, human_bytes
-
-FAN_IN_UNIT = "fan_in_aggregate"
 
 
 class Asking(Endings):
@@ -60,15 +58,16 @@ class Asking(Endings):
         before = job.tasks.planned
         if before is None or before.stage != number - 1:
             before = next((row for row in self._store.stages(job.row.job_key) if row.stage == number - 1), None)
+        look = look_of(job, job.job_type.stages[number - 1])
         if job.job_type.stages[number - 1].is_fan_in:
-            self._fan_in(job, number, before)
+            self._fan_in(job, number, before, look)
             return
         previous = self._store.results(before) if before is not None else iter(())
         argument = plan_argument(job.parameters, self._missing(job, before))
-        self._ask(job, Plan(number), argument, (results.text for results in previous))
+        self._ask(job, Plan(number), argument, (results.text for results in previous), look)
 
-    def _fan_in(self, job: ActiveJob, number: int, before: StageRow | None) -> None:
-        """The stage has one task, which is given the results of the stage *before*."""
+    def _fan_in(self, job: ActiveJob, number: int, before: StageRow | None, look: Look | None) -> None:
+        """The stage has one task, which is given the results of the stage *before*; in a slot, if that is to *look*."""
         stage, last = job.job_type.stages[number - 1], number - 1
         about = f"Stage {number} ({stage.name}) is a fan_in"
         size = self._store.results_bytes(before) if before is not None else 0
@@ -81,7 +80,12 @@ class Asking(Endings):
             )
             return
         previous = self._store.results(before) if before is not None else iter(())
-        parameters = fan_in_parameters(stage, job.parameters, previous, self._missing(job, before))
+        missing = self._missing(job, before)
+        if size and look is not None:
+            argument = plan_argument(job.parameters, missing)
+            self._ask(job, Plan(number), argument, (results.text for results in previous), look)
+            return
+        parameters = fan_in_parameters(number, job.parameters, previous, missing)
         if parameters is None:
             self._fail(job, f"{about} and has nothing to aggregate: stage {last} completed no task.")
             return
@@ -102,7 +106,9 @@ class Asking(Endings):
         )
         self._ask(job, Finalize(), argument, results)
 
-    def _ask(self, job: ActiveJob, step: Plan | Finalize, argument: str, results: Iterable[str]) -> None:
+    def _ask(
+        self, job: ActiveJob, step: Plan | Finalize, argument: str, results: Iterable[str], look: Look | None = None
+    ) -> None:
         """Send user code to a slot, as soon as one is free.
 
         What is long goes there and back by files, where there is a folder that this process shares with the slots.
@@ -120,7 +126,7 @@ class Asking(Endings):
             failure = Failure(f"{why} {what_to_do}", type(exc).__name__, Category.TRANSIENT, True)
             self._heard(job, step, Attempt(0, 1, Outcome.FAILED, None, None, failure=failure), None)
             return
-        job.ask(step, number, argument, texts, answer)
+        job.ask(step, number, argument, texts, answer, look)
         self._send_asked(job)
 
     def _send_asked(self, job: ActiveJob) -> None:
@@ -154,9 +160,9 @@ class Asking(Endings):
                 self._fail(job, error, failure.traceback)
 
     def _planned(self, job: ActiveJob, number: int, tasks: NewTasks) -> None:
-        reused = taken_over(job, self._store, number, tasks)
+        reused, keyed = taken_over(job, self._store, number, tasks)
         try:
-            planned = self._store.plan(job.lease, number, tasks, now=self._clock.now(), reused=reused)
+            planned = self._store.plan(job.lease, number, tasks, now=self._clock.now(), reused=reused, keyed=keyed)
         except DefinitionError as exc:
             self._fail(job, str(exc))
             return

@@ -35,7 +35,8 @@ class Claiming(Parts):
         """How jobs are run, where their stages do not say otherwise."""
         s = self.settings
         policy = self.retry or RetryPolicy(max_retries=s.max_retries, base_delay=s.base_delay, max_delay=s.max_delay)
-        return Options(policy, s.on_failure, s.allow_failed, s.task_timeout, s.plan_timeout, s.finalize_timeout)
+        limits = s.task_timeout, s.plan_timeout, s.finalize_timeout
+        return Options(policy, s.on_failure, s.allow_failed, *limits, s.reuse)
 
     def whose(self) -> str | None:
         """Whose session it is, when it is not for a task that runs in this process to wait in."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from geoflow.core.models import Stage
@@ -11,7 +11,7 @@ from geoflow.errors import GeoflowWarning, JobIdCollision
 from geoflow.jobtypes.contract import Registered
 from geoflow.support.jsonable import from_json, to_json
 from geoflow.support.masking import mask
-from geoflow.support.text import shorten
+from geoflow.support.text import count, shorten
 from geoflow.views.model import JobView
 
 
@@ -59,6 +59,27 @@ def found_again(view: JobView, spelt: str) -> str:
     state = "has failed" if view.state == "failed" else f"is {view.state}"
     resume = "" if view.status == "completed" else f"{spelt.format('resume')} goes on with what has not completed, "
     return f"{before} {state}: nothing was run. {resume}{spelt.format('rerun')} does all of it again."
+
+
+def ran_on_others(row: JobRow, changed: int) -> GeoflowWarning:
+    """What to say where the declared inputs of so many of the job's tasks are not as they were."""
+    both = "{} runs what has changed, and what is behind it."
+    return GeoflowWarning(
+        f"Job {row.job_id[:8]} ({row.job_type}) is {row.status}, and inputs of {count(changed, 'task')} changed since:",
+        python=both.format("job.update()"),
+        typed=both.format("the same with --update"),
+    )
+
+
+def may_have_changed(row: JobRow, names: Sequence[str]) -> GeoflowWarning:
+    """What to say of tasks' parameters that are folders or addresses into which nobody looks."""
+    shown = ", ".join(shorten(name, 60) for name in names[:3])
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return GeoflowWarning(
+        f"Job {row.job_id[:8]} ({row.job_type}): no stage declares as input what is a folder or an address: "
+        f"{shown}{more}. What is there may have changed unseen, and results are reused as if it had not. Name the "
+        "parameter in inputs= of its stage, or annotate it as gf.InputFile."
+    )
 
 
 def stored_type(row: JobRow) -> Registered:

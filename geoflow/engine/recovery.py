@@ -31,7 +31,7 @@ def recover(
     elif job.intent == "rerun":
         moves = _to_do_over(store, job) if job.again.keep else []
         store.change_job(job.lease, "rerun", now=now, moves=moves, again=job.again)
-    if job.lease.epoch > 1:  # else it is new
+    if job.lease.epoch > 1 or job.intent == "rerun":  # else it is new
         job.anew = store.anew(job.row.job_key)
     row = store.job(job.job_id)
     assert row is not None, "a claimed job is in the store"

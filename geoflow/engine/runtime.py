@@ -10,15 +10,16 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from geoflow.core.models import JobStatus, Receipt
 from geoflow.core.rows import Again, JobRow, NewJob
 from geoflow.engine import hooks
 from geoflow.engine.active_job import CLASS, Intent
 from geoflow.engine.claiming import Claiming
-from geoflow.engine.existing import check_same_job, found_again, keeps_its_own
+from geoflow.engine.existing import check_same_job, found_again, keeps_its_own, may_have_changed, ran_on_others
 from geoflow.engine.stale_code import Stale, again_from, fingerprints, ran_with_older, stale_tasks
+from geoflow.engine.taking_over import looking_again, reuses
 from geoflow.errors import DefinitionError, JobExists, JobFailed, JobNotFound, ParameterError, StoreBusy
 from geoflow.jobtypes import loading
 from geoflow.jobtypes.contract import DefinesJob, Registered
@@ -27,10 +28,11 @@ from geoflow.support.jsonable import from_json, to_json
 from geoflow.support.text import shorten
 from geoflow.usercode.origin import stacklevel
 from geoflow.usercode.packing import Code, pack
+from geoflow.views.changed import inputs_changed, unseen
 from geoflow.views.model import JobView
 from geoflow.views.snapshot import snapshot
 
-OnExisting = Literal["return", "resume", "rerun", "raise"]
+OnExisting = Literal["return", "resume", "rerun", "update", "raise"]
 # A loop that sleeps is not woken by an interrupt of the kernel: it sleeps in short slices.
 SLICE_SECONDS = 0.1
 
@@ -99,14 +101,18 @@ class Runtime(Claiming):
         return stale_tasks(self.store, row, self.fingerprints(row))
 
     def found_again(self, receipt: Receipt, spelt: str) -> str:
-        """What to say when the submission found it; nothing where older code is all there is, which was warned of.
+        """What to say when the submission found it; nothing where older code or inputs are all, which was warned of.
 
         *spelt* is how ``on_existing`` is given.
         """
         if receipt.status == "created":
             return ""
         view = self.snapshot(receipt.job_id)
-        return "" if receipt.stale and view.status == JobStatus.COMPLETED else found_again(view, spelt)
+        return (
+            ""
+            if (receipt.stale or receipt.inputs_changed) and view.status == JobStatus.COMPLETED
+            else found_again(view, spelt)
+        )
 
     # Submitting, and driving on
 
@@ -123,8 +129,9 @@ class Runtime(Claiming):
 
         The row of what is then driven is put into *begun* before that.
         """
-        if on_existing not in ("return", "resume", "rerun", "raise"):
-            raise ParameterError(f"on_existing cannot be {on_existing!r}: use 'return', 'resume', 'rerun' or 'raise'.")
+        if on_existing not in get_args(OnExisting):
+            known = "'return', 'resume', 'rerun', 'update' or 'raise'"
+            raise ParameterError(f"on_existing cannot be {on_existing!r}: use {known}.")
         self.check_can_drive()
         registered = self.registered(job_type)
         text = validated(registered, given, self.settings.secrets)
@@ -140,7 +147,10 @@ class Runtime(Claiming):
         if created:
             begun.append(row)
             try:
-                self.drive(row, registered, "go on", codes=codes, here=here)
+                if on_existing == "update":  # what it makes is known to the next one
+                    self.drive(row, registered, "rerun", codes=codes, here=here, again=Again(reuse="update"))
+                else:
+                    self.drive(row, registered, "go on", codes=codes, here=here)
             except BaseException:
                 self.put_back(row)
                 raise
@@ -158,17 +168,29 @@ class Runtime(Claiming):
             what = f"Job {job_id[:8]} ({registered.name}) exists and is {row.status};"
             raise JobExists(what, python="see session.job(…).", typed=f"see geoflow status {job_id[:8]}.")
         kept = keeps_its_own(row, registered, given, text, self.settings.secrets)
-        if kept is not None and on_existing != "rerun":
+        if kept is not None and on_existing not in ("rerun", "update"):
             warnings.warn(kept, stacklevel=stacklevel())
         if on_existing == "return":
             if outdated := stale_tasks(self.store, row, fingerprints(codes)):
                 receipt = receipt.model_copy(update={"stale": sum(kind.tasks for kind in outdated)})
                 warnings.warn(ran_with_older(row, outdated), stacklevel=stacklevel())
+            if changed := inputs_changed(self.store, row):
+                receipt = receipt.model_copy(update={"inputs_changed": changed})
+                warnings.warn(ran_on_others(row, changed), stacklevel=stacklevel())
             return receipt
+        if on_existing == "update" and (names := unseen(self.store, row, looking_again(registered))):
+            receipt = receipt.model_copy(update={"unseen": tuple(names)})
+            warnings.warn(may_have_changed(row, names), stacklevel=stacklevel())
         begun.append(row)
-        again = Again(parameters=text) if on_existing == "rerun" else None
-        self.drive(row, registered, on_existing, codes=codes, here=here, again=again)
+        again = self._again(registered, on_existing, text) if on_existing in ("rerun", "update") else None
+        intent: Intent = "resume" if on_existing == "resume" else "rerun"
+        self.drive(row, registered, intent, codes=codes, here=here, again=again)
         return receipt
+
+    def _again(self, job_type: Registered, how: str, parameters: str | None = None) -> Again:
+        """All over again; where results are reused otherwise, a rerun that was asked for reuses none."""
+        reusing = any(reuses(job_type, stage, session=self.settings.reuse) for stage in job_type.stages)
+        return Again(parameters=parameters, reuse="update" if how == "update" else "nothing" if reusing else None)
 
     def drive(
         self,
@@ -279,7 +301,13 @@ class Runtime(Claiming):
             if not outdated:
                 return
             again = Again(outdated[0].stage, keep=True)
-        self.drive(row, job_type, "rerun", again=again)
+        reuse = self._again(job_type, "rerun").reuse
+        self.drive(row, job_type, "rerun", again=(again or Again())._replace(reuse=reuse))
+
+    def update(self, job_id: str) -> None:
+        """Plan all of it anew, and run what is not the same as what is there; see `JobHandle.update`."""
+        row = self.row(job_id)
+        self.drive(row, self.registered_as(row), "rerun", again=Again(reuse="update"))
 
     def resume_all(self) -> list[str]:
         """Go on with every job that was interrupted, or whose process ended; the ids of those that were taken up."""

@@ -1,38 +1,160 @@
-"""Which tasks of a plan are complete already: those that another attempt, whose result they take over, has done."""
+"""Which tasks of a plan are complete already: those that another attempt, whose result they take over, has done.
+
+When in doubt a task runs: it takes over a result only where its type, its parameters, the code of now and the state of
+every file that its parameters name are known to be those that the result was made with.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 from geoflow.core.batch import NewTasks
+from geoflow.core.chunks import Look
+from geoflow.core.models import Stage
+from geoflow.core.rows import Keyed
 from geoflow.engine.active_job import ActiveJob
-from geoflow.jobtypes.contract import accepts_context
+from geoflow.jobtypes.contract import Registered, accepts_context, task_id
+from geoflow.jobtypes.inputs import Inputs, are_as_left, outputs_of
 from geoflow.stores.store import Store
-from geoflow.support.jsonable import canonical
+from geoflow.support.jsonable import canonical, from_json, to_json
+
+FAN_IN_UNIT = "fan_in_aggregate"
 
 
-def taken_over(job: ActiveJob, store: Store, stage: int, tasks: NewTasks) -> dict[int, int]:
-    """The tasks of the plan of *stage*, by their places, that take over results, and the keys of the attempts.
+class TakenOver(NamedTuple):
+    """The tasks of a plan, by their places, that take over results, and the keys of the attempts that made these; and
+    what later plans are to know the others by."""
 
-    A task is the same as another if it has its type and its parameters, and the code of now made the result. One whose
-    handler takes a context is given its id and its place too, and may make something of them.
-    """
-    if job.anew is None or job.anew.mode != "repair":
-        return {}
-    told_who = {name for name, handler in job.job_type.handlers.items() if accepts_context(handler)}
+    reused: dict[int, int]
+    keyed: list[Keyed]
 
-    def identity(task_type: str, parameters: str, task_id: str, task_index: int) -> bytes:
-        who = f"{task_id}\n{task_index}" if task_type in told_who else ""
-        return hashlib.blake2b(f"{task_type}\n{who}\n".encode() + canonical(parameters), digest_size=16).digest()
 
-    known: dict[bytes, int] = {}
+def reuses(job_type: Registered, stage: Stage, *, session: bool) -> bool:
+    """Whether tasks of *stage* take results over, where *session* is what the session says."""
+    of_job = getattr(job_type.job_class, "reuse", None)
+    said = (stage.reuse, of_job if isinstance(of_job, bool) else None, session)
+    return next(value for value in said if value is not None)
+
+
+def look_of(job: ActiveJob, stage: Stage) -> Look | None:
+    """What is to be looked at as *stage* is planned, if anything is."""
+    reusing = _reuses(job, stage)
+    if not reusing and not stage.inputs:
+        return None
+    unit = (task_id(job.job_id, stage.number, FAN_IN_UNIT), stage.task_type, stage.number) if stage.is_fan_in else None
+    ignored = _ignored(job.job_type, stage.task_type)
+    return Look(stage.inputs, stage.inputs_by == "content", ignored, reusing, unit)
+
+
+def _reuses(job: ActiveJob, stage: Stage) -> bool:
+    mode = job.anew.mode if job.anew is not None else None
+    if mode == "nothing":
+        return False
+    return reuses(job.job_type, stage, session=job.options.reuse or mode == "update")
+
+
+def _ignored(job_type: Registered, task_type: str) -> tuple[str, ...]:
+    """The parameters that its handler is given and does not look at: a typed one's are known."""
+    step = _steps(job_type).get(task_type)
+    if step is None or "params" in (role for role, _ in step.takes.values()):
+        return ()
+    return ("job_parameters",) if step.kind == "reduce" else ("params",)
+
+
+def _steps(job_type: Registered) -> dict[str, Any]:
+    return {step.task_type: step for step in getattr(job_type.job_class, "flow_steps", ())}
+
+
+def _told_who(job_type: Registered) -> set[str]:
+    """The types of tasks whose handlers are told which task it is: what they make of that, nobody knows."""
+    steps = _steps(job_type)
+    typed = {name for name, step in steps.items() if "context" in (role for role, _ in step.takes.values())}
+    return typed | {name for name, call in job_type.handlers.items() if name not in steps and accepts_context(call)}
+
+
+class _Identity:
+    """What a task is known by: its type and its parameters, and itself where its handler is told which one it is."""
+
+    def __init__(self, job: ActiveJob) -> None:
+        self._job_id = job.job_id
+        self._told_who = _told_who(job.job_type)
+        self._ignored = {name: _ignored(job.job_type, name) for name in job.job_type.handlers}
+
+    def __call__(self, task_type: str, parameters: str, task_id: str, task_index: int) -> str:
+        who = f"{self._job_id} {task_id} {task_index}" if task_type in self._told_who else ""
+        if ignored := self._ignored.get(task_type):
+            parameters = to_json({name: value for name, value in from_json(parameters).items() if name not in ignored})
+        told = f"{task_type}\n{who}\n".encode() + canonical(parameters)
+        return hashlib.blake2b(told, digest_size=16).hexdigest()
+
+
+def taken_over(job: ActiveJob, store: Store, number: int, tasks: NewTasks) -> TakenOver:
+    """What the tasks of the plan of stage *number* take over, and what they are known by."""
+    is_repair = job.anew is not None and job.anew.mode == "repair"
+    if not is_repair and not tasks.inputs:
+        return TakenOver({}, [])
+    stage, identity = job.job_type.stages[number - 1], _Identity(job)
+    columns = zip(tasks.task_types, tasks.parameters, tasks.task_ids, range(len(tasks.task_ids)), strict=True)
+    digests = [identity(*task) for task in columns]
+    reused = dict(_repaired(job, store, number, identity, digests)) if is_repair else {}
+    keyed = [
+        Keyed(place, digest, inputs)
+        for place, (digest, inputs) in enumerate(zip(digests, tasks.inputs, strict=False))
+        if inputs is not None and place not in reused
+    ]
+    if _reuses(job, stage) and not _looks_at_the_world(job, stage):
+        reused |= _unchanged(job, store, stage, tasks, keyed)
+    return TakenOver(reused, [one for one in keyed if one.place not in reused])
+
+
+def _repaired(
+    job: ActiveJob, store: Store, stage: int, identity: _Identity, digests: list[str]
+) -> Iterator[tuple[int, int]]:
+    """What is the same as in the plans that the repair has set aside."""
+    assert job.anew is not None
+    known: dict[str, int] = {}
     for before in store.completed_before(job.row.job_key, stage, job.anew.since):
-        code = job.codes.get(before.task_type)
-        if code is not None and code.fingerprint == before.code:
+        if _is_of_now(job, before.task_type, before.code):
             same = identity(before.task_type, before.parameters, before.task_id, before.task_index)
             known[same] = before.attempt_key
-    if not known:
-        return {}
-    columns = zip(tasks.task_types, tasks.parameters, tasks.task_ids, range(len(tasks.task_ids)), strict=True)
-    same_as = (known.get(identity(*task)) for task in columns)
-    return {place: key for place, key in enumerate(same_as) if key is not None}
+    return ((place, known[digest]) for place, digest in enumerate(digests) if digest in known)
+
+
+def _is_of_now(job: ActiveJob, task_type: str, version: str) -> bool:
+    code = job.codes.get(task_type)
+    return code is not None and bool(version) and code.fingerprint == version
+
+
+def _is_fed_by_parameters_alone(stage: Stage) -> bool:
+    """Whether nothing but the job's parameters goes into the stage: it may be there to look at the world (S2)."""
+    return stage.number == 1 or stage.parallelism == "single"
+
+
+def looking_again(job_type: Registered) -> set[int]:
+    """The stages that an update has look again: what they look at, if at anything, is not declared."""
+    return {stage.number for stage in job_type.stages if _is_fed_by_parameters_alone(stage) and not stage.inputs}
+
+
+def _looks_at_the_world(job: ActiveJob, stage: Stage) -> bool:
+    is_update = job.anew is not None and job.anew.mode == "update"
+    return is_update and stage.number in looking_again(job.job_type)
+
+
+def _unchanged(job: ActiveJob, store: Store, stage: Stage, tasks: NewTasks, keyed: list[Keyed]) -> dict[int, int]:
+    """What is the same as a task of any job that has completed, with its files as they were."""
+    candidates = {one.digest: one for one in keyed}
+    found: dict[str, int] = {}
+    for before in store.reusable(list(candidates), with_results=bool(stage.outputs)):
+        one = candidates[before.digest]
+        if before.digest in found or not _is_of_now(job, tasks.task_types[one.place], before.code):
+            continue
+        outputs = outputs_of(before.result, stage.outputs) if stage.outputs else []
+        if outputs is None or not are_as_left(outputs, before.ended_at or 0.0):
+            continue
+        now = Inputs.of(one.inputs)
+        may_be_unseen = not (now.unseen and _is_fed_by_parameters_alone(stage) and not stage.inputs)
+        if may_be_unseen and now.same_as(Inputs.of(before.inputs), outputs):
+            found[before.digest] = before.attempt_key
+    return {one.place: found[one.digest] for one in keyed if one.digest in found}

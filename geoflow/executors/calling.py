@@ -7,12 +7,12 @@ import gc
 import inspect
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import repeat
 from typing import Any
 
 from geoflow.core.batch import Call, named
-from geoflow.core.chunks import Chunk
+from geoflow.core.chunks import Chunk, Look
 from geoflow.core.models import (
     Failure,
     JobExecutionContext,
@@ -23,18 +23,22 @@ from geoflow.core.models import (
     TaskStatus,
     as_spoken_by,
 )
+from geoflow.core.payloads import fan_in_parameters
+from geoflow.core.rows import Results
 from geoflow.errors import ContractViolationError
 from geoflow.executors.loaded_code import Codes
 from geoflow.jobtypes.answers import checked_plan, outcome, shown
+from geoflow.jobtypes.inputs import looked_at
 from geoflow.support import logs
 from geoflow.support.jsonable import from_json, to_json
-from geoflow.support.parcel import Spool
+from geoflow.support.parcel import IN_MEMORY, Spool, Texts
 
 
 def caller(chunk: Chunk, codes: Codes) -> Callable[[Call], tuple[Any, Failure | None]]:
     """Load the code of *chunk*: what makes one of its calls, and gives its result, or the failure that was returned.
 
-    The result of a plan is its columns, or its ids and types and the file that has the rest.
+    The result of a plan is its ids, types and what files its tasks name, then the other columns or the file that has
+    them.
     """
     target, takes_context = codes.get(chunk.code)
     if chunk.kind == "plan":
@@ -84,6 +88,8 @@ def _rare_collections() -> Iterator[None]:
 
 
 def _plan(chunk: Chunk, job_class: Any, argument: dict[str, Any]) -> tuple[Any, ...]:
+    if chunk.look is not None and chunk.look.fan_in is not None:
+        return _fan_in(chunk, chunk.look, argument)
     with _rare_collections():
         previous = argument["previous_results"] or []
         for text in chunk.texts:
@@ -94,10 +100,31 @@ def _plan(chunk: Chunk, job_class: Any, argument: dict[str, Any]) -> tuple[Any, 
         tasks = make(chunk.stage, argument["job_params"], chunk.job_id, previous or None, **asked)
         spool = Spool(chunk.answer) if chunk.answer is not None else None
         columns = checked_plan(tasks, chunk.stage, chunk.task_types, spool)
-    if spool is None or not spool.used:
-        return columns
-    spool.close()
-    return (*columns[:2], spool.path)
+    return _with_inputs(chunk, spool, columns)
+
+
+def _fan_in(chunk: Chunk, look: Look, argument: dict[str, Any]) -> tuple[Any, ...]:
+    """The plan of a fan-in, which nobody is asked for: its files are to be looked at from here."""
+    assert look.fan_in is not None
+    unit, task_type, number = look.fan_in
+    previous = [Results(len(from_json(text or "[]")), text or "[]") for text in chunk.texts]
+    parameters = fan_in_parameters(number, to_json(argument["job_params"]), previous, _missing(argument))
+    if parameters is None:
+        return [], [], (), [], []
+    spool = Spool(chunk.answer) if chunk.answer is not None else None
+    if spool is not None and len(parameters) > IN_MEMORY:
+        spool.take([parameters, None])
+    return _with_inputs(chunk, spool, ([unit], [task_type], [parameters], [None]))
+
+
+def _with_inputs(chunk: Chunk, spool: Spool | None, columns: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The answer to a plan of these *columns*, whose texts *spool* may have: with what its tasks' files are like."""
+    ids, types, *texts = columns
+    parameters: Iterable[str | None] = texts[0]
+    if spool is not None and spool.used:
+        spool.close()
+        parameters, texts = Texts(file=spool.path, of=2), [spool.path]
+    return ids, types, looked_at(parameters, chunk.look) if chunk.look is not None else (), *texts
 
 
 def _finalize(chunk: Chunk, job_class: Any, argument: dict[str, Any]) -> str:

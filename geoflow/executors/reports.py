@@ -91,8 +91,8 @@ def _parted(printed: str | None) -> tuple[str | None, str | None]:
     return printed[: min(heads)] or None, printed[min(heads) :]
 
 
-def _tasks(task_ids: list[str], task_types: list[str], *texts: Any) -> NewTasks:
+def _tasks(task_ids: list[str], task_types: list[str], inputs: list[str | None], *texts: Any) -> NewTasks:
     """A plan's tasks, whose parameters and metadata may be in a file."""
     if len(texts) == 1:
         texts = Texts(file=texts[0], of=2), Texts(file=texts[0], place=1, of=2)
-    return NewTasks(task_ids, task_types, *texts)
+    return NewTasks(task_ids, task_types, *texts)._replace(inputs=inputs)

@@ -47,9 +47,9 @@ class Answer(NamedTuple):
     """What a worker returns for a chunk, of which the first ``ran`` calls ended and the others did not begin.
 
     ``completed`` are columns, for all that are not ``told`` by themselves: position in the chunk, and started_at to
-    results of a `batch.Completed`. ``told`` are rows of a `Told`, ``planned`` a plan's columns, or its ids and
-    types and the file that has the rest. ``held`` is a `codes.Held` of the chunk's code when it came with the
-    chunk and was loaded; empty when it neither came nor is here: nothing was begun, and it is to be sent along.
+    results of a `batch.Completed`. ``told`` are rows of a `Told`, ``planned`` a plan's ids, types and inputs, and its
+    other columns or the file that has them. ``held`` is a `codes.Held` of the chunk's code when it came with the chunk
+    and was loaded; empty when it neither came nor is here: nothing was begun, and it is to be sent along.
     ``sick`` says why the process begins nothing more, ``memory`` how much it holds, in bytes, where that was asked.
     """
 

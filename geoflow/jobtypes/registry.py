@@ -284,6 +284,10 @@ def _stage(number: int, stage: Mapping[str, Any], shared: Mapping[str, Any]) -> 
     return Stage(number=number, parallelism=str(stage.get("parallelism", "single")), **kept)
 
 
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(name, str) for name in value)
+
+
 _ASKED = "create_tasks_for_stage will be asked for its tasks, as for 'fan_out'."
 _UNKNOWN = "which is not one that the engine knows; it is left to you."
 # The engine's own options among a stage's keys. Other values under these names are the author's.
@@ -294,6 +298,10 @@ _OPTIONS: dict[str, Callable[[Any], bool]] = {
     "on_failure": lambda value: value in ("drain", "stop", "continue"),
     "allow_failed": is_allowance,
     "order": lambda value: value in ("planned", "largest"),
+    "reuse": lambda value: isinstance(value, bool),
+    "inputs": _are_names,
+    "inputs_by": lambda value: value in ("time", "content"),
+    "outputs": _are_names,
 }
 _SHARED = ("on_failure", "allow_failed")
 

@@ -21,6 +21,7 @@ from geoflow.views.wording import (
     about,
     errors_title,
     parallelism,
+    reused,
     times,
     took,
     waits,
@@ -99,8 +100,8 @@ def _cells(stage: StageView) -> Iterator[str]:
     yield state(stage.state)
     below = Html('<div class="gf-faint">{}</div>').format
     if counts := Html().join(starmap(state, stage.counts.items())):
-        waiting = below(waits(stage)) if stage.waiting else ""
-        yield Html('<div class="gf-tasks">{}{}</div>{}').format(counts, _strip(stage), waiting)
+        said = Html().join(map(below, filter(None, (waits(stage), reused(stage)))))
+        yield Html('<div class="gf-tasks">{}{}</div>{}').format(counts, _strip(stage), said)
     else:
         yield "none" if stage.planned else ""
     yield Html("{}{}").format(took(stage.elapsed), Html().join(map(below, times(stage))))
@@ -206,6 +207,7 @@ def _parts(view: JobView, width: int) -> Iterator[str]:
     for stage in view.stages:
         yield _stage(stage, width)
         yield f"    {waits(stage)}"
+        yield f"    {reused(stage)}"
     yield errors_title(view) if view.errors else ""
     for group in view.errors:
         summary = f"✗ {group.tasks:,}× {shorten(group.error_type, 40)}: {shorten(group.message, 300)}"

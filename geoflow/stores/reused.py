@@ -10,14 +10,18 @@ import abc
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
-from geoflow.core.rows import Again, Anew, Move
-from geoflow.stores.columns import ATTEMPTS_PER_TASK, COLUMNS, KINDS
+from geoflow.core.rows import Again, Anew, Keyed, Move, Reusable, StageRow
+from geoflow.stores.columns import ATTEMPTS_PER_TASK, COLUMNS, KINDS, last_attempt
 from geoflow.stores.leases import JobLeases
 from geoflow.stores.reading import COMPLETED
 from geoflow.support.parcel import PIECE
 
 # Their columns, the key first. `source_key` is that of the attempt that made the result: it ran.
-TABLES = {"reused": ("attempt_key", "source_key"), "anew": ("job_key", "mode", "since")}
+TABLES = {
+    "reused": ("attempt_key", "source_key"),
+    "anew": ("job_key", "mode", "since"),
+    "reusable": ("task_key", "digest", "inputs"),
+}
 _FIRST_AT_ONCE, _AT_ONCE = 100, 5_000
 # Nobody ran it, so that it took no time and has no process; it ended when what it takes over did.
 _TAKEN_OVER = (
@@ -62,6 +66,8 @@ class ReusedResults(JobLeases):
     def make(self, connection: Any, table: str) -> None:
         """Make one of `TABLES`, unless it is there."""
         connection.execute(made_if_needed(table, self._DATABASE))
+        if table == "reusable" and self._DATABASE == "sqlite":  # DuckDB reads a column as quickly
+            connection.execute("CREATE INDEX IF NOT EXISTS reusable_digest ON reusable (digest)")
 
     # Planned anew
 
@@ -86,6 +92,61 @@ class ReusedResults(JobLeases):
                 since = min(since, before.since)
             connection.execute("INSERT INTO anew VALUES (?, ?, ?)", (job_key, again.reuse, since))
         connection.execute(f"UPDATE stage SET superseded = 1 WHERE {which}", values)
+
+    # Known to later plans
+
+    def _make_known(self, connection: Any, first_key: int, keyed: Sequence[Keyed]) -> None:
+        if keyed:
+            self.make(connection, "reusable")
+            rows = [(first_key + place, digest, inputs) for place, digest, inputs in keyed]
+            self.insert_rows(connection, "reusable", TABLES["reusable"], rows)
+
+    def reusable(self, digests: Sequence[str], *, with_results: bool) -> Iterator[Reusable]:
+        """The completed tasks that are known by these digests, the newest first."""
+        if not self.has("reusable"):
+            return
+        result = "a.result" if with_results else "''"
+        for start in range(0, len(digests), _AT_ONCE):
+            some = digests[start : start + _AT_ONCE]
+            yield from map(
+                Reusable._make,
+                self._rows(
+                    f"SELECT k.digest, a.attempt_key, coalesce(a.code, ''), k.inputs, a.ended_at, {result}"
+                    f" FROM reusable k JOIN task t ON t.task_key = k.task_key JOIN {last_attempt()}"
+                    f" WHERE k.digest IN ({', '.join('?' * len(some))}) AND t.status = 'completed'"
+                    " ORDER BY a.attempt_key DESC",
+                    *some,
+                ),
+            )
+
+    def inputs(self, stage: StageRow) -> Iterator[str]:
+        """What the stage's completed tasks had as inputs, of those that took over a result what that was made with."""
+        if not self.has("reusable"):
+            return
+        source = "(t.task_key << 12) + t.attempt"
+        if self.has("reused"):
+            source = f"coalesce((SELECT source_key FROM reused WHERE attempt_key = {source}), {source})"
+        sql = (
+            f"SELECT k.inputs FROM task t JOIN reusable k ON k.task_key = ({source}) >> 12"
+            " WHERE t.task_key >= ? AND t.task_key < ? AND t.status = 'completed'"
+        )
+        yield from (text for (text,) in self._of(stage, sql))
+
+    def forget(self, job_type: str | None, before: float | None) -> int:
+        """Have nothing taken over from tasks of this type of job, that ended *before* then; how many these are."""
+        if not self.has("reusable"):
+            return 0
+        sql = (
+            "SELECT t.task_key FROM reusable k JOIN task t ON t.task_key = k.task_key JOIN stage s USING (stage_key)"
+            f" JOIN job j USING (job_key) LEFT JOIN {last_attempt()} WHERE (? IS NULL OR j.job_type = ?)"
+            " AND (? IS NULL OR coalesce(a.ended_at, s.planned_at) < ?)"
+        )
+        with self._transaction() as connection:
+            rows = connection.execute(sql, (job_type, job_type, before, before)).fetchall()
+            for start in range(0, len(rows), _AT_ONCE):
+                among = ", ".join(str(key) for (key,) in rows[start : start + _AT_ONCE])
+                connection.execute(f"DELETE FROM reusable WHERE task_key IN ({among})")
+        return len(rows)
 
     # Taken over
 

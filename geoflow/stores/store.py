@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 
 from geoflow.core.batch import Batch, Completed, NewTasks
 from geoflow.core.models import Attempt, JobStatus, Outcome
-from geoflow.core.rows import Again, Lease, Move, StageRow, Take
+from geoflow.core.rows import Again, Keyed, Lease, Move, StageRow, Take
 from geoflow.core.transitions import TASK_TRANSITIONS, job_after, task_after
 from geoflow.errors import DefinitionError, IllegalTransition, StoreError
 from geoflow.stores.columns import ATTEMPT, ATTEMPTS_PER_TASK
@@ -157,11 +157,19 @@ class Store(ReusedResults):
                 raise IllegalTransition(f"Job {lease.job_id[:8]} is not a failed one whose end is yet to be written.")
 
     def plan(
-        self, lease: Lease, stage: int, tasks: NewTasks, *, now: float, reused: Mapping[int, int] = MappingProxyType({})
+        self,
+        lease: Lease,
+        stage: int,
+        tasks: NewTasks,
+        *,
+        now: float,
+        reused: Mapping[int, int] = MappingProxyType({}),
+        keyed: Sequence[Keyed] = (),
     ) -> StageRow:
         """Write a stage's tasks and make it the current stage; ``DefinitionError`` when a task id is taken.
 
-        The tasks at the places *reused* are complete, with the results of the attempts of these keys.
+        The tasks at the places *reused* are complete, with the results of the attempts of these keys; those that are
+        *keyed* are known to later plans.
         """
         count = len(tasks.task_ids)
         with self._transaction(lease) as connection:
@@ -174,6 +182,7 @@ class Store(ReusedResults):
             ).fetchone()
             self._insert_tasks(connection, stage_key, first_key, tasks)
             self._take_over(connection, first_key, reused)
+            self._make_known(connection, first_key, keyed)
             moved = self._changed(
                 connection,
                 "UPDATE job SET stage = $stage WHERE job_key = $job_key AND status = 'processing'",

@@ -63,6 +63,7 @@ class Settings(BaseModel):
     finalize_timeout: Limit = 600.0
     on_failure: Literal["drain", "stop", "continue"] = "drain"
     allow_failed: Annotated[AllowFailed, BeforeValidator(_none)] = None  # of a stage's tasks; None is all but one
+    reuse: bool = False  # whether tasks take over the results of equal ones that have completed
     synchronous: Literal["NORMAL", "FULL"] = "NORMAL"  # NORMAL: a power cut may cost the last moments, which run again
     log_file: Annotated[Path | None, BeforeValidator(_path)] = None
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"

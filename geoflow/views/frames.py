@@ -72,18 +72,31 @@ def tasks(store: Store, job_id: str, *, flat: bool = False, history: bool = Fals
 
     ``error`` and what belongs to it, ``started_at``, ``ended_at`` and ``code`` are those of the last attempt that
     ended, until another one begins; ``result`` is all that the handler returned. *history* adds the tasks of plans that
-    a rerun set aside, and a column ``superseded`` that tells them apart.
+    a rerun set aside, and a column ``superseded`` that tells them apart. ``reused_from`` is the id of the job
+    whose result a task has taken over, which may be this one.
 
     *flat* spreads dicts into columns ``parameters.x``, ``parameters.x.z`` and ``result.y``, at the end. Where a handler
     returned nothing but ``"success"`` and a dict ``"result"``, that dict is the result.
     """
     columns = _of_job(store, job_id, "tasks", TASKS, history=history)
-    frame = _frame([*TASKS, "superseded"] if history else TASKS, columns)
+    columns["reused_from"] = _reused_from(store, job_id, columns["key"], history=history)
+    frame = _frame([*TASKS, "reused_from", *(["superseded"] if history else [])], columns)
     if flat:
         results = [_contents(value) for value in columns["result"]]
         more = _flat("parameters", columns["parameters"].tolist()) | _flat("result", results)
         frame = frame.drop(columns=["parameters", "result"]).join(pd.DataFrame(more, index=frame.index))
     return frame
+
+
+def _reused_from(store: Store, job_id: str, keys: Any, *, history: bool) -> Any:
+    """For each of the tasks *keys*, which are in order, the job whose result it has taken over."""
+    names = np.full(len(keys), None, dtype=object)
+    with at_once(store) as connection:
+        plans = questions.plans(connection, job_id, history=history) if questions.has_reused(connection) else []
+        for plan in plans:
+            for key, source in questions.reused_from(connection, plan.first, plan.last):
+                names[np.searchsorted(keys, key)] = source
+    return pd.array(names, dtype=_TEXT)
 
 
 def with_stale(frame: pd.DataFrame, codes: Mapping[str, str]) -> pd.DataFrame:

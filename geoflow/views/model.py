@@ -23,7 +23,7 @@ class StageView(NamedTuple):
     from when its tasks were written to when the next stage's were, or to the end of the job. ``waited`` and ``ran`` are
     means over the last attempts of its tasks, of a sample where there are many. ``waiting`` are the queued tasks that
     have failed before and wait for their retry, while somebody drives the job. ``let_pass`` says that the job went on
-    without those that failed.
+    without those that failed; ``reused`` have taken over the result of another task.
     """
 
     number: int
@@ -39,6 +39,7 @@ class StageView(NamedTuple):
     ran: float | None = None
     waiting: int = 0
     let_pass: bool = False
+    reused: int = 0
 
     @property
     def state(self) -> str:
@@ -70,7 +71,8 @@ class JobView(NamedTuple):
     as JSON text. It completed ``with_errors`` without tasks that failed, or with the fallback in place of finalize's
     result. ``traceback`` belongs to ``error`` when that is no task's: a plan or finalize failed. ``errors`` are
     the largest groups. ``hint`` is what to type next, with a comment. ``remaining`` is how long the stage that it is at
-    will take yet, at the pace of its tasks in this run.
+    will take yet, at the pace of its tasks in this run. ``inputs_changed`` is how many of a job's tasks that have
+    completed had declared files that are not the same by now.
     """
 
     job_id: str
@@ -90,6 +92,7 @@ class JobView(NamedTuple):
     result_preview: str | None = None
     hint: str | None = None
     remaining: float | None = None
+    inputs_changed: int = 0
 
     @property
     def state(self) -> str:
@@ -112,7 +115,8 @@ class JobView(NamedTuple):
         if self.status == "completed" and self.failed:
             return ("retry_failed",)
         if self.status == "completed":
-            return ("refinalize",) if self.with_errors else ()
+            update = ("update",) if self.inputs_changed else ()
+            return (*update, "refinalize") if self.with_errors else update
         if self.status == "failed" and self.failed:
             cancelled = any(stage.counts.get("cancelled") for stage in self.stages)
             return ("retry_failed", "resume") if cancelled else ("retry_failed",)

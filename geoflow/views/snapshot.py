@@ -19,6 +19,7 @@ from geoflow.stores.store import Store
 from geoflow.support.jsonable import from_json
 from geoflow.support.masking import DEFAULT_SECRETS, mask, mask_text
 from geoflow.support.text import cut, human_bytes, shorten
+from geoflow.views.changed import inputs_changed
 from geoflow.views.failures import groups
 from geoflow.views.model import STATES, JobView, StageView, worst
 from geoflow.views.tracebacks import fold
@@ -42,6 +43,7 @@ def snapshot(store: Store, job_id: str, now: float, secrets: Sequence[str] = DEF
     error, fallback = row.error, _fallback(row.result)
     if fallback:
         error = f"finalize_job failed: {fallback.get('error_type')}: {fallback.get('finalization_error')}"
+    view = view._replace(inputs_changed=0 if driver or view.status != "completed" else inputs_changed(store, row))
     return view._replace(
         parameters=_parameters(row.parameters, secrets),
         error=error and cut(mask_text(error, secrets), 1000),
@@ -121,6 +123,7 @@ def _elapsed(started_at: float | None, ended_at: float | None, now: float | None
 
 
 def _stages(connection: Any, row: JobRow, plans: Sequence[StageRow], now: float | None) -> Iterator[StageView]:
+    has_reused = bool(plans) and questions.has_reused(connection)
     for place, declared in enumerate(from_json(row.stages)):
         names = (place + 1, declared["name"], declared["task_type"], declared.get("parallelism", "single"))
         if place >= len(plans):
@@ -135,7 +138,9 @@ def _stages(connection: Any, row: JobRow, plans: Sequence[StageRow], now: float 
         time = _elapsed(plan.planned_at, following.planned_at if following else row.ended_at, now)
         seen = aggregate(plan.task_count, width, [cell[:3] for cell in others])
         waiting = 0 if now is None else sum(cell.waiting for cell in others)
-        yield StageView(*names, True, plan.task_count, *seen, time, waiting=waiting, let_pass=let_pass)
+        reused = questions.reused(connection, plan) if has_reused else 0
+        view = StageView(*names, True, plan.task_count, *seen, time)
+        yield view._replace(waiting=waiting, let_pass=let_pass, reused=reused)
 
 
 def aggregate(tasks: int, width: int, others: Iterable[tuple[int, str, int]]) -> tuple[dict[str, int], tuple[str, ...]]:

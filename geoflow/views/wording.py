@@ -27,6 +27,7 @@ ACTIONS = {
     "retry_failed": ("Retry failed", "Run the failed tasks again, with the code of now."),
     "resume": ("Resume", "Go on with what has not completed, with the code of now."),
     "refinalize": ("Finalize again", "Run finalize alone again, with the code of now."),
+    "update": ("Update", "Run what is new or has changed, and what is behind it; the rest is taken over."),
     "cancel": ("Cancel", "End the job. While a cell waits for it, interrupting the kernel (■) works everywhere."),
 }
 # The title of what is folded where it can be, and left out where it cannot.
@@ -96,6 +97,12 @@ def waits(stage: StageView) -> str:
     if stage.waiting == 1:
         return "1 waits for its retry"
     return f"{stage.waiting:,} wait for their retries" if stage.waiting else ""
+
+
+def reused(stage: StageView) -> str:
+    """How many of its tasks have run, where others have not: their results are those of equal ones."""
+    ended = stage.counts.get("completed", 0) + stage.counts.get("failed", 0)
+    return f"{stage.reused:,} reused, {ended - stage.reused:,} ran" if stage.reused else ""
 
 
 def errors_title(view: JobView) -> str:

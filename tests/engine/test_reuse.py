@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from geoflow.jobtypes.contract import job_id_for
 from geoflow.stores.convert import convert
 from tests.helpers.sessions import OpenSession, check_intact, rows
 
-pytestmark = pytest.mark.on_duckdb
+pytestmark = [pytest.mark.on_duckdb, pytest.mark.filterwarnings("ignore:.*is a folder or an address")]
 
 
 class Tiles:
@@ -236,3 +238,260 @@ def test_S48_a_copy_in_the_other_kind_of_store_has_it_too(world: World, tmp_path
     world.session.close()
     copied = convert(world.session.settings.store, there)
     assert (copied["reused"], copied["anew"]) == (5, 1)
+
+
+# Across jobs, and files
+
+
+FOLDER: dict[str, Any] = {
+    "job_type": "folder",
+    "description": "A folder of files.",
+    "stages": [
+        {"number": 1, "name": "scan", "task_type": "scan_folder"},
+        {
+            "number": 2,
+            "name": "warp",
+            "task_type": "warp_file",
+            "parallelism": "fan_out",
+            "inputs": ["path"],
+            "outputs": ["out"],
+        },
+        {"number": 3, "name": "sum", "task_type": "sum_up", "parallelism": "fan_in"},
+    ],
+}
+
+
+def scan_folder(params: dict[str, Any]) -> dict[str, Any]:
+    note(params["work"], "scan")
+    return {"success": True, "result": {"files": sorted(map(str, Path(params["folder"]).iterdir()))}}
+
+
+def warp_file(params: dict[str, Any]) -> dict[str, Any]:
+    path, out = Path(params["path"]), Path(params["out"])
+    note(params["work"], path.name)
+    out.write_text(path.read_text().upper())
+    return {"success": True, "result": {"out": str(out), "size": len(out.read_text())}}
+
+
+def sum_up(params: dict[str, Any]) -> dict[str, Any]:
+    note(params["job_parameters"]["work"], "sum")
+    return {"success": True, "result": sum(one["result"]["size"] for one in params["previous_results"])}
+
+
+def folder_type(**stage: Any) -> type:
+    """A job type that scans a folder and warps each file of it; its second stage says *stage* otherwise."""
+
+    def create_tasks_for_stage(
+        stage: int, job_params: dict[str, Any], job_id: str, previous_results: Any = None
+    ) -> Any:
+        work = job_params["work"]
+        if stage == 1:
+            return [{"task_id": f"{job_id[:8]}-scan", "task_type": "scan_folder", "parameters": job_params}]
+        return [
+            {
+                "task_id": f"{job_id[:8]}-{Path(path).name}",
+                "task_type": "warp_file",
+                "parameters": {"path": path, "out": f"{work}/{Path(path).name}.out", "work": f"{work}/"},
+            }
+            for path in previous_results[0]["result"]["files"]
+        ]
+
+    def finalize_job(context: Any = None) -> dict[str, Any]:
+        return {"sum": context.task_results[-1].result_data["result"]}
+
+    first, second, third = FOLDER["stages"]
+    return type(
+        "FolderJob",
+        (),
+        {
+            **FOLDER,
+            "stages": [first, {**second, **stage}, third],
+            "validate_job_parameters": staticmethod(lambda params: params),
+            "generate_job_id": staticmethod(lambda params: job_id_for("folder", params)),
+            "create_tasks_for_stage": staticmethod(create_tasks_for_stage),
+            "finalize_job": staticmethod(finalize_job),
+        },
+    )
+
+
+class Folder(World):
+    """A session, a folder of five files that a job warps, and what ran."""
+
+    def __init__(self, session: gf.Session, folder: Path, **stage: Any) -> None:
+        self.session, self.folder = session, folder / "work"
+        self.handlers = {"scan_folder": scan_folder, "warp_file": warp_file, "sum_up": sum_up}
+        session.register(folder_type(**stage), self.handlers)
+        self.data = folder / "data"
+        for path in (self.folder, self.data):
+            path.mkdir(exist_ok=True)
+        for name in "abcde":
+            self.write(name, name * 3)
+
+    def write(self, name: str, text: str) -> None:
+        (self.data / name).write_text(text)
+
+    def update(self, **more: Any) -> gf.JobHandle:
+        return self.session.run("folder", folder=str(self.data), work=str(self.folder), on_existing="update", **more)
+
+
+@pytest.fixture
+def folder(open_session: OpenSession, tmp_path: Path) -> Folder:
+    return Folder(open_session(workers=0), tmp_path)
+
+
+def test_S49_an_update_runs_what_is_new_or_has_changed_and_what_is_behind_it(folder: Folder) -> None:
+    assert folder.update().result() == {"sum": 15}
+    assert folder.ran() == ["a", "b", "c", "d", "e", "scan", "sum"]
+    assert folder.update().result() == {"sum": 15}
+    assert folder.ran() == ["scan"], "what looks for new files looks again"
+    folder.write("f", "new")
+    folder.write("b", "longer")
+    (folder.folder / "d.out").unlink()
+    job = folder.update()
+    assert job.result() == {"sum": 21}
+    assert folder.ran() == ["b", "d", "f", "scan", "sum"]
+    frame = job.tasks()
+    assert list(frame["reused_from"].notna()) == [False, True, False, True, False, True, False, False]
+    assert set(frame["reused_from"].dropna()) == {job.id}
+    (folder.data / "a").unlink()
+    assert folder.update().result() == {"sum": 18}
+    assert folder.ran() == ["scan", "sum"], "what is no longer planned is history"
+    assert len(job.tasks()) == 7
+
+
+def test_S49_a_file_that_is_written_again_with_as_many_bytes_in_its_old_time_has_changed(folder: Folder) -> None:
+    folder.update()
+    folder.ran()
+    before = (folder.data / "b").stat()
+    folder.write("b", "xyz")
+    os.utime(folder.data / "b", ns=(before.st_atime_ns, before.st_mtime_ns))
+    folder.update()
+    assert folder.ran() == ["b", "scan", "sum"]
+
+
+def test_S49_by_content_a_file_that_is_only_newer_is_the_same(open_session: OpenSession, tmp_path: Path) -> None:
+    folder = Folder(open_session(workers=0), tmp_path, inputs_by="content")
+    folder.update()
+    folder.ran()
+    os.utime(folder.data / "b")
+    folder.update()
+    assert folder.ran() == ["scan"]
+    folder.write("b", "xyz")
+    with pytest.warns(UserWarning, match="inputs of 1 task changed"):
+        folder.session.run("folder", folder=str(folder.data), work=str(folder.folder))
+    folder.update()
+    assert folder.ran() == ["b", "scan", "sum"]
+
+
+def test_S49_an_output_that_another_has_written_since_is_made_again(folder: Folder) -> None:
+    folder.update()
+    folder.ran()
+    (folder.folder / "c.out").write_text("of another")
+    folder.update()
+    assert folder.ran() == ["c", "scan", "sum"], "and what is behind it, whose parameters name it"
+
+
+def test_S49_a_file_that_a_parameter_names_counts_though_nobody_declared_it(
+    open_session: OpenSession, tmp_path: Path
+) -> None:
+    folder = Folder(open_session(workers=0), tmp_path, inputs=None)
+    folder.update()
+    folder.write("b", "other")
+    folder.ran()
+    folder.update()
+    assert folder.ran() == ["b", "scan", "sum"]
+
+
+def test_S49_what_a_task_writes_and_nobody_declared_is_taken_for_an_input(
+    open_session: OpenSession, tmp_path: Path
+) -> None:
+    folder = Folder(open_session(workers=0), tmp_path, outputs=None)
+    folder.update()
+    folder.ran()
+    folder.update()
+    assert folder.ran() == ["a", "b", "c", "d", "e", "scan", "sum"]
+
+
+def test_S49_a_submission_says_that_declared_inputs_have_changed(folder: Folder) -> None:
+    submit = {"folder": str(folder.data), "work": str(folder.folder)}
+    job = folder.session.run("folder", submit)
+    assert folder.session.run("folder", submit).receipt.inputs_changed == 0  # type: ignore[union-attr]
+    folder.write("b", "other")
+    (folder.data / "c").unlink()
+    with pytest.warns(UserWarning, match="inputs of 2 tasks changed since: job.update\\(\\) runs what has changed"):
+        again = folder.session.run("folder", submit)
+    assert again.receipt is not None
+    assert (again.receipt.inputs_changed, job.inputs_changed) == (2, 2)
+    assert "job.update()" in str(job)
+    folder.ran()
+    with pytest.warns(UserWarning, match="declares as input what is a folder or an address: .*work of stage 2"):
+        again = folder.update()
+    assert again.receipt is not None
+    assert "work of stage 2" in again.receipt.unseen
+    assert folder.ran() == ["b", "scan", "sum"]
+    assert job.inputs_changed == 0
+
+
+def test_S48_with_reuse_equal_tasks_of_another_job_are_taken_over(open_session: OpenSession, tmp_path: Path) -> None:
+    world = World(open_session(workers=0, reuse=True), tmp_path)
+    first = world.run()
+    world.names("a", "b", "c", "d")
+    world.ran()
+    second = world.run(another=1)
+    assert second.result() == {"told": ["scanned", "a", "b", "c", "d", 4]}
+    assert world.ran() == ["count", "d", "scan"], "the scan is given a folder, which it may look into"
+    assert list(second.tasks()["reused_from"].notna()) == [False, True, True, True, False, False]
+    assert set(second.tasks()["reused_from"].dropna()) == {first.id}
+    assert "3 reused, 1 ran" in str(second)
+    assert "3 reused, 1 ran" in second._repr_html_()
+
+
+def test_S48_without_reuse_nothing_is_taken_over_and_no_table_is_made(world: World) -> None:
+    world.run()
+    world.ran()
+    world.run(another=1)
+    assert world.ran() == ["a", "b", "c", "count", "scan"]
+    assert not any(world.session.store.has(table) for table in ("reused", "reusable", "anew"))
+
+
+def test_S48_a_rerun_that_is_asked_for_runs_all_though_the_session_reuses(
+    open_session: OpenSession, tmp_path: Path
+) -> None:
+    world = World(open_session(workers=0, reuse=True), tmp_path)
+    job = world.run()
+    world.ran()
+    job.rerun().wait()
+    assert world.ran() == ["a", "b", "c", "count", "scan"]
+
+
+def test_S48_what_was_forgotten_is_not_taken_over(folder: Folder) -> None:
+    folder.update()
+    folder.ran()
+    assert folder.session.forget(job_type="other") == 0
+    assert folder.session.forget(job_type="folder", before=datetime(2001, 1, 1)) == 0
+    assert folder.session.forget(job_type="folder") == 7
+    folder.update()
+    assert folder.ran() == ["a", "b", "c", "d", "e", "scan", "sum"]
+
+
+def test_S49_an_input_that_names_no_parameter_is_said(open_session: OpenSession, tmp_path: Path) -> None:
+    folder = Folder(open_session(workers=0), tmp_path, inputs=["pth"])
+    job = folder.update()
+    assert job.status == "failed"
+    assert "says that 'pth' of its tasks' parameters is an input, and no task has a parameter of that name" in str(
+        job.error
+    )
+    assert "They have: out, path, work" in str(job.error)
+
+
+def test_S49_an_input_that_is_not_there_is_the_matter_of_its_task_alone(folder: Folder) -> None:
+    folder.update()
+    folder.ran()
+    (folder.data / "x").symlink_to("nowhere")
+    job = folder.update()
+    assert job.status == "failed"
+    assert "x" in folder.ran()
+    assert set(job.errors()["error_type"]) == {"FileNotFoundError"}
+    (folder.data / "x").unlink()
+    assert folder.update().result() == {"sum": 15}
+    assert folder.ran() == ["scan"]

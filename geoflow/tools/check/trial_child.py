@@ -93,7 +93,7 @@ def _stage(
         if not hasattr(trial.job, "flow_steps"):  # whose plan is geoflow's
             branch_for(trial, number, params, job_id, previous)
         trial.at = ["stage", str(number)]
-        parameters = fan_in_parameters(stage, to_json(params), [Results(len(previous or ()), to_json(previous))])
+        parameters = fan_in_parameters(stage.number, to_json(params), [Results(len(previous or ()), to_json(previous))])
         name = task_id(job_id, number, "fan_in_aggregate")
         tasks = [{"task_id": name, "task_type": stage.task_type, "parameters": from_json(parameters or "{}")}]
     else:

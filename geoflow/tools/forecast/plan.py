@@ -81,7 +81,7 @@ def plan(runtime: Runtime, job_type: str | type | DefinesJob, parameters: dict[s
     row = runtime.store.job(job_id) if runtime.has_store else None
     if row is not None:
         check_same_job(row, registered, accepted, secrets)
-    ids, types, texts, notes = _made(runtime, registered, job_id, accepted)
+    ids, types, texts, notes, _ = _made(runtime, registered, job_id, accepted)
     numbers = [len(ids), *(1 if stage.is_fan_in else None for stage in registered.stages[1:])]
     about = [stage.model_dump(include={"name", "task_type", "parallelism"}) for stage in registered.stages]
     stages = pd.DataFrame(about).rename(columns={"name": "stage_name"}).assign(tasks=pd.array(numbers, dtype="Int64"))
