@@ -132,11 +132,12 @@ class JobHandle:
         """One row a task. *flat* turns parameters and results into columns; *history* adds those of earlier runs.
 
         ``stale`` says whether a task ran with older code than its handler's of now, where that is known.
+        ``reused_from`` is the id of the job, perhaps this one, whose result the task has taken over.
         """
         from geoflow.views import frames
 
         row, now = self._row(), dict[str, str]()
-        tasks = frames.tasks(self.runtime.store, self.id, flat=flat, history=history)
+        tasks = frames.tasks(self.runtime.store, self.id, flat=flat, history=history, reused_from=True)
         with contextlib.suppress(DefinitionError):  # its type is not registered here, or cannot be at the moment
             now = self.runtime.fingerprints(row)
         return frames.with_stale(tasks, now)

@@ -67,20 +67,23 @@ def stages(store: Store, job_id: str) -> pd.DataFrame:
     return _frame(STAGES, {name: _typed(_KINDS[name], [row.get(name) for row in rows]) for name in STAGES})
 
 
-def tasks(store: Store, job_id: str, *, flat: bool = False, history: bool = False) -> pd.DataFrame:
+def tasks(
+    store: Store, job_id: str, *, flat: bool = False, history: bool = False, reused_from: bool = False
+) -> pd.DataFrame:
     """The tasks of one job, one row each, in the order in which they were planned.
 
     ``error`` and what belongs to it, ``started_at``, ``ended_at`` and ``code`` are those of the last attempt that
     ended, until another one begins; ``result`` is all that the handler returned. *history* adds the tasks of plans that
-    a rerun set aside, and a column ``superseded`` that tells them apart. ``reused_from`` is the id of the job
-    whose result a task has taken over, which may be this one.
+    a rerun set aside, and a column ``superseded`` that tells them apart. *reused_from* adds a column of that
+    name: the id of the job whose result a task has taken over, which may be this one.
 
     *flat* spreads dicts into columns ``parameters.x``, ``parameters.x.z`` and ``result.y``, at the end. Where a handler
     returned nothing but ``"success"`` and a dict ``"result"``, that dict is the result.
     """
     columns = _of_job(store, job_id, "tasks", TASKS, history=history)
-    columns["reused_from"] = _reused_from(store, job_id, columns["key"], history=history)
-    frame = _frame([*TASKS, "reused_from", *(["superseded"] if history else [])], columns)
+    frame = _frame([*TASKS, "superseded"] if history else TASKS, columns)
+    if reused_from:
+        frame["reused_from"] = _reused_from(store, job_id, columns["key"], history=history)
     if flat:
         results = [_contents(value) for value in columns["result"]]
         more = _flat("parameters", columns["parameters"].tolist()) | _flat("result", results)

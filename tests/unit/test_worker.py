@@ -801,7 +801,7 @@ def _nothing_seen() -> None:
 def test_S14_a_plan_is_asked_with_the_stage_the_parameters_the_job_and_earlier_results() -> None:
     asked = [{"job_params": {"planned": 1}, "previous_results": None}]
     answer, rows = run(chunk_of(Tiles, *asked, kind="plan", stage=1))
-    assert answer.planned == (["t-1"], ["scan"], ['{"n":1}'], [None])
+    assert answer.planned == (["t-1"], ["scan"], (), ['{"n":1}'], [None])
     assert rows[0].failure is None
     assert seen == [(1, {"planned": 1}, JOB_ID, None)]
     found = from_answer(chunk_of(Tiles, *asked, kind="plan"), answer, slot=0)
