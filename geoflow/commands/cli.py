@@ -9,24 +9,21 @@ import contextlib
 import gc
 import io
 import os
-import shutil
 import signal
 import sys
 import traceback
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
-from geoflow.commands import grammar, shells, verbs
-from geoflow.commands.grammar import Request
-from geoflow.commands.hints import command
-from geoflow.commands.results import COMPLETED, REFUSED, UNBOUNDED, Result, Table
+from geoflow.commands import grammar
+from geoflow.commands.grammar import COMPLETED, REFUSED, Request
+from geoflow.commands.hints import command, tell
+from geoflow.commands.values import ASKED
 from geoflow.errors import GeoflowError
 from geoflow.support.masking import safe
 
-if TYPE_CHECKING:
-    from geoflow.render.report import Report
-
+_RUN_CODE = ("run", "plan", "probe", "resume", "retry", "rerun")
 INTERRUPTED, UNREAD = 130, 141
 
 
@@ -47,11 +44,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that lacks a character shows its number
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        if instruction := os.environ.get(shells.ASKED):
+        if instruction := os.environ.get(ASKED):
+            from geoflow.commands import shells
+
             return COMPLETED if _printed([shells.answer(instruction, grammar.commands())]) else UNREAD
         return _done(grammar.parse(words))
     except KeyboardInterrupt as exc:
-        verbs.tell("interrupted.")
+        tell("interrupted.")
         return 128 + exc.number if isinstance(exc, Terminated) else INTERRUPTED
     except Exception as exc:
         _complain(exc, "--debug" in words)
@@ -59,26 +58,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _done(request: Request) -> int:
+    if request.verb in _RUN_CODE and request.workers != 0:
+        from geoflow.executors.spawning import warm_up
+
+        warm_up()  # the workers' server starts while this process imports the rest
+    from geoflow.commands import results, verbs
+
     session = verbs.open_session(request)
     gc.enable()  # all is imported; `__main__` has it off until here
     try:
         with contextlib.redirect_stdout(sys.stderr):  # what a job type prints is not the output
             result = verbs.VERBS[request.verb](session, request)
-        return result.exit_status if _printed(_lines(result, request)) else UNREAD
+        return result.exit_status if _printed(results.lines_of(result, request)) else UNREAD
     finally:
         session.close()
         for run in list(session.runtime.active.values()):
             if run.interrupted:
-                verbs.tell(f"Job {run.job_id[:8]} was put back.\nNext: {command(request, 'resume', run.row)}")
-
-
-def _lines(result: Result | Report, request: Request) -> Iterable[str]:
-    if request.json:
-        return [result.to_json()]
-    width = shutil.get_terminal_size().columns
-    if not sys.stdout.isatty() and "COLUMNS" not in os.environ:  # for a pipe or a file nothing need be cut
-        width = UNBOUNDED if isinstance(result, Table) else 160
-    return result.lines(width)
+                tell(f"Job {run.job_id[:8]} was put back.\nNext: {command(request, 'resume', run.row)}")
 
 
 def _printed(lines: Iterable[str]) -> bool:
@@ -89,7 +85,7 @@ def _printed(lines: Iterable[str]) -> bool:
         sys.stdout.flush()
     except OSError as exc:  # its reader has seen enough, or the disk is full
         if not isinstance(exc, BrokenPipeError):
-            verbs.tell(f"error: the output could not be written: {exc.strerror}. What was asked for is done.")
+            tell(f"error: the output could not be written: {exc.strerror}. What was asked for is done.")
         # What is still in the buffer must not be tried again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return False
@@ -116,7 +112,7 @@ def _have_streams() -> None:
 
 
 def _warned(message: Warning | str, *_: object, **__: object) -> None:
-    verbs.tell(f"warning: {getattr(message, 'in_terminal', '') or message}")
+    tell(f"warning: {getattr(message, 'in_terminal', '') or message}")
 
 
 def _complain(exc: Exception, debug: bool) -> None:
@@ -130,4 +126,4 @@ def _complain(exc: Exception, debug: bool) -> None:
 
         where = place("".join(traceback.format_tb(exc.__traceback__)))
         message = f"{type(exc).__name__}: {message} ({where}). --debug shows the traceback."
-    verbs.tell(f"error: {message}")
+    tell(f"error: {message}")

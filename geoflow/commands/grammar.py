@@ -16,7 +16,6 @@ import click
 from click.exceptions import Exit
 
 from geoflow import __version__
-from geoflow.commands import shells
 from geoflow.commands.values import UsageError
 
 if TYPE_CHECKING:
@@ -33,6 +32,7 @@ IN_TERMINAL = "put it into double quotes that reach the command: 'name=\"3\"'."
 IN_NOTEBOOK = """\
 quote it: name="3". $name is the notebook's variable, the object itself: tile=$tile. %%geoflow run JOB_TYPE takes
 parameters from the rest of the cell, as JSON or YAML."""
+COMPLETED, NOT_COMPLETED, REFUSED, WITH_ERRORS = 0, 1, 2, 3
 EXIT_CODES = """\
 \b
 exit codes:
@@ -135,6 +135,8 @@ def _for_shells(name: str, about: str) -> click.Option:
 
     def act(ctx: click.Context, param: click.Parameter, shell: str | None) -> None:
         if shell is not None and not ctx.resilient_parsing:
+            from geoflow.commands import shells
+
             do = shells.install if name.startswith("--install") else shells.script
             click.echo(do(shell, ctx.command))
             ctx.exit()

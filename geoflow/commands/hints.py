@@ -1,17 +1,26 @@
-"""What to type next for a job."""
+"""What is said beside the output: a remark, and what to type next for a job."""
 
 from __future__ import annotations
 
+import contextlib
 import shlex
+import sys
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geoflow.commands.grammar import Request
+from geoflow.support.masking import safe
 from geoflow.support.text import plain
 
 if TYPE_CHECKING:
     from geoflow.core.rows import JobRow
+
+
+def tell(text: str) -> None:
+    """One remark, beside the output."""
+    with contextlib.suppress(OSError):  # the terminal has gone, or the disk behind it is full
+        print(f"geoflow: {safe(text)}", file=sys.stderr)
 
 
 def command(request: Request, verb: str, row: JobRow, what: str | None = None) -> str:

@@ -9,28 +9,37 @@ from __future__ import annotations
 import abc
 import contextlib
 import json
+import os
+import shutil
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from geoflow.commands.grammar import Request
+from geoflow.commands.grammar import COMPLETED, NOT_COMPLETED, WITH_ERRORS, Request
 from geoflow.commands.hints import command
+from geoflow.core.rows import JobRow
+from geoflow.engine.runtime import Runtime
 from geoflow.errors import DefinitionError
+from geoflow.job_handle import JobHandle
+from geoflow.jobtypes.contract import PROBE_OF
+from geoflow.render.drawing import job_text, jobs_text
+from geoflow.render.report import Report, records
+from geoflow.session import Session
+from geoflow.stores.questions import number_of_jobs
+from geoflow.support.jsonable import from_json
 from geoflow.support.masking import mask, unless_fallback
 from geoflow.support.text import aligned, count, first_lines, human_duration, plain
+from geoflow.views import rows
+from geoflow.views.failures import kinds
+from geoflow.views.model import JobView
+from geoflow.views.rows import Row
+from geoflow.views.snapshot import listing
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from geoflow.core.rows import JobRow
-    from geoflow.engine.runtime import Runtime
-    from geoflow.job_handle import JobHandle
-    from geoflow.session import Session
-    from geoflow.views.model import JobView
-    from geoflow.views.rows import Row
-
-COMPLETED, NOT_COMPLETED, REFUSED, WITH_ERRORS = 0, 1, 2, 3
 UNBOUNDED = 100_000  # columns
 _RESULT_LINES = 40
 _KINDS = 12  # of failures, the largest
@@ -61,6 +70,16 @@ class Result(abc.ABC):
         return json.dumps(self.document(), indent=2, default=_in_json)
 
 
+def lines_of(result: Result | Report, request: Request) -> Iterable[str]:
+    """It in lines, as they are to be printed where standard output leads."""
+    if request.json:
+        return [result.to_json()]
+    width = shutil.get_terminal_size().columns
+    if not sys.stdout.isatty() and "COLUMNS" not in os.environ:  # for a pipe or a file nothing need be cut
+        width = UNBOUNDED if isinstance(result, Table) else 160
+    return result.lines(width)
+
+
 # Jobs
 
 
@@ -83,9 +102,6 @@ class Job(Result):
         return self.job
 
     def document(self) -> dict[str, Any]:
-        from geoflow.support.jsonable import from_json
-        from geoflow.views import rows
-
         job, runtime = self.job, self.job.runtime
         row, view, secrets = runtime.row(job.id), runtime.snapshot(job.id), runtime.settings.secrets
         return {
@@ -109,9 +125,6 @@ class Job(Result):
         }
 
     def lines(self, width: int) -> Iterator[str]:
-        from geoflow.render.drawing import job_text
-        from geoflow.support.jsonable import from_json
-
         runtime = self.job.runtime
         row, view = runtime.row(self.job.id), runtime.snapshot(self.job.id)
         yield from job_text(view._replace(hint=None, result_preview=None), width).splitlines()
@@ -124,8 +137,6 @@ class Job(Result):
 
     def _next(self, row: JobRow, view: JobView) -> Iterator[str]:
         """What to type next. A probe's job type is known only where it was made: nothing goes on with it here."""
-        from geoflow.jobtypes.contract import PROBE_OF
-
         job, request = self.job, self.request
         if view.driver is None and view.state == "completed" and job.receipt is not None and job.receipt.stale:
             rerun = command(request, "rerun", row)
@@ -140,7 +151,7 @@ class Job(Result):
         yield f"Next: {command(request, verb, row)}   # {why}"
 
 
-class JobList(list["JobHandle"]):
+class JobList(list[JobHandle]):
     """Several jobs, which show themselves one below the other."""
 
     def __repr__(self) -> str:
@@ -183,16 +194,10 @@ class Listing(Result):
         return frame if self.limit is None else frame.tail(self.limit)
 
     def document(self) -> list[Row]:
-        from geoflow.views import rows
-
         every = rows.jobs(self.session.store)
         return _masked(every[_last(every, self.limit) :], self.session.settings.secrets)
 
     def lines(self, width: int) -> list[str]:
-        from geoflow.render.drawing import jobs_text
-        from geoflow.stores.questions import number_of_jobs
-        from geoflow.views.snapshot import listing
-
         session = self.session
         views = listing(session.store, session.runtime.clock.now(), self.limit)
         if not views:
@@ -233,8 +238,6 @@ class Frame(Table):
         return self.frame
 
     def rows(self) -> list[Row]:
-        from geoflow.render.report import records
-
         return records(self.frame)
 
     def lines(self, width: int) -> list[str]:
@@ -263,8 +266,6 @@ class Tasks(OfJob):
         return (tasks[tasks["status"] == self.state] if self.state else tasks)[: self.limit]
 
     def rows(self) -> list[Row]:
-        from geoflow.views import rows
-
         return rows.tasks(self.runtime.store, self.job.id, state=self.state, limit=self.limit)
 
     def document(self) -> list[Row]:
@@ -295,13 +296,9 @@ class Errors(OfJob):
         return self.job.errors(limit=self.limit)
 
     def rows(self) -> list[Row]:
-        from geoflow.views import rows
-
         return rows.errors(self.runtime.store, self.job.id, self.limit)
 
     def lines(self, width: int) -> Iterator[str]:
-        from geoflow.views.failures import kinds
-
         errors, view = self.document(), self.runtime.snapshot(self.job.id)
         if view.error:
             yield plain(view.error)
@@ -339,8 +336,6 @@ class Logs(OfJob):
         return logs if self.limit is None else logs.tail(self.limit)
 
     def rows(self) -> list[Row]:
-        from geoflow.views import rows
-
         lines = rows.logs(self.runtime.settings.log_path, self.job.id)
         return lines[_last(lines, self.limit) :]
 

@@ -18,9 +18,8 @@ from click.shell_completion import (
     split_arg_string,
 )
 
-from geoflow.commands.values import UsageError
+from geoflow.commands.values import ASKED, UsageError
 
-ASKED = "_GEOFLOW_COMPLETE"  # the variable of the environment in which a shell asks what may follow
 # Nothing is offered that a shell would take apart, or worse: the ids of tasks are whatever a job type makes them.
 _PLAIN = re.compile(r"[\w./:=+@%,-]*")
 _BASH = """\

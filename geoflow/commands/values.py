@@ -14,6 +14,8 @@ from typing import Any
 from geoflow.errors import GeoflowError
 from geoflow.support.text import shorten
 
+ASKED = "_GEOFLOW_COMPLETE"  # the variable of the environment in which a shell asks what may follow
+
 
 class UsageError(GeoflowError, ValueError):
     """What was typed is not a command."""

@@ -6,33 +6,29 @@ tool's report. What may be said to each verb is in `grammar`.
 
 from __future__ import annotations
 
-import contextlib
 import shlex
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoflow import api
 from geoflow.commands.grammar import SHOWN, Request
-from geoflow.commands.hints import command
+from geoflow.commands.hints import command, tell
 from geoflow.commands.results import Errors, Frame, Job, Jobs, Listing, Logs, Result, Returned, Tasks
 from geoflow.commands.values import UsageError, parameters, written
+from geoflow.core.models import Receipt
+from geoflow.core.rows import JobRow
 from geoflow.errors import DefinitionError, JobNotFound, StoreBusy, StoreError
-from geoflow.support.masking import safe
+from geoflow.job_handle import JobHandle
+from geoflow.notebook import progress
+from geoflow.render.report import Report
+from geoflow.session import Session
 
 if TYPE_CHECKING:
-    from geoflow.core.models import Receipt
-    from geoflow.core.rows import JobRow
-    from geoflow.job_handle import JobHandle
-    from geoflow.render.report import Report
-    from geoflow.session import Session
-    from geoflow.task_handle import TaskHandle
+    from geoflow.task_handle import TaskHandle  # with pdb, which is for who debugs
 
 
 def run(session: Session, request: Request) -> Job:
-    from geoflow.notebook import progress
-
     def remark(receipt: Receipt) -> None:
         _remark(session, receipt, request)
 
@@ -214,18 +210,8 @@ _WITHOUT_STORE = ("run", "submit", "plan", "probe", "convert", "restore", "expor
 
 
 def open_session(request: Request) -> Session:
-    """The session that the verb needs, in a terminal.
-
-    Where user code will run, its workers' server starts while this process imports the rest; no other verb needs one.
-    """
-    runs_code = request.verb in ("run", "plan", "probe", "resume", "retry", "rerun")
+    """The session that the verb needs, in a terminal. Cancelling and debugging need no other process."""
     workers = 0 if request.verb in ("cancel", "debug") else request.workers
-    if runs_code and workers != 0:
-        from geoflow.executors.spawning import warm_up
-
-        warm_up()
-    from geoflow.session import Session
-
     session = Session(request.store, workers=workers, display="none" if request.json else None)
     check_store(session, request)
     return session
@@ -238,12 +224,6 @@ def check_store(session: Session, request: Request) -> None:
     if needs_one and store != ":memory:" and not Path(store).exists():
         where = f"{Path(store).name} in {Path(store).parent}"
         raise StoreError(f"There is no store {where} yet. {request.prog} run makes one; --store names another.")
-
-
-def tell(text: str) -> None:
-    """One remark, beside the output."""
-    with contextlib.suppress(OSError):  # the terminal has gone, or the disk behind it is full
-        print(f"geoflow: {safe(text)}", file=sys.stderr)
 
 
 # The code of a job
