@@ -18,7 +18,7 @@ _HOMES = {
     ),
     "geoflow.job_type": ("JobType", "identity"),
     "geoflow.job_handle": ("JobHandle",),
-    "geoflow.core.models": ("JobExecutionContext", "TaskContext", "TaskResult"),
+    "geoflow.core.models": ("JobExecutionContext", "MissingTask", "PlanContext", "TaskContext", "TaskResult"),
     "geoflow.core.extractor": ("StageResultExtractor",),
     "geoflow.core.retry": ("RetryPolicy",),
     "geoflow.session": ("Session",),
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from geoflow.api import submit as submit
     from geoflow.core.extractor import StageResultExtractor as StageResultExtractor
     from geoflow.core.models import JobExecutionContext as JobExecutionContext
+    from geoflow.core.models import MissingTask as MissingTask
+    from geoflow.core.models import PlanContext as PlanContext
     from geoflow.core.models import TaskContext as TaskContext
     from geoflow.core.models import TaskResult as TaskResult
     from geoflow.core.retry import RetryPolicy as RetryPolicy

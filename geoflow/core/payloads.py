@@ -27,6 +27,12 @@ def _missing(failed: Sequence[FailedRow | MissingTask]) -> list[dict[str, Any]]:
     return [{"task_id": task.task_id, "task_index": task.task_index} for task in failed]
 
 
+def missing_in(told: Any) -> tuple[MissingTask, ...]:
+    """The tasks without a result, of what a plan is told, or a fan-in in its ``aggregation_metadata``."""
+    missing = told.get("missing") if isinstance(told, dict) else None
+    return tuple(MissingTask(task["task_id"], task["task_index"]) for task in missing or ())
+
+
 def fan_in_parameters(
     number: int,
     job_parameters: str,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from geoflow.core.models import TaskContext
+from geoflow.core.payloads import missing_in
 from geoflow.core.rows import JobRow
 from geoflow.engine.runtime import Runtime
 from geoflow.errors import DefinitionError, GeoflowError, JobNotFound, ParameterError
@@ -67,7 +68,8 @@ class TaskRow(NamedTuple):
         """What a handler that takes two arguments is given as the second, as it was at the last attempt."""
         logger = logger_of(f"geoflow.task.{self.task_type}")
         about = (self.job_id, self.job_type, self.stage, self.task_id, self.task_index, self.task_type)
-        return TaskContext(*about, max(self.attempts, 1), logger)
+        missing = missing_in(self.arguments.get("aggregation_metadata"))
+        return TaskContext(*about, max(self.attempts, 1), logger, missing)
 
     def handler_in(self, job_type: Registered) -> Handler:
         """Its function in *job_type*, as that is registered now; ``DefinitionError`` when there is none."""

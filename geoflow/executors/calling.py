@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import inspect
 import math
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -16,18 +15,18 @@ from geoflow.core.chunks import Chunk, Look
 from geoflow.core.models import (
     Failure,
     JobExecutionContext,
-    MissingTask,
     PlanContext,
     TaskContext,
     TaskResult,
     TaskStatus,
     as_spoken_by,
 )
-from geoflow.core.payloads import fan_in_parameters
+from geoflow.core.payloads import fan_in_parameters, missing_in
 from geoflow.core.rows import Results
 from geoflow.errors import ContractViolationError
 from geoflow.executors.loaded_code import Codes
 from geoflow.jobtypes.answers import checked_plan, outcome, shown
+from geoflow.jobtypes.contract import has_parameter
 from geoflow.jobtypes.inputs import looked_at
 from geoflow.support import logs
 from geoflow.support.jsonable import from_json, to_json
@@ -52,16 +51,10 @@ def caller(chunk: Chunk, codes: Codes) -> Callable[[Call], tuple[Any, Failure | 
 
     def run_task(call: Call) -> tuple[str | None, Failure | None]:
         about = (chunk.job_id, chunk.job_type, chunk.stage, call.task_id, call.task_index, task_type, attempt, logger)
-        missing = _missing(call.parameters.get("aggregation_metadata")) if alone else ()
+        missing = missing_in(call.parameters.get("aggregation_metadata")) if alone else ()
         return outcome(target(call.parameters, TaskContext(*about, missing)), task_type)
 
     return run_task
-
-
-def _missing(told: Any) -> tuple[MissingTask, ...]:
-    """The tasks of the stage before that have no result: a plan is told of them, and a fan-in in its metadata."""
-    missing = told.get("missing") if isinstance(told, dict) else None
-    return tuple(MissingTask(task["task_id"], task["task_index"]) for task in missing or ())
 
 
 _patient, _threshold = 0, gc.get_threshold()
@@ -95,8 +88,8 @@ def _plan(chunk: Chunk, job_class: Any, argument: dict[str, Any]) -> tuple[Any, 
         for text in chunk.texts:
             previous.extend(from_json(text or "[]"))
         make, asked = job_class.create_tasks_for_stage, {}
-        if "context" in inspect.signature(make).parameters:
-            asked["context"] = PlanContext(chunk.job_id, chunk.job_type, chunk.stage, _missing(argument))
+        if has_parameter(make, "context"):
+            asked["context"] = PlanContext(chunk.job_id, chunk.job_type, chunk.stage, missing_in(argument))
         tasks = make(chunk.stage, argument["job_params"], chunk.job_id, previous or None, **asked)
         spool = Spool(chunk.answer) if chunk.answer is not None else None
         columns = checked_plan(tasks, chunk.stage, chunk.task_types, spool)
@@ -108,7 +101,7 @@ def _fan_in(chunk: Chunk, look: Look, argument: dict[str, Any]) -> tuple[Any, ..
     assert look.fan_in is not None
     unit, task_type, number = look.fan_in
     previous = [Results(len(from_json(text or "[]")), text or "[]") for text in chunk.texts]
-    parameters = fan_in_parameters(number, to_json(argument["job_params"]), previous, _missing(argument))
+    parameters = fan_in_parameters(number, to_json(argument["job_params"]), previous, missing_in(argument))
     if parameters is None:
         return [], [], (), [], []
     spool = Spool(chunk.answer) if chunk.answer is not None else None

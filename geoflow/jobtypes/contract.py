@@ -131,6 +131,11 @@ def unfit_function(function: Any, returns: str = "dict") -> str | None:
     return None
 
 
+def has_parameter(function: Callable[..., Any], name: str) -> bool:
+    signature = _signature(function)
+    return signature is not None and name in signature.parameters
+
+
 def _signature(handler: Handler) -> inspect.Signature | None:
     try:
         return inspect.signature(handler)

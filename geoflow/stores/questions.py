@@ -43,8 +43,9 @@ def plans_since(connection: Any, job_key: int) -> dict[int, list[StageRow]]:
 
 
 def latest_completed(connection: Any, job_type: str) -> str | None:
-    """The id of the job of that type that was submitted last among those that have completed."""
-    sql = "SELECT job_id FROM job WHERE job_type = ? AND status = 'completed' ORDER BY job_key DESC LIMIT 1"
+    """The id of the job of that type that was submitted last among those all of whose tasks have completed."""
+    which = "job_type = ? AND status = 'completed' AND failed = 0"
+    sql = f"SELECT job_id FROM jobs WHERE {which} ORDER BY job_key DESC LIMIT 1"
     row = connection.execute(sql, (job_type,)).fetchone()
     return row and str(row[0])
 

@@ -81,7 +81,7 @@ def _file(task: TaskRow, registered: Registered, secrets: tuple[str, ...], folde
     hidden: dict[str, _Secret] = {}
     body = [_written("params", task.arguments, secrets, hidden)]
     arguments = "params"
-    if _takes_context(task, registered):
+    if accepts_context(task.handler_in(registered)):
         body.append(_context(task))
         arguments = "params, context"
     handler = found.expression
@@ -157,18 +157,12 @@ def _handler(task: TaskRow, registered: Registered) -> _Found:
     )
 
 
-def _takes_context(task: TaskRow, registered: Registered) -> bool:
-    """Whether a call of it needs a context: that of a `gf.JobType` does not, where the function asks for none."""
-    for step in getattr(registered.job_class, "flow_steps", ()):
-        if step.task_type == task.task_type:
-            return "context" in [role for role, _ in step.takes.values()]
-    return accepts_context(task.handler_in(registered))
-
-
 def _context(task: TaskRow) -> str:
     given = task.context()._asdict()
     logger = given.pop("logger").name
+    missing = [f"gf.{each!r}" for each in given.pop("missing")]
     lines = [f"        {name}={value!r}," for name, value in given.items()]
+    lines += [f"        missing=[{', '.join(missing)}],"] if missing else []
     return "\n".join(
         ["    context = gf.TaskContext(", *lines, f"        logger=logging.getLogger({logger!r}),", "    )"]
     )

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import geoflow as gf
 from geoflow.errors import DefinitionError, ParameterError
 from geoflow.jobtypes.contract import job_id_for
-from tests.helpers import jobs
+from tests.helpers import grown, jobs
+from tests.helpers.profiles import a_share
 from tests.helpers.sessions import OpenSession, rows
 
 pytestmark = pytest.mark.on_duckdb(seldom=True)
@@ -113,12 +117,28 @@ def folder(tmp_path: Path) -> Folder:
     return Folder(tmp_path)
 
 
-def run(session: gf.Session, folder: Folder, names: str = "abcde", **more: Any) -> gf.Job:
+@pytest.fixture(scope="module")
+def open_sessions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], tuple[gf.Session, Path]]]:
+    """Sessions in memory with the job types of `grown`, and a folder for each."""
+    opened: list[gf.Session] = []
+
+    def open_one() -> tuple[gf.Session, Path]:
+        session = gf.open(":memory:", workers=0, display="none", max_retries=1, base_delay=0.0)
+        session.register(grown)
+        opened.append(session)
+        return session, tmp_path_factory.mktemp("grown")
+
+    yield open_one
+    for session in opened:
+        session.close()
+
+
+def run(session: gf.Session, folder: Folder, names: str = "abcde", **more: Any) -> gf.JobHandle:
     session.register(Tiles, HANDLERS)
     return session.run("tiles", names=list(names), folder=str(folder.path), **more)
 
 
-def clean(session: gf.Session, job: gf.Job) -> tuple[dict[str, Any], list[tuple[Any, ...]]]:
+def clean(session: gf.Session, job: gf.JobHandle) -> tuple[dict[str, Any], list[tuple[Any, ...]]]:
     """What a job that never had a failure comes to."""
     sql = "SELECT stage, task_index, task_id, status, parameters, result FROM tasks WHERE NOT superseded ORDER BY 1, 2"
     return job.result(), rows(session, sql)
@@ -311,6 +331,34 @@ def test_S37_S50_a_repair_that_is_interrupted_goes_on_with_what_it_had(
     assert job.result()["results"] == [*"abcde", *"abcde", [*"abcde"]]
 
 
+@a_share(1.0)
+@given(
+    job_type=st.sampled_from(sorted(grown.ALL_JOBS)),
+    tasks=st.integers(1, 6),
+    told=st.booleans(),
+    placed=st.booleans(),
+    percents=st.lists(st.integers(0, 100), min_size=1, max_size=3),
+    salt=st.integers(0, 1_000),
+)
+def test_S50_a_job_of_any_shape_is_after_its_repair_what_a_job_without_failures_is(
+    open_sessions: Any, job_type: str, tasks: int, told: bool, placed: bool, percents: list[int], salt: int
+) -> None:
+    about = {"tasks": tasks, "told": told, "placed": placed, "number": salt}
+    expected = None
+    for weathers in ([0], [*percents, 0]):
+        session, folder = open_sessions()
+        weather = grown.Weather(folder)
+        weather.is_now(weathers[0], salt)
+        job = session.run(job_type, folder=str(folder), **about)
+        for percent in weathers[1:]:
+            weather.is_now(percent, salt)
+            job.retry_failed().wait()
+        found = grown.all_of(session, job, folder)
+        assert found[:2] == ("completed", False)
+        assert expected in (None, found)
+        expected = found
+
+
 # Typed functions, and keys
 
 
@@ -402,3 +450,38 @@ def test_S50_what_allow_failed_cannot_be_is_refused_where_it_is_said(open_sessio
     typed = gf.JobType("wrong")
     with pytest.raises(DefinitionError, match=r"(?s)stage has the options.*allow_failed"):
         typed.stage(allow_failed=1.5)
+
+
+def test_S50_a_task_that_aggregates_is_called_here_with_what_was_missing_there(
+    open_session: OpenSession, folder: Folder
+) -> None:
+    folder.breaks("tell-d")
+    session = open_session(workers=0)
+    job = run(session, folder)
+    ((task_id,),) = rows(session, "SELECT task_id FROM tasks WHERE stage = 3")
+    assert job.task(task_id).run()["about"]["missing"] == [{"task_id": "tell-d", "task_index": 3}]
+
+
+def test_S50_a_test_written_of_it_has_what_was_missing_too(open_session: OpenSession, folder: Folder) -> None:
+    folder.breaks("tell-d")
+    session = open_session(workers=0)
+    job = run(session, folder)
+    ((task_id,),) = rows(session, "SELECT task_id FROM tasks WHERE stage = 3")
+    written = job.task(task_id).to_pytest(folder.path / "test_count.py")
+    assert "missing=[gf.MissingTask(task_id='tell-d', task_index=3)]" in written.read_text()
+
+
+def test_S50_no_export_is_proved_on_a_job_that_went_on_without_tasks(open_session: OpenSession, folder: Folder) -> None:
+    tiles = gf.JobType("exported", on_failure="continue")
+
+    @tiles.stage
+    def scan() -> list[int]:
+        return [1, 0]
+
+    @tiles.each(scan)
+    def divide(n: int) -> float:
+        return 1 / n
+
+    job = open_session(workers=0, max_retries=0).run(tiles)
+    with pytest.raises(DefinitionError, match="what they would have given is not known: run them again"):
+        gf.export(tiles, folder.path / "out", job=job)

@@ -84,6 +84,9 @@ def write(
     if run and row:
         if (row.job_type, row.status) != (name, JobStatus.COMPLETED):
             raise DefinitionError(f"Job {row.job_id[:8]} ({row.job_type}, {row.status}) is no completed run of {name}.")
+        if row.let_pass and any(run[0].counts(plan).get("failed") for plan in run[0].stages(row.job_key)):
+            what = f"Tasks of job {row.job_id[:8]} failed, and what they would have given is not known: run them again,"
+            raise DefinitionError(what, python="with retry_failed().", typed=f"with geoflow retry {row.job_id[:8]}.")
         calls = recorded(run[0], row, job_type.contract())
     elif prove:
         notes.append("it was not proved, as there is no completed run: run it, then export it with job=.")
