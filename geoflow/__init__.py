@@ -16,7 +16,7 @@ _HOMES = {
         *("check", "default_session", "export", "form", "job", "jobs", "open", "plan", "probe"),
         *("register", "resume", "run", "sql", "submit"),
     ),
-    "geoflow.job_type": ("JobType", "identity"),
+    "geoflow.job_type": ("InputFile", "JobType", "OutputFile", "identity"),
     "geoflow.job_handle": ("JobHandle",),
     "geoflow.core.models": ("JobExecutionContext", "MissingTask", "PlanContext", "TaskContext", "TaskResult"),
     "geoflow.core.extractor": ("StageResultExtractor",),
@@ -51,7 +51,9 @@ if TYPE_CHECKING:
     from geoflow.core.models import TaskResult as TaskResult
     from geoflow.core.retry import RetryPolicy as RetryPolicy
     from geoflow.job_handle import JobHandle as JobHandle
+    from geoflow.job_type import InputFile as InputFile
     from geoflow.job_type import JobType as JobType
+    from geoflow.job_type import OutputFile as OutputFile
     from geoflow.job_type import identity as identity
     from geoflow.jobtypes.contract import JobBase as JobBase
     from geoflow.session import Session as Session

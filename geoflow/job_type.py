@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from geoflow import api
-from geoflow.jobtypes.typed import TypedJob, identity
+from geoflow.jobtypes.typed import InputFile, OutputFile, TypedJob, identity
 from geoflow.jobtypes.typed.crossing import as_dict
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from geoflow.session import Session
 
 
-__all__ = ["JobType", "identity"]
+__all__ = ["InputFile", "JobType", "OutputFile", "identity"]
 
 
 class JobType(TypedJob):

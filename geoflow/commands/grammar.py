@@ -199,9 +199,11 @@ def commands(*, notebook: bool = False) -> Verbs:
         Place("words", "name=value", "its parameters", nargs=-1, required=False),
         _option("--params", metavar="FILE", type=_FILE, help="a file with parameters, in JSON or YAML"),
     )
-    answers = click.Choice(("return", "resume", "rerun", "raise"))
-    again = "look at a job that exists, go on, redo, fail"
-    start = (*work, _option("--on-existing", type=answers, default="return", help=again))
+    answers = click.Choice(("return", "resume", "rerun", "update", "raise"))
+    again = "look at a job that exists, go on, redo, run what has changed, fail"
+    existing = _option("--on-existing", type=answers, default="return", help=again)
+    daily = "run what is new or has changed, take over the rest: --on-existing update"
+    start = (*work, existing, _option("--update", "on_existing", flag_value="update", help=daily))
     states = click.Choice(("queued", "processing", "completed", "failed", "cancelled"))
     new = "a file that is not there yet"
 

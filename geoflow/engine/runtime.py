@@ -19,7 +19,7 @@ from geoflow.engine.active_job import CLASS, Intent
 from geoflow.engine.claiming import Claiming
 from geoflow.engine.existing import check_same_job, found_again, keeps_its_own, may_have_changed, ran_on_others
 from geoflow.engine.stale_code import Stale, again_from, fingerprints, ran_with_older, stale_tasks
-from geoflow.engine.taking_over import looking_again, reuses
+from geoflow.engine.taking_over import looking_again
 from geoflow.errors import DefinitionError, JobExists, JobFailed, JobNotFound, ParameterError, StoreBusy
 from geoflow.jobtypes import loading
 from geoflow.jobtypes.contract import DefinesJob, Registered
@@ -189,7 +189,7 @@ class Runtime(Claiming):
 
     def _again(self, job_type: Registered, how: str, parameters: str | None = None) -> Again:
         """All over again; where results are reused otherwise, a rerun that was asked for reuses none."""
-        reusing = any(reuses(job_type, stage, session=self.settings.reuse) for stage in job_type.stages)
+        reusing = self.settings.reuse or any(stage.reuse for stage in job_type.stages)
         return Again(parameters=parameters, reuse="update" if how == "update" else "nothing" if reusing else None)
 
     def drive(

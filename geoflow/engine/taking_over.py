@@ -31,13 +31,6 @@ class TakenOver(NamedTuple):
     keyed: list[Keyed]
 
 
-def reuses(job_type: Registered, stage: Stage, *, session: bool) -> bool:
-    """Whether tasks of *stage* take results over, where *session* is what the session says."""
-    of_job = getattr(job_type.job_class, "reuse", None)
-    said = (stage.reuse, of_job if isinstance(of_job, bool) else None, session)
-    return next(value for value in said if value is not None)
-
-
 def look_of(job: ActiveJob, stage: Stage) -> Look | None:
     """What is to be looked at as *stage* is planned, if anything is."""
     reusing = _reuses(job, stage)
@@ -52,7 +45,7 @@ def _reuses(job: ActiveJob, stage: Stage) -> bool:
     mode = job.anew.mode if job.anew is not None else None
     if mode == "nothing":
         return False
-    return reuses(job.job_type, stage, session=job.options.reuse or mode == "update")
+    return stage.reuse if stage.reuse is not None else job.options.reuse or mode == "update"
 
 
 def _ignored(job_type: Registered, task_type: str) -> tuple[str, ...]:

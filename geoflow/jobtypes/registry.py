@@ -303,7 +303,7 @@ _OPTIONS: dict[str, Callable[[Any], bool]] = {
     "inputs_by": lambda value: value in ("time", "content"),
     "outputs": _are_names,
 }
-_SHARED = ("on_failure", "allow_failed")
+_SHARED = ("on_failure", "allow_failed", "reuse")
 
 
 def _near(name: str, known: Iterable[str]) -> str:

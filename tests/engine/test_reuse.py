@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 import geoflow as gf
 from geoflow.core.rows import Again
@@ -495,3 +497,97 @@ def test_S49_an_input_that_is_not_there_is_the_matter_of_its_task_alone(folder: 
     (folder.data / "x").unlink()
     assert folder.update().result() == {"sum": 15}
     assert folder.ran() == ["scan"]
+
+
+# Typed functions
+
+
+class Scene(BaseModel):
+    path: gf.InputFile
+    bands: list[str] = []
+
+
+class Warped(BaseModel):
+    name: str
+    cog: gf.OutputFile
+
+
+@dataclasses.dataclass
+class Area:
+    folder: str
+    work: str
+    masks: list[gf.InputFile]
+    extra: gf.InputFile | None = None
+
+
+def warp_type(**options: Any) -> gf.JobType:
+    t = gf.JobType("warp", params=Area, **options)
+
+    @t.stage
+    def scan(area: Area) -> list[Scene]:
+        note(area.work, "scan")
+        return [Scene(path=str(path)) for path in sorted(Path(area.folder).iterdir())]
+
+    @t.each(scan, key="path")
+    def warp(scene: Scene) -> Warped:
+        name = Path(scene.path).name
+        cog = WORK / f"{name}.cog"
+        note(str(WORK), name)
+        cog.write_text(Path(scene.path).read_text().upper())
+        return Warped(name=name, cog=str(cog))
+
+    @t.reduce(warp)
+    def names(warped: list[Warped]) -> dict[str, Any]:
+        note(str(WORK), "names")
+        return {"names": [one.name for one in warped]}
+
+    return t
+
+
+WORK = Path()
+
+
+def test_S49_typed_functions_say_by_their_annotations_what_is_an_input_and_what_an_output(
+    open_session: OpenSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Folder(open_session(workers=0), tmp_path)
+    monkeypatch.setitem(globals(), "WORK", folder.folder)
+    given = {"folder": str(folder.data), "work": str(folder.folder), "masks": []}
+    t = warp_type()
+    stages = t.contract().stages  # type: ignore[attr-defined]
+    assert [(stage.get("inputs"), stage.get("outputs")) for stage in stages] == [
+        (["params.masks", "params.extra"], None),
+        (["item.path"], ["cog"]),
+        (None, None),
+    ]
+    t.run(given, session=folder.session, on_existing="update")
+    folder.ran()
+    folder.write("b", "other")
+    (folder.folder / "c.cog").unlink()
+    job = t.run(given, session=folder.session, on_existing="update")
+    assert job.result() == {"names": ["a", "b", "c", "d", "e"]}
+    assert folder.ran() == ["b", "c", "names"], "the scan declares its inputs, and a list of none is as it was"
+
+
+def test_S48_parameters_that_a_typed_function_does_not_take_do_not_count(
+    open_session: OpenSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Folder(open_session(workers=0), tmp_path)
+    monkeypatch.setitem(globals(), "WORK", folder.folder)
+    t = warp_type(reuse=True)
+    t.run(folder=str(folder.data), work=str(folder.folder), masks=[], session=folder.session)
+    folder.ran()
+    mask = tmp_path / "mask"
+    mask.touch()
+    job = t.run(folder=str(folder.data), work=str(folder.folder), masks=[str(mask)], session=folder.session)
+    assert job.receipt is not None
+    assert job.receipt.status == "created"
+    assert folder.ran() == ["scan"]
+    assert list(job.tasks()["reused_from"].isna()) == [True] + [False] * 6
+
+
+@pytest.mark.parametrize(("options", "told"), [({"reuse": 1}, "reuse"), ({"inputs_by": "size"}, "inputs_by")])
+def test_S49_an_option_that_cannot_be_is_refused(options: dict[str, Any], told: str) -> None:
+    t = gf.JobType("refused")
+    with pytest.raises(gf.errors.DefinitionError, match=told):
+        t.stage(**options)

@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict  # pydantic reads typing's own from Python 3.12 on only
 
-from geoflow.core.models import OnFailure
+from geoflow.core.models import InputsBy, OnFailure
 from geoflow.errors import DefinitionError
 from geoflow.jobtypes.contract import MAX_RETRIES, MAX_WORKERS, Handler, normalise
 from geoflow.jobtypes.typed.annotations import core, fields_of, form, is_model, older, same, show
@@ -40,6 +40,8 @@ class StageOptions(TypedDict, total=False):
     workers: Annotated[int, Field(ge=1, le=MAX_WORKERS)] | None
     on_failure: OnFailure | None
     allow_failed: AllowFailed
+    reuse: bool | None
+    inputs_by: InputsBy | None
 
 
 class TypedJob:
@@ -67,7 +69,7 @@ class TypedJob:
     returned crosses to the next stage as JSON, and becomes what the annotation there says. Without annotations it stays
     plain JSON, given in the order item or results, then parameters.
 
-    *on_failure* and *allow_failed* hold for all of its stages that do not say otherwise; see `stage`.
+    *on_failure*, *allow_failed* and *reuse* hold for all of its stages that do not say otherwise; see `stage`.
 
     A function that is decorated again replaces the stage of its name. Raises ``DefinitionError`` for what cannot work:
     types that do not fit from one stage to the next, or a variable that cannot travel to a worker process.
@@ -81,6 +83,7 @@ class TypedJob:
         description: str = "",
         on_failure: OnFailure | None = None,
         allow_failed: Allowance | None = None,
+        reuse: bool | None = None,
     ) -> None:
         if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", normalise(name)):
             raise DefinitionError(f"A job type cannot be called {name!r}: use a letter, then letters, digits and '_'.")
@@ -96,7 +99,9 @@ class TypedJob:
                     "that can be read. Read the secret in the function that uses it, from os.environ, or annotate "
                     f"{field} as str: geoflow masks what is called so wherever it shows it."
                 )
-        self.options = self._options("gf.JobType", {"on_failure": on_failure, "allow_failed": allow_failed})
+        self.options = self._options(
+            "gf.JobType", {"on_failure": on_failure, "allow_failed": allow_failed, "reuse": reuse}
+        )
         caller = sys._getframe(1)
         self.__module__ = str(caller.f_globals.get("__name__", "__main__"))
         self._stages: dict[str, Step] = {}
@@ -123,7 +128,9 @@ class TypedJob:
         *retries* of a failed task, *timeout* in seconds for each, how many *workers* may run tasks of this stage at
         once in each job, and *on_failure* (``"drain"``, ``"stop"`` or ``"continue"``) overrule the session's. With
         ``"continue"`` the job goes on without tasks that failed, *allow_failed* of them at most: a number of tasks, or
-        a share such as 0.05; all but one, where nothing is said.
+        a share such as 0.05; all but one, where nothing is said. With *reuse* its tasks take over the results of equal
+        ones that have completed; what is annotated as ``gf.InputFile`` then counts as it is by its size and times, or
+        by what is in it with ``inputs_by="content"``, and what is annotated as ``gf.OutputFile`` has to be there still.
         """
         decorate = self._decorator("stage", options)
         return decorate if function is None else decorate(function)

@@ -28,6 +28,7 @@ from geoflow.jobtypes.typed.annotations import (
     show,
 )
 from geoflow.jobtypes.typed.crossing import FromJson, non_identity, schema
+from geoflow.jobtypes.typed.files import files_of
 from geoflow.jobtypes.typed.lowered import Kind, Lowered, Pick, Role, Shape, Step, Takes, handler
 from geoflow.usercode.packing import unshippable
 
@@ -184,7 +185,8 @@ def lower(
         "job_type": job,
         "description": description,
         "stages": [
-            {"number": step.number, "name": step.name, "task_type": step.task_type, **options, **step.options}
+            {"number": step.number, "name": step.name, "task_type": step.task_type}
+            | {**files_of(step), **options, **step.options}
             for step in steps
         ],
         "parameters_schema": schema(params),
