@@ -116,7 +116,8 @@ class Monitor:
             began = time.monotonic()
             view = self._look(runtime)
             failures = 0 if view else failures + 1
-            if view is not None and self._wants_panel(view):
+            has_use = view is not None and (view.actions or any(shown.asked_for for shown in self._views))
+            if has_use and self._widgets and self.panel is None:
                 self._make_panel()
                 continue  # the first import takes a while, and what was seen grows old
             with self._lock:
@@ -185,10 +186,6 @@ class Monitor:
         self._list(self.panel)
         for old in _kept_but(self):
             self._soon(old.retire)
-
-    def _wants_panel(self, view: JobView) -> bool:
-        has_use = bool(view.actions) or any(shown.asked_for for shown in self._views)
-        return has_use and self._widgets and self.panel is None
 
     def _make_panel(self) -> None:
         try:

@@ -210,7 +210,12 @@ def configure(path: FilePath | None, level: str = "INFO", secrets: Sequence[str]
     """
     if path is not None:
         try:
-            _create(Path(path))
+            path = Path(path)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.touch(mode=0o600)
+            if not path.is_file():  # whose mode must stay as it is: /dev/null, for one
+                raise OSError(errno.EINVAL, "not a regular file")
+            path.chmod(0o600)
         except OSError as error:
             warnings.warn(
                 f"geoflow cannot write its log {path}: {error.strerror or error}. This session goes on without a log; "
@@ -220,14 +225,6 @@ def configure(path: FilePath | None, level: str = "INFO", secrets: Sequence[str]
             )
             path = None
     configure_worker(path, level, secrets, behind=True)
-
-
-def _create(path: Path) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path.touch(mode=0o600)
-    if not path.is_file():  # whose mode must stay as it is: /dev/null, for one
-        raise OSError(errno.EINVAL, "not a regular file")
-    path.chmod(0o600)
 
 
 def configure_worker(

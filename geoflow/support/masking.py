@@ -116,7 +116,9 @@ def mask_text(text: str, secrets: Sequence[str] = DEFAULT_SECRETS) -> str:
     if "://" in text:
         text = _LOGIN.sub(f"://{MASKED}@", text)
     if "[" in text or "(" in text:
-        text = _PAIR.sub(lambda pair: _masked_pair(pair, names), text)
+        text = _PAIR.sub(
+            lambda two: f"{two['before']}{two[4]}{MASKED}{two[4]}" if looks_secret(two["name"], names) else two[0], text
+        )
     if "--" in text:
         text = _OPTION.sub(lambda one: f"--{one[1]} {MASKED}" if looks_secret(one[1], names) else one[0], text)
     if "=" not in text and ":" not in text and "%3" not in text:
@@ -137,12 +139,6 @@ def mask_text(text: str, secrets: Sequence[str] = DEFAULT_SECRETS) -> str:
         shown += [text[done : found.end()], quote[0] if quote else "", MASKED, quote[0] if quote else ""]
         done = end
     return "".join([*shown, text[done:]])
-
-
-def _masked_pair(pair: re.Match[str], secrets: tuple[str, ...]) -> str:
-    if not looks_secret(pair["name"], secrets):
-        return pair[0]
-    return f"{pair['before']}{pair[4]}{MASKED}{pair[4]}"
 
 
 def _end_of_value(text: str, start: int, *, is_cookie: bool) -> int:

@@ -174,7 +174,10 @@ def _rows(
     derived = ("duration",) if of_plan is None else DERIVED
     own = [name for name in names if name not in derived]
     for piece in columnwise.read(connection, table, [*own, "key"], (), keys, condition):
-        columns = [_column(name, column) for name, column in zip((*own, "key"), piece.columns, strict=True)]
+        columns = [
+            [_value(name, value) for value in column] if COLUMNS.get(name) in _MADE else column
+            for name, column in zip((*own, "key"), piece.columns, strict=True)
+        ]
         for values in zip(*columns, strict=True):
             row = dict(zip((*own, "key"), values, strict=True))
             if of_plan is not None:
@@ -189,10 +192,6 @@ def _shown(names: Iterable[str], row: Row) -> Row:
     began, ended = row["started_at"], row["ended_at"]
     row["duration"] = None if began is None or ended is None else ended - began
     return {name: row[name] for name in names}
-
-
-def _column(name: str, column: list[Any]) -> list[Any]:
-    return [_value(name, value) for value in column] if COLUMNS.get(name) in _MADE else column
 
 
 def _value(name: str, value: Any) -> Any:

@@ -48,13 +48,8 @@ def finding(code: str, job_type: str, what: str, where: str | None = None) -> Fi
 
 _ENTRY = re.compile(r"(\w+) (GF\d+): (.+)\n((?:  .+\n)+?)  To do: (.+\n(?:    .+\n)*)")
 
-
-def _catalogue() -> dict[str, FindingKind]:
-    text = resources.files("geoflow.tools.check").joinpath("catalogue.txt").read_text("utf-8")
-    return {
-        code: FindingKind(severity, title, " ".join(why.split()), " ".join(remedy.split()))
-        for severity, code, title, why, remedy in _ENTRY.findall(text)
-    }
-
-
-RULES = _catalogue()
+_CATALOGUE = resources.files("geoflow.tools.check").joinpath("catalogue.txt").read_text("utf-8")
+RULES = {
+    code: FindingKind(severity, title, " ".join(why.split()), " ".join(remedy.split()))
+    for severity, code, title, why, remedy in _ENTRY.findall(_CATALOGUE)
+}

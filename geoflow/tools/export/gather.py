@@ -81,6 +81,7 @@ class Gathered:
 
     def _define(self, name: str, value: Any, scope: Scope, who: str) -> None:
         inner = inspect.unwrap(value) if callable(value) and not isinstance(value, type) else value
+        is_made_again = isinstance(value, _MADE_AGAIN) or dataclasses.is_dataclass(value)
         if isinstance(inner, type | types.FunctionType) and inner.__module__ in self._own:
             self._write_out(name, inner, scope, who)
         elif _is_geoflow(value):
@@ -97,7 +98,7 @@ class Gathered:
                 )
         elif statements := import_of(name, value, scope):
             self._import(name, statements, who)
-        elif made := assigned(name, value, scope, calls=_is_made_again(value)):
+        elif made := assigned(name, value, scope, calls=is_made_again or type(value).__module__ == "typing"):
             self._write(name, f"{name} = {made}\n", scope, value)
         else:
             self.problem(
@@ -235,7 +236,3 @@ def _is_stage(decorator: ast.expr, scope: Scope) -> bool:
     # A job type that a function makes is a variable of that function, not one of its stages'.
     is_gone = isinstance(name.value, ast.Name) and name.value.id not in scope
     return is_gone or isinstance(_looked_up(name.value, scope), TypedJob)
-
-
-def _is_made_again(value: Any) -> bool:
-    return isinstance(value, _MADE_AGAIN) or type(value).__module__ == "typing" or dataclasses.is_dataclass(value)

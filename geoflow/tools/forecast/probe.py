@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from geoflow.core.models import Receipt
 from geoflow.engine.runtime import Runtime
@@ -25,13 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-class _Handle(Protocol):
-    """What the job is known by where the probe was asked for."""
-
-    id: str
-
-
-_Job = TypeVar("_Job", bound=_Handle)
+_Job = TypeVar("_Job", bound=Any)  # what the job is known by where the probe was asked for
 _EXPECTED, _FAILING = ("tasks_low", "tasks_expected", "tasks_high"), ("failing_low", "failing", "failing_high")
 _TIMES = ("median", "p90", "max")
 
