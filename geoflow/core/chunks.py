@@ -34,7 +34,8 @@ class Chunk(NamedTuple):
     A plan or finalize is a batch of one call, with the key 0 and its arguments as ``parameters``; what it is told of
     results is in ``texts``, and a long plan may be written to the file ``answer``. ``timeout`` is in seconds for each
     call. ``task_types`` are those that a plan may name. When it has taken ``patience`` seconds, it goes back with what
-    is done. ``surroundings`` are None for a process that is in them already. ``look`` is what a plan is to look at.
+    is done. ``surroundings`` are None for a process that is in them already. ``look`` is what a plan is to look at, and
+    ``epoch`` that of the lease.
     """
 
     number: int
@@ -52,6 +53,7 @@ class Chunk(NamedTuple):
     answer: str | None = None
     surroundings: Surroundings | None = None
     look: Look | None = None
+    epoch: int = 0
 
 
 class Report(NamedTuple):

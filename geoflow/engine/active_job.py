@@ -200,4 +200,4 @@ class ActiveJob:
     ) -> Chunk:
         policy, task_types = self.options.policy, tuple(self.job_type.handlers)
         named = (number, kind, self.job_id, self.job_type.name, stage, code, batch, policy, timeout, task_types)
-        return Chunk(*named, patience, surroundings=self.surroundings)
+        return Chunk(*named, patience, surroundings=self.surroundings, epoch=self.lease.epoch)

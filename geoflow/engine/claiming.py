@@ -67,7 +67,7 @@ class Claiming(Parts):
         """Claim the job for this process; *codes* are by task type, that of the class by an empty name."""
         self.check_can_drive()
         here = Surroundings.now()
-        lease = self.store.claim(row.job_key, self.owner(row.job_id))
+        lease = self.store.claim(row.job_key, self.owner(row.job_id, row.owner))
         try:
             fresh = self.store.job(row.job_id)
             assert fresh is not None, "a claimed job is in the store"

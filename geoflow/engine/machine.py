@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import chain, repeat
+from pathlib import Path
 from queue import Empty
 from typing import Any
 
@@ -34,8 +35,9 @@ from geoflow.engine.active_job import ActiveJob
 from geoflow.engine.asking import Asking
 from geoflow.engine.events import tell, tell_failure
 from geoflow.engine.loop import NUDGE, Command
-from geoflow.engine.recovery import recover
+from geoflow.engine.recovery import recover, take_in
 from geoflow.executors.base import Executor
+from geoflow.executors.returned import Returned
 from geoflow.stores.store import Store
 from geoflow.support.clock import Clock
 from geoflow.support.text import count
@@ -55,9 +57,10 @@ class CoreMachine(Asking):
         *,
         on_job_complete: Callable[..., object] | None = None,
         ran_at_death: Callable[[str, str], frozenset[int] | None] = lambda owner, job_id: None,
+        returned_at_death: Callable[[str, str], Mapping[Path, Returned]] = lambda owner, job_id: {},
     ) -> None:
         super().__init__(store, executor, clock, on_job_complete)
-        self._ran_at_death = ran_at_death
+        self._ran_at_death, self._returned_at_death = ran_at_death, returned_at_death
         executor.start(self._inbox)
 
     # The loop
@@ -79,6 +82,7 @@ class CoreMachine(Asking):
         for job in self._agenda.take(self._clock.now(), self._room()):
             if self._jobs.get(job.job_id) is job:
                 self._guarded(job, self._advance)
+        self._executor.written()
 
     def _room(self) -> int:
         """How much the first job in line can send."""
@@ -151,7 +155,12 @@ class CoreMachine(Asking):
                     self._end(job)
 
     def _start(self, job: ActiveJob) -> None:
+        returned = self._returned_at_death(job.row.owner or "{}", job.job_id)
+        take_in(job, self._store, self._clock.now(), returned.values())
         recover(job, self._store, self._clock.now(), self._ran_at_death)
+        for path in returned:
+            with contextlib.suppress(OSError):
+                path.unlink()
         if next_step(job.view()) == Ended():  # it ended between being looked at and being claimed
             self._let_go(job)
 

@@ -21,7 +21,7 @@ from geoflow.core.retry import RetryPolicy
 from geoflow.engine.active_job import ActiveJob
 from geoflow.engine.machine import CoreMachine
 from geoflow.executors.base import Executor
-from geoflow.executors.leftovers import ran_at_death, seal
+from geoflow.executors.leftovers import ran_at_death, returned_at_death, seal, with_earlier
 from geoflow.jobtypes.registry import Registry
 from geoflow.stores.files import file_at
 from geoflow.stores.opening import store_at
@@ -136,6 +136,7 @@ class Parts:
             self.clock,
             on_job_complete=self._on_job_complete,
             ran_at_death=lambda owner, job_id: ran_at_death(owner, self._which_store(), job_id),
+            returned_at_death=lambda owner, job_id: returned_at_death(owner, self._which_store(), job_id),
         )
 
     # What is open: to ask for a part would open it
@@ -181,18 +182,17 @@ class Parts:
         """Its file, whatever its name: what another store says of a session's folder does not count."""
         return str(file_at(self.settings.store))
 
-    def owner(self, job_id: str) -> str:
-        """Who drives the job from here, as JSON text for `Store.claim`."""
+    def owner(self, job_id: str, before: str | None) -> str:
+        """Who drives the job from here, as JSON text for `Store.claim`; *before* is that of now."""
         folder = self.executor.where()
-        return json.dumps(
-            {
-                "pid": os.getpid(),
-                "host": socket.gethostname(),
-                "since": datetime.now(UTC).isoformat(timespec="seconds"),
-                "folder": folder,
-                "seal": seal(folder, self._which_store(), job_id),
-            }
-        )
+        owner = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "since": datetime.now(UTC).isoformat(timespec="seconds"),
+            "folder": folder,
+            "seal": seal(folder, self._which_store(), job_id),
+        }
+        return json.dumps(with_earlier(owner, before))
 
 
 _all_parts: weakref.WeakSet[Parts] = weakref.WeakSet()

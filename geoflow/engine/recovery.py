@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from geoflow.core.models import JobStatus
 from geoflow.core.rows import JobRow, Move, StageRow
 from geoflow.core.stage import lost_with_engine
 from geoflow.engine.active_job import ActiveJob
+from geoflow.engine.events import tell_failure
+from geoflow.executors.returned import Returned
 from geoflow.stores.store import Store
 
 
@@ -43,6 +45,24 @@ def recover(
     order, counts, tried = order_of(job, store, planned), store.counts(planned), store.tried_before(planned)
     failures = store.failed(planned) if counts.get("failed") else []
     job.begin(planned, counts=counts, order=order, tried=tried, failures=failures)
+
+
+def take_in(job: ActiveJob, store: Store, now: float, returned: Iterable[Returned]) -> None:
+    """Write what calls of *job* had *returned* to an engine that is gone: that of attempts that are still out."""
+    planned = _planned(store, job.row)
+    if planned is None or planned.stage > len(job.job_type.stages):  # to be set aside
+        return
+    out = {key: attempt for key, attempt, _ in store.in_state(planned, "processing")}
+    job.begin(planned, counts={"processing": len(out)})
+    for chunk in returned:
+        keys = frozenset(each.key for each in chunk.attempts if out.get(each.key) == each.attempt)
+        if keys and chunk.job_id == job.job_id and chunk.epoch < job.lease.epoch:
+            for attempt, task in job.tasks.settle(chunk.report(keys), now):
+                tell_failure(job, attempt, task.task_id, task.task_type)
+            out = {key: attempt for key, attempt in out.items() if key not in keys}
+    changes = job.tasks.take_changes()
+    if any(changes):
+        store.commit(job.lease, *changes)
 
 
 def order_of(job: ActiveJob, store: Store, planned: StageRow) -> list[int] | None:

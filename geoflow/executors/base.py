@@ -37,6 +37,9 @@ class Executor(Protocol):
     def check(self) -> list[Report]:
         """Look for calls that are past their timeout and processes that ended without a word; end those."""
 
+    def written(self) -> None:
+        """All that was reported by now is in the store."""
+
     def stop(self, job_id: str) -> list[Report]:
         """End the processes that run this job's chunks, and report on these: what had ended by then, it has ended."""
 
@@ -44,7 +47,7 @@ class Executor(Protocol):
         """Whether any chunk is out."""
 
     def where(self) -> str | None:
-        """A folder from which `leftovers.ran_at_death` tells later what ran, if this process is killed."""
+        """A folder from which `leftovers` tells later what ran and what had returned, if this process is killed."""
 
     def close(self) -> None:
         """End all processes, within seconds whatever they do."""

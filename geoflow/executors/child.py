@@ -19,6 +19,7 @@ from geoflow.executors.loaded_code import Codes
 from geoflow.executors.marker import MarkFile
 from geoflow.executors.printed import Printed
 from geoflow.executors.restoring import Restorer
+from geoflow.executors.spool import Spool
 from geoflow.executors.worker import NO_CODE, NOT_BEGUN, peak_memory, run_chunk
 from geoflow.support import logs, nesting
 from geoflow.support.identity import UNKNOWN, born
@@ -52,7 +53,7 @@ class Setup(NamedTuple):
     secrets: tuple[str, ...]
 
 
-_state: tuple[Codes, MarkFile, Printed, Restorer] | None = None
+_state: tuple[Codes, MarkFile, Printed, Restorer, Spool] | None = None
 _weighs = False
 
 
@@ -81,7 +82,8 @@ def initialise(setup: Setup) -> None:
         with contextlib.suppress(ImportError):  # the handler that needs it says so better
             importlib.import_module(module)
     _weighs = setup.weighs
-    _state = (Codes(), mark, printed, Restorer())
+    spool = Spool(Path(setup.mark).with_suffix(""), mark.written_so_far)
+    _state = (Codes(), mark, printed, Restorer(), spool)
     mark.ready()
     gc.freeze()  # what is there now is never garbage, and looking for some in it takes time from every chunk
 
@@ -104,14 +106,14 @@ def work(chunk: Chunk | None) -> tuple[Any, ...]:
     assert _state is not None
     if chunk is None:
         return ()
-    codes, mark, printed, restorer = _state
+    codes, mark, printed, restorer, spool = _state
     trouble = _enter(restorer, chunk.surroundings)
     if restorer.sick or not mark.begins(chunk.number):
         return tuple(NOT_BEGUN._replace(sick=restorer.sick))
     if not chunk.code.is_whole and codes.held(chunk.code) is None:
         return tuple(NO_CODE)
     codes = codes if trouble is None else _NoCodes(trouble)
-    answer = run_chunk(chunk, codes, mark, printed, os.getpid(), keeper=restorer)
+    answer = run_chunk(chunk, codes, mark, printed, os.getpid(), keeper=restorer, spool=spool)
     return tuple(answer._replace(memory=_memory()) if _weighs else answer)
 
 

@@ -201,6 +201,9 @@ class FuturesExecutor:
         held = len(self._held) >= self.slots and self._stuck is not None
         return held and time.monotonic() - (self._stuck or 0.0) > STUCK_SECONDS
 
+    def written(self) -> None:
+        pass
+
     def stop(self, job_id: str) -> list[Report]:
         """Give up the job's chunks. Those that no worker has begun are cancelled; the others run to their end."""
         return self._stop(lambda chunk: chunk.job_id == job_id)

@@ -134,6 +134,9 @@ class InlineExecutor:
     def check(self) -> list[Report]:
         return []
 
+    def written(self) -> None:
+        pass
+
     def stop(self, job_id: str) -> list[Report]:
         reports = []
         if self._ended is not None and self._ended.chunk.job_id == job_id:

@@ -1,4 +1,4 @@
-"""What a process that was killed left behind: which tasks ran when it ended, and folders that nobody needs any more.
+"""What a process that was killed left behind: what had returned, what ran, and folders that nobody needs any more.
 
 A session's folder proves itself: a file in it says which process made it, and has a secret with which the session seals
 the rows of the jobs that it drives. What a row says of a folder counts only with the folder's own seal; else a store
@@ -21,12 +21,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from geoflow.executors.marker import Mark, read_mark
-from geoflow.support.identity import PREFIX, boot, born, is_left_behind, is_running
+from geoflow.executors.marker import Mark, read_mark, written_by
+from geoflow.executors.returned import Returned, kept_in
+from geoflow.support.identity import PREFIX, boot, born, end_group, is_left_behind, is_running
 
 _OWNER, _SEEN = "owner", "seen"
-# So long a folder is kept that says which tasks ran when its session was killed: a resume asks for it.
+# So long a folder is kept that says what had returned, and what ran, when its session was killed: a resume asks for it.
 _KEPT_SECONDS = 86_400.0
+_EARLIER = 4  # so many owners in a row may be killed before they have taken in what the one before them left
+_END_SECONDS = 1.0
 _LONGEST = 10_000  # bytes, of the file that says whose a folder is
 
 
@@ -53,19 +56,76 @@ def ran_at_death(owner_json: str, store: str, job_id: str) -> frozenset[int] | N
     *owner_json* is what the job's row says of it, see `Store.claim`. Of an owner that still lives, and gave the job up
     when its store failed, no task is to blame: it has ended them all.
     """
-    try:
-        row = json.loads(owner_json)
-        folder = Path(row["folder"])
-        owner = _owner(folder)
-        if owner is None or not hmac.compare_digest(str(row["seal"]), _seal(owner, store, job_id)):
-            return None
+    for folder, owner in _proven(owner_json, store, job_id)[:1]:
         if _lives(owner):
             return frozenset()
-        marks = _marks(folder)
-        (folder / _SEEN).touch(0o600)
-    except (ValueError, TypeError, KeyError, RecursionError, OSError):  # a row may say anything
-        return None
-    return frozenset(mark.key for mark in marks if mark.position > 0) if marks else None
+        try:
+            marks = _marks(folder)
+            (folder / _SEEN).touch(0o600)
+        except OSError:
+            break
+        return frozenset(mark.key for mark in marks if mark.position > 0) if marks else None
+    return None
+
+
+def returned_at_death(owner_json: str, store: str, job_id: str) -> dict[Path, Returned]:
+    """What calls of the job had returned when its owners were killed, and may not be in the store; by the file.
+
+    The workers of these have ended then, and return no more.
+    """
+    found = {}
+    for folder, owner in _proven(owner_json, store, job_id):
+        if not _lives(owner):
+            _end_workers(folder)
+            found.update({path: kept for path, kept in _unwritten(folder).items() if kept.job_id == job_id})
+    return found
+
+
+def with_earlier(owner: dict[str, Any], before: str | None) -> dict[str, Any]:
+    """The *owner* of a job as its row is to name it, with the folders of those *before*, by the row until now.
+
+    One that was killed before it had taken in what they left is itself followed by another.
+    """
+    try:
+        row = json.loads(before or "{}")
+        earlier = [{"folder": one["folder"], "seal": one["seal"]} for one in (row, *row.get("earlier", ()))]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return owner
+    earlier = [one for one in earlier if one["folder"] not in (None, owner.get("folder"))]
+    return {**owner, "earlier": earlier[:_EARLIER]} if earlier else owner
+
+
+def _proven(owner_json: str, store: str, job_id: str) -> list[tuple[Path, dict[str, Any]]]:
+    """The folders that a job's row names and that prove themselves, the last owner's first, if it is among them."""
+    found: dict[Path, dict[str, Any]] = {}
+    try:
+        row = json.loads(owner_json)
+        for one in (row, *row.get("earlier", ())[:_EARLIER]):
+            folder = Path(one["folder"])
+            owner = _owner(folder)
+            if owner is not None and hmac.compare_digest(str(one["seal"]), _seal(owner, store, job_id)):
+                found[folder] = owner
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OSError):  # a row may say anything
+        pass
+    return list(found.items())
+
+
+def _unwritten(folder: Path) -> dict[Path, Returned]:
+    """What is kept in the folder that may not be in the store, by the file."""
+    kept = kept_in(folder)
+    marks = {path: folder / f"{path.stem.rpartition('-')[0]}.mark" for path in kept}
+    written = {mark: written_by(mark.read_bytes()) for mark in set(marks.values()) if mark.exists()}
+    return {path: returned for path, returned in kept.items() if returned.chunk > written.get(marks[path], 0)}
+
+
+def _end_workers(folder: Path) -> None:
+    """The reaper does it, within milliseconds; by then they could return more than was taken in."""
+    marks = [mark for mark in _marks(folder) if is_running(mark.pid, mark.born)]
+    for mark in marks:
+        end_group(mark.pid, mark.born)
+    until = time.monotonic() + _END_SECONDS
+    while any(is_running(mark.pid, mark.born) for mark in marks) and time.monotonic() < until:
+        time.sleep(0.002)
 
 
 def sweep(temp: Path) -> None:
@@ -74,8 +134,8 @@ def sweep(temp: Path) -> None:
         with contextlib.suppress(OSError):
             if not is_left(folder):
                 continue
-            asked = (folder / _SEEN).exists() or _age(folder) > _KEPT_SECONDS
-            if asked or not any(mark.position > 0 for mark in _marks(folder)):
+            asked = (folder / _SEEN).exists() or not any(mark.position > 0 for mark in _marks(folder))
+            if _age(folder) > _KEPT_SECONDS or (asked and not _unwritten(folder)):
                 shutil.rmtree(folder, ignore_errors=True)
 
 

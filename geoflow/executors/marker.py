@@ -14,8 +14,8 @@ from geoflow.support.identity import UNKNOWN, born
 
 _LAYOUT = struct.Struct("=qqqqdq")
 # Behind it stand numbers, of which these are the places in the whole as an array.
-_RECALL_WAITING, _RECALL_REST, _PRINTED = (_LAYOUT.size // 8 + place for place in range(3))
-_SIZE = 8 * (_PRINTED + 1)
+_RECALL_WAITING, _RECALL_REST, _PRINTED, _WRITTEN = (_LAYOUT.size // 8 + place for place in range(4))
+_SIZE = 8 * (_WRITTEN + 1)
 SETTING_UP = -1
 # What waits behind a call is taken back once that has run for so long.
 RECALL_SECONDS = 0.1
@@ -105,6 +105,14 @@ class MarkFile:
         """How many bytes of the output's file are not the running call's."""
         return self._numbers[_PRINTED]
 
+    def written(self, chunk: int) -> None:
+        """Say that what all chunks up to that number came to is in the store."""
+        self._numbers[_WRITTEN] = chunk
+
+    def written_so_far(self) -> int:
+        """The number up to which all chunks are in the store; 0 where none is known to be."""
+        return self._numbers[_WRITTEN]
+
     def recall(self, chunk: int, *, rest: bool) -> None:
         """Take back what waits, up to *chunk*, or the *rest* of *chunk*, which runs. See in the mark what has begun."""
         self._numbers[_RECALL_REST if rest else _RECALL_WAITING] = chunk
@@ -125,3 +133,8 @@ class MarkFile:
 def read_mark(content: bytes) -> Mark | None:
     """The mark in a mark file's *content*."""
     return Mark(*_LAYOUT.unpack_from(content)) if len(content) == _SIZE else None
+
+
+def written_by(content: bytes) -> int:
+    """The number up to which all chunks are in the store, by a mark file's *content*."""
+    return struct.unpack_from("=q", content, 8 * _WRITTEN)[0] if len(content) == _SIZE else 0

@@ -116,6 +116,10 @@ class ProcessExecutor:
             return slot.answered(message.chunk, Answer(*message.future.result()))
         return slot.died(None if isinstance(error, BrokenProcessPool) else error)
 
+    def written(self) -> None:
+        for slot in self._slots:
+            slot.written()
+
     def check(self) -> list[Report]:
         self._watch.look()
         reports = [report for slot in self._slots for report in slot.check()]

@@ -9,6 +9,7 @@ from geoflow.core.chunks import Chunk, Report
 from geoflow.core.models import Attempt, Failure, Outcome
 from geoflow.executors.loaded_code import Held
 from geoflow.executors.marker import Mark
+from geoflow.executors.returned import Returned
 from geoflow.executors.worker import Answer
 from geoflow.support.parcel import Texts
 
@@ -81,6 +82,21 @@ def from_mark(
         code=chunk.code.fingerprint,
     )
     return Report(chunk, (blamed,), lost=keys[:index], unstarted=keys[index + 1 :])
+
+
+def with_returned(report: Report, returned: Returned | None) -> Report:
+    """The *report* on a process that is gone, with what its calls had *returned*: nobody is blamed for one of these."""
+    if returned is None or not returned.attempts:
+        return report
+    own = frozenset(report.lost).union(attempt.key for attempt in report.attempts)
+    kept = returned.report(own, report.chunk).attempts
+    keys = {attempt.key for attempt in kept}
+    others = [attempt for attempt in report.attempts if attempt.key not in keys]
+    return report._replace(
+        attempts=[*kept, *others],
+        lost=[key for key in report.lost if key not in keys],
+        seconds=sum((attempt.ended_at or 0.0) - (attempt.started_at or 0.0) for attempt in kept),
+    )
 
 
 def _parted(printed: str | None) -> tuple[str | None, str | None]:

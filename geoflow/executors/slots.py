@@ -18,7 +18,7 @@ from geoflow.core.models import Category, Failure
 from geoflow.executors.child import Setup
 from geoflow.executors.loaded_code import Held
 from geoflow.executors.marker import SETTING_UP, Mark
-from geoflow.executors.reports import from_answer, from_mark, has_ended
+from geoflow.executors.reports import from_answer, from_mark, has_ended, with_returned
 from geoflow.executors.watch import Watch
 from geoflow.executors.worker import Answer
 from geoflow.executors.worker_process import WorkerProcess
@@ -83,6 +83,8 @@ class Slot:
         self._sign_since = 0.0
         self._most_tasks, self._most_memory = limits.tasks or math.inf, limits.memory or math.inf
         self._successor: WorkerProcess | None = None
+        self._reported = self._written = 0  # the numbers of the last chunk that was, and that is known to be written
+        self._unwritten: list[Path] = []  # what processes that are gone kept of chunks that are not
         self._begin()
 
     def _begin(self) -> None:
@@ -103,6 +105,7 @@ class Slot:
 
     def _replace(self) -> None:
         """Forget the process; the next chunk starts another."""
+        self._unwritten += self._process.files()
         self._process.leave()
         self.generation = next(_generations)
         self.chunks.clear()
@@ -151,6 +154,7 @@ class Slot:
         if not self.chunks or self.chunks[0].number != number:
             return []  # it came twice: a slot answers in the order in which it was asked
         chunk = self.chunks.popleft()
+        self._reported = number
         self._start_failures = 0
         held = self._process.held(chunk.code)
         if answer.held:
@@ -159,6 +163,14 @@ class Slot:
             self._process.lacks(chunk.code)
         self._wear(answer)
         return [from_answer(chunk, answer, self.number, held)]
+
+    def written(self) -> None:
+        """All that was reported is in the store: what was kept of it need be no longer."""
+        if self._reported != self._written:
+            self._written = self._reported
+            self._mark.written(self._written)
+        while self._unwritten:
+            self._unwritten.pop().unlink(missing_ok=True)
 
     def recall_waiting(self) -> Report | None:
         """Take back the chunk that waits behind one that turned out long, while another slot has nothing to do."""
@@ -270,7 +282,7 @@ class Slot:
             failure = None
         printed = self._process.printed()
         trouble = self._process.trouble
-        futures = dict(self._futures)
+        futures, returned = dict(self._futures), self._process.returned()
         self._replace()
         reports = []
         for chunk in chunks:
@@ -284,6 +296,7 @@ class Slot:
                 begun = self._unstarted(chunk, why)
             else:
                 self._start_failures = 0
+                begun = with_returned(begun, returned.get(chunk.number))
             reports.append(begun)
             failure = None  # of several that it did not tell of, only the first is what it died with
         return reports

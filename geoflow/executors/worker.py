@@ -19,6 +19,7 @@ from geoflow.core.chunks import Chunk
 from geoflow.core.models import Category, Failure
 from geoflow.executors.calling import caller
 from geoflow.executors.loaded_code import Codes
+from geoflow.executors.spool import Spool, text_of
 from geoflow.jobtypes.answers import describe
 from geoflow.support import logs
 from geoflow.support.nesting import here
@@ -116,8 +117,12 @@ def run_chunk(
     passes: tuple[type[BaseException], ...] = (),
     calls: Sequence[Call] | None = None,
     keeper: Keeper | None = None,
+    spool: Spool | None = None,
 ) -> Answer:
-    """Run the chunk's calls, or only *calls*, one after another. Exceptions in *passes* end it; others become rows."""
+    """Run the chunk's calls, or only *calls*, one after another. Exceptions in *passes* end it; others become rows.
+
+    What tasks return is kept in the *spool* as they return it.
+    """
     calls = chunk.batch.calls() if calls is None else calls
     zero = time.perf_counter()
     base = time.time() - zero
@@ -135,6 +140,9 @@ def run_chunk(
     positions, starts, ends, cpus, results = list[int](), list[float](), list[float](), list[float](), list[str]()
     clock, set_fields, running, take = time.perf_counter, logs.set_fields, marker.running, output.take
     after = None if keeper is None else keeper.after
+    held = codes.held(chunk.code)  # None: it could not be loaded, and may be another when it can
+    keeping = spool.begin(chunk, held.fingerprint, base) if spool is not None and are_tasks and held else None
+    keep = None if keeping is None else keeping.add
     ran = 0
     for position, call in enumerate(calls):
         if running(number, position, call.key) is False:
@@ -167,16 +175,22 @@ def run_chunk(
             ends.append(ended)
             cpus.append(cpu)
             results.append(result)
+            if keep is not None:
+                keep(started, ended, cpu, result)
         else:
             if chunk.kind == "plan":
                 planned, result = result or (), None
             row = (call.key, base + started, base + ended, cpu, result)
             told.append((*row, failure and tuple(failure), printed))
+            if keep is not None:
+                keep(started, ended, cpu, text_of(told[-1], call.task_id))
             length += len(printed or "") + (len(failure.traceback or "") if failure else len(result or ""))
         if after is not None and after(ended, failure is not None, printed is not None):
             break
         if ended - zero > patience or length > PIECE:
             break
+    if keeping is not None:
+        keeping.end()
     if keeper is not None:
         keeper.look()
     marker.reporting(chunk.number)

@@ -22,7 +22,9 @@ from geoflow.executors.kept import STACK_SIGNAL
 from geoflow.executors.loaded_code import MOST_VERSIONS, Held
 from geoflow.executors.marker import MarkFile
 from geoflow.executors.printed import read_output
+from geoflow.executors.returned import Returned, kept_in
 from geoflow.executors.spawning import SlotContext, end_server
+from geoflow.executors.spool import SUFFIX
 from geoflow.support.identity import end_group, is_running
 from geoflow.support.surroundings import Surroundings
 from geoflow.usercode.packing import Code
@@ -188,6 +190,15 @@ class WorkerProcess:
     def printed(self) -> str | None:
         """What its running call has printed so far."""
         return read_output(self._output, 64_000, self.mark.printed_before())
+
+    def returned(self) -> dict[int, Returned]:
+        """What its calls had returned, by the number of their chunk, as far as that is not known to be in the store."""
+        kept = kept_in(self._mark_path.parent, f"{self._mark_path.stem}-")
+        return {returned.chunk: returned for returned in kept.values()}
+
+    def files(self) -> list[Path]:
+        """Where that is kept: not to be removed before it is in the store."""
+        return list(self._mark_path.parent.glob(f"{self._mark_path.stem}-*{SUFFIX}"))
 
     def how_it_ended(self) -> str:
         if self._pool is not None:

@@ -147,6 +147,9 @@ class PaperExecutor(ScriptedExecutor):
         super().submit(chunk)
         self.out.append(chunk)
 
+    def written(self) -> None:
+        pass
+
     def run_here(self) -> bool:
         return False
 

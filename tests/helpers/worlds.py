@@ -174,6 +174,9 @@ class ScriptedExecutor:
         ours = [queue for queue in self._queues if all(out.job_id == chunk.job_id for out in queue)]
         min(ours, key=len).append(chunk)
 
+    def written(self) -> None:
+        pass
+
     def run_here(self) -> bool:
         """A moment of the outside world: at least one of the slots that have work tells something."""
         schedule = self._world.schedule

@@ -49,13 +49,14 @@ def test_S37_a_large_job_survives_kills_and_runs_no_completed_task_again(
         kept.append((completed, Counter(line.split()[0] for line in trace.lines())))
         assert kill == 0 or len(completed) >= len(kept[-2][0])
     session = open_session()
-    (job,) = session.resume()
+    job = session.submit("acts", tasks=[{"trace": trace.path}] * tasks, on_existing="resume")  # it may have ended
     assert job.wait(timeout=120).result()["completed"] == tasks
     runs = Counter(line.split()[0] for line in trace.lines())
     for completed, ran_by_then in kept:
         assert all(runs[task] == ran_by_then[task] for task in completed)
     attempts = dict(rows(session, "SELECT task_id, count(*) FROM attempts GROUP BY 1"))
     assert all(runs[task] <= attempts[task] for task in runs)
+    assert sum(runs.values()) - tasks <= 2 * 4, "of each worker the call that it was at when it was killed"
     assert rows(session, "SELECT count(*) FROM attempts WHERE outcome = 'completed'") == [(tasks,)]
     assert rows(session, "SELECT count(*) FROM attempts WHERE outcome NOT IN ('completed', 'lost')") == [(0,)]
     check_intact(session.store)
