@@ -55,8 +55,8 @@ class Asking(Endings):
 
     def _plan(self, job: ActiveJob, number: int) -> None:
         self._leave(job)
-        before = job.tasks.planned
-        if before is None or before.stage != number - 1:
+        before = job.tasks.planned if number > 1 else None
+        if number > 1 and (before is None or before.stage != number - 1):
             before = next((row for row in self._store.stages(job.row.job_key) if row.stage == number - 1), None)
         look = look_of(job, job.job_type.stages[number - 1])
         if job.job_type.stages[number - 1].is_fan_in:
@@ -126,6 +126,8 @@ class Asking(Endings):
             failure = Failure(f"{why} {what_to_do}", type(exc).__name__, Category.TRANSIENT, True)
             self._heard(job, step, Attempt(0, 1, Outcome.FAILED, None, None, failure=failure), None)
             return
+        if answer is not None and texts.file is None:
+            job.files = [answer]
         job.ask(step, number, argument, texts, answer, look)
         self._send_asked(job)
 

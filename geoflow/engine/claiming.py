@@ -67,12 +67,15 @@ class Claiming(Parts):
         """Claim the job for this process; *codes* are by task type, that of the class by an empty name."""
         self.check_can_drive()
         here = Surroundings.now()
-        lease = self.store.claim(row.job_key, self.owner(row.job_id, row.owner))
+        lease, claimed = self.store.held(row), row._replace(owner=None)
+        if lease is None:
+            lease = self.store.claim(row.job_key, self.owner(row.job_id, row.owner))
         try:
-            fresh = self.store.job(row.job_id)
-            assert fresh is not None, "a claimed job is in the store"
-            # The owner before this claim left marks that say what ran when it ended.
-            claimed = fresh._replace(owner=row.owner)
+            if lease.epoch > row.epoch:
+                fresh = self.store.job(row.job_id)
+                assert fresh is not None, "a claimed job is in the store"
+                # The owner before this claim left marks that say what ran when it ended.
+                claimed = fresh._replace(owner=row.owner)
             job = ActiveJob(
                 claimed, lease, job_type, codes, self.options, intent=intent, again=again, surroundings=here
             )

@@ -21,7 +21,7 @@ def recover(
     *ran_at_death* is asked with the last owner (JSON text) and the job's id.
     """
     ran = ran_at_death(job.row.owner or "{}", job.job_id)
-    planned = _planned(store, job.row)
+    row, planned = job.row, _planned(store, job.row)
     if planned is not None:
         left = store.in_state(planned, "processing")
         if left:
@@ -35,10 +35,9 @@ def recover(
         store.change_job(job.lease, "rerun", now=now, moves=moves, again=job.again)
     if job.lease.epoch > 1 or job.intent == "rerun":  # else it is new
         job.anew = store.anew(job.row.job_key)
-    row = store.job(job.job_id)
-    assert row is not None, "a claimed job is in the store"
+        row = store.job(job.job_id) or row
+        planned = _planned(store, row)
     job.stand_at(row)
-    planned = _planned(store, row)
     if planned is None:
         job.begin(None)
         return

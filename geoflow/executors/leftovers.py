@@ -31,6 +31,7 @@ _KEPT_SECONDS = 86_400.0
 _EARLIER = 4  # so many owners in a row may be killed before they have taken in what the one before them left
 _END_SECONDS = 1.0
 _LONGEST = 10_000  # bytes, of the file that says whose a folder is
+_signed: dict[Path, dict[str, Any]] = {}  # by this process
 
 
 def sign(folder: Path) -> None:
@@ -38,11 +39,14 @@ def sign(folder: Path) -> None:
     owner = {**_identity(os.getpid()), "secret": secrets.token_hex(16)}
     with open(os.open(folder / _OWNER, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         json.dump(owner, file)
+    _signed[folder] = owner
 
 
 def seal(folder: str | None, store: str, job_id: str) -> str | None:
     """What proves that the session of *folder* drives the job of the store."""
-    owner = _owner(Path(folder)) if folder else None
+    if not folder:
+        return None
+    owner = _signed.get(Path(folder)) or _owner(Path(folder))
     return None if owner is None else _seal(owner, store, job_id)
 
 

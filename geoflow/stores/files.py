@@ -26,11 +26,13 @@ def check_place(path: Path, example: str) -> None:
 
 def file_at(path: str | Path | None) -> tuple[int, int] | None:
     """Which file is at *path* now, if any."""
+    if path is None:
+        return None
     try:
-        status = os.stat(path) if path is not None else None
+        status = os.stat(path)
     except OSError:
         return None
-    return status and (status.st_dev, status.st_ino)
+    return status.st_dev, status.st_ino
 
 
 def gone(name: str) -> str:

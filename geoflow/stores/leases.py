@@ -41,33 +41,41 @@ class JobLeases(TableReader):
     def _changed(self, connection: Any, sql: str, values: dict[str, Any]) -> int:
         """Run *sql*, which may leave out some of *values*; how many rows it changed."""
 
-    def create(self, job: NewJob, *, hold: bool = False) -> tuple[JobRow, bool]:
+    def create(self, job: NewJob, *, owner: str | None = None) -> tuple[JobRow, bool]:
         """The job's row, and whether this call made it: one row, however many submit at once.
 
-        With *hold*, a job that this call makes is this store object's before anyone else sees it: `claim` it next.
+        A job that this call makes is claimed for *owner*, see `claim`, before anyone else sees it: see `held`.
         """
         held: int | None = None
         try:
             with self._transaction() as connection:
                 created = self._changed(
                     connection,
-                    "INSERT INTO job (job_key, job_id, job_type, status, stages, parameters, created_at, source)"
+                    "INSERT INTO job (job_key, job_id, job_type, status, stages, parameters, created_at, source, epoch,"
+                    " owner)"
                     " VALUES ((SELECT coalesce(max(job_key), 0) + 1 FROM job WHERE job_key < 1000000000),"
                     " $job_id, $job_type, 'queued', $stages,"
-                    " $parameters, $created_at, $source) ON CONFLICT (job_id) DO NOTHING",
-                    job._asdict(),
+                    " $parameters, $created_at, $source, $epoch, $owner) ON CONFLICT (job_id) DO NOTHING",
+                    {**job._asdict(), "epoch": 0 if owner is None else 1, "owner": owner},
                 )
                 row = job_row(
                     connection.execute(f"SELECT {JOB_COLUMNS} FROM job WHERE job_id = ?", (job.job_id,)).fetchone()
                 )
                 # Before anyone can see it: else it looks interrupted until it is claimed, and a resume may take it.
-                if created and hold and self._ownership.acquire(row.job_key):
+                if created and owner is not None and self._ownership.acquire(row.job_key):
                     held = row.job_key
         except BaseException:
             if held is not None:
                 self._ownership.release(held)
             raise
+        if held is not None:
+            self._epochs[held] = row.epoch
         return row, created == 1
+
+    def held(self, row: JobRow) -> Lease | None:
+        """The lease of a job that this store object has claimed, as `create` does; None where it has not."""
+        is_held = row.epoch > 0 and self._epochs.get(row.job_key) == row.epoch
+        return Lease(row.job_key, row.job_id, row.epoch) if is_held else None
 
     def claim(self, job_key: int, owner: str) -> Lease:
         """Take the job for *owner* (JSON text with ``pid`` and ``since``); every earlier lease ends.
@@ -75,21 +83,21 @@ class JobLeases(TableReader):
         ``StoreBusy`` when a live process, or another session of this one, drives it.
         """
         with self._lock:
-            rows = self._rows("SELECT job_id FROM job WHERE job_key = ?", job_key)
-            if not rows:
-                raise StoreError(f"{self.name} has no job with the key {job_key}.")
-            job_id = str(rows[0][0])
             if not self._ownership.acquire(job_key):
+                rows = self._rows("SELECT job_id FROM job WHERE job_key = ?", job_key)
+                name, driver = rows[0][0][:8] if rows else job_key, self.driver(job_key) or "another process"
                 raise StoreBusy(
-                    f"Job {job_id[:8]} is driven by {self.driver(job_key) or 'another process'}. "
-                    "Look at it from here, or cancel it or end that process first."
+                    f"Job {name} is driven by {driver}. Look at it from here, or cancel it or end that process first."
                 )
             try:
                 with self._transaction() as connection:
-                    (epoch,) = connection.execute(
-                        "UPDATE job SET epoch = epoch + 1, owner = ? WHERE job_key = ? RETURNING epoch",
+                    claimed = connection.execute(
+                        "UPDATE job SET epoch = epoch + 1, owner = ? WHERE job_key = ? RETURNING job_id, epoch",
                         (owner, job_key),
                     ).fetchone()
+                if claimed is None:
+                    raise StoreError(f"{self.name} has no job with the key {job_key}.")
+                job_id, epoch = claimed
             except BaseException:
                 if job_key not in self._epochs:
                     self._ownership.release(job_key)

@@ -60,6 +60,7 @@ class SqliteStore(Store):
             raise StoreError("The store's path is empty: give a file such as 'work.db', or ':memory:'.")
         # Absolute, so that the store stays where it is when the process goes to another folder.
         self._path = None if name == ":memory:" else Path(name).absolute()
+        self._names = str(self._path), f"{self._path}-wal"
         super().__init__(name, Ownership(self._path))
         self._synchronous = synchronous
         self._connection: sqlite3.Connection | None = None
@@ -107,7 +108,7 @@ class SqliteStore(Store):
     def _files_now(self) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
         if self._path is None:
             return None, None
-        return file_at(self._path), file_at(f"{self._path}-wal")
+        return file_at(self._names[0]), file_at(self._names[1])
 
     def _check_files(self, connection: sqlite3.Connection) -> None:
         """Refuse to go on with a file or a log that is not at its place: what is written to it, nobody finds again."""

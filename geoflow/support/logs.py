@@ -175,16 +175,16 @@ class JsonLines(logging.Formatter):
         return text if text.isascii() else UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
     def _value(self, name: str, value: object) -> object:
-        kind = type(value)
+        kind, is_identity = type(value), name in _IDENTITY
         # What most values are comes first: a job of which every task fails has as many lines.
-        if kind is bool or (kind is int and name in _IDENTITY and abs(cast(int, value)) < 2**63):
+        if kind is bool or (kind is int and is_identity and abs(cast(int, value)) < 2**63):
             return value
         if not (kind is str and cast(str, value).isascii()):
             try:
                 value = from_json(to_json(value))
             except UnstorableValue:
                 value = exact(value)
-        if name not in _IDENTITY:
+        if not is_identity:
             if type(value) is str:
                 value = MASKED if looks_secret(name, self._secrets) else mask_text(value, self._secrets)
             else:

@@ -301,11 +301,11 @@ def test_S37_the_run_that_the_crashes_are_compared_with_is_the_one_that_is_meant
     assert result["tasks"] == [[kind, "completed"] for kind in ("listing", *["square"] * UNITS, "total")]
     assert result["results"][-1] == {"total": sum(n * n for n in range(UNITS))}
     # The sweeps below find their points by running into them; this is what they must not lose.
-    assert undisturbed(store_name).transactions >= 22
+    assert undisturbed(store_name).transactions >= 21
     status, _, error = undisturbed(store_name, wrong=1).result
     assert status == "failed"
     assert "'unit-1' (square, number 1) failed without a retry: ValueError: no unit 1" in error
-    assert undisturbed(store_name, wrong=1).transactions >= 19
+    assert undisturbed(store_name, wrong=1).transactions >= 18
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
