@@ -142,7 +142,7 @@ class Runtime(Claiming):
         ]
         source = getattr(sys.modules.get(registered.job_class.__module__), "__file__", None)
         new = NewJob(job_id, registered.name, to_json(stages), text, self.clock.now(), source)
-        row, created = self.store.create(new, owner=self.owner(job_id))
+        row, created = self.store.create(new, owner=self.owner(job_id, None))
         begun = [] if begun is None else begun
         if created:
             begun.append(row)
