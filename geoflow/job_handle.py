@@ -173,9 +173,11 @@ class JobHandle:
 
     def task(self, task_id: str | None = None) -> TaskHandle[JobHandle]:
         """The task whose id is, or begins with, *task_id*; without one, the first that failed."""
-        from geoflow.task_handle import task_of
+        from geoflow.engine.tasks import place_of
+        from geoflow.task_handle import TaskHandle
 
-        return task_of(self.runtime, self._row(), task_id, self)
+        row = self._row()
+        return TaskHandle(self.runtime, row, place_of(self.runtime.store, row, task_id), self)
 
     def debug(self, task_id: str | None = None) -> Any:
         """Call the task's handler here with its stored parameters, and open a debugger where it raises.

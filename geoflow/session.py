@@ -246,9 +246,11 @@ class Session:
 
         Raises ``TaskNotFound`` that lists those it may be, or ``JobNotFound``.
         """
-        from geoflow.task_handle import task_named
+        from geoflow.engine.tasks import named
+        from geoflow.task_handle import TaskHandle
 
-        return task_named(self.runtime, name, lambda job_id: JobHandle(self.runtime, job_id))
+        row, place = named(self.runtime, name)
+        return TaskHandle(self.runtime, row, place, JobHandle(self.runtime, row.job_id))
 
     def jobs(self) -> pd.DataFrame:
         """All jobs of the store, one row each, oldest first."""

@@ -10,7 +10,6 @@ import os
 import pdb
 import sys
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 from geoflow.core.models import TaskContext, TaskStatus
 from geoflow.core.rows import JobRow
 from geoflow.engine.runtime import Runtime
-from geoflow.engine.tasks import TaskRow, named, place_of, task_row
+from geoflow.engine.tasks import TaskRow, task_row
 from geoflow.errors import ContractViolationError, GeoflowError, UnstorableValue
 from geoflow.jobtypes.answers import outcome
 from geoflow.jobtypes.contract import Handler, accepts_context
@@ -160,17 +159,6 @@ class TaskHandle(Generic[_Job]):
 
         settings, job_type = self.runtime.settings, self.runtime.registered_as(self._place[0])
         return regression.write(self._row(), job_type, settings.secrets, path, expect, overwrite)
-
-
-def task_of(runtime: Runtime, row: JobRow, task_id: str | None, job: _Job) -> TaskHandle[_Job]:
-    """The task of the *job* whose id is, or begins with, *task_id*; without one, the first that failed."""
-    return TaskHandle(runtime, row, place_of(runtime.store, row, task_id), job)
-
-
-def task_named(runtime: Runtime, name: str | None, handle: Callable[[str], _Job]) -> TaskHandle[_Job]:
-    """See `Session.task`; *handle* makes what its job is known by of the id."""
-    row, place = named(runtime, name)
-    return TaskHandle(runtime, row, place, handle(row.job_id))
 
 
 def verdict(returned: Any, task_type: str) -> str:
