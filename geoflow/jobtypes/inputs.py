@@ -34,8 +34,8 @@ _KEY = "<key>"
 class Inputs(NamedTuple):
     """The files that a task's parameters name, by path: those *declared*, and those *found*, with their states.
 
-    *unseen* are the names of parameters that are folders or addresses, and that nobody declared: what is in them is not
-    looked at.
+    *unseen* are the names of parameters that are folders or addresses, and that nobody declared: of what is in them is
+    looked at only what another text names.
     """
 
     declared: Mapping[str, str]
@@ -66,11 +66,13 @@ class Looker:
     def __init__(self, content: bool = False) -> None:
         self._content = content
         self._known: dict[tuple[str, bool], str | None] = {}
+        self._listed: dict[str, Mapping[str, Sequence[str]]] = {}
 
     def inputs(self, parameters: Mapping[str, Any], patterns: Sequence[str]) -> tuple[str | None, set[str]]:
         """The `Inputs` of a task as JSON text, None where their state is not known; and which *patterns* found any."""
         declared, found, unseen = dict[str, str](), dict[str, str](), set[str]()
         is_known, used, count = True, set[str](), 0
+        folders, texts = set[str](), set[str]()
         for name, value in leaves(parameters):
             is_key = name.endswith(_KEY)
             meant = [] if is_key else [pattern for pattern in patterns if fnmatchcase(name, pattern)]
@@ -89,13 +91,46 @@ class Looker:
                 declared[path] = state or ""
             elif path is value or (state := self._state(path, declared=False)) == "folder":
                 unseen.add(name.removesuffix(f".{_KEY}"))
+                if path is not value:
+                    folders.add(path)
             else:
                 is_known = is_known and state is not None
                 if state:
                     found[path] = state
+            texts.add(value)
+        is_known = is_known and len(folders) * len(texts) <= MOST_TEXTS
+        for path in self._meant(folders, texts) if is_known else ():
+            state = self._state(path, declared=False)
+            is_known = is_known and state is not None
+            if state and state != "folder" and path not in declared:
+                found[path] = state
         if not is_known:
             return None, used
         return to_json(Inputs(declared, found, sorted(unseen))._asdict()), used
+
+    def _meant(self, folders: Iterable[str], texts: Iterable[str]) -> Iterator[str]:
+        """The files that a folder and another text may mean together: one in it, without its ending too, or below."""
+        for folder in folders:
+            names = self._names_in(folder)
+            for text in texts:
+                if "/" not in text:
+                    yield from (os.path.join(folder, name) for name in names.get(text, ()))
+                elif not os.path.isabs(text):
+                    yield os.path.join(folder, text)
+
+    def _names_in(self, folder: str) -> Mapping[str, Sequence[str]]:
+        """What is in *folder*, by its names and by what stands before a dot in them."""
+        if folder not in self._listed:
+            names: dict[str, list[str]] = {}
+            try:
+                for name in os.listdir(folder):
+                    dots = (place for place, letter in enumerate(name) if letter == "." and place)
+                    for beginning in (name, *(name[:place] for place in dots)):
+                        names.setdefault(beginning, []).append(name)
+            except OSError:  # nobody can look into it from here: nor will the task
+                pass
+            self._listed[folder] = names
+        return self._listed[folder]
 
     def _state(self, path: str, *, declared: bool) -> str | None:
         """What tells the file from itself at another time; empty where there is none, None in doubt."""
