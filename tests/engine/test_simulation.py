@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from geoflow.core.batch import Batch
 from geoflow.core.models import Order
+from geoflow.core.rows import Again
 from geoflow.session import Session
 from geoflow.stores.duckdb import DuckDbStore
 from geoflow.stores.opening import is_duckdb
@@ -189,6 +190,72 @@ def disturbances(draw: st.DrawFn) -> dict[int, Event]:
     interrupt: st.SearchStrategy[Event] = st.sampled_from(("interrupt", "interrupt after"))
     kills, interrupts = st.dictionaries(moments, kill, max_size=2), st.dictionaries(moments, interrupt, max_size=3)
     return {**draw(interrupts), **draw(kills)}
+
+
+def let_pass(world: World, job_id: str) -> list[int]:
+    """The stages of which the store says that they were passed with failures."""
+    row = world.store.job(job_id)
+    assert row is not None
+    return [plan.stage for plan in world.store.stages(row.job_key) if plan.stage_key in row.let_pass]
+
+
+def check_goes_on(world: World) -> None:
+    for job_id, script in world.by_id.items():
+        end = world.end_expected(job_id)
+        assert world.end(job_id) == end
+        world.check_attempts(job_id)
+        world.check_result(job_id)
+        failed = sorted({stage for (stage, _), (status, *_) in end.tasks.items() if status == "failed"})
+        left = failed if end.status == "completed" else [stage for stage in failed if stage < max(end.tasks)[0]]
+        passed = let_pass(world, job_id)
+        assert [stage for stage in passed if stage in left] == left
+        assert set(passed) <= set(failed), script
+
+
+allowances = st.one_of(st.none(), st.integers(0, 3), st.floats(0.0, 1.0))
+
+
+@given(job_scripts(), schedules(), slot_counts, allowances)
+def test_S50_a_job_that_goes_on_ends_as_its_tasks_decide_in_any_order_of_completion(
+    script: Script, schedule: Schedule, slots: int, allowed: float | None
+) -> None:
+    world = World([script], schedule, slots, on_failure="continue", allow_failed=allowed)
+    world.drive()
+    assert not world.unfinished()
+    check_goes_on(world)
+
+
+@given(
+    job_scripts(),
+    schedules(),
+    slot_counts,
+    disturbances(),
+    disturbances(),
+)
+def test_S37_S50_a_job_that_goes_on_and_is_repaired_is_killed_and_interrupted_and_ends_as_if_it_had_not_been(
+    script: Script, schedule: Schedule, slots: int, events: dict[int, Event], more: dict[int, Event]
+) -> None:
+    script = without_late_deaths(script)
+    world = World([script], schedule, slots, on_failure="continue", events=events)
+    world.drive_to_the_end()
+    check_goes_on(world)
+    ((job_id, passed),) = ((job_id, let_pass(world, job_id)) for job_id in world.by_id)
+    if not passed:
+        return
+    before = dict(world.rows("SELECT attempt_key, result FROM attempt WHERE outcome = 'completed'"))
+    world.by_id[job_id] = script.mended()
+    world.moment, world.events = 0, more
+    world.drive("rerun", Again(passed[0], keep=True, reuse="repair"))
+    world.drive_to_the_end()
+    world.check_attempts(job_id, charged_exactly=False)
+    assert (world.end(job_id).status, let_pass(world, job_id)) == (world.end_expected(job_id).status, passed[:1])
+    world.check_result(job_id)
+    assert before.items() <= dict(world.rows("SELECT attempt_key, result FROM attempt")).items(), "all is kept"
+    ran = world.rows(
+        "SELECT t.stage_key, t.task_key, count(*) FROM task t JOIN attempt a USING (task_key)"
+        " WHERE a.outcome = 'completed' AND a.started_at IS NOT NULL GROUP BY 1, 2"
+    )
+    assert all(count == 1 for *_, count in ran)
 
 
 def without_late_deaths(script: Script) -> Script:

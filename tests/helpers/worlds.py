@@ -20,12 +20,13 @@ from geoflow.core.chunking import CHUNK_SECONDS
 from geoflow.core.chunks import Chunk, Report
 from geoflow.core.models import Attempt, Category, Failure, OnFailure, Order, Outcome, Stage
 from geoflow.core.retry import RetryPolicy
-from geoflow.core.rows import NewJob
+from geoflow.core.rows import Again, NewJob
 from geoflow.engine.active_job import CLASS, ActiveJob, Intent, Options
 from geoflow.engine.machine import CoreMachine
 from geoflow.jobtypes.contract import Registered, task_id
 from geoflow.stores.sqlite import SqliteStore
 from geoflow.stores.store import Store
+from geoflow.support.allowance import most
 from geoflow.support.jsonable import to_json
 from geoflow.usercode.packing import Code
 from tests.helpers.clocks import ManualClock
@@ -91,8 +92,11 @@ class End:
     tasks: Mapping[tuple[int, int], tuple[str, int, str | None]]
 
 
-def end_of(job_id: str, script: Script) -> End:
-    """S29: what must come out of a job that drains, whatever happens on the way."""
+def end_of(job_id: str, script: Script, may_fail: Callable[[int], int] = lambda tasks: 0) -> End:
+    """S29, S50: what must come out of a job that drains or goes on, whatever happens on the way.
+
+    *may_fail* says how many of so many tasks may.
+    """
     tasks: dict[tuple[int, int], tuple[str, int, str | None]] = {}
     for number, stage in enumerate(script.stages, start=1):
         if stage.fan_in:
@@ -106,11 +110,12 @@ def end_of(job_id: str, script: Script) -> End:
             tasks[number, index] = status, retries, error = task_end(steps, script.most_retries(stage), number, index)
             if status == "failed":
                 failed.append((index, retries, error))
-        if failed:
+        if len(failed) > (most := may_fail(len(stage.tasks))):
             index, retries, error = failed[0]
             after = {0: "without a retry", 1: "after 1 retry"}.get(retries, f"after {retries} retries")
             what = f"{name_of(job_id, script, number, index)!r} ({type_of(script, number, index)}, number {index})"
             more = f" ({len(failed) - 1} more failed)" if len(failed) > 1 else ""
+            more += f"; at most {most} of this stage may fail" if most else ""
             return End("failed", f"Task {what} failed {after}: Scripted: {error}{more}", tasks)
     return End("completed", None, tasks)
 
@@ -273,6 +278,7 @@ class World:
     schedule: Schedule
     slots: int = 2
     on_failure: OnFailure = "drain"
+    allow_failed: float | None = None
     events: dict[int, Event] = field(default_factory=dict)
     marks_survive: bool = True
     fatal: Callable[[Batch], bool] = lambda batch: False
@@ -348,6 +354,17 @@ class World:
         unstarted = chunk.batch.keys[len(attempts) :]
         return Report(chunk, self.told(others), unstarted=unstarted, completed=completed, seconds=seconds)
 
+    def end_expected(self, job_id: str) -> End:
+        """That of the job by its script, as the policy for failures has it."""
+        goes_on = self.on_failure == "continue"
+        return end_of(job_id, self.by_id[job_id], lambda tasks: most(self.allow_failed, tasks) if goes_on else 0)
+
+    def failed(self, job_id: str, stage: int) -> list[str]:
+        """The tasks of a stage that must have failed."""
+        script, ends = self.by_id[job_id], self.end_expected(job_id).tasks
+        places = [place for place, (status, *_) in ends.items() if place[0] == stage and status == "failed"]
+        return [name_of(job_id, script, *place) for place in places]
+
     def plan(self, chunk: Chunk) -> Report:
         script = self.by_id[chunk.job_id]
         stage = script.stages[chunk.stage - 1]
@@ -355,6 +372,9 @@ class World:
         previous = [*given, *(result for text in chunk.texts for result in json.loads(text or "[]"))] or None
         earlier = script.stages[chunk.stage - 2].tasks if chunk.stage > 1 else ()
         names = [name_of(chunk.job_id, script, chunk.stage - 1, index) for index in range(len(earlier))]
+        missing = self.failed(chunk.job_id, chunk.stage - 1)
+        names = [name for name in names if name not in missing]
+        assert [task["task_id"] for task in chunk.batch.calls()[0].parameters.get("missing", [])] == missing
         assert previous == ([{"success": True, "result": name} for name in names] or None), "S14: all, in task order"
         if not stage.planned:
             why = Failure("no plan", "Scripted", Category.PERMANENT, False)
@@ -363,7 +383,7 @@ class World:
             (
                 name_of(chunk.job_id, script, chunk.stage, index),
                 type_of(script, chunk.stage, index),
-                "{}",
+                to_json({"n": index}),
                 to_json({"size": self.schedule.below(5)}) if stage.order == "largest" else None,
             )
             for index in range(len(stage.tasks))
@@ -375,7 +395,11 @@ class World:
         if not self.by_id[chunk.job_id].finalized:
             why = Failure("no result", "Scripted", Category.UNKNOWN, True)
             return Report(chunk, (Attempt(0, 1, Outcome.FAILED, None, None, failure=why),))
-        ids = [*given["task_results"][0], *(name for text in chunk.texts for name in json.loads(text or "[[]]")[0])]
+        pieces = [json.loads(text) for text in chunk.texts if text]
+        ids = [*given["task_results"][0], *(name for piece in pieces for name in piece[0])]
+        errors = [error for piece in pieces for error in (piece[4] if len(piece) > 4 else [None] * len(piece[0]))]
+        ends = self.end_expected(chunk.job_id).tasks.values()
+        assert errors == [f"Scripted: {error}" if status == "failed" else None for status, _, error in ends], "S33"
         result = to_json({"finalized": ids})
         return Report(chunk, (Attempt(0, 1, Outcome.COMPLETED, None, None, result=result),))
 
@@ -388,7 +412,7 @@ class World:
         assert len(set(keys)) == len(keys)
         assert elsewhere.isdisjoint(keys), "a task is in two slots at once"
         ((status,),) = self.rows("SELECT status FROM job WHERE job_id = ?", chunk.job_id)
-        assert status == "processing" or (status, self.on_failure) == ("failed", "drain"), "S29: it was to stop"
+        assert status == "processing" or (status == "failed" and self.on_failure != "stop"), "S29: it was to stop"
         with self.store.reading() as connection:
             for call in chunk.batch.calls():
                 told = connection.execute(
@@ -400,15 +424,15 @@ class World:
 
     # Lives of the engine
 
-    def drive(self, intent: Intent = "go on") -> list[ActiveJob]:
+    def drive(self, intent: Intent = "go on", again: Again | None = None) -> list[ActiveJob]:
         """One life: an engine takes up all jobs, and drives them until they are done or it is killed."""
         self.lives += 1
-        if intent == "resume":
+        if intent in ("resume", "rerun"):
             self._not_before.clear()
         executor = ScriptedExecutor(self)
         ran = self._ran
         machine = CoreMachine(self.store, executor, self.clock, ran_at_death=lambda owner, job_id: ran)
-        runs = [self._run(job_id, intent) for job_id in self.by_id]
+        runs = [self._run(job_id, intent, again) for job_id in self.by_id]
         executor.command = lambda verb: machine.ask(verb, runs[0])
         for run in runs:
             machine.ask("start", run)
@@ -440,7 +464,7 @@ class World:
         """Whether `resume` would find something to do."""
         return any(row.status in ("queued", "processing") or row.ended_at is None for row in self.store.jobs())
 
-    def _run(self, job_id: str, intent: Intent) -> ActiveJob:
+    def _run(self, job_id: str, intent: Intent, again: Again | None) -> ActiveJob:
         script = self.by_id[job_id]
         stages = tuple(
             Stage(
@@ -457,9 +481,10 @@ class World:
         assert row is not None
         lease = self.store.claim(row.job_key, '{"pid": 1}')
         handlers = dict.fromkeys(CODES, print)
-        options = Options(RetryPolicy(max_retries=script.max_retries), self.on_failure)
+        options = Options(RetryPolicy(max_retries=script.max_retries), self.on_failure, self.allow_failed)
         codes = {**CODES, CLASS: Code("class", None, b"")}
-        return ActiveJob(row, lease, Registered("simulated", object, stages, handlers), codes, options, intent=intent)
+        registered = Registered("simulated", object, stages, handlers)
+        return ActiveJob(row, lease, registered, codes, options, intent=intent, again=again)
 
     def check_counts(self, run: ActiveJob) -> None:
         if run.tasks.planned is None or run.done.is_set():
