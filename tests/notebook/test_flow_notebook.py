@@ -245,14 +245,14 @@ DEFINITIONS = [
     ("@t.stage(retries=-1)\ndef f(p): ...", "retries: Input should be greater than or equal to 0 (got -1)"),
     ("@t.stage(workers=0)\ndef f(p): ...", "workers: Input should be greater than or equal to 1 (got 0)"),
     ("@t.stage(timeout=0)\ndef f(p): ...", "timeout: Input should be greater than 0 (got 0)"),
-    ("@t.stage(on_failure='go')\ndef f(p): ...", "on_failure: Input should be 'drain' or 'stop' (got 'go')"),
+    ("@t.stage(on_failure='go')\ndef f(p): ...", "on_failure: Input should be 'drain', 'stop' or 'continue' (got"),
     (
         "@t.stage(retry=3)\ndef f(p): ...",
-        "stage has the options retries, timeout, workers, on_failure, but:\n  - retry: ",
+        "stage has the options retries, timeout, workers, on_failure, allow_failed,",
     ),
     (
         "@t.each(scan, kee='name')\ndef f(tile): ...",
-        "each has the options key, over, retries, timeout, workers, on_failure, but:\n  - kee: ",
+        "each has the options key, over, retries, timeout, workers, on_failure, allow_failed,",
     ),
     ("@t.each(scan)\ndef f(tile: int): ...", "f takes tile: int, but scan gives it Tile (it returns list[Tile])"),
     ("@t.each(scan)\ndef f(p: Params): ...", "f takes no item. It is given its item, then the parameters of the job"),

@@ -6,6 +6,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable
+from functools import cache
 from types import FrameType
 from typing import Annotated, Any, TypeVar, Unpack, overload
 from weakref import WeakValueDictionary
@@ -99,9 +100,8 @@ class TypedJob:
                     "that can be read. Read the secret in the function that uses it, from os.environ, or annotate "
                     f"{field} as str: geoflow masks what is called so wherever it shows it."
                 )
-        self.options = self._options(
-            "gf.JobType", {"on_failure": on_failure, "allow_failed": allow_failed, "reuse": reuse}
-        )
+        options: StageOptions = {"on_failure": on_failure, "allow_failed": allow_failed, "reuse": reuse}
+        self.options = self._options("gf.JobType", options, list(options))
         caller = sys._getframe(1)
         self.__module__ = str(caller.f_globals.get("__name__", "__main__"))
         self._stages: dict[str, Step] = {}
@@ -203,7 +203,8 @@ class TypedJob:
     def _decorator(self, kind: Kind, options: StageOptions, previous: Any = None, **how: How) -> Callable[[F], F]:
         caller = sys._getframe(2)
         before = self._known(previous, kind) if kind in ("each", "reduce") else None
-        kept = {**self._options(kind, options, *how), "parallelism": _PARALLELISM.get(kind)}
+        known = [*how, *StageOptions.__annotations__]
+        kept = {**self._options(kind, options, known), "parallelism": _PARALLELISM.get(kind)}
         picks = {what: None if pick is None else Pick(what, pick) for what, pick in how.items()}
 
         def decorate(function: F) -> F:
@@ -215,13 +216,13 @@ class TypedJob:
 
         return decorate
 
-    def _options(self, what: str, options: StageOptions, *others: str) -> dict[str, Any]:
-        """*options*, as the engine calls them, less those that are None; the *others* are what else there may be."""
+    def _options(self, what: str, options: StageOptions, known: list[str]) -> dict[str, Any]:
+        """*options*, as the engine calls them, less those that are None. *known* are those that *what* has."""
         try:
-            said = TypeAdapter(StageOptions).validate_python(options).items()
+            said = _checked_options().validate_python(options).items()
         except ValidationError as exc:
-            known = ", ".join([*others, *StageOptions.__annotations__])
-            raise DefinitionError(f"{self.name}: {what} has the options {known}, but:\n{problems_of(exc)}") from None
+            there = f"{self.name}: {what} has the options {', '.join(known)}"
+            raise DefinitionError(f"{there}, but:\n{problems_of(exc)}") from None
         return {_ENGINES.get(name, name): value for name, value in said if value is not None}
 
     def _define(self, function: Any, caller: FrameType, kind: Kind, before: Step | None, **about: Any) -> None:
@@ -280,6 +281,11 @@ class TypedJob:
         for remark in remarks:
             warnings.warn_explicit(remark, UserWarning, caller.f_code.co_filename, caller.f_lineno)
         self._stages = kept
+
+
+@cache
+def _checked_options() -> TypeAdapter[StageOptions]:  # made by what is only defined, it would slow each start
+    return TypeAdapter(StageOptions)
 
 
 def made_anew(job_type: TypedJob) -> tuple[type, dict[str, Handler]]:

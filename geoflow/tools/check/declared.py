@@ -77,11 +77,13 @@ def _handlers(subject: Subject) -> Iterator[Finding]:
 
 
 def _continuing(subject: Subject, job_type: Registered | None) -> Iterator[Finding]:
-    for stage in job_type.stages if job_type is not None else ():
-        if stage.on_failure == "continue":
-            most = "all but one" if stage.allow_failed is None else stage.allow_failed
-            text = f"Stage {stage.number} ({stage.name}) goes on when tasks of it failed: allow_failed is {most}."
-            yield subject.finding("GF121", text, "stage", str(stage.number))
+    # Of one task alone nobody goes on without.
+    alone = ("fan_in",) if subject.maker is None else ("fan_in", "single")
+    found = [stage for stage in (job_type.stages if job_type is not None else ()) if stage.on_failure == "continue"]
+    if found := [stage for stage in found if stage.parallelism not in alone]:
+        names = ", ".join(f"{stage.number} ({stage.name})" for stage in found)
+        text = f"The job goes on without tasks that failed in {'stage' if len(found) == 1 else 'stages'} {names}."
+        yield subject.finding("GF121", text, "stage", str(found[0].number))
 
 
 def _total(subject: Subject) -> Iterator[Finding]:
