@@ -17,7 +17,7 @@ from geoflow.errors import StoreBusy, StoreError
 from geoflow.stores import copies, locks
 from geoflow.stores.convert import copy_rows
 from geoflow.stores.files import check_place, free_name, growing_beside, private
-from geoflow.stores.opening import is_duckdb, store_at
+from geoflow.stores.opening import is_duckdb, opened
 from geoflow.stores.store import Store
 from geoflow.support.logfile import BACKUPS
 
@@ -42,7 +42,8 @@ def back_up(store: Store, target: Path, log: Path | None) -> list[Path]:
         if locks.are_kept() or not is_duckdb(target):
             store.copy_to(new)
         else:  # to read the file would drop DuckDB's lock on it: its rows go one by one
-            _copy_rows(store, new)
+            with opened(new) as made:
+                copy_rows(store, made)
         logs = [] if log is None else _copy_log(log, folder / f"{target.name}.log")
         # The store comes last: once it is there, all is.
         return [_put(made, target.with_name(made.name)) for made in (*logs, new)][::-1]
@@ -92,25 +93,13 @@ def _check_kind(source: str | Path, target: Path) -> None:
         )
 
 
-def _copy_rows(store: Store, new: Path) -> None:
-    made = store_at(new)
-    try:
-        made.open()
-        copy_rows(store, made)
-    finally:
-        made.close()
-
-
 def _check(new: Path, backup: Path) -> None:
     """Refuse to restore what is not a whole store. It is opened as one, which *backup* itself never is."""
     try:
         if not _has_content(str(new)):
             raise StoreError(f"{new} is empty.")
-        opened = store_at(new)
-        try:
-            opened.open()
-        finally:
-            opened.close()
+        with opened(new):
+            pass
         if is_duckdb(new):
             from geoflow.stores import duckdb_file
 
@@ -127,12 +116,8 @@ def _alone(path: Path) -> Iterator[None]:
     """Have the store at *path* for this alone; ``StoreBusy`` where anyone has it open."""
     if path.exists():
         # What its log has goes into it, so that one file is all that it is. One that is damaged keeps its log.
-        old = store_at(path)
-        try:
-            with contextlib.suppress(StoreError):
-                old.open()
-        finally:
-            old.close()
+        with contextlib.suppress(StoreError), opened(path):
+            pass
     with contextlib.ExitStack() as held:
         if locks.HAS_LOCKS:
             own = locks.open_lock_file(locks.lock_file(path))
@@ -193,11 +178,11 @@ def _put(new: Path, target: Path) -> Path:
 def _copy_log(log: Path, target: Path) -> list[Path]:
     """Copy *log* and the files that it was rotated to, each once, whatever is rotated meanwhile."""
     made: list[Path] = []
-    with contextlib.ExitStack() as opened:
+    with contextlib.ExitStack() as stack:
         files, seen = [], set()
         for number in _ROTATED:  # the newest first: what it is rotated to in this moment is met again, and left out
             with contextlib.suppress(FileNotFoundError):
-                file = opened.enter_context(open(f"{log}{number}", "rb"))
+                file = stack.enter_context(open(f"{log}{number}", "rb"))
                 about = os.fstat(file.fileno())
                 if (about.st_dev, about.st_ino) not in seen:
                     seen.add((about.st_dev, about.st_ino))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 
 from geoflow.stores.sqlite import SqliteStore
 from geoflow.stores.store import Store
@@ -19,3 +21,14 @@ def store_at(path: str | os.PathLike[str], *, synchronous: str = "NORMAL") -> St
 
         return DuckDbStore(path)
     return SqliteStore(path, synchronous=synchronous)
+
+
+@contextlib.contextmanager
+def opened(path: str | os.PathLike[str]) -> Iterator[Store]:
+    """The store at *path*, open within."""
+    store = store_at(path)
+    try:
+        store.open()
+        yield store
+    finally:
+        store.close()

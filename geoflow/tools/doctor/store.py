@@ -11,7 +11,7 @@ from pathlib import Path
 
 from geoflow.errors import StoreBusy, StoreError
 from geoflow.stores import sqlite
-from geoflow.stores.opening import is_duckdb, store_at
+from geoflow.stores.opening import is_duckdb, opened
 from geoflow.stores.questions import number_of_jobs
 from geoflow.support.text import count, human_bytes, shorten
 from geoflow.tools.doctor.diagnosis import Diagnosis, ok, problem, warning
@@ -68,10 +68,8 @@ def _sqlite_faults(path: Path, as_it_lies: bool) -> tuple[str, str]:
 def _duckdb_faults(path: Path) -> tuple[str, str]:
     from geoflow.stores.duckdb_file import read_through
 
-    with contextlib.closing(store_at(path)) as store:
-        store.open()
-        with store.reading() as connection:
-            read_through(connection)
+    with opened(path) as store, store.reading() as connection:
+        read_through(connection)
     return "", ", can be read"
 
 
@@ -80,8 +78,7 @@ def jobs(path: Path) -> Diagnosis:
     try:
         if not path.exists() or not _is_of_now(path):
             return ok("There are none to look at.")
-        with contextlib.closing(store_at(path)) as store:
-            store.open()
+        with opened(path) as store:
             stopped = [row for row in store.unended() if store.driver(row.job_key) is None]
             with store.reading() as connection:
                 number = number_of_jobs(connection)
