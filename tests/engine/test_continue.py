@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import geoflow as gf
-from geoflow.errors import DefinitionError, ParameterError
+from geoflow.errors import ContractViolationError, DefinitionError, ParameterError
 from geoflow.jobtypes.contract import job_id_for
 from tests.helpers import grown, jobs
 from tests.helpers.profiles import a_share
@@ -485,3 +485,65 @@ def test_S50_no_export_is_proved_on_a_job_that_went_on_without_tasks(open_sessio
     job = open_session(workers=0, max_retries=0).run(tiles)
     with pytest.raises(DefinitionError, match="what they would have given is not known: run them again"):
         gf.export(tiles, folder.path / "out", job=job)
+
+
+# Keys
+
+
+def planned_names(keys: list[Any]) -> dict[str, Any]:
+    """The ids of the tasks for items with these *keys*, by their ids."""
+    tiles = gf.JobType("keyed")
+
+    @tiles.stage
+    def scan() -> list[dict[str, Any]]:
+        return []
+
+    @tiles.each(scan, key="key")
+    def look(tile: dict[str, Any]) -> dict[str, Any]:
+        return tile
+
+    before = [{"success": True, "result": [{"key": key} for key in keys]}]
+    planned = tiles.contract().create_tasks_for_stage(2, {}, "a" * 64, before)  # type: ignore[attr-defined]
+    return {task["task_id"]: task["parameters"]["item"]["key"] for task in planned}
+
+
+keys = st.one_of(
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=120),
+    st.integers(),
+    st.tuples(st.integers(0, 9), st.integers(0, 9)).map(list),
+)
+
+
+@given(st.lists(keys, unique_by=lambda key: key if isinstance(key, str) else json.dumps(key), max_size=12), st.data())
+def test_S51_the_id_of_a_keyed_task_depends_neither_on_its_place_nor_on_other_items(
+    some: list[Any], data: st.DataObject
+) -> None:
+    longer = data.draw(st.permutations(some))
+    shorter = longer[: data.draw(st.integers(0, len(longer)))]
+    whole, part = planned_names(longer), planned_names(shorter)
+    assert part.items() <= whole.items()
+    assert planned_names(some) == whole
+    assert len(whole) == len(some), "two keys have two ids"
+    assert all(1 <= len(name) <= 100 for name in whole)
+
+
+def test_S51_two_items_of_one_key_are_refused_by_its_name() -> None:
+    with pytest.raises(ContractViolationError, match=r"Items 0 and 2 of scan have the same key 'a' by key='key'"):
+        planned_names(["a", "b", "a"])
+
+
+@pytest.mark.on_duckdb
+def test_S51_in_a_longer_list_the_old_tasks_keep_their_ids_and_the_results_that_they_have(
+    open_session: OpenSession, folder: Folder
+) -> None:
+    (folder.path / "names").write_text("b d")
+    session = open_session(workers=0)
+    job = session.run(typed_tiles(), folder=str(folder.path), on_existing="update")
+    ids = "SELECT task_id FROM tasks WHERE stage = 2 AND NOT superseded ORDER BY task_index"
+    assert [name[9:] for (name,) in rows(session, ids)] == ["look-b", "look-d"]
+    (folder.path / "names").write_text("a b c d")
+    folder.ran()
+    job.update().wait()
+    assert [name[9:] for (name,) in rows(session, ids)] == ["look-a", "look-b", "look-c", "look-d"]
+    assert folder.ran() == ["draw-a", "draw-c", "look-a", "look-c"]
+    assert job.result()["parts"] == ["A", "B", "C", "D"]
