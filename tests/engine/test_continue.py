@@ -509,7 +509,7 @@ def planned_names(keys: list[Any]) -> dict[str, Any]:
 
 keys = st.one_of(
     st.text(st.characters(exclude_categories=["Cs"]), max_size=120),
-    st.integers(),
+    st.integers(-999, 999),
     st.tuples(st.integers(0, 9), st.integers(0, 9)).map(list),
 )
 
