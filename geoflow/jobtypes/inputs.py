@@ -74,6 +74,8 @@ class Looker:
         is_known, used, count = True, set[str](), 0
         folders, texts = set[str](), set[str]()
         for name, value in leaves(parameters):
+            if name == _KEY:  # what the parameter is called
+                continue
             is_key = name.endswith(_KEY)
             meant = [] if is_key else [pattern for pattern in patterns if fnmatchcase(name, pattern)]
             used.update(meant)

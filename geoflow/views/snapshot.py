@@ -38,7 +38,8 @@ def snapshot(store: Store, job_id: str, now: float, secrets: Sequence[str] = DEF
     row = store.job(job_id) or row  # again: it may have ended since, and must not be taken for interrupted
     plans = _known(row, store.stages(row.job_key))
     with store.reading() as connection:
-        view = _with_times(connection, _outline(connection, row, plans, driver, now), row, plans, now)
+        outline = _outline(connection, row, plans, driver, now, reusing=questions.has_reused(connection))
+        view = _with_times(connection, outline, row, plans, now)
         errors = groups(connection, _with_failures(view, plans), secrets)
     error, fallback = row.error, _fallback(row.result)
     if fallback:
@@ -108,10 +109,18 @@ def _remaining(stage: StageView, seconds: float, share: float | None) -> float |
     return seconds * left / lately if left > 0 and lately > 0 and seconds > 0 else None
 
 
-def _outline(connection: Any, row: JobRow, plans: Sequence[StageRow], driver: str | None, now: float) -> JobView:
+def _outline(
+    connection: Any,
+    row: JobRow,
+    plans: Sequence[StageRow],
+    driver: str | None,
+    now: float,
+    *,
+    reusing: bool = False,
+) -> JobView:
     until = now if driver else None
     times = (row.created_at, row.started_at, row.ended_at, _elapsed(row.started_at, row.ended_at, until))
-    stages = tuple(_stages(connection, row, plans, until))
+    stages = tuple(_stages(connection, row, plans, until, reusing))
     failed = any(stage.counts.get("failed") for stage in stages)
     with_errors = row.status == JobStatus.COMPLETED and (failed or bool(_fallback(row.result)))
     return JobView(row.job_id, row.job_type, str(row.status), with_errors, *times, driver, stages)
@@ -122,8 +131,9 @@ def _elapsed(started_at: float | None, ended_at: float | None, now: float | None
     return None if until is None or started_at is None else max(until - started_at, 0.0)
 
 
-def _stages(connection: Any, row: JobRow, plans: Sequence[StageRow], now: float | None) -> Iterator[StageView]:
-    has_reused = bool(plans) and questions.has_reused(connection)
+def _stages(
+    connection: Any, row: JobRow, plans: Sequence[StageRow], now: float | None, reusing: bool
+) -> Iterator[StageView]:
     for place, declared in enumerate(from_json(row.stages)):
         names = (place + 1, declared["name"], declared["task_type"], declared.get("parallelism", "single"))
         if place >= len(plans):
@@ -138,7 +148,7 @@ def _stages(connection: Any, row: JobRow, plans: Sequence[StageRow], now: float 
         time = _elapsed(plan.planned_at, following.planned_at if following else row.ended_at, now)
         seen = aggregate(plan.task_count, width, [cell[:3] for cell in others])
         waiting = 0 if now is None else sum(cell.waiting for cell in others)
-        reused = questions.reused(connection, plan) if has_reused else 0
+        reused = questions.reused(connection, plan) if reusing else 0
         view = StageView(*names, True, plan.task_count, *seen, time)
         yield view._replace(waiting=waiting, let_pass=let_pass, reused=reused)
 
