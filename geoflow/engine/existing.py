@@ -58,6 +58,9 @@ def found_again(view: JobView, spelt: str) -> str:
         return f"{before} is driven by {view.driver.partition(', since')[0]}."
     state = "has failed" if view.state == "failed" else f"is {view.state}"
     resume = "" if view.status == "completed" else f"{spelt.format('resume')} goes on with what has not completed, "
+    if view.status == "completed" and view.failed:
+        retry = "job.retry_failed()" if spelt.startswith("on_") else f"geoflow retry {view.job_id[:8]}"
+        resume = f"{retry} runs what failed, "
     return f"{before} {state}: nothing was run. {resume}{spelt.format('rerun')} does all of it again."
 
 
