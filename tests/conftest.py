@@ -135,7 +135,7 @@ _DRIVER = """
     from tests.helpers import jobs
     import geoflow as gf
 
-    session = gf.open({store!r}, workers=2, display="none")
+    session = gf.open({store!r}, workers={workers}, display="none")
     session.register(jobs)
     job = session.submit("acts", {params!r})
     {then}
@@ -147,10 +147,9 @@ def drive(tmp_path: Path, store_name: str) -> Iterator[Drive]:
     """Submit a job of `jobs.Acts` in another process, on the same store, and *then* do more there."""
     started: list[subprocess.Popen[str]] = []
 
-    def start(params: dict[str, Any], then: str = "job.wait()") -> subprocess.Popen[str]:
-        code = textwrap.dedent(_DRIVER).format(
-            root=ROOT, store=str(tmp_path / store_name), params=params, then=textwrap.dedent(then)
-        )
+    def start(params: dict[str, Any], then: str = "job.wait()", workers: int = 2) -> subprocess.Popen[str]:
+        asked = {"root": ROOT, "store": str(tmp_path / store_name), "params": params, "workers": workers}
+        code = textwrap.dedent(_DRIVER).format(**asked, then=textwrap.dedent(then))
         command = [sys.executable, "-c", code]
         started.append(subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True, text=True))
         return started[-1]

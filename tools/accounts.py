@@ -1,6 +1,8 @@
 """Stop jobs at random moments, for as long as you like, and compare what ran with what is on record.
 
     python tools/accounts.py kill 200        kill -9 of the process that drives a job, in each of six shapes of jobs
+    python tools/accounts.py returned 60     the same of workers, of drivers and of both, so many times each: what had
+                                             returned a millisecond before must not run again
     python tools/accounts.py cancel 150      job.cancel(), and a resume
     python tools/accounts.py interrupt 150   session.close(), and a resume
 
@@ -17,6 +19,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -126,6 +129,88 @@ def kills(folder: Path, store: Path, count: int, size: int, chance: random.Rando
             totals.add(session, job, trace, kept)
 
 
+# What tasks do, and how many of them there are for each of `--size`.
+RETURNING: dict[str, tuple[dict[str, Any], int]] = {
+    "no-op": ({}, 50),
+    "5 ms": ({"do": "sleep", "value": 0.005}, 2),
+    "printing": ({"do": "say", "value": "x" * 50}, 10),
+}
+WITHIN = 0.001  # what returned in the last millisecond before a kill may run again
+
+
+def returned(folder: Path, store: Path, count: int, size: int, chance: random.Random, totals: Totals) -> None:
+    """Jobs of short tasks lose workers, drivers and both: what had returned before a kill runs no more behind it."""
+    kinds = [(of, does) for of in ("workers", "drivers", "both") for does in RETURNING]
+    for number, (of, does) in enumerate(cycle(kinds)):
+        if all(totals[f"kills of {each}"] >= count for each, _ in kinds):
+            return
+        if totals[f"kills of {of}"] >= count:
+            continue
+        act, times = RETURNING[does]
+        stamps = folder / f"stamps-{number}"
+        stamps.touch()
+        params = {"tasks": [{**act, "stamp": str(stamps)}] * (size * times), "number": number}
+        asked = folder / f"params-{number}.json"
+        asked.write_text(json.dumps(params))
+        code = DRIVER.format(root=str(ROOT), store=str(store), job_type="acts")
+        command = [sys.executable, "-c", code, str(asked)]
+        killed: list[float] = []
+        own: set[int] = set()
+        driver = subprocess.Popen(command, cwd=folder, stderr=subprocess.DEVNULL)
+        step = stamps.stat().st_size
+        while driver.poll() is None and len(killed) < 6:
+            step += chance.randint(1, 35 * size * times // 6)  # so many bytes a line
+            while driver.poll() is None and stamps.stat().st_size < step:
+                time.sleep(0.0005)
+            if driver.poll() is not None or not (lines := stamps.read_text().splitlines()[:-1]):
+                break
+            with contextlib.suppress(psutil.NoSuchProcess):  # its own: a number may be another's by now
+                own = {child.pid for child in psutil.Process(driver.pid).children(recursive=True)}
+            workers = own.intersection(int(line.split()[1]) for line in lines[-200:])
+            killed.append(time.monotonic())
+            for worker in workers if of == "both" else list(workers)[:1] if of == "workers" else ():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(worker, signal.SIGKILL)
+            if of != "workers":
+                driver.kill()
+                driver.wait()
+                driver = subprocess.Popen(command, cwd=folder, stderr=subprocess.DEVNULL)
+            totals[f"kills of {of}"] += 1
+        driver.wait(300)
+        with opened(store) as session:
+            job = session.run("acts", params, on_existing="resume")
+            if job.status == "failed":
+                totals["taken for the cause"] += 1
+                job = session.run("acts", params, on_existing="resume")
+            totals["jobs"] += 1
+            totals["lost"] += job.status != "completed"
+        totals.update(_again(f"{of}, {does}", stamps.read_text().splitlines(), killed))
+        stamps.unlink()
+
+
+def _again(what: str, lines: list[str], killed: list[float]) -> Counter[str]:
+    """Of what tasks left as they returned: which ran again, though no kill came within a millisecond.
+
+    With a driver its workers go some milliseconds later: the moment is then that of the last line of each.
+    """
+    found: Counter[str] = Counter()
+    ran: dict[str, list[tuple[str, float]]] = {}
+    last: dict[str, str] = {}
+    for line in lines:
+        task, worker, at = line.split()
+        ran.setdefault(task, []).append((worker, float(at)))
+        last[worker] = task
+    for task, ((worker, first), *again) in ran.items():
+        found["tasks"] += 1
+        found["executions"] += 1 + len(again)
+        if again and last[worker] == task and any(kill - WITHIN < first < kill + 0.2 for kill in killed):
+            found["again, of the last millisecond"] += 1
+        elif again:
+            found["run twice"] += 1
+            print(f"{what}: {task} returned at {first}, again at {again}; kills at {killed}")
+    return found
+
+
 def stops(how: str, folder: Path, store: Path, count: int, size: int, chance: random.Random, totals: Totals) -> None:
     """A job is cancelled, or interrupted, at random moments, and resumed until it completes."""
     session = opened(store)
@@ -171,7 +256,7 @@ def left(folder: Path) -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("how", choices=("kill", "cancel", "interrupt"))
+    parser.add_argument("how", choices=("kill", "returned", "cancel", "interrupt"))
     parser.add_argument("count", type=int)
     parser.add_argument("--store", default="work.db")
     parser.add_argument("--seed", type=int, default=1)
@@ -184,6 +269,8 @@ def main() -> int:
     arguments = FOLDER, FOLDER / given.store, given.count, given.size, random.Random(given.seed), totals
     if given.how == "kill":
         kills(*arguments)
+    elif given.how == "returned":
+        returned(*arguments)
     else:
         stops(given.how, *arguments)
     time.sleep(1.0)  # what was killed goes within milliseconds

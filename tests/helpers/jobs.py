@@ -21,7 +21,7 @@ from geoflow.jobtypes.contract import job_id_for
 
 
 def act(params: dict[str, Any], context: Any = None) -> dict[str, Any]:
-    """Do what ``params["do"]`` says; leave a line in the file ``params["trace"]`` first."""
+    """Do what ``params["do"]`` says; leave a line in ``params["trace"]``, first, and in ``params["stamp"]``, last."""
     if params.get("trace"):
         with open(params["trace"], "a") as file:
             file.write(f"{context.task_id} {context.attempt}\n")
@@ -35,6 +35,9 @@ def act(params: dict[str, Any], context: Any = None) -> dict[str, Any]:
         return RETURNS[do](value)
     if do == "fail":
         return {"success": False, "error": "it said no", **(value or {})}
+    if params.get("stamp"):
+        with open(params["stamp"], "a") as file:
+            file.write(f"{context.task_id} {os.getpid()} {time.monotonic()}\n")
     return {"success": True, "result": {"index": context.task_index, "value": value, "pid": os.getpid()}}
 
 
