@@ -250,6 +250,8 @@ class JobHandle:
         """One line, as in a list of jobs; ``print(job)`` shows all, and so does a notebook."""
         row = self._row()
         state = "completed with errors" if self.with_errors else row.status
+        if failed := sum(self.runtime.let_pass(row).values()):
+            state = f"{state}, {failed:,} failed"
         return f"<job {self.id[:8]} {row.job_type}: {state}>"
 
     def __str__(self) -> str:

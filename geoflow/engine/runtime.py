@@ -89,11 +89,13 @@ class Runtime(Claiming):
         """Whether the job is at its end, or nobody drives it."""
         return self.row(job_id).has_ended or self.driver(job_id) is None
 
-    def let_pass(self, row: JobRow) -> list[int]:
-        """The stages that have failed tasks, and that the job has left all the same."""
+    def let_pass(self, row: JobRow) -> dict[int, int]:
+        """How many tasks failed in the stages, by their numbers, that the job has left all the same."""
         plans = self.store.stages(row.job_key) if row.let_pass else []
-        passed = [plan for plan in plans if plan.stage_key in row.let_pass]
-        return [plan.stage for plan in passed if self.store.counts(plan).get("failed")]
+        failed = {
+            plan.stage: self.store.counts(plan).get("failed", 0) for plan in plans if plan.stage_key in row.let_pass
+        }
+        return {stage: number for stage, number in failed.items() if number}
 
     def stale(self, job_id: str) -> list[Stale]:
         """What of the job completed with older code than that of its handlers now."""
@@ -272,7 +274,7 @@ class Runtime(Claiming):
                 status="cancelled",
             )
         if passed := self.let_pass(row):
-            self.drive(row, self.registered_as(row), "rerun", again=Again(passed[0], keep=True, reuse="repair"))
+            self.drive(row, self.registered_as(row), "rerun", again=Again(min(passed), keep=True, reuse="repair"))
         elif row.status != JobStatus.COMPLETED:
             self.drive(row, self.registered_as(row), "retry")
 

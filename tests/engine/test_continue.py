@@ -156,7 +156,9 @@ def test_S50_a_stage_goes_on_without_what_failed_and_later_stages_are_told_what_
     session = open_session(workers=workers)
     job = run(session, folder)
     assert (job.status, job.with_errors, job.error) == ("completed", True, None)
-    assert (again := run(session, folder).receipt) is not None
+    assert repr(job) == f"<job {job.id[:8]} tiles: completed with errors, 2 failed>"
+    again = run(session, folder).receipt
+    assert again is not None
     told = session.runtime.found_again(again, "on_existing={!r}")
     assert "nothing was run. job.retry_failed() runs what failed, on_existing='rerun' does all of it" in told
     assert folder.missing(1) == []
