@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from geoflow.core.batch import NewTasks
 from geoflow.core.chunks import Look
@@ -16,7 +16,7 @@ from geoflow.core.models import Stage
 from geoflow.core.rows import Keyed
 from geoflow.engine.active_job import ActiveJob
 from geoflow.jobtypes.contract import Registered, accepts_context, task_id
-from geoflow.jobtypes.inputs import Inputs, are_as_left, outputs_of
+from geoflow.jobtypes.inputs import Inputs, are_as_left, not_taken, outputs_of, steps_of
 from geoflow.stores.store import Store
 from geoflow.support.jsonable import canonical, from_json, to_json
 
@@ -37,7 +37,7 @@ def look_of(job: ActiveJob, stage: Stage) -> Look | None:
     if not reusing and not stage.inputs:
         return None
     unit = (task_id(job.job_id, stage.number, FAN_IN_UNIT), stage.task_type, stage.number) if stage.is_fan_in else None
-    ignored = _ignored(job.job_type, stage.task_type)
+    ignored = not_taken(job.job_type.job_class, stage.task_type)
     return Look(stage.inputs, stage.inputs_by == "content", ignored, reusing, unit)
 
 
@@ -48,21 +48,9 @@ def _reuses(job: ActiveJob, stage: Stage) -> bool:
     return stage.reuse if stage.reuse is not None else job.options.reuse or mode == "update"
 
 
-def _ignored(job_type: Registered, task_type: str) -> tuple[str, ...]:
-    """The parameters that its handler is given and does not look at: a typed one's are known."""
-    step = _steps(job_type).get(task_type)
-    if step is None or "params" in (role for role, _ in step.takes.values()):
-        return ()
-    return ("job_parameters",) if step.kind == "reduce" else ("params",)
-
-
-def _steps(job_type: Registered) -> dict[str, Any]:
-    return {step.task_type: step for step in getattr(job_type.job_class, "flow_steps", ())}
-
-
 def _told_who(job_type: Registered) -> set[str]:
     """The types of tasks whose handlers are told which task it is: what they make of that, nobody knows."""
-    steps = _steps(job_type)
+    steps = steps_of(job_type.job_class)
     typed = {name for name, step in steps.items() if "context" in (role for role, _ in step.takes.values())}
     return typed | {name for name, call in job_type.handlers.items() if name not in steps and accepts_context(call)}
 
@@ -73,7 +61,7 @@ class _Identity:
     def __init__(self, job: ActiveJob) -> None:
         self._job_id = job.job_id
         self._told_who = _told_who(job.job_type)
-        self._ignored = {name: _ignored(job.job_type, name) for name in job.job_type.handlers}
+        self._ignored = {name: not_taken(job.job_type.job_class, name) for name in job.job_type.handlers}
 
     def __call__(self, task_type: str, parameters: str, task_id: str, task_index: int) -> str:
         who = f"{self._job_id} {task_id} {task_index}" if task_type in self._told_who else ""
@@ -146,8 +134,9 @@ def _unchanged(job: ActiveJob, store: Store, stage: Stage, tasks: NewTasks, keye
         outputs = outputs_of(before.result, stage.outputs) if stage.outputs else []
         if outputs is None or not are_as_left(outputs, before.ended_at or 0.0):
             continue
-        now = Inputs.of(one.inputs)
-        may_be_unseen = not (now.unseen and _is_fed_by_parameters_alone(stage) and not stage.inputs)
-        if may_be_unseen and now.same_as(Inputs.of(before.inputs), outputs):
+        now, then = Inputs.of(one.inputs), Inputs.of(before.inputs)
+        if now is None or then is None or not now.same_as(then, outputs):
+            continue
+        if not (now.unseen and stage.number in looking_again(job.job_type)):
             found[before.digest] = before.attempt_key
     return {one.place: found[one.digest] for one in keyed if one.digest in found}

@@ -43,8 +43,14 @@ class Inputs(NamedTuple):
     unseen: Sequence[str]
 
     @classmethod
-    def of(cls, text: str) -> Inputs:
-        return cls(**from_json(text))
+    def of(cls, text: str) -> Inputs | None:
+        """What a store has as *text*; None where another program has changed it."""
+        try:
+            read = cls(**from_json(text))
+            texts = [*read.declared, *read.declared.values(), *read.found, *read.found.values(), *read.unseen]
+        except (ValueError, TypeError, AttributeError):
+            return None
+        return read if all(isinstance(text, str) for text in texts) else None
 
     def same_as(self, other: Inputs, outputs: Sequence[str] = ()) -> bool:
         """Whether all files are as they were in *other*, but for those that the task makes itself."""
@@ -262,6 +268,19 @@ def leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield name, value
 
 
+def steps_of(job_class: Any) -> dict[str, Any]:
+    """What is known of the functions of a typed job type, by the types of their tasks; nothing of another one's."""
+    return {step.task_type: step for step in getattr(job_class, "flow_steps", ())}
+
+
+def not_taken(job_class: Any, task_type: str) -> tuple[str, ...]:
+    """The parameters that tasks of that type have and their function does not take: a typed one's are known."""
+    step = steps_of(job_class).get(task_type)
+    if step is None or "params" in (role for role, _ in step.takes.values()):
+        return ()
+    return ("job_parameters",) if step.kind == "reduce" else ("params",)
+
+
 def looked_at(parameters: Iterable[str | None], look: Look) -> list[str | None]:
     """The `Inputs` of each task of a plan, as JSON text, or None where their state is not known."""
     looker, found, names = Looker(look.content), list[str | None](), set[str]()
@@ -278,14 +297,17 @@ def looked_at(parameters: Iterable[str | None], look: Look) -> list[str | None]:
         raise ContractViolationError(
             f"The stage says that {' and '.join(map(repr, unknown))} of its tasks' parameters is an input, and no task "
             f"has a parameter of that name. They have: {there}. Mend inputs= of the stage.",
-            code="GF114",
+            code="GF123",
         )
     return found
 
 
 def outputs_of(result: str, patterns: Sequence[str]) -> list[str] | None:
-    """The files that a task's *result* (JSON text) tells by these names; None where one of the names is not there."""
-    value = from_json(result)
+    """The files that a task's *result* (JSON text) tells by these names; None where it does not tell one of them."""
+    try:
+        value = from_json(result)
+    except (ValueError, TypeError):  # another program has changed it
+        return None
     value = value.get("result", value) if isinstance(value, dict) else value
     used, files = set[str](), list[str]()
     for name, leaf in leaves(value):

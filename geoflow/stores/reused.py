@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
-from geoflow.core.rows import Again, Anew, Keyed, Move, Reusable, StageRow
+from geoflow.core.rows import Again, Anew, Keyed, Move, Reusable, Reuse, StageRow
 from geoflow.stores.columns import ATTEMPTS_PER_TASK, COLUMNS, KINDS, last_attempt
 from geoflow.stores.leases import JobLeases
 from geoflow.stores.reading import COMPLETED
@@ -74,12 +74,12 @@ class ReusedResults(JobLeases):
     def anew(self, job_key: int) -> Anew | None:
         """What the job's plans are made anew for, if they are."""
         rows = self._rows("SELECT mode, since FROM anew WHERE job_key = ?", job_key) if self.has("anew") else []
-        return next(map(Anew._make, rows), None)
+        return next((Anew(mode, since) for mode, since in rows if mode in get_args(Reuse) and type(since) is int), None)
 
     def _set_aside(self, connection: Any, job_key: int, again: Again) -> None:
         """Set aside what is done over, and remember what for: a resume goes on with it."""
         before = self.anew(job_key)
-        if before is not None:
+        if self.has("anew"):
             connection.execute("DELETE FROM anew WHERE job_key = ?", (job_key,))
         which = "job_key = ? AND superseded = 0 AND stage >= ?"
         values = job_key, again.stage + again.keep
@@ -186,6 +186,9 @@ class ReusedResults(JobLeases):
         sources = {key: key for key in attempts}
         for start in range(0, len(attempts), _AT_ONCE):
             among = ", ".join(map(str, attempts[start : start + _AT_ONCE]))
-            sql = f"SELECT attempt_key, source_key FROM reused WHERE attempt_key IN ({among})"
+            sql = (
+                "SELECT r.attempt_key, r.source_key FROM reused r JOIN attempt a ON a.attempt_key = r.source_key"
+                f" WHERE r.attempt_key IN ({among}) AND a.outcome = 'completed'"
+            )
             sources.update(connection.execute(sql).fetchall())
         return sources

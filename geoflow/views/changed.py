@@ -37,4 +37,5 @@ def unseen(store: Store, row: JobRow, looking_again: Container[int] = ()) -> lis
 def _inputs(store: Store, row: JobRow) -> Iterator[tuple[int, Inputs]]:
     for stage in store.stages(row.job_key) if store.has("reusable") else ():
         for text in store.inputs(stage):
-            yield stage.stage, Inputs.of(text)
+            if (inputs := Inputs.of(text)) is not None:
+                yield stage.stage, inputs

@@ -12,9 +12,12 @@ import pytest
 from pydantic import BaseModel
 
 import geoflow as gf
+from geoflow.core.chunks import Look
 from geoflow.core.rows import Again
 from geoflow.jobtypes.contract import job_id_for
+from geoflow.jobtypes.inputs import looked_at
 from geoflow.stores.convert import convert
+from geoflow.support.jsonable import to_json
 from tests.helpers.sessions import OpenSession, check_intact, rows
 
 pytestmark = [pytest.mark.on_duckdb, pytest.mark.filterwarnings("ignore:.*is a folder or an address")]
@@ -591,3 +594,48 @@ def test_S49_an_option_that_cannot_be_is_refused(options: dict[str, Any], told: 
     t = gf.JobType("refused")
     with pytest.raises(gf.errors.DefinitionError, match=told):
         t.stage(**options)
+
+
+# What is not sound
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("inputs", "no JSON"), ("inputs", '{"declared":1,"found":{},"unseen":[]}'), ("inputs", '{"declared":{"a":1}}')],
+)
+def test_S43_what_another_program_has_written_about_inputs_is_not_trusted(
+    folder: Folder, column: str, value: str
+) -> None:
+    if folder.session.store.name.endswith(".duckdb") and value == "no JSON":
+        pytest.skip("DuckDB holds no such JSON")
+    job = folder.update()
+    folder.ran()
+    with folder.session.store._transaction() as connection:
+        connection.execute(f"UPDATE reusable SET {column} = ?", (value,))
+    assert job.inputs_changed == 0
+    assert folder.update().result() == {"sum": 15}
+    assert folder.ran() == ["a", "b", "c", "d", "e", "scan", "sum"]
+
+
+def test_S43_a_source_that_is_not_there_and_a_mode_that_nobody_knows_stop_no_job(folder: Folder) -> None:
+    job = folder.update()
+    folder.update()
+    folder.ran()
+    with folder.session.store._transaction() as connection:
+        connection.execute("UPDATE reused SET source_key = 1")
+        connection.execute("UPDATE anew SET mode = 'whatever'")
+    assert folder.update().result() == {"sum": 15}
+    assert folder.ran() == ["scan"]
+    assert len(job.tasks()) == 7
+
+
+@pytest.mark.parametrize(
+    "text", ["", "\x00", "x" * 5_000, "a/" * 2_000, "/dev/null", "http://[", "s3://nowhere/x", "*?["]
+)
+def test_S49_a_text_that_is_no_path_of_a_file_stops_no_job(
+    open_session: OpenSession, tmp_path: Path, text: str
+) -> None:
+    world = World(open_session(workers=0, reuse=True), tmp_path)
+    world.names("a")
+    assert world.run(text=text).status == "completed"
+    assert looked_at([to_json({"text": text})], Look(("text",)))[0] in (None, '{"declared":{},"found":{},"unseen":[]}')

@@ -25,7 +25,7 @@ def declared(subject: Subject) -> tuple[list[Finding], Registered | None]:
     findings = [subject.finding(problem.code, problem.text, problem.kind, problem.name) for problem in said]
     if isinstance(subject.job_class, type):
         findings += [*_names(subject), *_signatures(subject), *_handlers(subject), *_total(subject)]
-    findings += _continuing(subject, checked.job_type)
+    findings += [*_continuing(subject, checked.job_type), *_reusing(subject, checked.job_type)]
     return findings, checked.job_type
 
 
@@ -84,6 +84,13 @@ def _continuing(subject: Subject, job_type: Registered | None) -> Iterator[Findi
         names = ", ".join(f"{stage.number} ({stage.name})" for stage in found)
         text = f"The job goes on without tasks that failed in {'stage' if len(found) == 1 else 'stages'} {names}."
         yield subject.finding("GF121", text, "stage", str(found[0].number))
+
+
+def _reusing(subject: Subject, job_type: Registered | None) -> Iterator[Finding]:
+    if found := [stage for stage in (job_type.stages if job_type is not None else ()) if stage.reuse]:
+        names = ", ".join(f"{stage.number} ({stage.name})" for stage in found)
+        text = f"Results are reused in {'stage' if len(found) == 1 else 'stages'} {names}."
+        yield subject.finding("GF122", text, "stage", str(found[0].number))
 
 
 def _total(subject: Subject) -> Iterator[Finding]:

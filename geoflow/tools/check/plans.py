@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+from geoflow.core.chunks import Look
 from geoflow.errors import ContractViolationError
 from geoflow.jobtypes.answers import checked_plan
+from geoflow.jobtypes.inputs import Inputs, looked_at, not_taken
 from geoflow.support.jsonable import from_json, to_json
 from geoflow.support.text import shorten
 from geoflow.tools.check.trial_state import PLAN, Stop, Trial, named
@@ -30,8 +32,25 @@ def plan_of(trial: Trial, stage: int, params: Any, job_id: str, results: Any) ->
         if trial.whole:
             trial.tell("GF326", f"Stage {stage} has no tasks with these parameters.")
         raise Stop
+    _inputs(trial, stage, tasks)
     _again(trial, stage, params, job_id, results, tasks)
     return tasks
+
+
+def _inputs(trial: Trial, number: int, tasks: list[dict[str, Any]]) -> None:
+    """What of the stage's declared inputs no task has, and what is none and may change unseen where it is reused."""
+    stage = trial.stages[number - 1]
+    if not stage.reuse and not stage.inputs:
+        return
+    look = Look(stage.inputs, ignored=not_taken(trial.job, stage.task_type), strict=True)
+    try:
+        found = looked_at((to_json(task["parameters"]) for task in tasks), look)
+    except ContractViolationError as exc:
+        trial.tell(exc.code, f"Stage {number} ({stage.name}): {exc}")
+        return
+    names = sorted({name for text in found if text and (inputs := Inputs.of(text)) for name in inputs.unseen})
+    if stage.reuse and names:
+        trial.tell("GF124", f"Stage {number} ({stage.name}) is given {', '.join(names)}, which may change unseen.")
 
 
 def _checked(trial: Trial, stage: int, made: Any) -> list[dict[str, Any]]:
