@@ -10,7 +10,7 @@ from typing import Any
 
 from geoflow.jobtypes.schema import LEFT_OUT, Field, fits
 from geoflow.render.markup import Html
-from geoflow.views.wording import laid_out
+from geoflow.views.model import laid_out
 
 widgets: Any = importlib.import_module("ipywidgets")  # it has no types
 

@@ -16,7 +16,6 @@ from geoflow.notebook.outputs import SECONDS_BETWEEN, safely, shell
 from geoflow.render.drawing import job_text
 from geoflow.support.masking import safe
 from geoflow.support.text import columns, pad, shorten
-from geoflow.views.wording import reused, waits
 
 if TYPE_CHECKING:
     from geoflow.notebook.monitor import Monitor
@@ -176,7 +175,7 @@ def _in_terminal(runtime: Runtime, job_id: str) -> Iterator[Callable[[], None]]:
             said: dict[str, Any] = {
                 "total": stage.tasks,
                 "completed": stage.counts.get("completed", 0) + failed,
-                "note": ", ".join(filter(None, (f"{failed:,} failed" if failed else "", waits(stage), reused(stage)))),
+                "note": ", ".join(filter(None, (f"{failed:,} failed" if failed else "", *stage.remarks))),
             }
             if stage.number in lines:
                 progress.update(lines[stage.number], **said)

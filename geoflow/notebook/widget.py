@@ -13,9 +13,8 @@ from typing import Any
 from geoflow.render.drawing import job_parts, task_html
 from geoflow.render.markup import STYLE, Html
 from geoflow.support.text import shorten
-from geoflow.views.model import JobView, TaskLine, TaskView
+from geoflow.views.model import ACTIONS, JobView, TaskLine, TaskView
 from geoflow.views.tasks import LISTED
-from geoflow.views.wording import ACTIONS
 
 _HIDDEN = {"display": "none"}
 

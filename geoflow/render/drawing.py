@@ -12,22 +12,8 @@ from itertools import groupby, starmap
 
 from geoflow.render.markup import Html, block, element, faint, head, line, state, table, title
 from geoflow.support.text import aligned, columns, first_lines, fit, last_lines, pad, plain, shorten
-from geoflow.views.model import ErrorGroup, JobView, StageView, TaskView, worst
+from geoflow.views.model import GIVEN, SYMBOLS, WHOLE, ErrorGroup, JobView, StageView, TaskView, took, when, worst
 from geoflow.views.tracebacks import NEWEST_FIRST
-from geoflow.views.wording import (
-    GIVEN,
-    SYMBOLS,
-    WHOLE,
-    about,
-    errors_title,
-    parallelism,
-    reused,
-    times,
-    took,
-    waits,
-    when,
-    without,
-)
 
 _ID = Html('<code title="{}">{}</code>')
 _FROM_START = (GIVEN, "Message")  # details of which text has the first lines, not the last
@@ -78,10 +64,10 @@ def _id(view: JobView) -> Html:
 
 def _above(view: JobView) -> Iterator[Html]:
     parameter = Html('<span class="gf-param">{} = <code>{}</code></span>')
-    yield _head(view, about(view))
+    yield _head(view, view.about)
     yield line(Html(" ").join(starmap(parameter.format, view.parameters)))
     yield line(view.error if view.error != view.state else "")
-    yield line(without(view))
+    yield line(view.goes_without)
     yield block("Traceback", view.traceback)
     yield _graph(view.stages)
     yield table(("Stage, handler", "Tasks made", "State", "Tasks, in order", "Time"), map(_cells, view.stages))
@@ -96,21 +82,21 @@ def _below(view: JobView) -> Iterator[Html]:
 def _cells(stage: StageView) -> Iterator[str]:
     name, task_type = shorten(stage.name, 40), shorten(stage.task_type, 40)
     yield Html("{} {}<div><code>{}</code></div>").format(stage.number, name, task_type)
-    yield parallelism(stage)
+    yield stage.shape
     yield state(stage.state)
     below = Html('<div class="gf-faint">{}</div>').format
     if counts := Html().join(starmap(state, stage.counts.items())):
-        said = Html().join(map(below, filter(None, (waits(stage), reused(stage)))))
+        said = Html().join(map(below, stage.remarks))
         yield Html('<div class="gf-tasks">{}{}</div>{}').format(counts, _strip(stage), said)
     else:
         yield "none" if stage.planned else ""
-    yield Html("{}{}").format(took(stage.elapsed), Html().join(map(below, times(stage))))
+    yield Html("{}{}").format(took(stage.elapsed), Html().join(map(below, stage.means)))
 
 
 def _graph(stages: Sequence[StageView]) -> Html:
     """The stages as nodes in a row."""
     parts = Html().join(_node(stage, 1 + place * (_NODE + _GAP)) for place, stage in enumerate(stages))
-    said = (f"{stage.number} {shorten(stage.name, 40)}, {parallelism(stage)}, {stage.state}" for stage in stages)
+    said = (f"{stage.number} {shorten(stage.name, 40)}, {stage.shape}, {stage.state}" for stage in stages)
     return Html(
         '<div class="gf-wide" tabindex="0" role="group" aria-label="Stages">'
         '<svg width="{width}" height="{height}" role="img" aria-label="{label}">{parts}</svg></div>'
@@ -139,7 +125,7 @@ def _arrow(stage: StageView, x: int) -> Html:
     path = f"{lines}M{end - 6} {y - 4}L{end} {y}L{end - 6} {y + 4}"
     return Html(
         '<path class="gf-arrow" d="{}"/><text class="gf-small" x="{}" y="{}" text-anchor="middle">{}</text>'
-    ).format(path, x - _GAP // 2, y - 17, fit(parallelism(stage), 11))
+    ).format(path, x - _GAP // 2, y - 17, fit(stage.shape, 11))
 
 
 def _strip(stage: StageView) -> Html:
@@ -165,7 +151,7 @@ def _strip(stage: StageView) -> Html:
 
 def _errors(view: JobView) -> Iterator[Html]:
     if view.errors:  # not h4: a notebook would take it into its table of contents
-        yield title(errors_title(view), 4)
+        yield title(view.errors_title, 4)
     for group in view.errors:
         is_open = Html(" open" if group is view.errors[0] else "")
         yield Html("<details{}><summary>{}").format(is_open, state("failed", group.tasks))
@@ -199,16 +185,15 @@ def job_text(view: JobView, width: int = 80) -> str:
 
 def _parts(view: JobView, width: int) -> Iterator[str]:
     yield "  ".join((SYMBOLS[view.state], view.state, shorten(view.job_type, 30), view.job_id[:8]))
-    yield "  " + ", ".join(about(view))
+    yield "  " + ", ".join(view.about)
     yield from _wrapped("  ".join(f"{name}={value}" for name, value in view.parameters), width, 4)
     yield from _wrapped(view.error or "", width, 4)
-    yield from _wrapped(without(view), width)
+    yield from _wrapped(view.goes_without, width)
     yield _indented(view.traceback or "")
     for stage in view.stages:
         yield _stage(stage, width)
-        yield f"    {waits(stage)}"
-        yield f"    {reused(stage)}"
-    yield errors_title(view) if view.errors else ""
+        yield from (f"    {remark}" for remark in stage.remarks)
+    yield view.errors_title if view.errors else ""
     for group in view.errors:
         summary = f"✗ {group.tasks:,}× {shorten(group.error_type, 40)}: {shorten(group.message, 300)}"
         yield summary
@@ -245,7 +230,7 @@ def _done(*stages: StageView) -> str:
 
 def _stage(stage: StageView, width: int) -> str:
     name, done = f"{stage.number} {shorten(stage.name, 60)}", _done(stage) if stage.planned else stage.state
-    cells = (pad(name, width // 5), pad(parallelism(stage), 7), pad(done, 28), pad(took(stage.elapsed), 11))
+    cells = (pad(name, width // 5), pad(stage.shape, 7), pad(done, 28), pad(took(stage.elapsed), 11))
     head = " ".join((SYMBOLS[stage.state], *cells, ""))
     return head + "".join(SYMBOLS[name] for name in narrow(stage.strip, width - columns(head)))
 

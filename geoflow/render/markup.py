@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from geoflow.support.text import plain, shorten
-from geoflow.views.wording import SYMBOLS, WHOLE
+from geoflow.views.model import SYMBOLS, WHOLE
 
 
 class Html(Markup):

@@ -15,9 +15,8 @@ from geoflow.core.rows import StageRow
 from geoflow.stores.questions import Attempted, FailedTask, attempts_of, failed_attempts, failed_tasks, task_id
 from geoflow.support.masking import mask_text
 from geoflow.support.text import cut, human_duration, shorten
-from geoflow.views.model import ErrorGroup
+from geoflow.views.model import GIVEN, READ, WHOLE, ErrorGroup, readable
 from geoflow.views.tracebacks import causes, fold, place
-from geoflow.views.wording import GIVEN, READ, WHOLE, readable
 
 EXAMINED, GROUPS, ATTEMPTS, TASKS = 200, 8, 5, 5  # the first failures are examined, and this much of them is shown
 

@@ -1,15 +1,45 @@
-"""What is drawn of a job: values that are masked and bounded, however many tasks there are.
+"""What is drawn of a job: values that are masked and bounded, however many tasks there are, and what they say in words.
 
-`geoflow.views.snapshot` reads them from a store, `geoflow.render.drawing` draws them. Times are seconds since the
-epoch, durations seconds.
+`geoflow.views.snapshot` reads them from a store, `geoflow.render.drawing` draws them, as HTML and as text in the same
+words. Times are seconds since the epoch, durations seconds. Pure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from geoflow.support.jsonable import from_json
+from geoflow.support.masking import mask, mask_text
+from geoflow.support.text import count, first_lines, human_duration, shorten
 
 STATES = ("failed", "processing", "cancelled", "queued", "completed")  # of tasks, worst first
+SYMBOLS = {
+    "queued": "○",
+    "processing": "▸",
+    "completed": "✓",
+    "failed": "✗",
+    "cancelled": "⊘",
+    "interrupted": "‖",
+    "completed with errors": "!",
+    "not planned": "·",
+}
+# What can be done with a job, by the name of its handle's method: what its button is called, and what it does.
+ACTIONS = {
+    "retry_failed": ("Retry failed", "Run the failed tasks again, with the code of now."),
+    "resume": ("Resume", "Go on with what has not completed, with the code of now."),
+    "refinalize": ("Finalize again", "Run finalize alone again, with the code of now."),
+    "update": ("Update", "Run what is new or has changed, and what is behind it; the rest is taken over."),
+    "cancel": ("Cancel", "End the job. While a cell waits for it, interrupting the kernel (■) works everywhere."),
+}
+# The title of what is folded where it can be, and left out where it cannot.
+WHOLE = "Whole traceback"
+# The title of what a failed task was given, which is JSON.
+GIVEN = "Parameters of the task"
+# JSON longer than this is not parsed to be drawn: a drawing is made several times a second.
+READ = 50_000
 
 
 def worst(states: Iterable[str]) -> str:
@@ -46,6 +76,24 @@ class StageView(NamedTuple):
         """The worst state of its tasks; ``completed`` when it made none, ``not planned`` before it has any."""
         state = worst(self.counts or ["completed"]) if self.planned else "not planned"
         return "completed with errors" if state == "failed" and self.let_pass else state
+
+    @property
+    def shape(self) -> str:
+        """Its parallelism in words."""
+        return shorten(self.parallelism.replace("_", " "), 20)
+
+    @property
+    def means(self) -> list[str]:
+        """How long its tasks run and wait, on average."""
+        means = (("run", self.ran), ("wait", self.waited))
+        return [f"{'mean ' * (self.tasks > 1)}{word} {took(span)}" for word, span in means if span is not None]
+
+    @property
+    def remarks(self) -> list[str]:
+        """That some of its tasks wait until they are tried again, and how many ran, where others were taken over."""
+        ran = self.counts.get("completed", 0) + self.counts.get("failed", 0) - self.reused
+        waits = f"{self.waiting:,} wait for their retries" if self.waiting > 1 else "1 waits for its retry"
+        return [waits] * (self.waiting > 0) + [f"{self.reused:,} reused, {ran:,} ran"] * (self.reused > 0)
 
 
 class ErrorGroup(NamedTuple):
@@ -122,6 +170,45 @@ class JobView(NamedTuple):
             return ("retry_failed", "resume") if cancelled else ("retry_failed",)
         return ("resume", "cancel") if self.state in ("interrupted", "queued") else ("resume",)
 
+    @property
+    def about(self) -> list[str]:
+        """What there is to say beside the state."""
+        now = driven = ""
+        if self.driver:
+            driven = f"driven by {shorten(self.driver.partition(', since')[0], 60)}"
+            if self.status == "failed" and self.ended_at is None:
+                now = "its other tasks still run"
+            elif self.status == "processing" and all(stage.state.startswith("completed") for stage in self.stages):
+                now = "finalizing"
+            elif self.remaining is not None:
+                now = self._left(max(round(self.remaining), 1))
+        return [part for part in (took(self.elapsed), now, f"submitted {when(self.created_at)}", driven) if part]
+
+    def _left(self, seconds: int) -> str:
+        """How long it will take yet, in words that claim no more than is known: later stages have no pace yet."""
+        at = max((stage.number for stage in self.stages if stage.planned), default=len(self.stages))
+        of = "" if at == len(self.stages) else f" of stage {at}"
+        return f"about {f'{seconds} s' if seconds < 60 else human_duration(seconds)} left{of}"
+
+    @property
+    def goes_without(self) -> str:
+        """That the job went on without tasks that failed; an empty text when it did not."""
+        passed = [stage for stage in self.stages if stage.let_pass and stage.counts.get("failed")]
+        if not passed:
+            return ""
+        failed, tasks = sum(stage.counts["failed"] for stage in passed), sum(stage.tasks for stage in passed)
+        where = f"stage {passed[0].number}" if len(passed) == 1 else f"{len(passed)} stages"
+        return (
+            f"{failed:,} of {count(tasks, 'task')} of {where} failed, and the job went on without "
+            f"{'it' if failed == 1 else 'them'}. In production the job would have failed."
+        )
+
+    @property
+    def errors_title(self) -> str:
+        shown = sum(group.tasks for group in self.errors)
+        others = f", {self.failed - shown:,} more in job.errors()" if shown < self.failed else ""
+        return f"Errors: {count(shown, 'failed task')} in {count(len(self.errors), 'group')}{others}"
+
 
 class TaskLine(NamedTuple):
     """One task in a list; ``label`` is what the list says of it, in one line."""
@@ -140,3 +227,24 @@ class TaskView(NamedTuple):
     error: str | None
     why: str | None
     details: tuple[tuple[str, str], ...]
+
+
+def when(at: float) -> str:
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def took(seconds: float | None) -> str:
+    return "" if seconds is None else human_duration(seconds)
+
+
+def readable(text: str, limit: int, secrets: Sequence[str]) -> str:
+    """JSON *text* masked and made readable, in about *limit* characters."""
+    if len(text) >= READ:
+        return shorten(mask_text(text[:READ], secrets), limit)
+    return first_lines(laid_out(mask(from_json(text), secrets), 100), characters=limit)
+
+
+def laid_out(value: Any, width: int) -> str:
+    """*value* as JSON, on one line if that has at most *width* characters."""
+    line = json.dumps(value, ensure_ascii=False)
+    return line if len(line) <= width else json.dumps(value, ensure_ascii=False, indent=2)

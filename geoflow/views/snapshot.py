@@ -21,9 +21,8 @@ from geoflow.support.masking import DEFAULT_SECRETS, mask, mask_text
 from geoflow.support.text import cut, human_bytes, shorten
 from geoflow.views.changed import inputs_changed
 from geoflow.views.failures import groups
-from geoflow.views.model import STATES, JobView, StageView, worst
+from geoflow.views.model import ACTIONS, READ, STATES, JobView, StageView, readable, worst
 from geoflow.views.tracebacks import fold
-from geoflow.views.wording import ACTIONS, READ, readable
 
 CELLS, LISTED = 200, 50
 SAMPLE = 200  # tasks of a stage whose times are looked at, however many it has

@@ -14,8 +14,7 @@ from geoflow.stores.store import Store
 from geoflow.support.masking import mask_text
 from geoflow.support.text import cut, shorten
 from geoflow.views.failures import history, why
-from geoflow.views.model import STATES, TaskLine, TaskView
-from geoflow.views.wording import READ, SYMBOLS, readable, took, when
+from geoflow.views.model import READ, STATES, SYMBOLS, TaskLine, TaskView, readable, took, when
 
 LISTED, ATTEMPTS, LOGGED, LOG_BYTES = 200, 20, 40, 2_000_000
 

@@ -20,8 +20,7 @@ from geoflow.notebook import outputs
 from geoflow.notebook.monitor import Monitor, monitor_of
 from geoflow.notebook.widget import Panel
 from geoflow.render.drawing import task_html
-from geoflow.views.model import TaskLine, TaskView
-from geoflow.views.wording import ACTIONS
+from geoflow.views.model import ACTIONS, TaskLine, TaskView
 from tests.helpers import jobs
 from tests.helpers.drawn import HOSTILE, a_view, checked, text_of
 from tests.helpers.sessions import OpenSession
