@@ -7,7 +7,7 @@ import json
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -93,12 +93,23 @@ LINES = [
 
 
 @pytest.fixture(scope="module")
-def made(store_name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path: Path = tmp_path_factory.mktemp("made") / store_name
-    with gf.open(path, workers=0, display="none") as session:
-        session.run("hello_world", n=2)
-        session.run("hello_world", n=3)
-    return path
+def make(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Make a store of that name with two jobs, once: a fixture that takes the name would be made for each use."""
+
+    @cache
+    def made_once(store_name: str) -> Path:
+        path: Path = tmp_path_factory.mktemp("made") / store_name
+        with gf.open(path, workers=0, display="none") as session:
+            session.run("hello_world", n=2)
+            session.run("hello_world", n=3)
+        return path
+
+    return made_once
+
+
+@pytest.fixture
+def made(store_name: str, make: Callable[[str], Path]) -> Path:
+    return make(store_name)
 
 
 @pytest.fixture
@@ -159,7 +170,6 @@ def _look(session: gf.Session, job_id: str) -> None:
         *[("work.db", number) for number in range(len(CHANGES))],
         *[(seldom if number % 4 else pytest.param)("work.duckdb", number) for number in range(len(CHANGES))],
     ],
-    scope="module",
 )
 def test_S43_a_row_of_anothers_making_is_one_bad_row(made: Path, tmp_path: Path, precious: Path, number: int) -> None:
     path = tmp_path / made.name

@@ -26,7 +26,7 @@ from geoflow.stores.sqlite import SqliteStore
 
 pytestmark = pytest.mark.skipif(not locks.are_kept(), reason="this system has no locks that belong to an open file")
 
-TIMES = 100
+TIMES = 40
 STAGES = '[{"number":1,"name":"scan","task_type":"scan_it"}]'
 # Opens the store as `geoflow jobs` does, tries to take what runs, and closes it: as often as it is told to.
 ANOTHER = """
