@@ -60,16 +60,18 @@ def ran_at_death(owner_json: str, store: str, job_id: str) -> frozenset[int] | N
     *owner_json* is what the job's row says of it, see `Store.claim`. Of an owner that still lives, and gave the job up
     when its store failed, no task is to blame: it has ended them all.
     """
-    for folder, owner in _proven(owner_json, store, job_id)[:1]:
-        if _lives(owner):
-            return frozenset()
-        try:
-            marks = _marks(folder)
-            (folder / _SEEN).touch(0o600)
-        except OSError:
-            break
-        return frozenset(mark.key for mark in marks if mark.position > 0) if marks else None
-    return None
+    proven = _proven(_read(owner_json), store, job_id)
+    if proven is None:
+        return None
+    folder, owner = proven
+    if _lives(owner):
+        return frozenset()
+    try:
+        marks = _marks(folder)
+        (folder / _SEEN).touch(0o600)
+    except OSError:
+        return None
+    return frozenset(mark.key for mark in marks if mark.position > 0) if marks else None
 
 
 def returned_at_death(owner_json: str, store: str, job_id: str) -> dict[Path, Returned]:
@@ -77,11 +79,12 @@ def returned_at_death(owner_json: str, store: str, job_id: str) -> dict[Path, Re
 
     The workers of these have ended then, and return no more.
     """
+    row = _read(owner_json)
     found = {}
-    for folder, owner in _proven(owner_json, store, job_id):
-        if not _lives(owner):
-            _end_workers(folder)
-            found.update({path: kept for path, kept in _unwritten(folder).items() if kept.job_id == job_id})
+    for proven in (_proven(one, store, job_id) for one in (row, *_earlier(row))):
+        if proven is not None and not _lives(proven[1]):
+            _end_workers(proven[0])
+            found.update({path: kept for path, kept in _unwritten(proven[0]).items() if kept.job_id == job_id})
     return found
 
 
@@ -90,28 +93,36 @@ def with_earlier(owner: dict[str, Any], before: str | None) -> dict[str, Any]:
 
     One that was killed before it had taken in what they left is itself followed by another.
     """
-    try:
-        row = json.loads(before or "{}")
-        earlier = [{"folder": one["folder"], "seal": one["seal"]} for one in (row, *row.get("earlier", ()))]
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return owner
-    earlier = [one for one in earlier if one["folder"] not in (None, owner.get("folder"))]
+    row = _read(before or "{}")
+    named = [{"folder": one.get("folder"), "seal": one.get("seal")} for one in (row, *_earlier(row))]
+    earlier = [one for one in named if isinstance(one["folder"], str) and one["folder"] != owner.get("folder")]
     return {**owner, "earlier": earlier[:_EARLIER]} if earlier else owner
 
 
-def _proven(owner_json: str, store: str, job_id: str) -> list[tuple[Path, dict[str, Any]]]:
-    """The folders that a job's row names and that prove themselves, the last owner's first, if it is among them."""
-    found: dict[Path, dict[str, Any]] = {}
+def _read(owner_json: str) -> dict[str, Any]:
+    """What a job's row says of its owner: it may say anything."""
     try:
         row = json.loads(owner_json)
-        for one in (row, *row.get("earlier", ())[:_EARLIER]):
-            folder = Path(one["folder"])
-            owner = _owner(folder)
-            if owner is not None and hmac.compare_digest(str(one["seal"]), _seal(owner, store, job_id)):
-                found[folder] = owner
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OSError):  # a row may say anything
+    except (ValueError, RecursionError):
+        return {}
+    return row if isinstance(row, dict) else {}
+
+
+def _earlier(row: dict[str, Any]) -> list[dict[str, Any]]:
+    earlier = row.get("earlier")
+    return [one for one in earlier if isinstance(one, dict)][:_EARLIER] if isinstance(earlier, list) else []
+
+
+def _proven(row: dict[str, Any], store: str, job_id: str) -> tuple[Path, dict[str, Any]] | None:
+    """The folder that *row* names, and whose it is by its own account; None where it does not prove itself."""
+    try:
+        folder = Path(row["folder"])
+        owner = _owner(folder)
+        if owner is not None and hmac.compare_digest(str(row["seal"]), _seal(owner, store, job_id)):
+            return folder, owner
+    except (ValueError, TypeError, KeyError, OSError):
         pass
-    return list(found.items())
+    return None
 
 
 def _unwritten(folder: Path) -> dict[Path, Returned]:

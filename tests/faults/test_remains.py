@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import geoflow as gf
-from geoflow.executors.leftovers import is_left, ran_at_death, seal, sign, sweep
+from geoflow.executors.leftovers import is_left, ran_at_death, returned_at_death, seal, sign, sweep, with_earlier
 from geoflow.executors.marker import MarkFile
 from geoflow.support.identity import label
 from tests.helpers.waiting import wait_until
@@ -32,6 +32,15 @@ else:
 mark = MarkFile(folder / "slot-0-0.mark")
 if sys.argv[1] == "ran":
     mark.running(1, 0, 7)
+if sys.argv[1] == "returned":
+    from geoflow.core.batch import Batch
+    from geoflow.core.chunks import Chunk
+    from geoflow.core.retry import RetryPolicy
+    from geoflow.executors.spool import Spool
+    from geoflow.usercode.packing import Code
+    batch = Batch("act", 1, 0, 0, 7, range(7, 8), "[]", "[]")
+    chunk = Chunk(5, "tasks", "a" * 64, "acts", 1, Code("act", None, b""), batch, RetryPolicy(), epoch=1)
+    Spool(folder / "slot-0-0", lambda: 0).begin(chunk, "c", 1.0).add(1.0, 2.0, 0.5, '{"success":true}')
 print(folder, flush=True)
 import os
 os._exit(9)
@@ -63,6 +72,35 @@ def test_S36_the_dead_ones_folder_tells_what_ran_and_goes_with_the_next_session(
     assert ran_at_death(told(folder), STORE, JOB) == frozenset({7}), "nor is the second job of that session told less"
     sweep(temp)
     assert sorted(path.name for path in temp.iterdir()) == []
+
+
+def test_S47_what_had_returned_is_kept_until_a_resume_has_taken_it_in_or_its_driver_had_written_it(temp: Path) -> None:
+    folder = left_by_the_dead("returned")
+    (folder / "seen").touch()
+    sweep(temp)
+    (kept,) = returned_at_death(told(folder), STORE, JOB).values()
+    assert [(attempt.key, attempt.result) for attempt in kept.attempts] == [(7, '{"success":true}')]
+    assert returned_at_death(told(folder), STORE, "b" * 64) == {}, "another job's"
+    MarkFile(folder / "slot-0-0.mark").written(5)
+    assert returned_at_death(told(folder), STORE, JOB) == {}
+    sweep(temp)
+    assert not folder.exists()
+
+
+def test_S47_an_owner_names_those_before_it_of_which_each_proves_itself(temp: Path) -> None:
+    first, second = left_by_the_dead("returned"), left_by_the_dead("returned")
+    row: str | None = None
+    for folder in (first, first, second, temp):
+        row = json.dumps(with_earlier(json.loads(told(folder)), row))
+    row = json.dumps(with_earlier({"pid": 1, "folder": None, "seal": None}, row))  # of one without workers
+    assert ran_at_death(row, STORE, JOB) is None
+    assert sorted(path.parent for path in returned_at_death(row or "", STORE, JOB)) == sorted([first, second])
+    for _ in range(9):
+        row = json.dumps(with_earlier(json.loads(told(Path(tempfile.mkdtemp()))), row))
+    assert len(json.loads(row or "")["earlier"]) == 4
+    forged = json.loads(told(temp)) | {"earlier": [{"folder": str(first), "seal": "0" * 64}, {"folder": 5}, 7]}
+    assert returned_at_death(json.dumps(forged), STORE, JOB) == {}
+    assert with_earlier({"pid": 1}, "[" * 100_000) == with_earlier({"pid": 1}, '{"earlier": 5}') == {"pid": 1}
 
 
 def test_what_a_kill_during_a_plan_a_finalize_or_a_start_leaves_goes_with_the_next_session(temp: Path) -> None:

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from geoflow.core.batch import Batch
 from geoflow.core.chunks import Chunk, Report
-from geoflow.core.models import Category, Failure
+from geoflow.core.models import Attempt, Category, Failure, Outcome
 from geoflow.core.retry import RetryPolicy
 from geoflow.executors.marker import Mark
-from geoflow.executors.reports import from_mark, has_ended
+from geoflow.executors.reports import from_mark, has_ended, with_returned
+from geoflow.executors.returned import Returned
 from geoflow.usercode.packing import Code
 
 DIED = Failure("worker process 12 was ended", "WorkerDied", Category.LOST, True)
@@ -92,3 +93,21 @@ def test_whatever_the_mark_says_each_call_is_accounted_for_once_and_at_most_one_
     blamed = [attempt.key for attempt in report.attempts]
     assert sorted([*blamed, *report.lost, *report.unstarted]) == list(keys)
     assert len(blamed) <= (failure is not None)
+
+
+@given(st.integers(1, 5), st.integers(-6, 6), st.integers(7, 8), st.sampled_from([None, DIED]), st.integers(0, 5))
+def test_S47_what_had_returned_is_neither_lost_nor_blamed_and_each_call_is_accounted_for_once(
+    calls: int, position: int, at: int, failure: Failure | None, ended: int
+) -> None:
+    keys = tuple(range(101, 101 + calls))
+    report = told(position, keys, failure, at=at)
+    if report is None:
+        return
+    chunk = chunk_of(*keys)
+    begun = len(keys) - len(report.unstarted)  # no more than that can have returned
+    kept = [Attempt(key, 2, Outcome.COMPLETED, 1.0, 2.0, result="{}") for key in keys[: min(ended, begun)]]
+    whole = with_returned(report, Returned("a" * 64, 1, 7, chunk.batch, kept, {}))
+    outcomes = {attempt.key: attempt.outcome for attempt in whole.attempts}
+    assert sorted([*(attempt.key for attempt in whole.attempts), *whole.lost, *whole.unstarted]) == list(keys)
+    assert all(outcomes[attempt.key] == "completed" for attempt in kept)
+    assert whole.unstarted == report.unstarted
