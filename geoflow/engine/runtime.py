@@ -229,8 +229,9 @@ class Runtime(Claiming):
         if job is not None:
             if not self.wait_for(job, late, refresh):
                 raise TimeoutError(f"Job {job_id[:8]} has not ended after {timeout:g} s; it goes on.")
-            if job.error is not None and not self.row(job_id).has_ended:  # the store may fail after it
-                raise job.error
+            row = self.row(job_id)
+            if job.error is not None and (not row.has_ended or row.ended_at == job.row.ended_at):
+                raise job.error  # but for a store that failed after the end: it is not the one that was there before
             return
         while not self.has_stopped(job_id):  # another process drives it
             if late():

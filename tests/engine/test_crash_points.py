@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 import geoflow as gf
 from geoflow.core.rows import Lease, Move
+from geoflow.errors import DriverFailed
 from geoflow.jobtypes.contract import job_id_for
 from geoflow.stores.duckdb import DuckDbStore
 from geoflow.stores.opening import is_duckdb, store_at
@@ -54,7 +55,7 @@ def listing(params: dict[str, Any], context: gf.TaskContext) -> dict[str, Any]:
 
 def square(params: dict[str, Any], context: gf.TaskContext) -> dict[str, Any]:
     executed(context, params)
-    if params["unit"] == params.get("wrong"):
+    if params["unit"] == params.get("wrong") and not Path(params["trace"]).with_name("mended").exists():
         raise ValueError(f"no unit {params['unit']}")
     if params["unit"] == 2 and context.attempt <= 2:
         raise OSError("not yet")
@@ -100,7 +101,7 @@ class Squares:
     @staticmethod
     def finalize_job(context: Any = None) -> dict[str, Any]:
         return {
-            "results": [task.result_data["result"] for task in context.task_results],
+            "results": [task.result_data.get("result") for task in context.task_results],
             "tasks": [[task.task_type, str(task.status)] for task in context.task_results],
         }
 
@@ -163,8 +164,8 @@ def kill_this_process() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def session_with(store: Crashing, workers: int = 0) -> gf.Session:
-    session = gf.open(store.name, workers=workers, clock=ManualClock(), display="none")
+def session_with(store: Crashing, **options: Any) -> gf.Session:
+    session = gf.open(store.name, **{"workers": 0, "clock": ManualClock(), "display": "none", **options})
     session.register(Squares, HANDLERS)
     session.runtime.__dict__["store"] = store
     return session
@@ -180,10 +181,10 @@ class Case:
         self.params = {"trace": str(self.trace), **params}
         self._looking: Store | None = None
 
-    def runs(self, store: Crashing, **options: Any) -> bool:
+    def runs(self, store: Crashing, on_failure: str = "drain", **options: Any) -> bool:
         """Run or resume the job with *store*; whether it came to its end."""
         self.look_away()
-        session = session_with(store)
+        session = session_with(store, on_failure=on_failure)
         try:
             session.run("squares", self.params, **{"on_existing": "resume", **options})
         except Crash:
@@ -195,6 +196,18 @@ class Case:
     def crashes(self, at: int, moment: Moment, **options: Any) -> bool:
         """Whether the engine died at this transaction; False when it came to the end before."""
         return not self.runs(crashing(self.path, at, moment), **options)
+
+    def is_repaired(self, store: Crashing) -> bool:
+        """Have what failed run again with *store*; whether that came to its end."""
+        self.look_away()
+        session = session_with(store, on_failure="continue")
+        try:
+            session.run("squares", self.params).retry_failed().wait()
+        except (Crash, DriverFailed):  # the thread that drove it, or this one
+            leave_as_killed(store)
+            return False
+        session.close()
+        return True
 
     def resume(self) -> None:
         """What a user does after a crash: a new process, resume; and submit again what was never stored."""
@@ -392,6 +405,30 @@ def test_S37_a_crash_while_a_failed_job_is_resumed_does_not_matter(
     assert at > 5
 
 
+def test_S37_S50_a_crash_within_a_repair_loses_nothing_and_runs_nothing_again_that_had_completed(
+    tmp_path: Path, store_name: str, moments: Sequence[Moment], stride: int
+) -> None:
+    case = Case(tmp_path, store_name, wrong=4)
+    assert case.runs(crashing(case.path), on_failure="continue")
+    status, result, _ = case.result()
+    assert (status, [kind for kind, state in result["tasks"] if state == "failed"]) == ("completed", ["square"])
+    kept = case.completed() & {f"unit-{n}" for n in range(UNITS)}
+    case.trace.write_text("")
+    case.trace.with_name("mended").touch()
+    finished = case.saved()
+    for at, moment in points(moments, stride, turn=1):
+        case.restore(finished)
+        if not (ended := case.is_repaired(crashing(case.path, at, moment))):
+            case.resume()
+            assert case.is_repaired(crashing(case.path)), "where it had not begun"
+        case.check()
+        assert case.result() == undisturbed(store_name).result, at
+        assert kept.isdisjoint(case.executions()), at
+        if ended:
+            break
+    assert at > 5
+
+
 @a_share(0.25)
 @given(st.lists(st.tuples(st.integers(1, 16), st.sampled_from(MOMENTS)), min_size=2, max_size=4))
 def test_S37_several_crashes_one_after_another_lose_nothing_and_repeat_nothing(
@@ -475,7 +512,7 @@ def run_until_killed(path: str, params: str, at: str, moment: Moment, workers: s
     """What the child process does."""
     store = crashing(Path(path), int(at), moment)
     store.die = kill_this_process  # type: ignore[method-assign]
-    session_with(store, int(workers)).run("squares", json.loads(params))
+    session_with(store, workers=int(workers)).run("squares", json.loads(params))
 
 
 CHILD = "import sys; from tests.engine import test_crash_points; test_crash_points.run_until_killed(*sys.argv[1:])"
