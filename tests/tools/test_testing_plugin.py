@@ -12,6 +12,7 @@ import pytest
 from geoflow.testing.plugin import SkippingClock
 
 pytest_plugins = ["pytester"]
+LEFT_OUT = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest")  # the latter takes as long to import as all else
 DOCS = Path(__file__).parents[2] / "docs" / "testing.md"
 
 JOBS = '''
@@ -40,7 +41,7 @@ def project(pytester: pytest.Pytester) -> pytest.Pytester:
 
 def passes(project: pytest.Pytester, test: str, *options: str, **outcomes: int) -> pytest.RunResult:
     project.makepyfile(test_it=f"import os, sys, time\nimport pytest\nimport geoflow as gf\nimport hexjobs\n{test}")
-    result = project.runpytest_subprocess("-p", "no:cacheprovider", *options)
+    result = project.runpytest_subprocess(*LEFT_OUT, *options)
     result.assert_outcomes(**outcomes or {"passed": 1})
     return result
 
@@ -182,6 +183,6 @@ def test_what_the_docs_show_passes(pytester: pytest.Pytester) -> None:
         path = pytester.path / name
         path.write_text((path.read_text() if path.exists() else "") + code)
     assert len({name for name, _ in named}) == 2
-    result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
+    result = pytester.runpytest_subprocess(*LEFT_OUT)
     tests = sum(code.count("\ndef test_") + code.startswith("def test_") for _, code in named)
     result.assert_outcomes(passed=tests)
