@@ -265,8 +265,9 @@ def _kept(stage: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _of_class(job_class: type) -> dict[str, Any]:
-    """The options that a job class may have for all of its stages."""
-    return {key: value for key in _SHARED if (value := getattr(job_class, key, None)) is not None}
+    """The options that a job class may have for all of its stages; a function of that name is the author's."""
+    values = {key: getattr(job_class, key, None) for key in _SHARED}
+    return {key: value for key, value in values.items() if value is not None and not callable(value)}
 
 
 def _not_allowed(stage: Mapping[str, Any]) -> list[str]:

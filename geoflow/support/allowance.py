@@ -26,10 +26,15 @@ def most(allowed: Allowance | None, tasks: int) -> int:
     return max(min(tasks if allowed is None else allowed, tasks - 1), 0)
 
 
-def _checked(value: Any) -> Any:
-    if isinstance(value, str):  # of a variable
+def of_text(value: Any) -> Any:
+    """The number that a variable's text says, if it says one."""
+    if isinstance(value, str):
         with contextlib.suppress(ValueError):
-            value = int(value) if value.strip().isdecimal() else float(value)
+            return int(value) if value.strip().isdecimal() else float(value)
+    return value
+
+
+def _checked(value: Any) -> Any:
     if value is not None and not is_allowance(value):
         must = "Input should be a number of tasks, such as 5, or a share of them from 0.0 to 1.0"
         raise PydanticCustomError("allowance", must)

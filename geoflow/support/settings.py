@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from geoflow.errors import ParameterError
-from geoflow.support.allowance import AllowFailed
+from geoflow.support.allowance import AllowFailed, of_text
 from geoflow.support.masking import DEFAULT_SECRETS, mask_text
 from geoflow.support.text import shorten
 
@@ -62,7 +62,9 @@ class Settings(BaseModel):
     plan_timeout: Limit = 600.0
     finalize_timeout: Limit = 600.0
     on_failure: Literal["drain", "stop", "continue"] = "drain"
-    allow_failed: Annotated[AllowFailed, BeforeValidator(_none)] = None  # of a stage's tasks; None is all but one
+    allow_failed: Annotated[AllowFailed, BeforeValidator(of_text), BeforeValidator(_none)] = (
+        None  # of a stage's tasks; None is all but one
+    )
     reuse: bool = False  # whether tasks take over the results of equal ones that have completed
     synchronous: Literal["NORMAL", "FULL"] = "NORMAL"  # NORMAL: a power cut may cost the last moments, which run again
     log_file: Annotated[Path | None, BeforeValidator(_path)] = None

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import geoflow as gf
 from geoflow.errors import ContractViolationError, DefinitionError, ParameterError
 from geoflow.jobtypes.contract import job_id_for
+from geoflow.support.settings import load_settings
 from tests.helpers import grown, jobs
 from tests.helpers.profiles import a_share
 from tests.helpers.sessions import OpenSession, rows
@@ -447,11 +448,11 @@ def test_S50_what_allow_failed_cannot_be_is_refused_where_it_is_said(open_sessio
 
     with pytest.raises(DefinitionError, match=r"stage 1 has allow_failed=.*a share of them from 0.0 to 1.0"):
         open_session(workers=0).register(Wrong, jobs.ALL_HANDLERS)
-    if allowed != "5":
+    with pytest.raises(DefinitionError, match=r"allow_failed: Input should be a number of tasks"):
+        gf.JobType("wrong", allow_failed=allowed)
+    if allowed != "5":  # as a variable says it
         with pytest.raises(ParameterError, match=r"allow_failed cannot be .* a share of them from 0.0 to 1.0"):
             open_session(allow_failed=allowed)
-        with pytest.raises(DefinitionError, match=r"allow_failed: Input should be a number of tasks"):
-            gf.JobType("wrong", allow_failed=allowed)
     typed = gf.JobType("wrong")
     with pytest.raises(DefinitionError, match=r"(?s)stage has the options.*allow_failed"):
         typed.stage(allow_failed=1.5)
@@ -552,3 +553,27 @@ def test_S51_in_a_longer_list_the_old_tasks_keep_their_ids_and_the_results_that_
     assert [name[9:] for (name,) in rows(session, ids)] == ["look-a", "look-b", "look-c", "look-d"]
     assert folder.ran() == ["draw-a", "draw-c", "look-a", "look-c"]
     assert job.result()["parts"] == ["A", "B", "C", "D"]
+
+
+def test_S2_S50_a_method_of_a_job_class_that_is_called_like_an_option_is_its_authors(
+    open_session: OpenSession, recwarn: pytest.WarningsRecorder
+) -> None:
+    class Hooked(jobs.Acts):
+        job_type = "hooked_acts"
+
+        @staticmethod
+        def on_failure(job_id: str) -> None: ...
+
+    session = open_session(workers=0)
+    session.register(Hooked, jobs.ALL_HANDLERS)
+    assert session.run("hooked_acts", tasks=[BAD, {}]).status == "failed"
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize(("text", "value"), [("5", 5), ("0.05", 0.05), ("1.0", 1.0), ("none", None), ("1", 1)])
+def test_S50_a_variable_says_a_number_of_tasks_or_a_share(
+    monkeypatch: pytest.MonkeyPatch, text: str, value: float | None
+) -> None:
+    monkeypatch.setenv("GEOFLOW_ALLOW_FAILED", text)
+    found = load_settings().allow_failed
+    assert (found, type(found)) == (value, type(value))
