@@ -7,6 +7,7 @@ every file that its parameters name are known to be those that the result was ma
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -126,12 +127,14 @@ def _looks_at_the_world(job: ActiveJob, stage: Stage) -> bool:
 def _unchanged(job: ActiveJob, store: Store, stage: Stage, tasks: NewTasks, keyed: list[Keyed]) -> dict[int, int]:
     """What is the same as a task of any job that has completed, with its files as they were."""
     candidates = {one.digest: one for one in keyed}
+    folder = job.surroundings.folder if job.surroundings is not None else ""
     found: dict[str, int] = {}
     for before in store.reusable(list(candidates), with_results=bool(stage.outputs)):
         one = candidates[before.digest]
         if before.digest in found or not _is_of_now(job, tasks.task_types[one.place], before.code):
             continue
         outputs = outputs_of(before.result, stage.outputs) if stage.outputs else []
+        outputs = outputs and [os.path.abspath(os.path.join(folder, path)) for path in outputs]
         if outputs is None or not are_as_left(outputs, before.ended_at or 0.0):
             continue
         now, then = Inputs.of(one.inputs), Inputs.of(before.inputs)

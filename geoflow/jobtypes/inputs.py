@@ -6,6 +6,7 @@ limit. It looks before a task runs. What changes after that, even while it runs,
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -26,7 +27,7 @@ _LONGEST = 4_096  # a path has no more bytes
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|/vsi[a-z0-9_]+/")
 # A file may change twice within one tick of the clock that its times are taken from, and look the same: these are the
 # ticks of disks with fractions of seconds, and of those without.
-_TICK, _COARSE_TICK = 0.02, 2.1
+_TICK, _COARSE_TICK, _LOOKS = 0.02, 2.1, 5
 _AT_ONCE = 1 << 20
 _KEY = "<key>"
 
@@ -53,8 +54,8 @@ class Inputs(NamedTuple):
         return read if all(isinstance(text, str) for text in texts) else None
 
     def same_as(self, other: Inputs, outputs: Sequence[str] = ()) -> bool:
-        """Whether all files are as they were in *other*, but for those that the task makes itself."""
-        made = {os.path.abspath(path) for path in outputs}
+        """Whether all files are as they were in *other*, but for *outputs*, whole paths that the task makes itself."""
+        made = set(outputs)
         return all(
             _states(mine, made) == _states(theirs, made)
             for mine, theirs in ((self.declared, other.declared), (self.found, other.found))
@@ -162,35 +163,58 @@ class Looker:
 _NO_NAMES = (36, 63)  # a name that is too long, on Linux and on macOS
 
 
-def state_of(path: str) -> str | None:
-    """The state of a file by its size and times; ``folder`` of a folder, None of what is neither.
+def state_of(path: str, *, patient: bool = True) -> str | None:
+    """The state of a file and what belongs to it, by size and times; ``folder`` of a folder, None of what is neither.
 
-    When it has just changed it is waited for until a further change would be seen.
+    When it has just changed, a *patient* look waits until a further change would be seen; None where that does not end.
     """
     about = os.stat(path)
+    name, ending = os.path.splitext(path)
     if stat.S_ISDIR(about.st_mode):
         return "folder"
-    if not stat.S_ISREG(about.st_mode):
+    if not stat.S_ISREG(about.st_mode) or ending.lower() in _OF_OTHERS:
         return None
-    changed = max(about.st_mtime_ns, about.st_ctime_ns)
-    left = (_TICK if changed % 1_000_000_000 else _COARSE_TICK) - abs(time.time() - changed / 1e9)
-    if left > 0:
+    paths = [*(name + other for other in _BESIDE.get(ending.lower(), ())), *(path + other for other in _BEHIND)]
+    for _ in range(_LOOKS):
+        parts = [about]
+        for beside in paths:
+            with contextlib.suppress(OSError):
+                parts.append(os.stat(beside))
+        changed = max(max(part.st_mtime_ns, part.st_ctime_ns) for part in parts)
+        left = (_TICK if changed % 1_000_000_000 else _COARSE_TICK) - abs(time.time() - changed / 1e9)
+        if left <= 0 or not patient:
+            return "+".join(f"{part.st_size}:{part.st_mtime_ns}:{part.st_ctime_ns}" for part in parts)
         time.sleep(left)
         about = os.stat(path)
-    return f"{about.st_size}:{about.st_mtime_ns}:{about.st_ctime_ns}"
+    return None
 
 
-def _state_of_all(path: str, content: bool) -> str | None:
+# What belongs to a file of that ending, and what does to a file of any: a changed table is another shapefile. A file
+# that only names others is never known to be the same.
+_BESIDE = {
+    ".shp": (".dbf", ".shx", ".prj", ".cpg"),
+    ".tab": (".dat", ".map", ".id", ".ind"),
+    ".mif": (".mid",),
+    **dict.fromkeys((".img", ".dat", ".bil", ".bip", ".bsq", ".raw"), (".hdr",)),
+    **dict.fromkeys((".tif", ".tiff"), (".tfw", ".prj")),
+}
+_BEHIND = (".aux.xml", ".ovr", ".msk", "-wal")
+_OF_OTHERS = {".vrt"}
+
+
+def _state_of_all(path: str, content: bool, *, patient: bool = True) -> str | None:
     """The state of a file or, of a folder, that of all that is in it; by *content*, with its times behind it."""
-    times = state_of(path)
+    times = state_of(path, patient=patient)
     if times is None:
         return None
+    if times != "folder" and not content:
+        return times
     files = _files_in(path) if times == "folder" else [path]
     if files is None:
         return None
     read, seen = hashlib.sha256(), hashlib.sha256()
     for file in files:
-        state = state_of(file) if times == "folder" else times
+        state = state_of(file, patient=patient) if times == "folder" else times
         if state is None:
             return None
         name = os.path.relpath(file, path).encode("utf-8", "surrogateescape")
@@ -242,7 +266,7 @@ def changed_since(then: Inputs) -> bool:
         if _ADDRESS.match(path):
             continue
         try:
-            now = _state_of_all(path, content=False)
+            now = _state_of_all(path, content=False, patient=False)
             if now is not None and now == state.rpartition(" ")[2]:
                 continue
             if (

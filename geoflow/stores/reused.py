@@ -123,11 +123,12 @@ class ReusedResults(JobLeases):
         """What the stage's completed tasks had as inputs, of those that took over a result what that was made with."""
         if not self.has("reusable"):
             return
-        source = "(t.task_key << 12) + t.attempt"
+        source, joined = "t.task_key", ""
         if self.has("reused"):
-            source = f"coalesce((SELECT source_key FROM reused WHERE attempt_key = {source}), {source})"
+            source = "coalesce(r.source_key >> 12, t.task_key)"
+            joined = " LEFT JOIN reused r ON r.attempt_key = (t.task_key << 12) + t.attempt"
         sql = (
-            f"SELECT k.inputs FROM task t JOIN reusable k ON k.task_key = ({source}) >> 12"
+            f"SELECT k.inputs FROM task t{joined} JOIN reusable k ON k.task_key = {source}"
             " WHERE t.task_key >= ? AND t.task_key < ? AND t.status = 'completed'"
         )
         yield from (text for (text,) in self._of(stage, sql))

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterator
+from itertools import islice
 
 from geoflow.core.rows import JobRow
 from geoflow.jobtypes.inputs import Inputs, changed_since
 from geoflow.stores.store import Store
 
 
-def inputs_changed(store: Store, row: JobRow) -> int:
-    """How many of the tasks that completed have declared files that are not the same by now."""
+def inputs_changed(store: Store, row: JobRow, most: int | None = None) -> int:
+    """How many of the tasks that completed, of the first *most*, have declared files that are not the same by now."""
     known: dict[tuple[tuple[str, str], ...], bool] = {}
     changed = 0
-    for _, inputs in _inputs(store, row):
+    for _, inputs in islice(_inputs(store, row), most):
         if inputs.declared:
             same = tuple(sorted(inputs.declared.items()))
             if same not in known:

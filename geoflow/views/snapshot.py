@@ -25,6 +25,7 @@ from geoflow.views.model import ACTIONS, READ, STATES, JobView, StageView, reada
 from geoflow.views.tracebacks import fold
 
 CELLS, LISTED = 200, 50
+LOOKED_AT = 10_000  # tasks whose inputs are compared with those of now
 SAMPLE = 200  # tasks of a stage whose times are looked at, however many it has
 
 
@@ -43,7 +44,9 @@ def snapshot(store: Store, job_id: str, now: float, secrets: Sequence[str] = DEF
     error, fallback = row.error, _fallback(row.result)
     if fallback:
         error = f"finalize_job failed: {fallback.get('error_type')}: {fallback.get('finalization_error')}"
-    view = view._replace(inputs_changed=0 if driver or view.status != "completed" else inputs_changed(store, row))
+    view = view._replace(
+        inputs_changed=0 if driver or view.status != "completed" else inputs_changed(store, row, LOOKED_AT)
+    )
     return view._replace(
         parameters=_parameters(row.parameters, secrets),
         error=error and cut(mask_text(error, secrets), 1000),

@@ -15,7 +15,7 @@ import geoflow as gf
 from geoflow.core.chunks import Look
 from geoflow.core.rows import Again
 from geoflow.jobtypes.contract import job_id_for
-from geoflow.jobtypes.inputs import looked_at
+from geoflow.jobtypes.inputs import looked_at, state_of
 from geoflow.stores.convert import convert
 from geoflow.support.jsonable import to_json
 from tests.helpers.sessions import OpenSession, check_intact, rows
@@ -639,3 +639,36 @@ def test_S49_a_text_that_is_no_path_of_a_file_stops_no_job(
     world.names("a")
     assert world.run(text=text).status == "completed"
     assert looked_at([to_json({"text": text})], Look(("text",)))[0] in (None, '{"declared":{},"found":{},"unseen":[]}')
+
+
+@pytest.mark.parametrize("beside", ["roads.dbf", "roads.shp.aux.xml"])
+def test_S49_what_belongs_to_a_file_counts_as_a_part_of_it(tmp_path: Path, beside: str) -> None:
+    whole, other = tmp_path / "roads.shp", tmp_path / beside
+    whole.write_text("lines")
+    other.write_text("old")
+    before = state_of(str(whole))
+    assert state_of(str(whole)) == before
+    other.write_text("newer")
+    assert state_of(str(whole)) != before
+
+
+def test_S49_a_file_that_names_others_is_never_known_to_be_the_same(tmp_path: Path) -> None:
+    (tmp_path / "all.vrt").write_text("<VRTDataset/>")
+    assert state_of(str(tmp_path / "all.vrt")) is None
+
+
+def test_S49_a_file_is_told_from_one_that_is_changed_right_after_it_was_looked_at(tmp_path: Path) -> None:
+    for number in range(20):
+        path = tmp_path / f"{number}"
+        path.write_text("one")
+        before = state_of(str(path))
+        path.write_text("two")
+        assert state_of(str(path)) != before
+
+
+def test_a_probe_measures_though_the_session_reuses(open_session: OpenSession, tmp_path: Path) -> None:
+    world = World(open_session(workers=0, reuse=True), tmp_path)
+    world.run()
+    world.ran()
+    world.session.probe("tiles", folder=str(tmp_path))
+    assert world.ran() == ["a", "b", "c", "count", "scan"]

@@ -101,7 +101,7 @@ class SampledType:
     def _class(self, whole: Registered) -> type:
         name = whole.job_class.__name__
         # One task at a time: each is measured undisturbed, and all but the first in a process that is warm.
-        stages = [stage.model_dump(exclude_none=True) | {"workers": 1} for stage in whole.stages]
+        stages = [stage.model_dump(exclude_none=True) | {"workers": 1, "reuse": False} for stage in whole.stages]
         for stage in stages:
             stage["parallelism"] = stage["parallelism"] if stage["parallelism"] in PARALLELISM else "fan_out"
         about = {"job_type": self.name, "description": f"At most {self._items} tasks of each stage of {whole.name}."}
