@@ -41,6 +41,7 @@ def _store(value: object) -> object:
 Number = Annotated[int, Field(ge=0, le=1000)]
 Delay = Annotated[float, Field(ge=0, le=86_400)]
 Limit = Annotated[Annotated[float, Field(gt=0)] | None, BeforeValidator(_none)]
+Allowed = Annotated[AllowFailed, BeforeValidator(of_text), BeforeValidator(_none)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_words)]
 
 
@@ -62,9 +63,7 @@ class Settings(BaseModel):
     plan_timeout: Limit = 600.0
     finalize_timeout: Limit = 600.0
     on_failure: Literal["drain", "stop", "continue"] = "drain"
-    allow_failed: Annotated[AllowFailed, BeforeValidator(of_text), BeforeValidator(_none)] = (
-        None  # of a stage's tasks; None is all but one
-    )
+    allow_failed: Allowed = None  # of a stage's tasks; None is all but one
     reuse: bool = False  # whether tasks take over the results of equal ones that have completed
     synchronous: Literal["NORMAL", "FULL"] = "NORMAL"  # NORMAL: a power cut may cost the last moments, which run again
     log_file: Annotated[Path | None, BeforeValidator(_path)] = None

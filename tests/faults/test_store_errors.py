@@ -96,9 +96,23 @@ def test_F129_a_job_whose_end_was_committed_gives_its_result_though_the_store_sa
     open_session: OpenSession, tmp_path: Path
 ) -> None:
     session = open_session(workers=0)
-    session.runtime.__dict__["store"] = FailingStore(tmp_path / "work.db", at=5, moment="after")
+    session.runtime.__dict__["store"] = FailingStore(tmp_path / "work.db", at=4, moment="after")
     with pytest.raises(StoreError, match="strange noise"):
         session.run("acts", tasks=[])
     job = session.job(session.store.jobs()[0].job_id)
     assert job.status == "completed"
     assert job.result()["completed"] == 0
+
+
+@pytest.mark.parametrize("at", [1, 2])
+def test_S36_of_a_rerun_that_could_not_begin_who_waits_is_told_though_the_job_had_ended(
+    open_session: OpenSession, tmp_path: Path, at: int
+) -> None:
+    first = open_session(workers=0)
+    job_id = first.run("acts", tasks=[]).id
+    first.close()
+    session = open_session(workers=0)
+    session.runtime.__dict__["store"] = FailingStore(tmp_path / "work.db", at=at, moment="before")
+    with pytest.raises(StoreError, match="strange noise"):
+        session.job(job_id).rerun().wait()
+    assert session.job(job_id).rerun().wait().status == "completed"
