@@ -355,7 +355,7 @@ def test_S9_S10_submitting_again_finds_the_first_and_touches_nothing(open_sessio
 def test_S10_a_job_that_is_found_again_says_that_nothing_was_run_where_progress_would_be_shown(
     open_session: OpenSession, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    silent, session = open_session(workers=0), gf.open(":memory:", workers=0, display="text")
+    silent, session = open_session(workers=0), gf.open(":memory:", workers=0, display="text", max_retries=0)
     try:
         completed = session.run("hello_world", n=1)
         assert "submitted before" not in capsys.readouterr().err
@@ -379,7 +379,7 @@ def test_S10_a_job_that_is_found_again_says_that_nothing_was_run_where_progress_
 
 
 def test_a_parameter_that_a_found_job_keeps_its_own_value_of_is_warned_of(open_session: OpenSession) -> None:
-    session = open_session(workers=0)
+    session = open_session(workers=0, max_retries=0)
     job = session.run("hello_world", n=1)
     with pytest.warns(UserWarning, match="keeps its own failure_rate=0.0: on_existing='rerun' takes failure_rate=0.9"):
         assert session.submit("hello_world", n=1, failure_rate=0.9).parameters["failure_rate"] == 0.0
