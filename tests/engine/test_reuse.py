@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ from geoflow.jobtypes.contract import job_id_for
 from geoflow.jobtypes.inputs import looked_at, state_of
 from geoflow.stores.convert import convert
 from geoflow.support.jsonable import to_json
-from tests.helpers.sessions import OpenSession, check_intact, rows
+from tests.engine.test_crash_points import MOMENTS, Crash, crashing
+from tests.helpers.profiles import is_thorough, seldom
+from tests.helpers.sessions import OpenSession, check_intact, leave_as_killed, rows
 
 pytestmark = [pytest.mark.on_duckdb, pytest.mark.filterwarnings("ignore:.*is a folder or an address")]
 
@@ -283,7 +286,7 @@ def sum_up(params: dict[str, Any]) -> dict[str, Any]:
     return {"success": True, "result": sum(one["result"]["size"] for one in params["previous_results"])}
 
 
-def folder_type(**stage: Any) -> type:
+def folder_type(metadata_of: int = 0, **stage: Any) -> type:
     """A job type that scans a folder and warps each file of it; its second stage says *stage* otherwise."""
 
     def create_tasks_for_stage(
@@ -297,6 +300,7 @@ def folder_type(**stage: Any) -> type:
                 "task_id": f"{job_id[:8]}-{Path(path).name}",
                 "task_type": "warp_file",
                 "parameters": {"path": path, "out": f"{work}/{Path(path).name}.out", "work": f"{work}/"},
+                "metadata": {"long": "x" * metadata_of},
             }
             for path in previous_results[0]["result"]["files"]
         ]
@@ -331,6 +335,13 @@ class Folder(World):
             path.mkdir(exist_ok=True)
         for name in "abcde":
             self.write(name, name * 3)
+
+    def again(self, session: gf.Session) -> Folder:
+        """The same folder as it is, with another session."""
+        made = Folder.__new__(Folder)
+        made.session, made.folder, made.data = session, self.folder, self.data
+        session.register(folder_type(), self.handlers)
+        return made
 
     def write(self, name: str, text: str) -> None:
         (self.data / name).write_text(text)
@@ -672,3 +683,54 @@ def test_a_probe_measures_though_the_session_reuses(open_session: OpenSession, t
     world.ran()
     world.session.probe("tiles", folder=str(tmp_path))
     assert world.ran() == ["a", "b", "c", "count", "scan"]
+
+
+def test_S49_an_update_that_dies_at_any_transaction_goes_on_as_one(
+    open_session: OpenSession, tmp_path: Path, store_name: str, pytestconfig: pytest.Config
+) -> None:
+    folder = Folder(open_session(workers=0), tmp_path)
+    folder.update()
+    folder.session.close()
+    saved = tmp_path / "saved"
+    path = tmp_path / store_name
+    shutil.copy(path, saved)
+    for at in range(1, 100, 1 if is_thorough(pytestconfig) else 3):
+        for file in tmp_path.glob(f"{store_name}*"):
+            file.unlink()
+        shutil.copy(saved, path)
+        folder.write("b", f"other {at:03}")
+        folder.ran()
+        store = crashing(path, at, MOMENTS[at % 7 % 3])
+        dying = folder.again(gf.open(path, workers=0, display="none"))
+        dying.session.runtime.__dict__["store"] = store
+        try:
+            dying.update()
+        except Crash:
+            leave_as_killed(store)
+        else:
+            dying.session.close()
+            break
+        then = folder.again(open_session(path, workers=0))
+        resumed = [job.wait() for job in then.session.resume()] or [then.update()]
+        if not resumed[0].tasks()["reused_from"].notna().any():  # it died before anything of it was written
+            resumed = [then.update()]
+        assert resumed[0].result() == {"sum": 21}
+        ran = folder.ran()
+        assert set(ran) == {"b", "scan", "sum"}, at
+        assert ran.count("b") <= 2
+        then.session.close()
+    assert at > 10
+
+
+@pytest.mark.parametrize("length", [1, seldom(14_000_000)])
+def test_S49_in_workers_it_is_the_same_also_where_a_plan_goes_by_a_file(
+    open_session: OpenSession, tmp_path: Path, length: int
+) -> None:
+    folder = Folder(open_session(workers=1), tmp_path, metadata_of=length)
+    folder.update()
+    folder.ran()
+    folder.write("b", "other")
+    job = folder.update()
+    assert job.result() == {"sum": 17}
+    assert folder.ran() == ["b", "scan", "sum"]
+    assert list(job.tasks()["reused_from"].isna()) == [True, False, True, False, False, False, True]
