@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import weakref
 from pathlib import Path
@@ -20,13 +21,17 @@ class Lifeline:
         os.mkfifo(self.registry, 0o600)
         # Held open, so that workers never wait.
         self._registry = os.open(self.registry, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
-        self._reaper = subprocess.Popen(
-            [python(), "-I", "-S", str(reaper.__file__), self.registry],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # and so it is in the reaper, for good
+        try:
+            self._reaper = subprocess.Popen(
+                [python(), "-I", "-S", str(reaper.__file__), self.registry],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         _lifelines.add(self)
 
     def let_go(self) -> None:
