@@ -40,6 +40,11 @@ class Rule:
     share: float = 1.0
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        task = self.task
+        if not (task is None or isinstance(task, str) or (isinstance(task, tuple) and len(task) == 2)):
+            raise ParameterError(f"A task is named by its id, its type, or (task_type, index), not {task!r}.")
+
     def concerns(self, task_id: str, names: tuple[str, str], stage: int, place: int) -> bool:
         """Whether it is meant for a task of these *names*, its type and its handler's, at this *place* in its stage."""
         kinds = [normalise(name) for name in names]
@@ -104,7 +109,7 @@ def fail(
     that are submitted, or taken up again, in the ``with`` block; several faults go together, the first first.
     At its end an ``AssertionError`` tells of a fault that was meant for none of their tasks.
     """
-    return Fault("fail", task, times, attempts, _raising("fail", with_, message))
+    return Fault(Rule("fail", task, _chosen(times, attempts), _raising("fail", with_, message)))
 
 
 def fail_some(
@@ -123,7 +128,8 @@ def fail_some(
     """
     if not 0 <= share <= 1:
         raise ParameterError(f"share is a part of the tasks, from 0 to 1, not {share!r}.")
-    return Fault("fail_some", task, times, attempts, _raising("fail_some", with_, message), share, seed)
+    act = _raising("fail_some", with_, message)
+    return Fault(Rule("fail_some", task, _chosen(times, attempts), act, share, seed))
 
 
 def hang(task: Task, *, seconds: float = 60.0, times: int | None = 1, attempts: Iterable[int] | None = None) -> Fault:
@@ -131,7 +137,7 @@ def hang(task: Task, *, seconds: float = 60.0, times: int | None = 1, attempts: 
 
     Where nothing has ended it after *seconds*, it fails for good and says so. It needs worker processes or a pool.
     """
-    return Fault("hang", task, times, attempts, partial(_hang, seconds), processes=True)
+    return Fault(Rule("hang", task, _chosen(times, attempts), partial(_hang, seconds)), processes=True)
 
 
 def die(
@@ -142,12 +148,13 @@ def die(
     It needs worker processes: with ``workers=0`` it is refused, since the process that tests would die.
     """
     here = (socket.gethostname(), os.getpid())
-    return Fault("die", task, times, attempts, partial(_die, signals.Signals(signal), here), processes=True)
+    act = partial(_die, signals.Signals(signal), here)
+    return Fault(Rule("die", task, _chosen(times, attempts), act), processes=True)
 
 
 def slow(task: Task, seconds: float, *, times: int | None = None, attempts: Iterable[int] | None = None) -> Fault:
     """Have *task* wait so many *seconds* before its handler runs, at all attempts; see `fail` for *task*."""
-    return Fault("slow", task, times, attempts, partial(_slow, seconds))
+    return Fault(Rule("slow", task, _chosen(times, attempts), partial(_slow, seconds)))
 
 
 def returns(task: Task, value: Any, *, times: int | None = None, attempts: Iterable[int] | None = None) -> Fault:
@@ -155,7 +162,7 @@ def returns(task: Task, value: Any, *, times: int | None = None, attempts: Itera
 
     A handler returns ``{"success": True, "result": ...}``; anything may be given, to see what becomes of it.
     """
-    return Fault("returns", task, times, attempts, partial(_return, value))
+    return Fault(Rule("returns", task, _chosen(times, attempts), partial(_return, value)))
 
 
 def _raising(name: str, with_: Callable[[str], BaseException], message: str | None) -> Act:
@@ -200,21 +207,8 @@ _active: list[Fault] = []
 class Fault:
     """A fault that holds within ``with``; see `fail`."""
 
-    def __init__(
-        self,
-        name: str,
-        task: Task | None,
-        times: int | None,
-        attempts: Iterable[int] | None,
-        act: Act,
-        share: float = 1.0,
-        seed: int = 0,
-        *,
-        processes: bool = False,
-    ) -> None:
-        if not (task is None or isinstance(task, str) or (isinstance(task, tuple) and len(task) == 2)):
-            raise ParameterError(f"A task is named by its id, its type, or (task_type, index), not {task!r}.")
-        self.rule = Rule(name, task, _chosen(times, attempts), act, share, seed)
+    def __init__(self, rule: Rule, *, processes: bool = False) -> None:
+        self.rule = rule
         self.needs_processes = processes
         self._before: dict[Parts, int] = {}
 
