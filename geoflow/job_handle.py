@@ -143,10 +143,13 @@ class JobHandle:
         return frames.with_stale(tasks, now)
 
     def attempts(self) -> pd.DataFrame:
-        """One row for each execution of a task, with its times, its output and its error."""
+        """One row for each execution of a task, with its times, its output and its error.
+
+        Those with a ``reused_from``, the id of a job, did not run: they have taken over what a task of that job made.
+        """
         from geoflow.views import frames
 
-        return frames.attempts(self.runtime.store, self.id)
+        return frames.attempts(self.runtime.store, self.id, reused_from=True)
 
     def errors(self, *, limit: int | None = None) -> pd.DataFrame:
         """The attempts that failed, newest last; with *limit* only the last so many."""

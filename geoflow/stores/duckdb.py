@@ -101,6 +101,17 @@ class DuckDbStore(Store):
 
     # In DuckDB's own way
 
+    def has(self, table: str) -> bool:
+        file = self._open_file()
+        with file.lock:  # nobody else makes one; to ask takes as long as a transaction
+            if file.tables is None:
+                file.tables = {name for (name,) in self._rows("SELECT table_name FROM duckdb_tables()")}
+            return table in file.tables
+
+    def make(self, connection: duckdb.DuckDBPyConnection, table: str) -> None:
+        super().make(connection, table)
+        self._open_file().tables = None  # the transaction may fail yet
+
     def claim(self, job_key: int, owner: str) -> Lease:
         file = self._open_file()
         with file.lock:

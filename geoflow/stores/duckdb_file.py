@@ -46,6 +46,7 @@ class File:
         self.lock = threading.RLock()
         self.epochs: dict[int, int] = {}
         self.users = 0
+        self.tables: set[str] | None = None  # where that is known
         self._key = os.path.realpath(path)
         self._pid = os.getpid()
         self._parsed: dict[str, duckdb.Statement] = {}

@@ -144,26 +144,20 @@ _REUSED = (
 )
 
 
-def has_reused(connection: Any) -> bool:
-    """Whether anything of the store was ever taken over from another task."""
-    found = connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'reused'")
-    return found.fetchone() is not None
-
-
 def reused(connection: Any, stage: StageRow) -> int:
     """How many of the stage's tasks have taken over another one's result."""
     bounds = {"first": stage.first_key, "last": stage.end_key - 1}
     return int(connection.execute(f"SELECT count(*) {_REUSED}", bounds).fetchone()[0])
 
 
-def reused_from(connection: Any, first: int, last: int) -> list[tuple[int, str]]:
-    """The keys of the tasks that have taken over another one's result, and the job that this was of."""
+def reused_from(connection: Any, first: int, last: int) -> dict[int, str]:
+    """The attempts of these tasks that have another one's result, by their keys, and the job that this was of."""
     sql = (
-        f"SELECT u.task_key, j.job_id FROM (SELECT t.task_key, r.source_key {_REUSED}) u"
-        " JOIN task s ON s.task_key = u.source_key >> 12 JOIN stage p ON p.stage_key = s.stage_key"
-        " JOIN job j ON j.job_key = p.job_key ORDER BY u.task_key"
+        "SELECT r.attempt_key, j.job_id FROM reused r JOIN task t ON t.task_key = r.source_key >> 12"
+        " JOIN stage s ON s.stage_key = t.stage_key JOIN job j ON j.job_key = s.job_key"
+        " WHERE r.attempt_key BETWEEN $first * 4096 AND $last * 4096 + 4095"
     )
-    return list(connection.execute(sql, {"first": first, "last": last}).fetchall())
+    return dict(connection.execute(sql, {"first": first, "last": last}).fetchall())
 
 
 # Tasks

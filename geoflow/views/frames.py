@@ -18,7 +18,7 @@ import pandas as pd
 from geoflow.core.models import Category, Outcome, TaskStatus
 from geoflow.errors import StoreError
 from geoflow.stores import columnwise, questions
-from geoflow.stores.columns import COLUMNS, KINDS
+from geoflow.stores.columns import ATTEMPTS_PER_TASK, COLUMNS, KINDS
 from geoflow.stores.questions import PlannedStage
 from geoflow.stores.store import Store
 from geoflow.support.logs import FIELDS, read
@@ -83,7 +83,7 @@ def tasks(
     columns = _of_job(store, job_id, "tasks", TASKS, history=history)
     frame = _frame([*TASKS, "superseded"] if history else TASKS, columns)
     if reused_from:
-        frame["reused_from"] = _reused_from(store, job_id, columns["key"], history=history)
+        frame["reused_from"] = _reused_from(store, job_id, columns["key"] * ATTEMPTS_PER_TASK + columns["attempts"])
     if flat:
         results = [_contents(value) for value in columns["result"]]
         more = _flat("parameters", columns["parameters"].tolist()) | _flat("result", results)
@@ -91,15 +91,14 @@ def tasks(
     return frame
 
 
-def _reused_from(store: Store, job_id: str, keys: Any, *, history: bool) -> Any:
-    """For each of the tasks *keys*, which are in order, the job whose result it has taken over."""
-    names = np.full(len(keys), None, dtype=object)
-    with at_once(store) as connection:
-        plans = questions.plans(connection, job_id, history=history) if questions.has_reused(connection) else []
-        for plan in plans:
-            for key, source in questions.reused_from(connection, plan.first, plan.last):
-                names[np.searchsorted(keys, key)] = source
-    return pd.array(names, dtype=_TEXT)
+def _reused_from(store: Store, job_id: str, attempts: Any) -> Any:
+    """For each of *attempts*, by their keys, the id of the job whose result it has."""
+    found: dict[int, str] = {}
+    if store.has("reused"):
+        with at_once(store) as connection:
+            for plan in questions.plans(connection, job_id, history=True):
+                found |= questions.reused_from(connection, plan.first, plan.last)
+    return _typed("text", [found.get(key) for key in attempts.tolist()])
 
 
 def with_stale(frame: pd.DataFrame, codes: Mapping[str, str]) -> pd.DataFrame:
@@ -113,15 +112,18 @@ def with_stale(frame: pd.DataFrame, codes: Mapping[str, str]) -> pd.DataFrame:
     return frame
 
 
-def attempts(store: Store, job_id: str, condition: str = "") -> pd.DataFrame:
+def attempts(store: Store, job_id: str, condition: str = "", *, reused_from: bool = False) -> pd.DataFrame:
     """The attempts of one job's tasks that meet a *condition*, one row each, task by task.
 
     Those of plans that a rerun set aside are there too: ``superseded`` tells them apart. ``queued_at`` of a first
-    attempt is when its stage was planned. ``peak_memory`` is in bytes.
+    attempt is when its stage was planned. ``peak_memory`` is in bytes. For *reused_from* see `tasks`.
     """
     columns = _of_job(store, job_id, "attempts", ATTEMPTS, condition, history=True)
     queued_at = columns["queued_at"].where(columns["queued_at"].notna(), columns["created_at"])
-    return _frame(ATTEMPTS, columns | {"queued_at": queued_at})
+    frame = _frame(ATTEMPTS, columns | {"queued_at": queued_at})
+    if reused_from:
+        frame["reused_from"] = _reused_from(store, job_id, columns["key"])
+    return frame
 
 
 def errors(store: Store, job_id: str, limit: int | None = None) -> pd.DataFrame:

@@ -37,8 +37,9 @@ def snapshot(store: Store, job_id: str, now: float, secrets: Sequence[str] = DEF
     driver = store.driver(row.job_key)
     row = store.job(job_id) or row  # again: it may have ended since, and must not be taken for interrupted
     plans = _known(row, store.stages(row.job_key))
+    reusing = store.has("reused")
     with store.reading() as connection:
-        outline = _outline(connection, row, plans, driver, now, reusing=questions.has_reused(connection))
+        outline = _outline(connection, row, plans, driver, now, reusing=reusing)
         view = _with_times(connection, outline, row, plans, now)
         errors = groups(connection, _with_failures(view, plans), secrets)
     error, fallback = row.error, _fallback(row.result)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import shutil
@@ -369,6 +370,9 @@ def test_S49_an_update_runs_what_is_new_or_has_changed_and_what_is_behind_it(fol
     frame = job.tasks()
     assert list(frame["reused_from"].notna()) == [False, True, False, True, False, True, False, False]
     assert set(frame["reused_from"].dropna()) == {job.id}
+    attempts = job.attempts()
+    told = attempts[~attempts["superseded"]].set_index("task_id")["reused_from"]
+    assert told.to_dict() == frame.set_index("task_id")["reused_from"].to_dict()
     (folder.data / "a").unlink()
     assert folder.update().result() == {"sum": 18}
     assert folder.ran() == ["scan", "sum"], "what is no longer planned is history"
@@ -734,3 +738,15 @@ def test_S49_in_workers_it_is_the_same_also_where_a_plan_goes_by_a_file(
     assert job.result() == {"sum": 17}
     assert folder.ran() == ["b", "scan", "sum"]
     assert list(job.tasks()["reused_from"].isna()) == [True, False, True, False, False, False, True]
+
+
+def test_S48_a_table_that_was_made_in_a_transaction_that_failed_is_not_there(world: World) -> None:
+    store = world.session.store
+    assert not store.has("reusable")
+    with contextlib.suppress(ZeroDivisionError), store._transaction() as connection:
+        store.make(connection, "reusable")
+        raise ZeroDivisionError
+    assert not store.has("reusable")
+    with store._transaction() as connection:
+        store.make(connection, "reusable")
+    assert store.has("reusable")
