@@ -135,7 +135,7 @@ RETURNING: dict[str, tuple[dict[str, Any], int]] = {
     "5 ms": ({"do": "sleep", "value": 0.005}, 2),
     "printing": ({"do": "say", "value": "x" * 50}, 10),
 }
-WITHIN = 0.001  # what returned in the last millisecond before a kill may run again
+WITHIN = 0.001  # what returned in a worker's last millisecond of work may run again
 
 
 def returned(folder: Path, store: Path, count: int, size: int, chance: random.Random, totals: Totals) -> None:
@@ -154,11 +154,13 @@ def returned(folder: Path, store: Path, count: int, size: int, chance: random.Ra
         asked.write_text(json.dumps(params))
         code = DRIVER.format(root=str(ROOT), store=str(store), job_type="acts")
         command = [sys.executable, "-c", code, str(asked)]
-        killed: list[float] = []
+        killed: dict[int, float] = {}
         own: set[int] = set()
         driver = subprocess.Popen(command, cwd=folder, stderr=subprocess.DEVNULL)
         step = stamps.stat().st_size
-        while driver.poll() is None and len(killed) < 6:
+        for _ in range(6):
+            if driver.poll() is not None:
+                break
             step += chance.randint(1, 35 * size * times // 6)  # so many bytes a line
             while driver.poll() is None and stamps.stat().st_size < step:
                 time.sleep(0.0005)
@@ -167,9 +169,9 @@ def returned(folder: Path, store: Path, count: int, size: int, chance: random.Ra
             with contextlib.suppress(psutil.NoSuchProcess):  # its own: a number may be another's by now
                 own = {child.pid for child in psutil.Process(driver.pid).children(recursive=True)}
             workers = own.intersection(int(line.split()[1]) for line in lines[-200:])
-            killed.append(time.monotonic())
             for worker in workers if of == "both" else list(workers)[:1] if of == "workers" else ():
-                with contextlib.suppress(ProcessLookupError):
+                if (work := _stopped(worker)) is not None:
+                    killed[worker] = work
                     os.kill(worker, signal.SIGKILL)
             if of != "workers":
                 driver.kill()
@@ -188,10 +190,22 @@ def returned(folder: Path, store: Path, count: int, size: int, chance: random.Ra
         stamps.unlink()
 
 
-def _again(what: str, lines: list[str], killed: list[float]) -> Counter[str]:
-    """Of what tasks left as they returned: which ran again, though no kill came within a millisecond.
+def _stopped(pid: int) -> float | None:
+    """Have the process stand still; how many seconds its main thread has worked by then. None where it is gone."""
+    try:
+        os.kill(pid, signal.SIGSTOP)
+        process = psutil.Process(pid)
+        while process.status() not in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+            time.sleep(0.0002)
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
+    except (OSError, psutil.Error):
+        return None
 
-    With a driver its workers go some milliseconds later: the moment is then that of the last line of each.
+
+def _again(what: str, lines: list[str], killed: dict[int, float]) -> Counter[str]:
+    """Of what tasks left as they returned: which ran again, and were not the last that its worker was at.
+
+    *killed* says of workers how long they had worked by then; others went with their driver, some milliseconds later.
     """
     found: Counter[str] = Counter()
     ran: dict[str, list[tuple[str, float]]] = {}
@@ -203,11 +217,12 @@ def _again(what: str, lines: list[str], killed: list[float]) -> Counter[str]:
     for task, ((worker, first), *again) in ran.items():
         found["tasks"] += 1
         found["executions"] += 1 + len(again)
-        if again and last[worker] == task and any(kill - WITHIN < first < kill + 0.2 for kill in killed):
-            found["again, of the last millisecond"] += 1
+        work = killed.get(int(worker), first) - first  # since it returned
+        if again and last[worker] == task and work < WITHIN:
+            found["again, of the last millisecond" if int(worker) in killed else "again, as the driver went"] += 1
         elif again:
             found["run twice"] += 1
-            print(f"{what}: {task} returned at {first}, again at {again}; kills at {killed}")
+            print(f"{what}: {task} returned at {first} in {worker}, which worked {work:.4f} s more; again: {again}")
     return found
 
 

@@ -36,6 +36,7 @@ TOLD = "!"
 # What is not sealed yet is known by its form alone: that of the last calls.
 _SEAL_SECONDS = 0.002
 _LEAST, _PER_CALL = 65_536, 96
+_MOST = 4_000_000  # bytes of a file that is used again
 
 
 class Keeping(NamedTuple):
@@ -51,14 +52,14 @@ class _File:
     def __init__(self, path: Path, size: int) -> None:
         self.chunk = 0
         self.used = 0  # bytes, from its beginning on
-        self._path = path
+        self.path = path
         self.size = 0
         self.grow(size)
 
     def grow(self, size: int) -> None:
         """Have at least *size* bytes. They are written: to look at memory that the disk has no room for kills."""
         flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
-        descriptor = os.open(self._path, flags if self.size else flags | os.O_CREAT | os.O_TRUNC, 0o600)
+        descriptor = os.open(self.path, flags if self.size else flags | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
             while self.size < size:
                 piece = min(max(_LEAST, self.size), 1 << 20)
@@ -83,6 +84,7 @@ class Spool:
         self._stem = stem
         self._written = written
         self._files: list[_File] = []
+        self._made = 0
         self._in_vain = False
 
     def begin(self, chunk: Chunk, code: str, base: float) -> Keeping | None:
@@ -106,13 +108,17 @@ class Spool:
     def _free(self, size: int) -> _File:
         """A file that is all zeros, for a chunk that will take about *size* bytes."""
         written = self._written()
-        for file in self._files:
-            if file.chunk <= written:
-                file.clear()
-                if file.size < size:
-                    file.grow(size)
-                return file
-        path = self._stem.with_name(f"{self._stem.name}-{len(self._files)}{SUFFIX}")
+        for file in [file for file in self._files if file.chunk <= written]:
+            if file.size > _MOST:  # it has had much; another takes its place
+                self._files.remove(file)
+                file.path.unlink(missing_ok=True)
+                continue
+            file.clear()
+            if file.size < size:
+                file.grow(size)
+            return file
+        path = self._stem.with_name(f"{self._stem.name}-{self._made}{SUFFIX}")
+        self._made += 1
         self._files.append(_File(path, size))
         return self._files[-1]
 
@@ -122,43 +128,44 @@ class Spool:
             logger.warning("what calls return cannot be kept: %s; if this process is killed, they run again", exc)
 
     def _adding(self, file: _File, times: int, texts: int) -> Keeping:
-        view, size, pack = file.map, file.size, TIMES.pack_into
+        view, size, pack, step = file.map, file.size, TIMES.pack_into, TIMES.size
         begin = times, texts
-        place, at, calls = times, texts, 0
+        place, at = begin
         due, seals = 0.0, 0
         sealed, sums = begin, (0, 0)
 
         def add(started: float, ended: float, cpu: float, text: str) -> None:
-            nonlocal at, place, calls
-            data = text.encode()
-            end = at + len(data)
-            if end >= size and not grow(end):
+            nonlocal at, place, size
+            try:
+                data = text.encode()
+                end = at + len(data)
+                if end >= size:
+                    grow(end)
+                view[at:end] = data
+                pack(view, place, started, ended, cpu)
+            except (OSError, ValueError, MemoryError) as exc:
+                if size:
+                    self._say(exc)
+                size = 0  # what comes behind a text that is not here would be taken for another call's
                 return
-            view[at:end] = data
-            pack(view, place, started, ended, cpu)
-            at, place = end + 1, place + 24
+            at, place = end + 1, place + step
             if ended > due:
                 seal(ended)
 
         def seal(now: float) -> None:
             nonlocal due, seals, sealed, sums
-            sums = crc32(view[sealed[0] : place], sums[0]), crc32(view[sealed[1] : at], sums[1])
+            whole = memoryview(view)
+            sums = crc32(whole[sealed[0] : place], sums[0]), crc32(whole[sealed[1] : at], sums[1])
             sealed = place, at
             SEAL.pack_into(view, SEALS[seals & 1], (place - begin[0]) // TIMES.size, at - begin[1], *sums)
             seals, due, file.used = seals + 1, now + _SEAL_SECONDS, at
 
-        def grow(end: int) -> bool:
+        def grow(end: int) -> None:
             nonlocal view, size
-            if size < 0:
-                return False
-            try:
-                file.grow(end + file.size)
-            except (OSError, ValueError, MemoryError) as exc:
-                self._say(exc)
-                size = -1  # what comes behind a text that is not here would be taken for another call's
-                return False
+            if not size:
+                raise ValueError("a text before this one is not here")
+            file.grow(end + file.size)
             view, size = file.map, file.size
-            return True
 
         return Keeping(add, lambda: seal(0.0))
 

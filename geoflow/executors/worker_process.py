@@ -202,6 +202,7 @@ class WorkerProcess:
 
     def how_it_ended(self) -> str:
         if self._pool is not None:
+            _cut_off(self._pool)  # not after the pool has let go of its queues
             self._pool.shutdown(wait=False)
         code = self._context.exit_code(1.0) if self._context else None
         if code is None:
@@ -237,6 +238,7 @@ class WorkerProcess:
         with self._changing:
             self._left = True
         if self._pool is not None:
+            _cut_off(self._pool)
             self._pool.shutdown(wait=False, cancel_futures=True)
         for path in (self._output, self._mark_path):
             with contextlib.suppress(OSError):  # gone, or the disk became read-only: nobody reads it any more
@@ -247,7 +249,6 @@ class WorkerProcess:
         self.leave()
         if self._pool is not None and (mark := self.mark.read()).pid:
             self._kill_group(mark.pid, mark.born)
-            _cut_off(self._pool)
 
 
 def _hand_on(future: Future[Any], done: Future[Any]) -> None:
@@ -278,8 +279,8 @@ def _thread_of(pool: ProcessPoolExecutor | None) -> threading.Thread | None:
 def _cut_off(pool: ProcessPoolExecutor | None) -> None:
     """Close this side's end of the pipe that a killed worker answered by.
 
-    It may have died in the middle of an answer. The pool's thread would wait for the rest of it for ever, and the
-    interpreter for that thread, since nobody else had closed the pipe.
+    It may die in the middle of an answer. The pool's thread would wait for the rest of it for ever, and the interpreter
+    for that thread, since nobody else had closed the pipe. A worker that lives has its own end, and can still answer.
     """
     writer = getattr(getattr(pool, "_result_queue", None), "_writer", None)
     if writer is not None and not writer.closed:

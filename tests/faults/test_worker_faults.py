@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,17 @@ def test_F035_a_worker_that_lost_its_pipes_is_replaced_and_what_had_returned_the
     assert rows(session, "SELECT outcome, count(*) FROM attempts GROUP BY 1") == [("completed", 4)]
     ((culprit,),) = rows(session, "SELECT pid FROM attempts WHERE task_id = 's1-t1'")
     assert culprit not in running_workers(session)
+
+
+def test_F112_a_worker_that_dies_in_the_middle_of_its_answer_leaves_no_thread_and_what_returned_runs_once(
+    faulty: OpenSession, trace: Trace
+) -> None:
+    session = faulty()
+    tasks = [{"do": "die answering", "trace": trace.path}, {"trace": trace.path}]
+    assert session.run("acts", tasks=tasks).status == "completed"
+    assert sorted(trace.lines()) == ["s1-t0 1", "s1-t1 1"]
+    session.close()
+    wait_until(lambda: not [one for one in threading.enumerate() if type(one).__name__ == "_ExecutorManagerThread"])
 
 
 def test_F035_a_task_that_closes_its_standard_streams_completes_and_later_prints_are_kept(faulty: OpenSession) -> None:

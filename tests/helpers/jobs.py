@@ -10,10 +10,12 @@ import os
 import re
 import resource
 import signal
+import struct
 import subprocess
 import sys
 import threading
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +39,7 @@ def act(params: dict[str, Any], context: Any = None) -> dict[str, Any]:
         return {"success": False, "error": "it said no", **(value or {})}
     if params.get("stamp"):
         with open(params["stamp"], "a") as file:
-            file.write(f"{context.task_id} {os.getpid()} {time.monotonic()}\n")
+            file.write(f"{context.task_id} {os.getpid()} {time.thread_time()}\n")
     return {"success": True, "result": {"index": context.task_index, "value": value, "pid": os.getpid()}}
 
 
@@ -95,6 +97,14 @@ def _say_then_hang(value: list[str]) -> None:
     print(text)
     Path(path).touch()
     time.sleep(60)
+
+
+def _die_answering(value: Any) -> None:
+    def half(self: Connection, content: bytes) -> None:
+        os.write(self.fileno(), struct.pack("!i", len(content)) + content[: len(content) // 2])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    Connection._send_bytes = half  # type: ignore[attr-defined]
 
 
 class TwoArguments(Exception):
@@ -219,6 +229,7 @@ ACTIONS: dict[str, Any] = {
     "pid then hang": _note_pid,
     "fork and die": _fork_and_die,
     "say then die": _say_then_die,
+    "die answering": _die_answering,
     "say then hang": _say_then_hang,
     "raise odd": _raise_odd,
     "spin": _spin,

@@ -148,6 +148,29 @@ def test_S47_a_file_is_used_again_once_its_chunk_is_written_and_no_sooner(tmp_pa
     assert all(f'"number":{number}' in str(one.attempts[0].result) for number, one in found.items())
 
 
+def test_S47_a_file_that_has_had_much_is_not_kept_so_large(tmp_path: Path) -> None:
+    files, long = Spool(tmp_path / "slot-0-0", lambda: 9), to_json({"success": True, "result": "x" * 5_000_000})
+    add_all(files.begin(chunk_of(1, 8), "c", BASE), [(long, None, None)], 0.01)
+    add_all(files.begin(chunk_of(1, 9), "c", BASE), [('{"success":true}', None, None)], 0.01)
+    (path,) = tmp_path.iterdir()
+    assert path.stat().st_size < 100_000
+
+
+def test_S47_where_memory_does_not_suffice_for_a_copy_the_call_has_ended_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Large(str):
+        def encode(self, *args: object) -> bytes:
+            raise MemoryError
+
+    keeping = Spool(tmp_path / "slot-0-0", lambda: 0).begin(chunk_of(2), "c", BASE)
+    add_all(keeping, [(Large("{}"), None, None), ('{"success":true}', None, None)], 0.01)
+    found = read(tmp_path / "slot-0-0-0.spool")
+    assert found is not None
+    assert found.attempts == []
+    assert len(caplog.records) == 1
+
+
 def test_S47_where_there_is_no_room_that_is_said_once_and_the_calls_run_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
