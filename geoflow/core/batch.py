@@ -86,7 +86,7 @@ class Completed(NamedTuple):
     slot: int
     pid: int
     code: str
-    peak_memory: int
+    peak_memory: int | None
     keys: Sequence[int]
     started_at: Sequence[float]
     ended_at: Sequence[float]

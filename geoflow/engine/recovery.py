@@ -58,7 +58,8 @@ def take_in(job: ActiveJob, store: Store, now: float, returned: Iterable[Returne
         if keys and chunk.job_id == job.job_id and chunk.epoch < job.lease.epoch:
             for attempt, task in job.tasks.settle(chunk.report(keys), now):
                 tell_failure(job, attempt, task.task_id, task.task_type)
-            out = {key: attempt for key, attempt in out.items() if key not in keys}
+            for key in keys:
+                del out[key]
     changes = job.tasks.take_changes()
     if any(changes):
         store.commit(job.lease, *changes)

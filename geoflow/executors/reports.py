@@ -88,14 +88,15 @@ def with_returned(report: Report, returned: Returned | None) -> Report:
     """The *report* on a process that is gone, with what its calls had *returned*: nobody is blamed for one of these."""
     if returned is None or not returned.attempts:
         return report
-    own = frozenset(report.lost).union(attempt.key for attempt in report.attempts)
-    kept = returned.report(own, report.chunk).attempts
-    keys = {attempt.key for attempt in kept}
+    begun = frozenset(report.lost).union(attempt.key for attempt in report.attempts)
+    kept = returned.report(begun, report.chunk)
+    keys = {attempt.key for attempt in returned.attempts}
     others = [attempt for attempt in report.attempts if attempt.key not in keys]
     return report._replace(
-        attempts=[*kept, *others],
+        attempts=[*kept.attempts, *others],
+        completed=kept.completed,
         lost=[key for key in report.lost if key not in keys],
-        seconds=sum((attempt.ended_at or 0.0) - (attempt.started_at or 0.0) for attempt in kept),
+        seconds=kept.seconds,
     )
 
 

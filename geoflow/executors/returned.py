@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from zlib import crc32
 
-from geoflow.core.batch import Batch
+from geoflow.core.batch import Batch, Completed
 from geoflow.core.chunks import Chunk, Report
 from geoflow.core.models import Attempt, Category, Failure, Outcome
 from geoflow.core.retry import RetryPolicy
@@ -57,7 +57,18 @@ class Returned(NamedTuple):
             batch = self.batch._replace(keys=own, task_ids=to_json([self.names.get(key, "") for key in own]))
             code = Code(batch.task_type, None, None)
             about = Chunk(self.chunk, "tasks", self.job_id, "", 0, code, batch, RetryPolicy())
-        return Report(about, attempts)
+        plain = [attempt for attempt in attempts if attempt.key not in self.names]
+        return Report(
+            about,
+            [attempt for attempt in attempts if attempt.key in self.names],
+            completed=_completed(plain) if plain else None,
+            seconds=sum((attempt.ended_at or 0.0) - (attempt.started_at or 0.0) for attempt in attempts),
+        )
+
+
+def _completed(attempts: Sequence[Attempt]) -> Completed:
+    keys, numbers, _, started, ended, cpu, _, results, _, _, slots, pids, codes, *_ = zip(*attempts, strict=True)
+    return Completed(numbers[0], slots[0], pids[0], codes[0], None, keys, started, ended, cpu, results)
 
 
 def read(path: Path) -> Returned | None:

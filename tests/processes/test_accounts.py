@@ -65,7 +65,8 @@ def test_S37_an_answer_that_is_on_its_way_when_a_job_is_stopped_is_kept(tmp_path
     assert first.completed is not None
     assert list(first.completed.keys) == [1, 2, 3]
     assert (list(first.lost), list(first.unstarted)) == ([], [])
-    assert [(attempt.key, attempt.outcome) for attempt in second.attempts] == [(4, "completed")]
+    assert second.completed is not None
+    assert list(second.completed.keys) == [4]
     assert (list(second.lost), list(second.unstarted)) == ([5], [6])
 
 
@@ -82,8 +83,8 @@ def test_S37_what_a_worker_answered_before_it_died_in_the_next_chunk_is_kept(tmp
             return len(reports) > 1
 
         wait_until(checked)
-    assert [list(report.completed.keys) if report.completed else [] for report in reports] == [[1, 2], []]
-    assert [(attempt.key, attempt.outcome) for attempt in reports[1].attempts] == [(3, "completed"), (4, "failed")]
+    assert [list(report.completed.keys) if report.completed else [] for report in reports] == [[1, 2], [3]]
+    assert [attempt.key for attempt in reports[1].attempts] == [4]
     assert list(reports[1].lost) == []
 
 

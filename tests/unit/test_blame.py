@@ -107,7 +107,8 @@ def test_S47_what_had_returned_is_neither_lost_nor_blamed_and_each_call_is_accou
     begun = len(keys) - len(report.unstarted)  # no more than that can have returned
     kept = [Attempt(key, 2, Outcome.COMPLETED, 1.0, 2.0, result="{}") for key in keys[: min(ended, begun)]]
     whole = with_returned(report, Returned("a" * 64, 1, 7, chunk.batch, kept, {}))
-    outcomes = {attempt.key: attempt.outcome for attempt in whole.attempts}
-    assert sorted([*(attempt.key for attempt in whole.attempts), *whole.lost, *whole.unstarted]) == list(keys)
-    assert all(outcomes[attempt.key] == "completed" for attempt in kept)
+    completed = whole.completed.keys if whole.completed is not None else ()
+    blamed = [attempt.key for attempt in whole.attempts]
+    assert sorted([*completed, *blamed, *whole.lost, *whole.unstarted]) == list(keys)
+    assert list(completed) == [attempt.key for attempt in kept]
     assert whole.unstarted == report.unstarted
