@@ -13,6 +13,7 @@ from geoflow.usercode.packing import Code, stamp_of, unpack
 
 # Whoever sends what is not here any more is told so, and sends it again.
 MOST_VERSIONS = 256
+_OLDER = "-older"  # ends the fingerprint of what was imported before its file changed
 
 
 class Held(NamedTuple):
@@ -32,6 +33,7 @@ class Codes:
         self._sources: dict[str, set[str]] = {}  # the cells that each came from
         self._brought: set[str] = set()  # those whose text came with it: it goes with it too
         self._modules: dict[str, str] = {}  # the stamps of what was imported here
+        self._specs: dict[str, Any] = {}  # which change when a module is loaded again
 
     def get(self, code: Code) -> tuple[Any, bool]:
         """The function or class, and whether it takes a context."""
@@ -52,11 +54,18 @@ class Codes:
             here.loading = False
             # Those that were here before, unseen, are taken for what the driver has.
             self._modules.update({name: stamp_of(name) for name in missing if name in sys.modules})
+        for name, spec in ((name, getattr(sys.modules.get(name), "__spec__", None)) for name, _ in code.modules):
+            if self._specs.setdefault(name, spec) is not spec:  # it was loaded again
+                self._specs[name], self._modules[name] = spec, stamp_of(name)
         modules = tuple((name, self._modules.setdefault(name, stamp)) for name, stamp in code.modules)
-        means = code.fingerprint if modules == code.modules else fingerprint(target)
+        means = code.fingerprint
+        if modules != code.modules:  # it is as its files are by now, or was imported before these changed
+            is_newer = all(stamp == stamp_of(name) for name, stamp in modules)
+            means = fingerprint(target) if is_newer else code.fingerprint + _OLDER
         self._held[code.version] = Held(code.version, means, modules)
         found_here = target, not isinstance(target, type) and accepts_context(target)
-        self._known[code.version] = found_here
+        if not means.endswith(_OLDER):  # else it may be loaded again
+            self._known[code.version] = found_here
         self._sources[code.version] = cells
         self._brought |= unseen.intersection(linecache.cache)
         self._forget()

@@ -21,7 +21,7 @@ from geoflow.errors import ContractViolationError
 from geoflow.support.jsonable import from_json, to_json
 from geoflow.support.text import shorten
 
-MOST_TEXTS = 50_000  # of one task that are looked at; MOST_FILES, of one folder
+MOST_TEXTS = 50_000  # different ones of a task that are looked at; MOST_FILES, of one folder
 MOST_FILES = 100_000
 _LONGEST = 4_096  # a path has no more bytes
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|/vsi[a-z0-9_]+/")
@@ -78,8 +78,7 @@ class Looker:
     def inputs(self, parameters: Mapping[str, Any], patterns: Sequence[str]) -> tuple[str | None, set[str]]:
         """The `Inputs` of a task as JSON text, None where their state is not known; and which *patterns* found any."""
         declared, found, unseen = dict[str, str](), dict[str, str](), set[str]()
-        is_known, used, count = True, set[str](), 0
-        folders, texts = set[str](), set[str]()
+        is_known, used, folders, texts = True, set[str](), set[str](), set[str]()
         for name, value in leaves(parameters):
             if name == _KEY:  # what the parameter is called
                 continue
@@ -89,8 +88,9 @@ class Looker:
             if not isinstance(value, str) or not value or len(value) > _LONGEST:
                 is_known = is_known and (not meant or value in (None, "", [], {}))
                 continue
-            count += 1
-            if count > MOST_TEXTS:
+            if value in texts and not meant:
+                continue
+            if len(texts) >= MOST_TEXTS:
                 is_known = False
                 break
             path = value if _ADDRESS.match(value) else os.path.abspath(value)

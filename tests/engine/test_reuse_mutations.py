@@ -149,3 +149,16 @@ def test_S48_a_comment_a_docstring_and_a_line_that_moves_change_nothing(example:
     example.says("# A comment.\n\n\n" + text.replace("\n\n", "\n\n\n\n# another\n"))
     job, _ = example.updated()
     assert list(job.tasks()["reused_from"].isna()) == [True, *[False] * 4], "all but the scan, which looks again"
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_S48_what_ran_as_it_was_imported_does_not_count_as_the_code_that_its_file_has_by_now(example: Example) -> None:
+    example.updated()
+    signs = ("NODATA = -10000.0", "'forest_'")
+    mutant = next(mutant for mutant in mutants(example.source) if any(sign in mutant for sign in signs))
+    example.path.write_text(mutant)  # and the module stays as it was imported, in this very process
+    linecache.checkcache()
+    job, _ = example.updated()
+    assert job.stale > 0
+    example.says(mutant)
+    assert example.updated()[1] == example.clean()
