@@ -143,12 +143,13 @@ def main() -> int:
     if given.drive:
         drive(given.drive, Path(given.store), repair=given.repair)
         return 0
-    began, totals, chance = time.monotonic(), Counter[str](different=0), random.Random(given.seed)
+    began, totals, chance = time.monotonic(), Counter[str](), random.Random(given.seed)
     for first in range(0, given.count, given.batch):
         with tempfile.TemporaryDirectory(prefix="repairs-") as folder:
             count = min(given.batch, given.count - first)
             totals += batch(Path(folder), Path(folder, given.store), first, count, given.kills, chance)
-    print(f"{given.store}, seed {given.seed}: {dict(totals)}, {time.monotonic() - began:.0f} s")
+    told = {"different": 0} | totals
+    print(f"{given.store}, seed {given.seed}: {told}, {time.monotonic() - began:.0f} s")
     return int(totals["different"] > 0)
 
 
