@@ -17,7 +17,7 @@ from geoflow.core.models import Stage
 from geoflow.core.rows import Keyed
 from geoflow.engine.active_job import ActiveJob
 from geoflow.jobtypes.contract import Registered, accepts_context, task_id
-from geoflow.jobtypes.inputs import Inputs, are_as_left, not_taken, outputs_of, steps_of
+from geoflow.jobtypes.inputs import Inputs, are_as_left, not_taken, outputs_of
 from geoflow.stores.store import Store
 from geoflow.support.jsonable import canonical, from_json, to_json
 
@@ -38,7 +38,7 @@ def look_of(job: ActiveJob, stage: Stage) -> Look | None:
     if not reusing and not stage.inputs:
         return None
     unit = (task_id(job.job_id, stage.number, FAN_IN_UNIT), stage.task_type, stage.number) if stage.is_fan_in else None
-    ignored = not_taken(job.job_type.job_class, stage.task_type)
+    ignored = not_taken(job.job_type.handlers[stage.task_type])
     return Look(stage.inputs, stage.inputs_by == "content", ignored, reusing, unit)
 
 
@@ -49,20 +49,14 @@ def _reuses(job: ActiveJob, stage: Stage) -> bool:
     return stage.reuse if stage.reuse is not None else job.options.reuse or mode == "update"
 
 
-def _told_who(job_type: Registered) -> set[str]:
-    """The types of tasks whose handlers are told which task it is: what they make of that, nobody knows."""
-    steps = steps_of(job_type.job_class)
-    typed = {name for name, step in steps.items() if "context" in (role for role, _ in step.takes.values())}
-    return typed | {name for name, call in job_type.handlers.items() if name not in steps and accepts_context(call)}
-
-
 class _Identity:
     """What a task is known by: its type and its parameters, and itself where its handler is told which one it is."""
 
     def __init__(self, job: ActiveJob) -> None:
         self._job_id = job.job_id
-        self._told_who = _told_who(job.job_type)
-        self._ignored = {name: not_taken(job.job_type.job_class, name) for name in job.job_type.handlers}
+        handlers = job.job_type.handlers
+        self._told_who = {name for name, handler in handlers.items() if accepts_context(handler)}
+        self._ignored = {name: not_taken(handler) for name, handler in handlers.items()}
 
     def __call__(self, task_type: str, parameters: str, task_id: str, task_index: int) -> str:
         who = f"{self._job_id} {task_id} {task_index}" if task_type in self._told_who else ""

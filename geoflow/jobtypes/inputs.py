@@ -292,17 +292,9 @@ def leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield name, value
 
 
-def steps_of(job_class: Any) -> dict[str, Any]:
-    """What is known of the functions of a typed job type, by the types of their tasks; nothing of another one's."""
-    return {step.task_type: step for step in getattr(job_class, "flow_steps", ())}
-
-
-def not_taken(job_class: Any, task_type: str) -> tuple[str, ...]:
-    """The parameters that tasks of that type have and their function does not take: a typed one's are known."""
-    step = steps_of(job_class).get(task_type)
-    if step is None or "params" in (role for role, _ in step.takes.values()):
-        return ()
-    return ("job_parameters",) if step.kind == "reduce" else ("params",)
+def not_taken(handler: Any) -> tuple[str, ...]:
+    """The parameters that tasks have and their *handler* does not look at: a typed function's are known."""
+    return getattr(handler, "parameters_not_taken", ())
 
 
 def looked_at(parameters: Iterable[str | None], look: Look) -> list[str | None]:

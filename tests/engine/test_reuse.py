@@ -6,11 +6,14 @@ import contextlib
 import dataclasses
 import os
 import shutil
+import tempfile
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import BaseModel
 
 import geoflow as gf
@@ -21,7 +24,7 @@ from geoflow.jobtypes.inputs import looked_at, state_of
 from geoflow.stores.convert import convert
 from geoflow.support.jsonable import to_json
 from tests.engine.test_crash_points import MOMENTS, Crash, crashing
-from tests.helpers.profiles import is_thorough, seldom
+from tests.helpers.profiles import a_share, is_thorough, seldom
 from tests.helpers.sessions import OpenSession, check_intact, leave_as_killed, rows
 
 pytestmark = [pytest.mark.on_duckdb, pytest.mark.filterwarnings("ignore:.*is a folder or an address")]
@@ -750,3 +753,83 @@ def test_S48_a_table_that_was_made_in_a_transaction_that_failed_is_not_there(wor
     with store._transaction() as connection:
         store.make(connection, "reusable")
     assert store.has("reusable")
+
+
+def test_S48_a_handler_in_the_place_of_a_typed_function_takes_what_it_takes(
+    open_session: OpenSession, tmp_path: Path
+) -> None:
+    session = open_session(workers=0, reuse=True)
+    t = gf.JobType("placed")
+
+    @t.stage
+    def numbers(p: dict[str, Any]) -> list[int]:
+        return [1, 2]
+
+    @t.each(numbers)
+    def times(n: int) -> int:
+        return n
+
+    def times_factor(params: dict[str, Any]) -> dict[str, Any]:
+        return {"success": True, "result": params["item"] * params["params"]["factor"]}
+
+    session.register(t.contract(), {**t.handlers(), "placed_times": times_factor})
+    assert session.run("placed", factor=2).result()["results"] == [2, 4]
+    assert session.run("placed", factor=3).result()["results"] == [3, 6]
+
+
+def test_S49_a_file_that_cannot_be_looked_at_is_not_known_to_be_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (path := tmp_path / "secret.tif").touch()
+    parameters = [to_json({"path": str(path)})]
+    assert looked_at(parameters, Look())[0] is not None
+
+    def refuse(path: Any, **_: Any) -> Any:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr("geoflow.jobtypes.inputs.os.stat", refuse)
+    assert looked_at(parameters, Look()) == looked_at(parameters, Look(("path",))) == [None]
+
+
+OPERATIONS = st.tuples(st.sampled_from(["write", "touch", "delete", "drop", "spoil"]), st.sampled_from("abcdefg"))
+
+
+@a_share(0.5)
+@given(days=st.lists(st.lists(OPERATIONS, max_size=4), min_size=1, max_size=5))
+def test_S49_whatever_happens_to_the_files_exactly_what_has_changed_runs(
+    days: list[list[tuple[str, str]]],
+) -> None:
+    with tempfile.TemporaryDirectory() as there, gf.open(f"{there}/work.db", workers=0, display="none") as session:
+        folder = Folder(session, Path(there))
+        versions: dict[str, int] = {}  # of what was made of each file
+        known: set[tuple[tuple[str, int], ...]] = set()  # what was added up before
+        to_run = set("abcde")
+        for number, operations in enumerate([[], *days, []]):
+            for what, name in operations:
+                path, made = folder.data / name, folder.folder / f"{name}.out"
+                match what:
+                    case "write":
+                        folder.write(name, "x" * (number + 1))
+                    case "touch" if path.exists():
+                        os.utime(path)
+                    case "delete":
+                        path.unlink(missing_ok=True)
+                    case "drop" if made.exists():
+                        made.unlink()
+                    case "spoil" if made.exists():
+                        made.write_text("of another")
+                    case _:
+                        continue
+                to_run.add(name)
+            there_are = sorted(path.name for path in folder.data.iterdir())
+            if not there_are:
+                return  # a fan-in of nothing fails
+            wanted = to_run.intersection(there_are)
+            to_run -= wanted
+            versions |= {name: versions.get(name, 0) + 1 for name in wanted}
+            adds_up = tuple((name, versions[name]) for name in there_are)
+            sizes = sum(len((folder.data / name).read_text()) for name in there_are)
+            assert folder.update().result() == {"sum": sizes}
+            expected = sorted([*wanted, "scan", *([] if adds_up in known else ["sum"])])
+            assert folder.ran() == expected
+            known.add(adds_up)

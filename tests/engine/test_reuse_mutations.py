@@ -162,3 +162,53 @@ def test_S48_what_ran_as_it_was_imported_does_not_count_as_the_code_that_its_fil
     assert job.stale > 0
     example.says(mutant)
     assert example.updated()[1] == example.clean()
+
+
+HELPER = "FACTOR = {}\n\ndef times(n):\n    return n * FACTOR\n"
+HELPED = """
+import geoflow as gf
+from {helper} import times
+
+helped = gf.JobType("helped")
+
+@helped.stage
+def numbers(p) -> list[int]:
+    return [1, 2, 3]
+
+@helped.each(numbers)
+def multiplied(n: int) -> int:
+    return times(n)
+
+@helped.reduce(multiplied)
+def total(found: list[int]) -> dict:
+    return {{"sum": sum(found)}}
+"""
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_S48_a_helper_of_another_module_counts_and_a_comment_there_does_not(
+    open_session: OpenSession, tmp_path: Path
+) -> None:
+    helper = tmp_path / "mutant_helper.py"
+    helper.write_text(HELPER.format(2))
+    (tmp_path / "mutant_helped.py").write_text(HELPED.format(helper=helper.stem))
+    session = open_session(workers=1)
+    sys.path.insert(0, str(tmp_path))
+    try:
+        session.register(str(tmp_path / "mutant_helped.py"))
+
+        def updated() -> tuple[dict[str, Any], list[bool]]:
+            job = session.run("helped", on_existing="update")
+            return job.result(), job.tasks()["reused_from"].notna().tolist()
+
+        assert updated() == ({"sum": 12}, [False] * 5)
+        helper.write_text("# A comment.\n" + HELPER.format(2))
+        assert updated() == ({"sum": 12}, [False, True, True, True, True])
+        helper.write_text(HELPER.format(30))
+        assert updated() == ({"sum": 180}, [False] * 5)
+        helper.write_text(HELPER.format(2))
+        assert updated() == ({"sum": 12}, [False, True, True, True, True])
+    finally:
+        sys.path.remove(str(tmp_path))
+        for name in ("mutant_helper", "mutant_helped"):
+            sys.modules.pop(name, None)

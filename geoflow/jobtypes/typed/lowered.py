@@ -135,6 +135,8 @@ def handler(step: Step, function: Callable[..., Any]) -> Handler:
     lowered.__name__, lowered.__doc__, lowered.__module__ = step.name, function.__doc__, function.__module__
     if not step.takes_context:  # then nobody gives it one: its result is the same wherever in the plan it stands
         vars(lowered)["__signature__"] = _WITHOUT_CONTEXT
+    if "params" not in (role for role, _ in step.takes.values()):  # another job's may differ, for the same result
+        vars(lowered)["parameters_not_taken"] = ("job_parameters" if step.kind == "reduce" else "params",)
     return lowered
 
 

@@ -42,7 +42,7 @@ def _inputs(trial: Trial, number: int, tasks: list[dict[str, Any]]) -> None:
     stage = trial.stages[number - 1]
     if not stage.reuse and not stage.inputs:
         return
-    look = Look(stage.inputs, ignored=not_taken(trial.job, stage.task_type), strict=True)
+    look = Look(stage.inputs, ignored=not_taken(trial.handlers[stage.task_type]), strict=True)
     try:
         found = looked_at((to_json(task["parameters"]) for task in tasks), look)
     except ContractViolationError as exc:
