@@ -8,6 +8,7 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 from geoflow.core.models import JobStatus, Receipt
+from geoflow.core.payloads import is_fallback
 from geoflow.core.rows import JobRow
 from geoflow.engine.runtime import SLICE_SECONDS, Runtime
 from geoflow.errors import DefinitionError, GeoflowWarning, JobFailed
@@ -62,8 +63,9 @@ class JobHandle:
     def with_errors(self) -> bool:
         """Whether the job completed without tasks that failed, or with the fallback in place of finalize's result."""
         row = self._row()
-        fallback = (from_json(row.result or "{}") or {}).get("fallback")
-        return row.status == JobStatus.COMPLETED and bool(fallback or self.runtime.let_pass(row))
+        if row.status != JobStatus.COMPLETED:
+            return False
+        return is_fallback(from_json(row.result or "null")) or bool(self.runtime.let_pass(row))
 
     @property
     def stale(self) -> int:

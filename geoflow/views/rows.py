@@ -15,6 +15,7 @@ from itertools import islice
 from typing import Any
 
 from geoflow.core.models import JobStatus, TaskStatus
+from geoflow.core.payloads import is_fallback
 from geoflow.errors import StoreError
 from geoflow.stores import columnwise, questions
 from geoflow.stores.columns import COLUMNS
@@ -68,8 +69,7 @@ def _with_errors(row: Row) -> Row:
 
 def has_errors(status: str, failed: int, result: Any) -> bool:
     """Whether the job completed without tasks that failed, or with the fallback in place of finalize's result."""
-    fallback = isinstance(result, dict) and result.get("fallback") is True
-    return status == JobStatus.COMPLETED and (failed > 0 or fallback)
+    return status == JobStatus.COMPLETED and (failed > 0 or is_fallback(result))
 
 
 def stages(store: Store, job_id: str) -> list[Row]:

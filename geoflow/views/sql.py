@@ -40,6 +40,12 @@ _KEYS = {"jobs": ("job_key", "job"), "stages": ("stage_key", "stage"), "tasks": 
 _KEYS["attempts"] = _KEYS["tasks"]
 _LOGS = {name: KINDS[kind].sql for name, kind in FIELDS.items()} | {"line": "JSON"}
 _LOG_TABLE = f"CREATE TEMP TABLE logs ({', '.join(f'{name} {type_}' for name, type_ in _LOGS.items())})"
+# Columns that the store's own views have not, in words that SQLite and DuckDB have both.
+_FALLBACK = (
+    "coalesce(CAST(json_extract(result, '$.fallback') AS VARCHAR) IN ('1', 'true') AND"
+    " trim(CAST(json_extract(result, '$.status') AS VARCHAR), '\"') = 'completed_with_errors', false)"
+)
+_TOLD = {"jobs": {"with_errors": f"(status = 'completed' AND (failed > 0 OR {_FALLBACK}))"}}
 _ROWS_AT_ONCE = 5_000
 _KEPT_BYTES = 1 << 29  # a copy that takes more memory is for one query only
 
@@ -174,7 +180,8 @@ def _snapshot(reader: Any) -> Iterator[None]:
 
 def _types(reader: Any, table: str) -> dict[str, str]:
     described = reader.execute(f"SELECT * FROM {table} LIMIT 0").description
-    return {column[0]: sql_type(column[0]) for column in described}
+    told = dict.fromkeys(_TOLD.get(table, ()), "BOOLEAN")
+    return {column[0]: sql_type(column[0]) for column in described} | told
 
 
 # How the rows of a column come out of its JSON text, where its type is not one that JSON has.
@@ -190,7 +197,8 @@ def _fill(reader: Any, copy: _Copy, table: str, part: Part) -> None:
     types = {name: type_ for name, type_ in copy.types[table].items() if name in part.columns}
     # A text has 15 digits of a number, which are too few for a time.
     time = "CASE WHEN abs({0}) < 1e11 THEN CAST({0} * 1e6 + 0.5 AS INTEGER) END"
-    shown = (time.format(name) if type_ == "TIMESTAMPTZ" else name for name, type_ in types.items())
+    told = _TOLD.get(table, {})
+    shown = (time.format(name) if type_ == "TIMESTAMPTZ" else told.get(name, name) for name, type_ in types.items())
     texts = ", ".join(map("json_group_array({})".format, shown))
     rows = ", ".join(_UNNESTED.get(type_, f"unnest(from_json(?, '[\"{type_}\"]'))") for type_ in types.values())
     into = f"INSERT INTO {table} ({', '.join(types)}) SELECT {rows}"
@@ -244,7 +252,8 @@ def _dress(connection: duckdb.DuckDBPyConnection) -> None:
         names = [column[0] for column in connection.execute(f"SELECT * FROM {table} LIMIT 0").description]
         shown = [f"{_DRESSED[sql_type(name)].format(name)} AS {name}" for name in names if sql_type(name) in _DRESSED]
         replaced = f" REPLACE ({', '.join(shown)})" if shown else ""
-        connection.execute(f"CREATE TEMP VIEW {table} AS SELECT *{replaced} FROM {home}.main.{table}")
+        told = "".join(f", {told} AS {name}" for name, told in _TOLD.get(table, {}).items())
+        connection.execute(f"CREATE TEMP VIEW {table} AS SELECT *{replaced}{told} FROM {home}.main.{table}")
 
 
 # From the log

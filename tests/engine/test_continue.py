@@ -158,6 +158,9 @@ def test_S50_a_stage_goes_on_without_what_failed_and_later_stages_are_told_what_
     job = run(session, folder)
     assert (job.status, job.with_errors, job.error) == ("completed", True, None)
     assert repr(job) == f"<job {job.id[:8]} tiles: completed with errors, 2 failed>"
+    asked = "SELECT failed, with_errors FROM jobs"
+    listed = session.jobs()[["failed", "with_errors"]]
+    assert session.sql(asked).values.tolist() == listed.values.tolist() == [[2, True]]
     again = run(session, folder).receipt
     assert again is not None
     told = session.runtime.found_again(again, "on_existing={!r}")
@@ -577,3 +580,28 @@ def test_S50_a_variable_says_a_number_of_tasks_or_a_share(
     monkeypatch.setenv("GEOFLOW_ALLOW_FAILED", text)
     found = load_settings().allow_failed
     assert (found, type(found)) == (value, type(value))
+
+
+@pytest.mark.on_duckdb
+def test_S34_S50_frames_sql_views_and_handles_say_alike_which_jobs_completed_with_errors(
+    open_session: OpenSession,
+) -> None:
+    session = open_session(workers=0, on_failure="continue")
+    made = [
+        session.run("acts", tasks=[{}, BAD], number=1),
+        session.run("acts", tasks=[{}], number=2),
+        session.run("acts", tasks=[{}], number=3, finalize="raise"),
+        session.run("acts", tasks=[BAD], number=4),
+    ]
+    own = gf.JobType("own")
+
+    @own.stage
+    def scan() -> dict[str, Any]:
+        return {"fallback": True}
+
+    made.append(session.run(own))
+    expected = [True, False, True, False, False]
+    assert [job.with_errors for job in made] == expected
+    assert session.jobs()["with_errors"].tolist() == expected
+    assert session.sql("SELECT with_errors FROM jobs ORDER BY created_at")["with_errors"].tolist() == expected
+    assert [session.runtime.snapshot(job.id).with_errors for job in made] == expected
