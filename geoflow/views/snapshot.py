@@ -171,7 +171,7 @@ def aggregate(tasks: int, width: int, others: Iterable[tuple[int, str, int]]) ->
 def _fallback(result: str | None) -> Mapping[str, Any]:
     """The result, when it is what stands in for finalize's; that says so at its beginning."""
     value = from_json(result) if result and '"completed_with_errors"' in result[:500] else None
-    return value if is_fallback(value) else {}
+    return value if isinstance(value, dict) and is_fallback(value) else {}
 
 
 def _hint(view: JobView) -> str | None:
