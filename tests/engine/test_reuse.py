@@ -27,7 +27,7 @@ from tests.engine.test_crash_points import MOMENTS, Crash, crashing
 from tests.helpers.profiles import a_share, is_thorough, seldom
 from tests.helpers.sessions import OpenSession, check_intact, leave_as_killed, rows
 
-pytestmark = [pytest.mark.on_duckdb, pytest.mark.filterwarnings("ignore:.*is a folder or an address")]
+pytestmark = [pytest.mark.on_duckdb(seldom=True), pytest.mark.filterwarnings("ignore:.*is a folder or an address")]
 
 
 class Tiles:
@@ -134,6 +134,7 @@ def world(open_session: OpenSession, tmp_path: Path) -> World:
     return World(open_session(workers=0), tmp_path)
 
 
+@pytest.mark.on_duckdb
 def test_S48_a_stage_that_is_planned_anew_takes_over_what_is_the_same_and_runs_the_rest(world: World) -> None:
     job = world.run()
     assert world.ran() == ["a", "b", "c", "count", "scan"]
@@ -159,6 +160,7 @@ def test_S48_where_all_is_the_same_nothing_runs(world: World) -> None:
     assert list(taken["ended_at"]) == list(ended), "they are as old as what they took over"
 
 
+@pytest.mark.on_duckdb
 def test_S48_what_was_taken_over_leads_to_the_attempt_that_ran(world: World) -> None:
     job = world.run()
     for _ in range(3):
@@ -242,6 +244,7 @@ def test_S48_a_rerun_of_all_takes_nothing_over_also_after_a_repair(world: World)
     assert world.ran() == []
 
 
+@pytest.mark.on_duckdb
 def test_S48_a_copy_in_the_other_kind_of_store_has_it_too(world: World, tmp_path: Path) -> None:
     job = world.run()
     world.repair(job, 1)
@@ -359,6 +362,7 @@ def folder(open_session: OpenSession, tmp_path: Path) -> Folder:
     return Folder(open_session(workers=0), tmp_path)
 
 
+@pytest.mark.on_duckdb
 def test_S49_an_update_runs_what_is_new_or_has_changed_and_what_is_behind_it(folder: Folder) -> None:
     assert folder.update().result() == {"sum": 15}
     assert folder.ran() == ["a", "b", "c", "d", "e", "scan", "sum"]
@@ -435,6 +439,7 @@ def test_S49_what_a_task_writes_and_nobody_declared_is_taken_for_an_input(
     assert folder.ran() == ["a", "b", "c", "d", "e", "scan", "sum"]
 
 
+@pytest.mark.on_duckdb
 def test_S49_a_submission_says_that_declared_inputs_have_changed(folder: Folder) -> None:
     submit = {"folder": str(folder.data), "work": str(folder.folder)}
     job = folder.session.run("folder", submit)
@@ -455,6 +460,7 @@ def test_S49_a_submission_says_that_declared_inputs_have_changed(folder: Folder)
     assert job.inputs_changed == 0
 
 
+@pytest.mark.on_duckdb
 def test_S48_with_reuse_equal_tasks_of_another_job_are_taken_over(open_session: OpenSession, tmp_path: Path) -> None:
     world = World(open_session(workers=0, reuse=True), tmp_path)
     first = world.run()
@@ -487,6 +493,7 @@ def test_S48_a_rerun_that_is_asked_for_runs_all_though_the_session_reuses(
     assert world.ran() == ["a", "b", "c", "count", "scan"]
 
 
+@pytest.mark.on_duckdb
 def test_S48_what_was_forgotten_is_not_taken_over(folder: Folder) -> None:
     folder.update()
     folder.ran()
@@ -507,7 +514,10 @@ def test_S49_an_input_that_names_no_parameter_is_said(open_session: OpenSession,
     assert "They have: out, path, work" in str(job.error)
 
 
-def test_S49_an_input_that_is_not_there_is_the_matter_of_its_task_alone(folder: Folder) -> None:
+def test_S49_an_input_that_is_not_there_is_the_matter_of_its_task_alone(
+    open_session: OpenSession, tmp_path: Path
+) -> None:
+    folder = Folder(open_session(workers=0, max_retries=0), tmp_path)
     folder.update()
     folder.ran()
     (folder.data / "x").symlink_to("nowhere")
@@ -635,6 +645,7 @@ def test_S43_what_another_program_has_written_about_inputs_is_not_trusted(
     assert folder.ran() == ["a", "b", "c", "d", "e", "scan", "sum"]
 
 
+@pytest.mark.on_duckdb
 def test_S43_a_source_that_is_not_there_and_a_mode_that_nobody_knows_stop_no_job(folder: Folder) -> None:
     job = folder.update()
     folder.update()
@@ -743,6 +754,7 @@ def test_S49_in_workers_it_is_the_same_also_where_a_plan_goes_by_a_file(
     assert list(job.tasks()["reused_from"].isna()) == [True, False, True, False, False, False, True]
 
 
+@pytest.mark.on_duckdb
 def test_S48_a_table_that_was_made_in_a_transaction_that_failed_is_not_there(world: World) -> None:
     store = world.session.store
     assert not store.has("reusable")
