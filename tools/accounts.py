@@ -140,7 +140,7 @@ WITHIN = 0.001  # what returned in a worker's last millisecond of work may run a
 
 def returned(folder: Path, store: Path, count: int, size: int, chance: random.Random, totals: Totals) -> None:
     """Jobs of short tasks lose workers, drivers and both: what had returned before a kill runs no more behind it."""
-    kinds = [(of, does) for of in ("workers", "drivers", "both") for does in RETURNING]
+    kinds = [(of, does) for does in chance.sample(list(RETURNING), 3) for of in ("workers", "drivers", "both")]
     for number, (of, does) in enumerate(cycle(kinds)):
         if all(totals[f"kills of {each}"] >= count for each, _ in kinds):
             return
@@ -178,6 +178,7 @@ def returned(folder: Path, store: Path, count: int, size: int, chance: random.Ra
                 driver.wait()
                 driver = subprocess.Popen(command, cwd=folder, stderr=subprocess.DEVNULL)
             totals[f"kills of {of}"] += 1
+            totals[f"kills, {does}"] += 1
         driver.wait(300)
         with opened(store) as session:
             job = session.run("acts", params, on_existing="resume")

@@ -8,6 +8,7 @@ import pickle
 import socket
 import sys
 import threading
+import time
 from typing import Any, NamedTuple, cast
 
 from geoflow.core.chunks import Chunk
@@ -93,13 +94,14 @@ class _Named:
     def __init__(self, chunk: Chunk, bound: contextlib.ExitStack) -> None:
         self._chunk, self._names, self._bound = chunk, chunk.batch.names(), bound
 
-    def running(self, chunk: int, position: int, key: int) -> None:
+    def running(self, chunk: int, position: int, key: int) -> float:
         self._bound.close()
         about: dict[str, object] = {name: getattr(self._chunk, name) for name in ("job_id", "job_type", "stage")}
         if self._chunk.kind == "tasks":
             batch = self._chunk.batch
             about |= {"task_id": self._names[position], "task_type": batch.task_type, "attempt": batch.attempt}
         self._bound.enter_context(logs.bind(**about))
+        return time.monotonic()
 
     def reporting(self, chunk: int) -> None:
         self._bound.close()

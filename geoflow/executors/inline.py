@@ -6,6 +6,7 @@ import io
 import os
 import sys
 import threading
+import time
 from collections import deque
 from queue import SimpleQueue
 from typing import Any, TextIO
@@ -22,8 +23,8 @@ from geoflow.support.jsonable import to_json
 class _NoMarker:
     """Nobody outlives this process to read a marker."""
 
-    def running(self, chunk: int, position: int, key: int) -> None:
-        pass
+    def running(self, chunk: int, position: int, key: int) -> float:
+        return time.monotonic()
 
     def reporting(self, chunk: int) -> None:
         pass

@@ -84,14 +84,15 @@ class MarkFile:
         self._since = _now()
         _LAYOUT.pack_into(self._map, 0, self._pid, chunk, position, key, self._since, self._born)
 
-    def running(self, chunk: int, position: int, key: int) -> bool:
-        """Say that the call runs, and whether it is to: its chunk may have been taken back from there on."""
+    def running(self, chunk: int, position: int, key: int) -> float | None:
+        """Say that the call runs. When it began; None where it is not to: its chunk was taken back from there on."""
         before, self._since = self._since, _now()
         _LAYOUT.pack_into(self._map, 0, self._pid, chunk, position + 1, key, self._since, self._born)
-        if _now() - before > RECALL_SECONDS / 2:  # asked again: this process may have been paused before it wrote
+        began = _now()  # asked again: this process may have been paused before it wrote
+        if began - before > RECALL_SECONDS / 2:
             with self._fence:
                 pass
-        return self._numbers[_RECALL_REST] != chunk
+        return began if self._numbers[_RECALL_REST] != chunk else None
 
     def reporting(self, chunk: int) -> None:
         mark = self.read()

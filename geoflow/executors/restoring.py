@@ -157,7 +157,7 @@ class Restorer:
         self._told.clear()
         self._by_import.clear()
         self._reads = False
-        self._next_look = time.perf_counter() + LOOK_SECONDS
+        self._next_look = time.monotonic() + LOOK_SECONDS
         self.sick = self.sick or self._too_many_files() or self._left_thread()
 
     def _compare(self, name: str, kind: Kept, keeps: bool) -> None:

@@ -73,8 +73,8 @@ NO_CODE = NOT_BEGUN._replace(held=())
 class Marker(Protocol):
     """Tells the outside which call runs now, in a way that survives this process."""
 
-    def running(self, chunk: int, position: int, key: int) -> bool | None:
-        """The call runs now; unless the answer is False: then it is not to, nor any after it."""
+    def running(self, chunk: int, position: int, key: int) -> float | None:
+        """The call runs now, from this time of the monotonic clock; None: it is not to, nor any after it."""
 
     def reporting(self, chunk: int) -> None: ...
 
@@ -124,7 +124,7 @@ def run_chunk(
     What tasks return is kept in the *spool* as they return it.
     """
     calls = chunk.batch.calls() if calls is None else calls
-    zero = time.perf_counter()
+    zero = time.monotonic()
     base = time.time() - zero
     told: list[tuple[Any, ...]] = []
     planned: tuple[Any, ...] = ()
@@ -138,17 +138,17 @@ def run_chunk(
         about["task_type"], about["attempt"] = chunk.batch.task_type, chunk.batch.attempt
     # Looked up once, and lists, which are quicker to add to than arrays: the shortest calls take less than all this.
     positions, starts, ends, cpus, results = list[int](), list[float](), list[float](), list[float](), list[str]()
-    clock, set_fields, running, take = time.perf_counter, logs.set_fields, marker.running, output.take
+    clock, set_fields, running, take = time.monotonic, logs.set_fields, marker.running, output.take
     after = None if keeper is None else keeper.after
     held = codes.held(chunk.code)  # None: it could not be loaded, and may be another when it can
     keeping = spool.begin(chunk, held.fingerprint, base) if spool is not None and are_tasks and held else None
     keep = None if keeping is None else keeping.add
     ran = 0
     for position, call in enumerate(calls):
-        if running(number, position, call.key) is False:
+        started = running(number, position, call.key)
+        if started is None:
             break
         ran = position + 1
-        started = clock()
         try:
             if are_tasks:
                 about["task_id"] = call.task_id
@@ -198,7 +198,7 @@ def run_chunk(
     completed = (array("l", positions), *times, array("d", cpus), results)
     held = codes.held(chunk.code) if chunk.code.is_whole else None
     sick = keeper.sick if keeper is not None else ""
-    spent = time.perf_counter() - zero
+    spent = time.monotonic() - zero
     return Answer(pid, ran, spent, peak_memory(), completed, told, planned, sick, 0, held and tuple(held))
 
 

@@ -506,8 +506,9 @@ class Marks:
     def __init__(self) -> None:
         self.seen: list[tuple[Any, ...]] = []
 
-    def running(self, chunk: int, position: int, key: int) -> None:
+    def running(self, chunk: int, position: int, key: int) -> float:
         self.seen.append(("running", chunk, position, key))
+        return time.monotonic()
 
     def reporting(self, chunk: int) -> None:
         self.seen.append(("reporting", chunk))
