@@ -57,7 +57,8 @@ def variables_of(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
         yield from ((name, function.__globals__[name]) for name in code.co_names if name in function.__globals__)
 
 
-def names(text: str) -> tuple[set[str], set[str]]:
+@functools.lru_cache(500)
+def names(text: str) -> tuple[frozenset[str], frozenset[str]]:
     """The names of others that *text* uses when it is run, and when what it defines is called or read."""
     at_once: set[str] = set()
     later: set[str] = set()
@@ -77,7 +78,7 @@ def names(text: str) -> tuple[set[str], set[str]]:
     look(table, at_once, top=True)
     for node in ast.walk(parsed(text)):
         later |= set().union(*(names(annotation.value)[0] for annotation in quoted_annotations(node)))
-    return at_once, later
+    return frozenset(at_once), frozenset(later)
 
 
 class _AsGenerators(ast.NodeTransformer):

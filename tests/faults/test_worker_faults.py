@@ -390,7 +390,7 @@ def test_F040_a_module_that_workers_cannot_import_fails_its_tasks_and_no_worker(
 ) -> None:
     source = Path(jobs.__file__).read_text().replace('"acts"', '"mine"')
     refuse = "import multiprocessing\nif multiprocessing.parent_process(): raise ImportError('not in a worker')\n"
-    (tmp_path / "refusing_job.py").write_text(source.replace("import asyncio\n", refuse + "import asyncio\n"))
+    (tmp_path / "refusing_job.py").write_text(source.replace("import atexit\n", refuse + "import atexit\n"))
     monkeypatch.setattr(sys, "path", list(sys.path))
     session = faulty(workers=1, max_retries=0)
     session.register(str(tmp_path / "refusing_job.py"))

@@ -528,7 +528,9 @@ def test_debug_lands_in_the_users_frame_of_the_notebook(kernel: Kernel) -> None:
     assert told.reply["status"] == "ok"
     assert (
         "\n5\n"
-        in kernel("session.job(df['job_id'].iloc[0])\njob = %geoflow status\njob.debug()", "p width", "q")["stdout"]
+        in kernel("session.job(session.jobs()['job_id'].iloc[-1])\njob = %geoflow status\njob.debug()", "p width", "q")[
+            "stdout"
+        ]
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import functools
 import importlib.util
 import re
 import symtable
@@ -69,7 +70,7 @@ def _shown(value: Any) -> str:
 def import_of(name: str, value: Any, scope: Scope) -> list[str]:
     """The statements that bind *name* to *value*, as they are written; else one that does so, if there is one."""
     statements = set()
-    for node in (node for file in files_of(scope) for node in ast.walk(parsed(text_in(file)))):
+    for node in (node for file in files_of(scope) for node in _imports(text_in(file))):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 bound = alias.name if alias.asname else alias.name.partition(".")[0]
@@ -87,6 +88,12 @@ def import_of(name: str, value: Any, scope: Scope) -> list[str]:
     if not statements and callable(value) and _in_module(str(module), str(own)) is value:
         return [f"from {module} import {_as(str(own), name)}"]
     return sorted(statements)
+
+
+@functools.lru_cache(64)
+def _imports(text: str) -> list[ast.Import | ast.ImportFrom]:
+    """The statements that import in *text*: it is asked for each name, and a file has ten thousand nodes."""
+    return [node for node in ast.walk(parsed(text)) if isinstance(node, ast.Import | ast.ImportFrom)]
 
 
 def _as(own: str, name: str) -> str:
