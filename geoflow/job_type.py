@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from geoflow import api
 from geoflow.jobtypes.typed import InputFile, OutputFile, TypedJob, identity
-from geoflow.jobtypes.typed.crossing import as_dict
 
 if TYPE_CHECKING:
     from geoflow.job_handle import JobHandle
@@ -25,8 +24,8 @@ class JobType(TypedJob):
         The parameters are given by name, as one dict, or as an object of the class *params*. Without a *session* it
         runs in the one that ``gf.run`` uses.
         """
-        return (session or api.default_session()).run(self, as_dict(params), **parameters)
+        return (session or api.default_session()).run(self, params, **parameters)
 
     def submit(self, params: Any = None, /, *, session: Session | None = None, **parameters: Any) -> JobHandle:
         """Start it as it is defined now and return at once; see `Session.submit`, and `run` for the parameters."""
-        return (session or api.default_session()).submit(self, as_dict(params), **parameters)
+        return (session or api.default_session()).submit(self, params, **parameters)

@@ -13,7 +13,7 @@ import pytest
 
 import geoflow as gf
 from geoflow import task_handle as replay
-from geoflow.commands.snippets import LONGEST, cell_of
+from geoflow.commands.magic import LONGEST, cell_of
 from geoflow.core.rows import NewJob
 from geoflow.engine.tasks import TaskNotFound
 from geoflow.errors import DefinitionError, JobNotFound
