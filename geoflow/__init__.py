@@ -18,6 +18,7 @@ _HOMES = {
     ),
     "geoflow.job_type": ("InputFile", "JobType", "OutputFile", "identity"),
     "geoflow.job_handle": ("JobHandle",),
+    "geoflow.executors.outputs": ("output", "scratch"),
     "geoflow.core.models": ("JobExecutionContext", "MissingTask", "PlanContext", "TaskContext", "TaskResult"),
     "geoflow.core.extractor": ("StageResultExtractor",),
     "geoflow.core.retry": ("RetryPolicy",),
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
     from geoflow.core.models import TaskContext as TaskContext
     from geoflow.core.models import TaskResult as TaskResult
     from geoflow.core.retry import RetryPolicy as RetryPolicy
+    from geoflow.executors.outputs import output as output
+    from geoflow.executors.outputs import scratch as scratch
     from geoflow.job_handle import JobHandle as JobHandle
     from geoflow.job_type import InputFile as InputFile
     from geoflow.job_type import JobType as JobType

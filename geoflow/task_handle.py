@@ -19,7 +19,7 @@ from geoflow.core.rows import JobRow
 from geoflow.engine.runtime import Runtime
 from geoflow.engine.tasks import TaskRow, task_row
 from geoflow.errors import ContractViolationError, GeoflowError, UnstorableValue
-from geoflow.jobtypes.answers import outcome
+from geoflow.jobtypes.answers import attempted, outcome
 from geoflow.jobtypes.contract import Handler, accepts_context
 from geoflow.stores.questions import TaskPlace
 from geoflow.support.masking import mask_text, safe
@@ -107,7 +107,7 @@ class TaskHandle(Generic[_Job]):
         __tracebackhide__ = True  # IPython shows the user's frames, not this one
         handler = self.handler
         arguments = (self.parameters, self.context()) if accepts_context(handler) else (self.parameters,)
-        return handler(*arguments)
+        return attempted(handler, *arguments)
 
     def debug(self) -> Any:
         """`run` it, and say what became of it: what the handler returned, or None when it raised.

@@ -6,22 +6,25 @@ a worker that two processes hold would be broken by the first one that lets it g
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
+import tempfile
 import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from geoflow.core.retry import RetryPolicy
 from geoflow.engine.active_job import ActiveJob
 from geoflow.engine.machine import CoreMachine
 from geoflow.executors.base import Executor
-from geoflow.executors.leftovers import ran_at_death, returned_at_death, seal, with_earlier
+from geoflow.executors.leftovers import clear_left, ran_at_death, returned_at_death, seal, with_earlier
 from geoflow.jobtypes.registry import Registry
 from geoflow.stores.files import file_at
 from geoflow.stores.opening import store_at
@@ -86,6 +89,8 @@ class Parts:
         settings = self.settings
         store = store_at(settings.store, synchronous=settings.synchronous)
         store.open()
+        with contextlib.suppress(OSError):  # there may be no temporary folder
+            clear_left(Path(tempfile.gettempdir()))
         logs.configure(settings.log_path, settings.log_level, secrets=settings.secrets)
         logger.debug("store opened: %s", settings.store)
         return store

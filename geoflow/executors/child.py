@@ -21,7 +21,7 @@ from geoflow.executors.printed import Printed
 from geoflow.executors.restoring import Restorer
 from geoflow.executors.spool import Spool
 from geoflow.executors.worker import NO_CODE, NOT_BEGUN, peak_memory, run_chunk
-from geoflow.support import logs, nesting
+from geoflow.support import attempt, logs, nesting
 from geoflow.support.identity import UNKNOWN, born
 from geoflow.support.surroundings import Surroundings
 from geoflow.usercode.packing import Code
@@ -61,6 +61,7 @@ def initialise(setup: Setup) -> None:
     """Make this process a worker: deaf to the kernel's interrupts, known to the reaper, its output in a file."""
     global _state, _weighs  # noqa: PLW0603 - one for the process is what it is
     nesting.settle_in()
+    attempt.settle_in(str(Path(setup.mark).parent))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.setpgid(0, 0)
     if setup.registry is not None:

@@ -16,6 +16,7 @@ import secrets
 import shutil
 import socket
 import stat
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +24,7 @@ from typing import Any
 
 from geoflow.executors.marker import Mark, read_mark, written_by
 from geoflow.executors.returned import Returned, kept_in
-from geoflow.support.identity import PREFIX, boot, born, end_group, is_left_behind, is_running
+from geoflow.support.identity import PREFIX, boot, born, end_group, is_left_behind, is_running, made_by
 
 _OWNER, _SEEN = "owner", "seen"
 # So long a folder is kept that says what had returned, and what ran, when its session was killed: a resume asks for it.
@@ -83,7 +84,7 @@ def returned_at_death(owner_json: str, store: str, job_id: str) -> dict[Path, Re
     found = {}
     for proven in (_proven(one, store, job_id) for one in (row, *_earlier(row))):
         if proven is not None and not _lives(proven[1]):
-            _end_workers(proven[0])
+            _clear_all(proven[0])
             found.update({path: kept for path, kept in _unwritten(proven[0]).items() if kept.job_id == job_id})
     return found
 
@@ -143,11 +144,76 @@ def _end_workers(folder: Path) -> None:
         time.sleep(0.002)
 
 
-def sweep(temp: Path) -> None:
-    """Remove what sessions that are gone left in *temp*, but for what a resume may still ask for."""
+def clear(home: Path) -> bool:
+    """Remove what an attempt made in its *home*, and in the folders that links there lead to; whether all is gone.
+
+    A link leads to a folder whose name proves that it is this home's. It stays for as long as that does.
+    """
+    try:
+        if not _is_ours(home, stat.S_ISDIR):
+            return False
+        for link in filter(Path.is_symlink, home.iterdir()):
+            beside = Path(os.readlink(link))
+            if beside.name == f".{home.name}-{link.name}":
+                shutil.rmtree(beside, ignore_errors=True)
+                if os.path.lexists(beside):
+                    return False
+    except OSError:
+        return not os.path.lexists(home)
+    shutil.rmtree(home, ignore_errors=True)
+    return not os.path.lexists(home)
+
+
+def clear_behind(folder: Path, pid: int) -> None:
+    """Clear the homes in this session's *folder* of the worker *pid*, which was ended, and of what had ended before.
+
+    That may take long, and is nothing to wait for.
+    """
+    homes = [home for home in folder.glob(f"{PREFIX}*") if made_by(home.name) == pid or is_left_behind(home.name)]
+    if homes:
+        threading.Thread(target=_clear_dead, args=(homes,), daemon=True, name="geoflow-clear").start()
+
+
+def _clear_dead(homes: list[Path]) -> bool:
+    """Clear the *homes* of processes that were sent their signal, and may have yet to die of it; whether all are."""
+    until = time.monotonic() + _END_SECONDS
+    while homes := [home for home in homes if not (is_left_behind(home.name) and clear(home))]:
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.002)
+    return True
+
+
+def remove(folder: Path) -> None:
+    """Remove this session's *folder*, whose workers are ended; but for what says what else there is to remove."""
+    if _clear_dead(list(folder.glob(f"{PREFIX}*"))):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _clear_all(folder: Path) -> None:
+    """Clear all homes in the *folder* of a session that is gone."""
+    _end_workers(folder)
+    for home in folder.glob(f"{PREFIX}*"):
+        clear(home)
+
+
+def clear_left(temp: Path) -> None:
+    """Clear the homes in *temp* that processes which are gone left, workers of sessions that are gone among them."""
     for folder in temp.glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):
-            if not is_left(folder):
+            if os.path.lexists(folder / _OWNER):
+                if any(folder.glob(f"{PREFIX}*")) and is_left(folder):
+                    _clear_all(folder)
+            elif is_left(folder):
+                clear(folder)
+
+
+def sweep(temp: Path) -> None:
+    """Remove what sessions that are gone left in *temp*, but for what a resume may still ask for."""
+    clear_left(temp)
+    for folder in temp.glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):
+            if not is_left(folder) or any(map(Path.is_symlink, folder.iterdir())) or any(folder.glob(f"{PREFIX}*")):
                 continue
             asked = (folder / _SEEN).exists() or not any(mark.position > 0 for mark in _marks(folder))
             if _age(folder) > _KEPT_SECONDS or (asked and not _unwritten(folder)):

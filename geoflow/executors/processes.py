@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import tempfile
 import threading
 import time
@@ -20,7 +19,7 @@ from typing import Any
 from geoflow.core.chunking import CHUNK_SECONDS
 from geoflow.core.chunks import Chunk, Report
 from geoflow.executors.child import Setup
-from geoflow.executors.leftovers import sign, sweep
+from geoflow.executors.leftovers import remove, sign, sweep
 from geoflow.executors.lifeline import Lifeline
 from geoflow.executors.slots import ANSWER_SECONDS, Message, Slot, WorkerLimits
 from geoflow.executors.spawning import SHORT_FOLDER
@@ -145,7 +144,7 @@ class ProcessExecutor:
             if folder is not None:
                 for temp in {tempfile.gettempdir(), SHORT_FOLDER}:
                     each.callback(sweep, Path(temp))
-                each.callback(shutil.rmtree, folder, ignore_errors=True)
+                each.callback(remove, folder)
             if lifeline is not None:
                 each.callback(lifeline.close)
             for slot in slots:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from geoflow.core.chunks import Chunk, Report
 from geoflow.core.models import Category, Failure
 from geoflow.executors.child import Setup
+from geoflow.executors.leftovers import clear_behind
 from geoflow.executors.loaded_code import Held
 from geoflow.executors.marker import SETTING_UP, Mark
 from geoflow.executors.reports import from_answer, from_mark, has_ended, with_returned
@@ -280,6 +281,7 @@ class Slot:
         mark = self._mark.read()
         if judged is not None and mark[:3] != judged[:3]:
             failure = None
+        clear_behind(self._folder, mark.pid)
         printed = self._process.printed()
         trouble = self._process.trouble
         futures, returned = dict(self._futures), self._process.returned()

@@ -22,6 +22,7 @@ from geoflow.executors.loaded_code import Codes
 from geoflow.executors.spool import Spool, text_of
 from geoflow.jobtypes.answers import describe
 from geoflow.support import logs
+from geoflow.support.attempt import attempts, ends_of_attempt
 from geoflow.support.nesting import here
 from geoflow.support.parcel import PIECE
 
@@ -101,7 +102,8 @@ class Keeper(Protocol):
 def _at_work() -> Iterator[None]:
     here.inside = True
     try:
-        yield
+        with attempts():
+            yield
     finally:
         logs.set_fields(None)
         here.inside = False
@@ -133,7 +135,8 @@ def run_chunk(
     are_tasks, number, patience = chunk.kind == "tasks", chunk.number, chunk.patience
     about: dict[str, object] = {"job_id": chunk.job_id, "job_type": chunk.job_type, "stage": chunk.stage}
     logs.set_fields(about)
-    act = _loaded(chunk, codes, passes)
+    act, at_end = _loaded(chunk, codes, passes), ends_of_attempt()
+    assert at_end is not None, "this is at work"
     if are_tasks:
         about["task_type"], about["attempt"] = chunk.batch.task_type, chunk.batch.attempt
     # Looked up once, and lists, which are quicker to add to than arrays: the shortest calls take less than all this.
@@ -154,9 +157,13 @@ def run_chunk(
                 about["task_id"] = call.task_id
                 set_fields(about)
             result, failure = act(call)
+            while at_end:
+                at_end.pop()(result)
         except passes:
             raise
         except BaseException as exc:  # SystemExit and KeyboardInterrupt of user code are its failures, not ours
+            while at_end:
+                at_end.pop()(None)
             result, failure = None, describe(exc, chunk.policy, chunk.code.own)
             if failure.category == Category.UNKNOWN and isinstance(exc, _CANNOT_LOAD) and not codes.held(chunk.code):
                 failure = failure._replace(category=str(Category.PERMANENT), retryable=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import traceback
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from geoflow.core.models import Category, Failure
 from geoflow.core.retry import RetryPolicy, classify, is_retryable, lineage
 from geoflow.errors import ContractViolationError, UnstorableValue
 from geoflow.jobtypes.contract import normalise
+from geoflow.support.attempt import attempts
 from geoflow.support.jsonable import stored, to_json
 from geoflow.support.parcel import IN_MEMORY, Spool
 from geoflow.support.text import exact
@@ -40,6 +42,18 @@ def outcome(value: Any, task_type: str) -> tuple[str | None, Failure | None]:
         str(category),
         retryable,
     )
+
+
+def attempted(handler: Callable[..., Any], *arguments: Any) -> Any:
+    """What *handler* returns, called as an attempt is: what it wrote with `gf.output` is there if that is success."""
+    with attempts() as ends:
+        returned, result = handler(*arguments), None
+        if ends:
+            with contextlib.suppress(ContractViolationError, UnstorableValue):
+                result, _ = outcome(returned, "")
+        while ends:
+            ends.pop()(result)
+        return returned
 
 
 def shown(value: Any) -> str:

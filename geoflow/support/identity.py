@@ -54,6 +54,12 @@ def is_left_behind(name: str) -> bool:
     return label is not None and label[1] == _system() and not is_running(int(label[2]), int(label[3]))
 
 
+def made_by(name: str) -> int | None:
+    """The number of the process that made the folder, by its *name*."""
+    label = _LABEL.match(name)
+    return int(label[2]) if label is not None else None
+
+
 @cache
 def _system() -> str:
     """Where a process's number says which process it is: containers may share a folder, and count for themselves."""

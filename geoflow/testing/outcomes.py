@@ -6,7 +6,7 @@ from typing import Any
 
 from geoflow.core.models import Failure
 from geoflow.core.retry import RetryPolicy
-from geoflow.jobtypes.answers import describe, outcome
+from geoflow.jobtypes.answers import attempted, describe, outcome
 from geoflow.jobtypes.contract import Handler
 from geoflow.support.jsonable import from_json, to_json
 
@@ -29,7 +29,7 @@ def failure_of(handler: Handler, *arguments: Any) -> Failure:
     ``AssertionError`` says that the call does not fail.
     """
     try:
-        returned = handler(*arguments)
+        returned = attempted(handler, *arguments)
         failure = outcome(returned, "this task")[1]
     except (Exception, SystemExit) as exc:
         return describe(exc, RetryPolicy(), ())

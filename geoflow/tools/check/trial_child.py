@@ -18,7 +18,7 @@ from geoflow.core.models import JobExecutionContext, Stage, TaskContext, TaskRes
 from geoflow.core.payloads import fan_in_parameters
 from geoflow.core.rows import Results
 from geoflow.errors import ContractViolationError
-from geoflow.jobtypes.answers import shown
+from geoflow.jobtypes.answers import attempted, shown
 from geoflow.jobtypes.contract import accepts_context, task_id
 from geoflow.support.jsonable import from_json, to_json
 from geoflow.support.text import exact, shorten
@@ -121,7 +121,7 @@ def _run_one(trial: Trial, task: dict[str, Any], context: TaskContext) -> dict[s
     def once(more: dict[str, Any]) -> tuple[Any, BaseException | None]:
         try:
             parameters = asked(copy.deepcopy(task["parameters"]) | more, [])
-            return trial.call(kind, parameters, *with_context), None
+            return attempted(trial.call, kind, parameters, *with_context), None
         except (Exception, SystemExit) as exc:
             return None, exc
 
