@@ -163,8 +163,8 @@ def _rows(text: str) -> int:
 
 
 def _alone(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
-    """Refuse --stage beside --stale."""
-    if value and (other := next((name for name in ("stage", "stale") if ctx.params.get(name)), None)):
+    """Refuse --stage, --stale and --update beside each other."""
+    if value and (other := next((name for name in ("stage", "stale", "update") if ctx.params.get(name)), None)):
         raise click.BadParameter(f"not allowed with argument --{other}", ctx, param)
     return value
 
@@ -251,7 +251,10 @@ def commands(*, notebook: bool = False) -> Verbs:
     older = "only what ran with older code, and the stages behind it"
     stage = _option("--stage", metavar="STAGE", callback=_alone, help=part)
     stale = _option("--stale", is_flag=True, callback=_alone, help=older)
-    verb("rerun", "Run a job, or a part of it, over again with the code of now.", latest, code, stage, stale)
+    part = "only what is new or has changed, and what is behind it"
+    update = _option("--update", is_flag=True, callback=_alone, help=part)
+    text = "Run a job, or a part of it, over again with the code of now."
+    verb("rerun", text, latest, code, stage, stale, update)
     verb("refinalize", "Run a completed job's finalize again, over the results that are there.", latest, code)
     verb("cancel", "End a job; what runs is stopped, what waits will not run.", job)
     keep = _option("-o", "--output", metavar="NAME", help="keep the answer in this variable, and show nothing")

@@ -141,6 +141,8 @@ class Job(Result):
         if view.driver is None and view.state == "completed" and job.receipt is not None and job.receipt.stale:
             rerun = command(request, "rerun", row)
             yield f"Next: {rerun} --stale   # what ran with older code, and what follows"
+        elif view.driver is None and view.state == "completed" and view.inputs_changed:
+            yield f"Next: {command(request, 'rerun', row)} --update   # what has changed, and what is behind it"
         if view.driver is not None or view.state == "completed" or view.job_type.startswith(PROBE_OF):
             return
         verb, why = "resume", "go on with what has not completed"
@@ -273,7 +275,9 @@ class Tasks(OfJob):
         with contextlib.suppress(DefinitionError):  # its type is not registered here, or cannot be at the moment
             codes = self.runtime.fingerprints(self.runtime.row(self.job.id))
         tasks = self.rows()
+        reused = rows.reused_from(self.runtime.store, self.job.id)
         for row in tasks:
+            row["reused_from"] = reused.get((row["stage"], row["task_index"], row["attempts"]))
             is_known = row["code"] is not None and row["task_type"] in codes
             row["stale"] = row["code"] != codes[row["task_type"]] if is_known else None
         return _masked(tasks, self.secrets)

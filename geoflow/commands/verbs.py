@@ -105,7 +105,8 @@ def rerun(session: Session, request: Request) -> Job:
     if request.stale and not job.stale:
         tell(f"Nothing of job {job.id[:8]} ran with older code: nothing was done.")
         return Job(job, request)
-    return _followed(session, job.rerun(stage=stage, stale=request.stale), request)
+    job = job.update() if request.update else job.rerun(stage=stage, stale=request.stale)
+    return _followed(session, job, request)
 
 
 def cancel(session: Session, request: Request) -> Job:

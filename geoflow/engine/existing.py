@@ -70,7 +70,7 @@ def ran_on_others(row: JobRow, changed: int) -> GeoflowWarning:
     return GeoflowWarning(
         f"Job {row.job_id[:8]} ({row.job_type}) is {row.status}, and inputs of {count(changed, 'task')} changed since:",
         python=both.format("job.update()"),
-        typed=both.format("the same with --update"),
+        typed=both.format(f"geoflow rerun {row.job_id[:8]} --update"),
     )
 
 

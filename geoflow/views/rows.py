@@ -18,7 +18,7 @@ from geoflow.core.models import JobStatus, TaskStatus
 from geoflow.core.payloads import is_fallback
 from geoflow.errors import StoreError
 from geoflow.stores import columnwise, questions
-from geoflow.stores.columns import COLUMNS
+from geoflow.stores.columns import ATTEMPTS_PER_TASK, COLUMNS
 from geoflow.stores.questions import PlannedStage
 from geoflow.stores.store import Store
 from geoflow.support.jsonable import from_json
@@ -103,6 +103,18 @@ def tasks(store: Store, job_id: str, *, state: str | None = None, limit: int | N
     condition = "" if state is None else f" AND status = '{TaskStatus(state)}'"
     with at_once(store) as connection:
         return list(islice(_of_job(connection, "tasks", TASKS, job_id, condition), limit))
+
+
+def reused_from(store: Store, job_id: str) -> dict[tuple[int, int, int], str]:
+    """The id of the job whose result an attempt has taken over, by stage, task_index and the attempt's number."""
+    found: dict[tuple[int, int, int], str] = {}
+    if store.has("reused"):
+        with at_once(store) as connection:
+            for plan in questions.plans(connection, job_id):
+                for key, source in questions.reused_from(connection, plan.first, plan.last).items():
+                    task, attempt = divmod(key, ATTEMPTS_PER_TASK)
+                    found[plan.stage, task - plan.first, attempt] = source
+    return found
 
 
 def errors(store: Store, job_id: str, limit: int | None = None) -> list[Row]:

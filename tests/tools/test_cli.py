@@ -912,3 +912,25 @@ def test_sql_answers_about_the_store_and_convert_copies_it(tmp_path: Path, capsy
     assert main(["sql", "delete from tasks", "--store", store]) == 2
     assert main(["sql", "select nothing", "--store", store]) == 2
     assert "geoflow: error:" in capsys.readouterr().err
+
+
+def test_S49_an_update_is_typed_and_a_changed_input_says_so(geoflow: Type, tmp_path: Path) -> None:
+    (data := tmp_path / "data.txt").write_text("one")
+    handler = "def work(params):\n    return {'success': True, 'result': open(params['path']).read()}"
+    file = job_file("reads_a_file.py", handler=handler)
+    source = Path(file).read_text().replace('"task_type": "work"', '"task_type": "work", "inputs": ["path"]', 1)
+    Path(file).write_text(source.replace('"parameters": {"i": i}', '"parameters": job_params'))
+    run = ("run", file, f"path={data}", "--update")
+    geoflow(*run)
+    assert "1 reused, 0 ran" in geoflow(*run).out
+    job_id = geoflow("status", "--json").document["job_id"]
+    (task,) = geoflow("tasks", "--json").document
+    assert task["reused_from"] == job_id
+    data.write_text("another")
+    found = geoflow(*run[:-1])
+    assert f"inputs of 1 task changed since: geoflow rerun {job_id[:8]} --update runs what has changed" in found.err
+    assert f"Next: geoflow rerun {job_id[:8]} --load {Path(file).absolute()} --update " in found.out
+    assert geoflow("rerun", job_id[:8], "--load", file, "--update").code == 0
+    (task,) = geoflow("tasks", "--json").document
+    assert (task["result"]["result"], task["reused_from"]) == ("another", None)
+    assert geoflow("rerun", job_id[:8], "--load", file, "--update", "--stale").code == 2
