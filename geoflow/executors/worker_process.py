@@ -181,11 +181,15 @@ class WorkerProcess:
         if STACK_SIGNAL is None or not is_running(mark.pid, mark.born):
             return
         with contextlib.suppress(OSError):
-            before = self._output.stat().st_size
+            before = size = self._output.stat().st_size
             os.kill(mark.pid, STACK_SIGNAL)
-            deadline = time.monotonic() + 0.2
-            while time.monotonic() < deadline and self._output.stat().st_size == before:
+            deadline, looks = time.monotonic() + 0.5, 0
+            while (
+                time.monotonic() < deadline and looks < 4
+            ):  # it writes line by line, and nothing says which is the last
                 time.sleep(0.005)
+                seen, size = size, self._output.stat().st_size
+                looks = looks + 1 if size == seen > before else 0
 
     def printed(self) -> str | None:
         """What its running call has printed so far."""
