@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from geoflow.core.batch import Completed
@@ -111,6 +112,14 @@ class Keyed(NamedTuple):
     place: int
     digest: str
     inputs: str
+
+
+class TakenOver(NamedTuple):
+    """The tasks of a plan, by their places, that take over results, and the keys of the attempts that made these; and
+    what later plans are to know others by."""
+
+    reused: Mapping[int, int] = MappingProxyType({})
+    keyed: Sequence[Keyed] = ()
 
 
 class Reusable(NamedTuple):

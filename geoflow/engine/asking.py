@@ -162,15 +162,15 @@ class Asking(Endings):
                 self._fail(job, error, failure.traceback)
 
     def _planned(self, job: ActiveJob, number: int, tasks: NewTasks) -> None:
-        reused, keyed = taken_over(job, self._store, number, tasks)
+        taken = taken_over(job, self._store, number, tasks)
         try:
-            planned = self._store.plan(job.lease, number, tasks, now=self._clock.now(), reused=reused, keyed=keyed)
+            planned = self._store.plan(job.lease, number, tasks, now=self._clock.now(), taken=taken)
         except DefinitionError as exc:
             self._fail(job, str(exc))
             return
-        counts = {"queued": planned.task_count - len(reused), "completed": len(reused)}
+        counts = {"queued": planned.task_count - len(taken.reused), "completed": len(taken.reused)}
         job.begin(planned, counts=counts, order=order_of(job, self._store, planned))
-        tell(job, "planned", tasks=planned.task_count, **({"reused": len(reused)} if reused else {}))
+        tell(job, "planned", tasks=planned.task_count, **({"reused": len(taken.reused)} if taken.reused else {}))
 
     def _finalized(self, job: ActiveJob, attempt: Attempt) -> None:
         result, failure = attempt.result, attempt.failure

@@ -9,12 +9,11 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from geoflow.core.batch import NewTasks
 from geoflow.core.chunks import Look
 from geoflow.core.models import Stage
-from geoflow.core.rows import Keyed
+from geoflow.core.rows import Keyed, TakenOver
 from geoflow.engine.active_job import ActiveJob
 from geoflow.jobtypes.contract import Registered, accepts_context, task_id
 from geoflow.jobtypes.inputs import Inputs, are_as_left, not_taken, outputs_of
@@ -22,14 +21,6 @@ from geoflow.stores.store import Store
 from geoflow.support.jsonable import canonical, from_json, to_json
 
 FAN_IN_UNIT = "fan_in_aggregate"
-
-
-class TakenOver(NamedTuple):
-    """The tasks of a plan, by their places, that take over results, and the keys of the attempts that made these; and
-    what later plans are to know the others by."""
-
-    reused: dict[int, int]
-    keyed: list[Keyed]
 
 
 def look_of(job: ActiveJob, stage: Stage) -> Look | None:
@@ -70,7 +61,7 @@ def taken_over(job: ActiveJob, store: Store, number: int, tasks: NewTasks) -> Ta
     """What the tasks of the plan of stage *number* take over, and what they are known by."""
     is_repair = job.anew is not None and job.anew.mode == "repair"
     if not is_repair and not tasks.inputs:
-        return TakenOver({}, [])
+        return TakenOver()
     stage, identity = job.job_type.stages[number - 1], _Identity(job)
     columns = zip(tasks.task_types, tasks.parameters, tasks.task_ids, range(len(tasks.task_ids)), strict=True)
     digests = [identity(*task) for task in columns]

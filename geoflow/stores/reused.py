@@ -7,10 +7,10 @@ know them sees attempts that completed, and jobs that were run again.
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
-from geoflow.core.rows import Again, Anew, Keyed, Move, Reusable, Reuse, StageRow
+from geoflow.core.rows import Again, Anew, Keyed, Move, Reusable, Reuse, StageRow, TakenOver
 from geoflow.stores.columns import ATTEMPTS_PER_TASK, COLUMNS, KINDS, last_attempt
 from geoflow.stores.leases import JobLeases
 from geoflow.stores.reading import COMPLETED
@@ -169,9 +169,10 @@ class ReusedResults(JobLeases):
                 longest = max((len(row[-1]) for row in rows), default=0) or 1
                 some = max(1, min(_AT_ONCE, PIECE // longest))
 
-    def _take_over(self, connection: Any, first_key: int, reused: Mapping[int, int]) -> None:
-        """Complete the tasks at the places *reused* of a new plan, each with the result of an attempt."""
-        if not reused:
+    def _take_over(self, connection: Any, first_key: int, taken: TakenOver) -> None:
+        """Complete the tasks of a new plan that have taken over a result, and have the others known to later plans."""
+        self._make_known(connection, first_key, taken.keyed)
+        if not (reused := taken.reused):
             return
         self.make(connection, "reused")
         sources = self._sources(connection, list(reused.values()))

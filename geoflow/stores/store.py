@@ -10,17 +10,16 @@ thousand and what its errors mean is in the module of each.
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import cache
 from itertools import chain, groupby, takewhile
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, ClassVar
 
 from geoflow.core.batch import Batch, Completed, NewTasks
 from geoflow.core.models import Attempt, JobStatus, Outcome
-from geoflow.core.rows import Again, Keyed, Lease, Move, StageRow, Take
+from geoflow.core.rows import Again, Lease, Move, StageRow, Take, TakenOver
 from geoflow.core.transitions import TASK_TRANSITIONS, job_after, task_after
 from geoflow.errors import DefinitionError, IllegalTransition, StoreError
 from geoflow.stores.columns import ATTEMPT, ATTEMPTS_PER_TASK
@@ -28,6 +27,7 @@ from geoflow.stores.reused import ReusedResults
 from geoflow.support.jsonable import from_json, to_json
 from geoflow.support.parcel import PIECE
 
+_NOTHING = TakenOver()
 _IDS_AT_ONCE = 10_000
 _IDS_KEPT = 1_000_000  # in 80 MB
 # What changes with a task's state. A loss counts only while nothing else comes between.
@@ -156,20 +156,10 @@ class Store(ReusedResults):
             if not closed:
                 raise IllegalTransition(f"Job {lease.job_id[:8]} is not a failed one whose end is yet to be written.")
 
-    def plan(
-        self,
-        lease: Lease,
-        stage: int,
-        tasks: NewTasks,
-        *,
-        now: float,
-        reused: Mapping[int, int] = MappingProxyType({}),
-        keyed: Sequence[Keyed] = (),
-    ) -> StageRow:
+    def plan(self, lease: Lease, stage: int, tasks: NewTasks, *, now: float, taken: TakenOver = _NOTHING) -> StageRow:
         """Write a stage's tasks and make it the current stage; ``DefinitionError`` when a task id is taken.
 
-        The tasks at the places *reused* are complete, with the results of the attempts of these keys; those that are
-        *keyed* are known to later plans.
+        Those that have *taken* over a result are complete.
         """
         count = len(tasks.task_ids)
         with self._transaction(lease) as connection:
@@ -181,8 +171,7 @@ class Store(ReusedResults):
                 (lease.job_key, stage, first_key, count, now),
             ).fetchone()
             self._insert_tasks(connection, stage_key, first_key, tasks)
-            self._take_over(connection, first_key, reused)
-            self._make_known(connection, first_key, keyed)
+            self._take_over(connection, first_key, taken)
             moved = self._changed(
                 connection,
                 "UPDATE job SET stage = $stage WHERE job_key = $job_key AND status = 'processing'",
