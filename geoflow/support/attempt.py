@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 # It is told the result as JSON text, or None where the attempt did not succeed. What it raises fails the attempt.
 End = Callable[[str | None], None]
 
 
 class _Here(threading.local):
-    running: tuple[int, list[End]] | None = None  # with the process: a fork of it runs no attempt
+    ends: list[End] | None = None
 
 
 _here = _Here()
 _room: str | None = None
-_of_worker: tuple[int, list[End]] | None = None
+_of_worker: list[End] | None = None
 
 
 def settle_in(room: str) -> None:
@@ -31,26 +30,39 @@ def room() -> str | None:
     return _room
 
 
-@contextlib.contextmanager
-def attempts() -> Iterator[list[End]]:
-    """Here attempts run, one after another: at the end of each, whoever runs them empties the list and calls what was
-    in it. What is left in the end is of an attempt that did not come to its own."""
-    global _of_worker  # noqa: PLW0603
-    before = _here.running, _of_worker
-    ends: list[End] = []
-    _here.running = os.getpid(), ends
-    if _room is not None:
-        _of_worker = _here.running
-    try:
-        yield ends
-    finally:
-        _here.running, _of_worker = before
+class attempts:
+    """In it attempts run here, one after another: at the end of each, whoever runs them empties the list that it gives
+    and calls what was in it. What is left in the end is of an attempt that did not come to its own."""
+
+    __slots__ = ("_before",)
+
+    def __enter__(self) -> list[End]:
+        global _of_worker  # noqa: PLW0603
+        self._before = _here.ends, _of_worker
+        ends: list[End] = []
+        _here.ends = ends
+        if _room is not None:
+            _of_worker = ends
+        return ends
+
+    def __exit__(self, *exc: object) -> None:
+        global _of_worker
+        ends = _here.ends
+        _here.ends, _of_worker = self._before
         while ends:
             ends.pop()(None)
 
 
 def ends_of_attempt() -> list[End] | None:
     """What is to be done when the attempt ends that runs in this thread, or that this thread was begun by in a worker;
-    None where there is none, or only in the process that this one was forked from."""
-    running = _here.running or _of_worker
-    return running[1] if running is not None and running[0] == os.getpid() else None
+    None where there is none, as in a fork: that of the process which it was forked from is not its own."""
+    return _here.ends if _here.ends is not None else _of_worker
+
+
+def _forget() -> None:
+    global _of_worker  # noqa: PLW0603
+    _here.ends = _of_worker = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
