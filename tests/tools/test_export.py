@@ -14,6 +14,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import tempfile
 import textwrap
 import uuid
 from collections.abc import Iterator
@@ -582,6 +583,59 @@ def test_names_of_geoflow_are_replaced_in_quoted_annotations_too(notebook: Noteb
     assert 'note: Annotated[str, "identity(False)"] = ""' in text
     assert "context: 'Any'" in text
     assert 'COLOURS = {"blue", "green", "red"}' in text
+
+
+def test_S52_files_of_the_exported_module_are_there_once_its_handler_has_succeeded_and_nothing_else_is(
+    notebook: Notebook, loaded: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "temp").mkdir()
+    (tmp_path / "out").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temp"))
+    notebook.run("""
+        import os
+        from geoflow import output
+
+        t = gf.JobType("files")
+
+        @t.stage
+        def write(p: dict) -> dict:
+            (gf.scratch() / "draft").write_text("x")
+            with output(p["path"]) as path:
+                path.write_text("whole")
+                path.with_name(path.name + ".ovr").write_text("overview")
+                if p["end"] == "in the block":
+                    raise OSError("here")
+            if p["end"] == "later":
+                return {"success": False, "error": "later"}
+            return {"was": os.path.exists(p["path"]), "drafts": len(os.listdir(gf.scratch()))}
+    """)
+    t, session, path = notebook.names["t"], notebook.names["session"], str(tmp_path / "out" / "a.tif")
+    job = t.run(path=path, end="", session=session)
+    Path(path).unlink()
+    module = gf.export(t, "jobs", job=job).module  # which writes the file once more, where it is proved
+    assert sorted(os.listdir("out")) == ["a.tif", "a.tif.ovr"]
+    text = module.read_text("utf-8")
+    assert "geoflow" not in text.replace("It needs no geoflow", "")
+    monkeypatch.syspath_prepend(str(module.parent))
+    handler = importlib.import_module("files").write_handler
+    ask = {"path": path, "end": ""}
+    Path(path).write_text("old")
+    (tmp_path / "out" / "a.tif.aux.xml").write_text("of the old")
+    with pytest.raises(OSError, match="here"):
+        handler({"params": {**ask, "end": "in the block"}})
+    assert handler({"params": {**ask, "end": "later"}})["success"] is False
+    assert Path(path).read_text() == "old"
+    Path(path).unlink()
+    assert handler({"params": ask}) == {"success": True, "result": {"was": False, "drafts": 1}}
+    assert {path.name: path.read_text() for path in Path("out").iterdir()} == {
+        "a.tif": "whole",
+        "a.tif.ovr": "overview",
+    }
+    for wrong in ("out", "out/", "missing/a.tif"):
+        with pytest.raises(ValueError, match="There can be no file"):
+            handler({"params": {**ask, "path": wrong}})
+    assert os.listdir("temp") == []
+    assert sorted(os.listdir("out")) == ["a.tif", "a.tif.ovr"]
 
 
 def test_annotations_that_are_no_code_and_comments_at_the_end_stay_as_they_are(notebook: Notebook) -> None:

@@ -22,9 +22,10 @@ from pydantic import BaseModel, TypeAdapter
 
 from geoflow import errors
 from geoflow.core.models import JobExecutionContext, TaskContext
+from geoflow.executors.outputs import output, scratch
 from geoflow.jobtypes.typed import TypedJob, identity
 from geoflow.support.masking import mask
-from geoflow.tools.export import carried
+from geoflow.tools.export import carried, carried_files
 from geoflow.tools.export.bindings import Scope, assigned, import_of, of_around, scope_of
 from geoflow.tools.export.layout import is_data, literal
 from geoflow.usercode.origin import is_users
@@ -34,6 +35,7 @@ from geoflow.usercode.sources import source_of
 LONGEST = 2_000  # characters of a variable that is written into a file
 _STAGES = ("stage", "each", "reduce", "finalize")
 _ERRORS = (errors.ContractViolationError, errors.BusinessLogicError, *errors.BusinessLogicError.__subclasses__())
+_CARRIED = {carried.__name__, carried_files.__name__}
 # What is made again from its expression: it holds nothing that was opened or counted.
 _MADE_AGAIN = (
     *(re.Pattern, logging.Logger, PurePath, Enum, date, time, timedelta, tzinfo, Decimal, UUID, TypeAdapter, BaseModel),
@@ -55,7 +57,7 @@ class Gathered:
         self.problems: dict[str, None] = {}
         self.notes: list[str] = []
         self.files: dict[str, str] = {}
-        self._own = own | {carried.__name__}
+        self._own = own | _CARRIED
         self.held: dict[str, Any] = {}
         self._ready: dict[str, str] = {}
 
@@ -148,7 +150,7 @@ class Gathered:
         self.code.setdefault(name, text)
 
     def _without_geoflow(self, text: str, scope: Scope, who: str) -> str:
-        """*text* with geoflow's errors, contexts and marks replaced; what else it has of geoflow is a problem."""
+        """*text* with what of geoflow there is a stand-in for replaced; what else it has of geoflow is a problem."""
         unbound = of_around(text)
         used = set().union(*names(text))  # a parameter may be called as something else in the notebook is
         known = {name: scope[name] for name in used if name in scope}
@@ -204,6 +206,11 @@ class Gathered:
         if value in (TaskContext, JobExecutionContext):
             self.take("Any", {"Any": Any}, "the exported module")
             return "Any"
+        if value in (output, scratch):
+            files = f"_{value.__name__}"
+            for each in (files, "_ending"):
+                self.take(each, vars(carried_files), "the exported module")
+            return files
         if value not in _ERRORS:
             return None
         name, base = str(value.__name__), value.__bases__[-1]
@@ -226,7 +233,7 @@ def _is_geoflow(value: Any) -> bool:
     if isinstance(value, types.ModuleType):
         return value.__name__.partition(".")[0] == "geoflow"
     of = value if isinstance(value, type | types.FunctionType) else type(value)
-    return of.__module__.partition(".")[0] == "geoflow" and of.__module__ != carried.__name__
+    return of.__module__.partition(".")[0] == "geoflow" and of.__module__ not in _CARRIED
 
 
 def _is_stage(decorator: ast.expr, scope: Scope) -> bool:

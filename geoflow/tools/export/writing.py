@@ -81,7 +81,7 @@ ALL_HANDLERS = {{
 {registered}
 }}
 '''
-_HANDLER = '''
+_HANDLER = '''\
 def {name}_handler(params: dict[str, Any]) -> dict[str, Any]:
     """{name}: {about}."""
     return _handled({call})
@@ -126,7 +126,7 @@ class Writer:
     def text(self) -> str:
         """The module's text. It is good for nothing when there are problems."""
         made: Any = self._made
-        handlers, plans = "\n".join(map(self._handler, self.steps)), "".join(map(self._plan, self.steps))
+        handlers, plans = list(map(self._handler, self.steps)), "".join(map(self._plan, self.steps))
         finalized, parameters = self._finalized(), self._parameters()
         camel = made.__name__ if made.__name__ not in self.gathered.held else f"{made.__name__}Job"
         ours = {camel, "ALL_JOBS", "ALL_HANDLERS", *(f"{step.name}_handler" for step in self.steps)}
@@ -136,6 +136,7 @@ class Writer:
         for name in filter(lambda name: name.startswith("_"), vars(carried)):  # they bring what they import
             self.gathered.take(name, vars(carried), "the exported module")
         self.gathered.take("ClassVar", {"ClassVar": ClassVar}, "the exported module")
+        mark = "@_ending\n" if "_ending" in self.gathered.code else ""
         code = list(self.gathered.code.values())
         title = " ".join(plain(made.description or made.job_type).split()).replace("\\", "\\\\").replace('"', "'")
         return _MODULE.format(
@@ -144,7 +145,7 @@ class Writer:
             top="\n\n".join(filter(None, [self._imports(), "\n".join(self.gathered.values.values())])),
             code="\n\n".join(code[:users]).strip(),
             carried="\n\n".join(code[users:]).strip(),
-            handlers=handlers.strip(),
+            handlers="\n\n".join(mark + handler for handler in handlers).strip(),
             camel=camel,
             job=made.job_type,
             description=literal(made.description),
