@@ -250,6 +250,27 @@ def test_a_name_of_its_own_is_not_taken_for_what_the_notebook_calls_so(notebook:
     assert gf.export(notebook.names["t"], "jobs", job=job).proved["results"] == 2
 
 
+def test_S49_what_is_marked_as_a_file_is_a_text_in_production(notebook: Notebook) -> None:
+    notebook.run("""
+        from geoflow import OutputFile as Made
+        from pydantic import BaseModel
+        class Area(BaseModel):
+            folder: gf.InputFile = "."
+        class Copy(BaseModel):
+            path: "Made | None" = None
+        t = gf.JobType("marked_files", params=Area)
+        @t.stage
+        def scan(area: Area) -> list[str]:
+            return [area.folder]
+        @t.each(scan)
+        def copied(path: gf.InputFile) -> Copy:
+            return Copy()
+    """)
+    job = notebook.names["t"].run(session=notebook.names["session"])
+    assert gf.export(notebook.names["t"], "jobs", job=job).proved["results"] == 2
+    assert "File" not in Path("jobs", "marked_files.py").read_text()
+
+
 def test_without_a_run_it_is_said_that_nothing_was_proved(weights: Notebook) -> None:
     report = gf.export(weights.names["t"], "jobs", session=weights.names["session"])
     assert report.proved == {}

@@ -23,7 +23,7 @@ from pydantic import BaseModel, TypeAdapter
 from geoflow import errors
 from geoflow.core.models import JobExecutionContext, TaskContext
 from geoflow.executors.outputs import output, scratch
-from geoflow.jobtypes.typed import TypedJob, identity
+from geoflow.jobtypes.typed import InputFile, OutputFile, TypedJob, identity
 from geoflow.support.masking import mask
 from geoflow.tools.export import carried, carried_files
 from geoflow.tools.export.bindings import Scope, assigned, import_of, of_around, scope_of
@@ -86,7 +86,7 @@ class Gathered:
         is_made_again = isinstance(value, _MADE_AGAIN) or dataclasses.is_dataclass(value)
         if isinstance(inner, type | types.FunctionType) and inner.__module__ in self._own:
             self._write_out(name, inner, scope, who)
-        elif _is_geoflow(value):
+        elif _is_geoflow(value) or _marks_a_file(value):
             pass  # it is told where it is written
         elif is_data(value):
             text = f"{name} = {literal(value)}"
@@ -180,6 +180,8 @@ class Gathered:
                 edits.extend((starts[mark.lineno - 1], starts[mark.end_lineno], "") for mark in skipped)
             elif isinstance(node, ast.Call) and _looked_up(node.func, known) is identity:
                 return put(node, f'"identity({", ".join(map(ast.unparse, node.args))})"')
+            elif isinstance(node, ast.Attribute | ast.Name) and _marks_a_file(_looked_up(node, known)):
+                return put(node, "str")
             elif isinstance(node, ast.Attribute | ast.Name) and _is_geoflow(value := _looked_up(node, known)):
                 if (new := self._stand_in(value)) is not None:
                     return put(node, new)
@@ -234,6 +236,10 @@ def _is_geoflow(value: Any) -> bool:
         return value.__name__.partition(".")[0] == "geoflow"
     of = value if isinstance(value, type | types.FunctionType) else type(value)
     return of.__module__.partition(".")[0] == "geoflow" and of.__module__ not in _CARRIED
+
+
+def _marks_a_file(value: Any) -> bool:
+    return value is InputFile or value is OutputFile
 
 
 def _is_stage(decorator: ast.expr, scope: Scope) -> bool:
