@@ -845,3 +845,26 @@ def test_S49_whatever_happens_to_the_files_exactly_what_has_changed_runs(
             expected = sorted([*wanted, "scan", *([] if adds_up in known else ["sum"])])
             assert folder.ran() == expected
             known.add(adds_up)
+
+
+def warp_with_output(params: dict[str, Any]) -> dict[str, Any]:
+    note(params["work"], Path(params["path"]).name)
+    with gf.output(params["out"]) as path:
+        path.write_text(Path(params["path"]).read_text())
+    return {"success": True, "result": {"out": params["out"], "size": path.name.count("")}}
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_S49_a_file_that_gets_its_name_at_the_end_of_its_task_is_as_that_left_it(
+    open_session: OpenSession, tmp_path: Path, workers: int
+) -> None:
+    folder = Folder(open_session(workers=workers), tmp_path)
+    folder.session.register(folder_type(), {**folder.handlers, "warp_file": warp_with_output})
+    folder.update()
+    folder.ran()
+    folder.update()
+    assert folder.ran() == ["scan"]
+    folder.write("b", "other")
+    (folder.folder / "c.out").unlink()
+    folder.update()
+    assert folder.ran() == ["b", "c", "scan", "sum"]
