@@ -198,14 +198,20 @@ def _clear_all(folder: Path) -> None:
 
 
 def clear_left(temp: Path) -> None:
-    """Clear the homes in *temp* that processes which are gone left, workers of sessions that are gone among them."""
-    for folder in temp.glob(f"{PREFIX}*"):
-        with contextlib.suppress(OSError):
-            if os.path.lexists(folder / _OWNER):
-                if any(folder.glob(f"{PREFIX}*")) and is_left(folder):
+    """Clear the homes in *temp* that processes which are gone left, workers of sessions that are gone among them.
+
+    Each session that opens its store does so: it looks no further than it must.
+    """
+    for name in os.listdir(temp):
+        if name.startswith(PREFIX):
+            folder = temp / name
+            with contextlib.suppress(OSError):
+                inside = os.listdir(folder)
+                if _OWNER not in inside:
+                    if is_left(folder):
+                        clear(folder)
+                elif any(each.startswith(PREFIX) for each in inside) and is_left(folder):
                     _clear_all(folder)
-            elif is_left(folder):
-                clear(folder)
 
 
 def sweep(temp: Path) -> None:

@@ -74,8 +74,9 @@ class _Home:
 
     def drop(self, writing: _Writing) -> None:
         """It is not to be an output: the same file may be asked for again."""
-        del self._outputs[writing.target]
-        shutil.rmtree(writing.folder, ignore_errors=True)
+        if os.getpid() == self._pid:
+            del self._outputs[writing.target]
+            shutil.rmtree(writing.folder, ignore_errors=True)
 
     def scratch(self) -> Path:
         folder = self.folder / "scratch"

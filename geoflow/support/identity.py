@@ -45,7 +45,12 @@ def end_group(pid: int, since: int) -> None:
 
 def label() -> str:
     """The beginning of a folder's name that says which process makes it, from the moment that the folder is there."""
-    return f"{PREFIX}{_system()}-{os.getpid()}-{born(os.getpid()) or UNKNOWN}-"
+    return _label_of(os.getpid())
+
+
+@cache
+def _label_of(pid: int) -> str:
+    return f"{PREFIX}{_system()}-{pid}-{born(pid) or UNKNOWN}-"
 
 
 def is_left_behind(name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 import threading
@@ -33,10 +34,17 @@ def write(params: dict[str, Any], context: gf.TaskContext) -> dict[str, Any]:
             time.sleep(params.get("pause", 0))
     if do == "raise later":
         raise ValueError("after the block")
+    if do == "interrupt":
+        raise KeyboardInterrupt
     if do == "return failure":
         return {"success": False, "error": "no", "retryable": False}
     result = {"draft": writing, "scratch": gf.scratch()}.get(str(do), path)
     return {"success": True, "result": {"path": str(result), "was": path.exists()}}
+
+
+def write_first(params: dict[str, Any]) -> dict[str, Any]:
+    """The same, as in a first attempt: it takes no context."""
+    return write(params, gf.TaskContext("", "writes", 1, "", 0, "write", 1, logging.getLogger()))
 
 
 def _halfway(do: Any, writing: Path) -> None:

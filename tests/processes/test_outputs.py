@@ -56,6 +56,31 @@ def test_S52_of_an_attempt_that_fails_nothing_is_left_and_what_was_there_stays(
     assert left(out) == []
 
 
+def test_S52_of_an_attempt_that_is_interrupted_here_nothing_is_left(open_session: OpenSession, out: Path) -> None:
+    session = open_session(workers=0)
+    session.register(writing.Writes, handlers={"write": writing.write})
+    with pytest.raises(KeyboardInterrupt):
+        session.run("writes", tasks=[{"path": str(out / "a.tif"), "do": "interrupt"}], number=1)
+    assert list(out.iterdir()) == []
+    assert left(out) == []
+
+
+def test_S48_S52_an_output_is_as_its_attempt_left_it_when_it_is_looked_at_for_an_update(
+    open_session: OpenSession, out: Path
+) -> None:
+    """Its file is renamed before the attempt ends, and no later."""
+    session = open_session(workers=1)
+    stage = {**writing.Writes.stages[0], "reuse": True, "outputs": ["path"]}
+    session.register(type("Writes", (writing.Writes,), {"stages": [stage]}), handlers={"write": writing.write_first})
+    for number, reused in ((2, False), (3, True)):
+        job = session.run("writes", tasks=[{"path": str(out / "b.tif")}], number=number)
+        assert (job.status, bool(job.tasks()["reused_from"].notna().all())) == ("completed", reused)
+    (out / "b.tif").write_text("changed since")
+    job = session.run("writes", tasks=[{"path": str(out / "b.tif")}], number=4)
+    assert not job.tasks()["reused_from"].notna().any()
+    assert (out / "b.tif").read_text() == WHOLE
+
+
 def test_S52_what_a_worker_that_was_killed_had_begun_is_removed_by_its_session(
     open_session: OpenSession, out: Path
 ) -> None:
