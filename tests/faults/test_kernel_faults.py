@@ -26,7 +26,8 @@ BUSY = """
 pids = sys.argv[2]
 hang = {"do": "pid then hang", "value": pids, "until_attempt": 2}
 job = session.submit("acts", tasks=[hang, {}, {}])
-wait_until(lambda: lines(pids) and rows(session, "SELECT count(*) FROM tasks WHERE status = 'completed'") == [(2,)])
+completed = "SELECT count(*) FROM tasks WHERE job_id = ? AND status = 'completed'"
+wait_until(lambda: lines(pids) and rows(session, completed, job.id) == [(2,)])
 say("busy")
 """
 

@@ -340,7 +340,7 @@ def test_S37_a_fork_of_the_notebooks_process_ends_without_touching_its_session(o
     assert session.run("acts", tasks=[{}, {}]).status == "completed"
     assert rows(session, WORKER) == [(worker,)]
     session.close()
-    assert not is_running(worker)
+    wait_until(lambda: not is_running(worker))
 
 
 @pytest.mark.on_duckdb(seldom=True)
