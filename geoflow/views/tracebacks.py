@@ -30,7 +30,7 @@ def place(traceback: str) -> str | None:
     if NEWEST_FIRST in traceback:
         return None
     frames = _FRAME.findall(traceback)
-    own = [frame for frame in frames if not LIBRARY.search(frame[0])] or frames
+    own = [frame for frame in frames if not (LIBRARY.search(frame[0]) or is_ours(frame[0]))] or frames
     if not own:
         return None
     file, line, function = own[-1]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from geoflow.testing import failure_of
+from geoflow.views.tracebacks import place
 from tests.helpers import writing
 from tests.helpers.sessions import OpenSession, rows
 from tests.helpers.waiting import wait_until
@@ -177,3 +178,14 @@ def test_S52_what_a_fork_of_a_handlers_wrote_is_there_at_the_end_of_its_block(
     submit(session, {"path": str(out / "a.tif"), "do": "in a fork"}).wait()
     assert [path.name for path in out.iterdir()] == ["fork"]
     assert left(out) == []
+
+
+def test_S52_a_path_that_is_refused_fails_its_task_for_good_where_the_handler_asked_for_it(
+    open_session: OpenSession, out: Path
+) -> None:
+    job = submit(open_session(workers=1), {"path": str(out)})
+    job.wait()
+    (failed,) = job.errors().itertuples()
+    assert (failed.attempt, failed.error_category) == (1, "permanent")
+    assert failed.error == f"gf.output({str(out)!r}): that is a folder. Give the path of a file in it."
+    assert "write in writing.py" in str(place(str(failed.traceback)))

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from geoflow.executors.outputs import output, scratch
 from geoflow.jobtypes.schema import schema_of
 from geoflow.jobtypes.typed.crossing import ADDED
 from geoflow.tools.check.findings import Finding, finding
@@ -50,6 +51,8 @@ def _of_handler(subject: Subject, name: str, function: ast.FunctionDef) -> Itera
                 swallowed += said
                 what = "every exception" if clause.type is None else ast.unparse(clause.type)
                 yield "GF201", f"The handler of {name!r} catches {what} and returns success: False.", clause
+    if subject.maker is None:
+        yield from _files(subject, name, function)
     if function.decorator_list and subject.maker is None:  # they may mend what it returns
         return
     who = f"The handler of {name!r}"
@@ -62,6 +65,18 @@ def _of_handler(subject: Subject, name: str, function: ast.FunctionDef) -> Itera
             yield "GF203", f"{who} fails without an error here.", node
         if _fails(keys) and "retryable" not in keys:
             yield "GF204", f"{who} fails here without retryable.", node
+
+
+def _files(subject: Subject, name: str, function: ast.FunctionDef) -> Iterator[tuple[str, str, Any]]:
+    """The first use of each of geoflow's functions for files."""
+    names = getattr(plain_function(subject.function("handler", name)), "__globals__", {})
+    for used in (output, scratch):
+        for node in own(function):
+            if isinstance(node, ast.Call):
+                module, _, called = ast.unparse(node.func).rpartition(".")
+                if (getattr(names.get(module), called, None) if module else names.get(called)) is used:
+                    yield "GF125", f"The handler of {name!r} uses {ast.unparse(node.func)}.", node
+                    break
 
 
 def _said(node: ast.Return) -> dict[Any, ast.expr] | None:
