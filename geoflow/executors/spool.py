@@ -36,6 +36,7 @@ TOLD = "!"
 # What is not sealed yet is known by its form alone: that of the last calls.
 _SEAL_SECONDS = 0.002
 _LEAST, _PER_CALL = 65_536, 96
+_ZEROS = bytes(_LEAST)
 _MOST = 4_000_000  # bytes of a file that is used again
 
 
@@ -69,9 +70,9 @@ class _File:
             os.close(descriptor)
 
     def clear(self) -> None:
-        for start in range(0, self.used, 1 << 20):
-            end = min(start + (1 << 20), self.used)
-            self.map[start:end] = bytes(end - start)
+        for start in range(0, self.used, _LEAST):
+            end = min(start + _LEAST, self.used)
+            self.map[start:end] = _ZEROS[: end - start]
 
 
 class Spool:
