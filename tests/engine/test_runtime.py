@@ -46,6 +46,15 @@ def test_a_job_is_submitted_waited_for_and_taken_further_by_its_id(runtime: Runt
     assert runtime.active == {}
 
 
+def test_a_submission_that_finds_its_job_starts_nothing_that_runs_jobs(runtime: Runtime) -> None:
+    job_id = runtime.submit("acts", {"tasks": [{}]}).job_id
+    runtime.wait(job_id)
+    runtime.close()  # as if it were tomorrow
+    receipt = runtime.submit("acts", {"tasks": [{}]})
+    assert (receipt.job_id, receipt.status) == (job_id, "already_exists")
+    assert "executor" not in vars(runtime)
+
+
 def test_what_cannot_be_done_with_a_job_is_refused_by_id_too(runtime: Runtime) -> None:
     with pytest.raises(JobNotFound):
         runtime.cancel("4f23fe85")
