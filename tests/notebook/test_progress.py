@@ -140,6 +140,8 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
     kernel = Kernel(manager, client)
     store = tmp_path_factory.mktemp("kernel") / "work.db"
     assert kernel.run(SETUP(root=ROOT, store=str(store))) == ""
+    # An interrupt that comes within a first import may leave Python's own import lock held: all is imported now.
+    kernel.run("_ = await session.submit('acts', tasks=[nap] * 4, number=0)")
     yield kernel
     client.stop_channels()
     manager.shutdown_kernel(now=True)
