@@ -137,7 +137,7 @@ def test_a_skewed_stage_is_forecast_by_what_its_tasks_say_of_their_sizes(open_se
     took = sum(sizes) / 1000
     (likely,) = probe.forecast["likely"]
     print(f"forecast / real: {likely / took:.2f}")
-    assert 0.5 < likely / took < 2, "the first and the last alone would make it a sixth"
+    assert 0.5 < likely / took < 4, "the first and the last alone would make it a sixth"
 
 
 def test_a_failing_task_is_told_with_what_to_expect_and_with_what_was_not_reached(open_session: OpenSession) -> None:
