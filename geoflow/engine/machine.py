@@ -156,7 +156,8 @@ class CoreMachine(Asking):
 
     def _start(self, job: ActiveJob) -> None:
         returned = self._returned_at_death(job.row.owner or "{}", job.job_id)
-        take_in(job, self._store, self._clock.now(), returned.values())
+        if returned:
+            take_in(job, self._store, self._clock.now(), returned.values())
         recover(job, self._store, self._clock.now(), self._ran_at_death)
         for path in returned:
             with contextlib.suppress(OSError):
