@@ -116,6 +116,22 @@ def store_name() -> str:
 
 
 @pytest.fixture
+def temp(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The temporary folder of this process and of those that it starts, with a name short enough for sockets in it."""
+    with tempfile.TemporaryDirectory(prefix="gf", ignore_cleanup_errors=True) as made:  # by the killed
+        monkeypatch.setenv("TMPDIR", made)
+        monkeypatch.setattr(tempfile, "tempdir", made)
+        yield Path(made)
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """Where outputs go."""
+    (tmp_path / "out").mkdir()
+    return tmp_path / "out"
+
+
+@pytest.fixture
 def open_session(tmp_path: Path, store_name: str) -> Iterator[OpenSession]:
     """Sessions with the job types of `jobs`, on *store_name* unless told otherwise; closed at the end."""
     opened: list[gf.Session] = []

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import tempfile
 import time
 from collections import Counter
 from functools import partial
@@ -28,6 +27,7 @@ from tests.helpers.writing import WHOLE, left
 
 KILLS = int(os.environ.get("GEOFLOW_KILLS") or min(max(settings().max_examples // 15, 4), 100))
 TASKS = 60
+pytestmark = pytest.mark.usefixtures("temp")
 WRITES = f"""
 from pathlib import Path
 from tests.helpers import writing
@@ -41,21 +41,6 @@ tasks = [{{"path": f"{{sys.argv[2]}}/{{number % 20}}.tif", "pause": 0.003}} for 
 job = writing.submit(session, *tasks, on_existing="resume")
 say(job.wait().status)
 """
-
-
-@pytest.fixture(autouse=True)
-def temp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A temporary folder of the test's own, and of the processes that it starts."""
-    temp = Path(tempfile.mkdtemp(prefix="t-"))
-    monkeypatch.setattr(tempfile, "tempdir", str(temp))
-    monkeypatch.setenv("TMPDIR", str(temp))
-    return temp
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    (tmp_path / "out").mkdir()
-    return tmp_path / "out"
 
 
 def check_whole(out: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -14,23 +13,8 @@ from tests.helpers.sessions import OpenSession, rows
 from tests.helpers.waiting import wait_until
 from tests.helpers.writing import WHOLE, left, submit
 
+pytestmark = pytest.mark.usefixtures("temp")  # nobody else's attempts are in it
 everywhere = pytest.mark.parametrize("workers", [0, 1])
-
-
-@pytest.fixture(autouse=True)
-def temp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A temporary folder of the test's own: nobody else's attempts are in it."""
-    temp = Path(tempfile.mkdtemp(prefix="t-"))
-    monkeypatch.setattr(tempfile, "tempdir", str(temp))
-    monkeypatch.setenv("TMPDIR", str(temp))
-    return temp
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    """Where outputs go."""
-    (tmp_path / "out").mkdir()
-    return tmp_path / "out"
 
 
 @everywhere

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import tempfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -19,15 +18,6 @@ from tests.helpers.sessions import Drive, OpenSession, Trace, rows
 from tests.helpers.waiting import wait_until
 
 ENDS = "SELECT outcome, count(*) FROM attempts GROUP BY 1 ORDER BY 1"
-
-
-@pytest.fixture
-def temp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The temporary folder of this test's processes alone."""
-    folder = Path(tempfile.mkdtemp(prefix="t"))  # short: sockets lie in it
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    monkeypatch.setenv("TMPDIR", str(folder))
-    return folder
 
 
 @pytest.fixture

@@ -49,15 +49,6 @@ def _as_on_any_machine(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(variable, raising=False)
 
 
-@pytest.fixture
-def temp(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The temporary folder of this process and of those that it starts, with a name short enough for sockets in it."""
-    with tempfile.TemporaryDirectory(prefix="gf") as made:
-        monkeypatch.setenv("TMPDIR", made)
-        monkeypatch.setattr(tempfile, "tempdir", made)
-        yield Path(made)
-
-
 def by_name(findings: DoctorReport) -> dict[str, Diagnosis]:
     return {finding.name: finding for finding in findings}
 
