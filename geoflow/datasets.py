@@ -154,11 +154,7 @@ def path(name: str) -> Path:
     files = [Path(folder, wanted.file)] if folder else []
     files += [file.with_suffix(suffix) for file in files for suffix in wanted.beside]
     if not files or not all(file.is_file() for file in files):
-        where = (
-            f"{wanted.package} has no {' with '.join((wanted.file, *wanted.beside))}"
-            if folder
-            else f"{wanted.package} is not installed"
-        )
+        lacks = f"has no {' with '.join((wanted.file, *wanted.beside))}" if folder else "is not installed"
         raise ResourceNotFoundError(f"the data set {name!r} is not here: {wanted.package} {lacks}. {_how(wanted)}")
     if (found := _sha256(tuple(files))) != wanted.sha256:
         raise ResourceNotFoundError(
