@@ -74,8 +74,10 @@ def _completed(attempts: Sequence[Attempt]) -> Completed:
 def read(path: Path) -> Returned | None:
     """What the file at *path* has; None where no chunk has begun there. Raises `NotSound`, or an ``OSError``."""
     content = _content(path)
-    if len(content) < HEADER or not any(content[: len(MAGIC)]):
+    if not any(content[: len(MAGIC)]):
         return None
+    if len(content) < HEADER:
+        raise NotSound("it is cut")
     magic, length, times, texts, check = HEAD.unpack_from(content)
     if magic != MAGIC:
         raise NotSound("it is of another version" if magic[:-1] == MAGIC[:-1] else "it is no spool")
@@ -111,7 +113,7 @@ class _Reading:
         slot = path.name.split("-")[1:2]
         self._slot = int(slot[0]) if slot and slot[0].isdecimal() else None
         self._pid, self._code = _is(header["pid"], int), _is(header["code"], str)
-        self._base = _is(header["base"], float)
+        self._base, self._begun = _is(header["base"], float), _is(header["begun"], float)
         keys = header["keys"]
         if keys is None:
             first, count = _is(header["first"], int), _is(header["count"], int)
@@ -126,51 +128,58 @@ class _Reading:
         self._names: dict[int, str] = {}
 
     def returned(self) -> Returned:
-        sealed, whole = self._sealed()
+        sealed, timed, whole = self._sealed()
         attempts: list[Attempt] = []
-        at, before = self._texts, 0.0
+        at, plain, now = self._texts, 0, self._base + self._begun
         for key in self._batch.keys:
-            place = self._times + TIMES.size * len(attempts)
             end = self._content.find(b"\0", at)
-            if end <= at or place + TIMES.size > self._texts or (whole and len(attempts) >= sealed):
+            if end <= at or (whole and len(attempts) >= sealed):
                 break
-            attempt = self._attempt(key, self._content[at:end], TIMES.unpack_from(self._content, place), before)
+            # The times of what is not sealed are not known, but to two milliseconds: they follow those of the last.
+            row = TIMES.unpack_from(self._content, self._times + TIMES.size * plain) if plain < timed else None
+            times = (now, now, 0.0) if row is None else (self._base + row[0], self._base + row[1], row[2])
+            attempt = self._attempt(key, self._content[at:end], times, now)
             if attempt is None:  # it was killed while it wrote this
                 if len(attempts) < sealed:
                     raise NotSound("what is sealed there does not make sense")
                 break
             attempts.append(attempt)
-            at, before = end + 1, attempt.ended_at or 0.0
+            plain += key not in self._names
+            at, now = end + 1, attempt.ended_at or now
         if len(attempts) < sealed:
             raise NotSound("what is sealed there is not all there")
         return Returned(*self._about, self._batch, attempts, self._names)
 
-    def _sealed(self) -> tuple[int, bool]:
-        """How many calls are sealed, and whether nothing else counts: the other seal says more, and does not hold."""
-        good, bad = list[int](), list[int]()
+    def _sealed(self) -> tuple[int, int, bool]:
+        """How many calls and times are sealed, and whether nothing else counts: the other seal says more, and does not
+        hold."""
+        good, bad = [(-1, 0)], [-1]
         for place in SEALS:
-            calls, size, *sums = SEAL.unpack_from(self._content, place)
-            times = self._content[self._times : self._times + TIMES.size * max(calls, 0)]
+            calls, timed, size, *sums = SEAL.unpack_from(self._content, place)
+            times = self._content[self._times : self._times + TIMES.size * max(timed, 0)]
             texts = self._content[self._texts : self._texts + max(size, 0)]
-            fits = calls >= 0 and size >= 0 and len(texts) == size and self._times + len(times) <= self._texts
-            holds = fits and [crc32(times), crc32(texts)] == sums
-            (good if holds else bad).append(calls)
-        if not good:
+            fits = calls >= timed >= 0 and size >= 0 and len(texts) == size and self._times + len(times) <= self._texts
+            if fits and [crc32(times), crc32(texts)] == sums:
+                good.append((calls, timed))
+            else:
+                bad.append(calls)
+        calls, timed = max(good)
+        if calls < 0:
             raise NotSound("it is damaged")
-        return max(good), any(calls >= max(good) for calls in bad)
+        return calls, timed, max(bad) >= calls
 
-    def _attempt(self, key: int, text: bytes, times: tuple[Any, ...], before: float) -> Attempt | None:
+    def _attempt(self, key: int, text: bytes, times: tuple[float, float, float], before: float) -> Attempt | None:
         """One call; None where its text or its times cannot be a call's."""
-        started, ended, cpu = times
-        if not (math.isfinite(cpu) and 0 < started <= ended < math.inf and self._base + started >= before):
-            return None
         try:
-            result, failure, output = self._outcome(key, text.decode())
+            result, failure, output, told = self._outcome(key, text.decode())
+            started, ended, cpu = map(float, told or times)
         except (ValueError, TypeError, RecursionError):
+            return None
+        if not (math.isfinite(cpu) and 0 < started <= ended < math.inf and started >= before):
             return None
         outcome = Outcome.COMPLETED if failure is None else Outcome.FAILED
         return Attempt(
-            *(key, self._batch.attempt, outcome, self._base + started, self._base + ended, max(cpu, 0.0)),
+            *(key, self._batch.attempt, outcome, started, ended, max(cpu, 0.0)),
             result=result,
             failure=failure,
             output=output,
@@ -179,16 +188,17 @@ class _Reading:
             code=self._code,
         )
 
-    def _outcome(self, key: int, text: str) -> tuple[str | None, Failure | None, str | None]:
+    def _outcome(self, key: int, text: str) -> tuple[str | None, Failure | None, str | None, list[float] | None]:
         if not text.startswith(TOLD):
-            return _result(text), None, None
-        name, result, failure, output = json.loads(text[1:])
+            return _result(text), None, None, None
+        name, started, ended, cpu, result, failure, output = json.loads(text[1:])
         self._names[key] = _is(name, str)
+        times = [_is(moment, float) for moment in (started, ended, cpu)]
         if output is not None:
             _is(output, str)
         if failure is not None:
-            return None, _failure(failure), output
-        return _result(result), None, output
+            return None, _failure(failure), output, times
+        return _result(result), None, output, times
 
 
 def _is(value: Any, kind: type) -> Any:

@@ -12,7 +12,8 @@ import logging
 import mmap
 import os
 import struct
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -22,29 +23,34 @@ from geoflow.support.jsonable import to_json
 
 logger = logging.getLogger("geoflow.executors")
 SUFFIX = ".spool"
-MAGIC = b"gfspool1"  # the last sign is the version
+MAGIC = b"gfspool2"  # the last sign is the version
 # How it begins: the magic, how long the header behind the seals is, where times and texts are, and the header's sum.
 HEAD = struct.Struct("<8sqqqI4x")
-# Two seals that are written in turns, so that one is whole whenever the process is killed: so many calls, and bytes of
-# texts, and the sums of their times and texts.
-SEAL = struct.Struct("<qqII")
+# Two seals that are written in turns, so that one is whole whenever the process is killed: so many calls, times and
+# bytes of texts, and the sums of these times and texts.
+SEAL = struct.Struct("<qqqII")
 SEALS = HEAD.size, HEAD.size + SEAL.size
 HEADER = HEAD.size + 2 * SEAL.size
-TIMES = struct.Struct("<3d")  # started, ended, cpu: of each call
+TIMES = struct.Struct("<3d")  # started, ended, cpu: of each call that told nothing but a result
 # A text is one call's: the JSON of a result, or this and JSON of all that there is to tell. Behind it is a zero.
 TOLD = "!"
-# What is not sealed yet is known by its form alone: that of the last calls.
-_SEAL_SECONDS = 0.002
+# What is not sealed yet, of calls that ended so long after the last seal, is known by its form alone, and has no times.
+SEAL_SECONDS = 0.002
 _LEAST, _PER_CALL = 65_536, 96
 _ZEROS = bytes(_LEAST)
 _MOST = 4_000_000  # bytes of a file that is used again
 
 
 class Keeping(NamedTuple):
-    """The calls of a chunk are added in their order, by started, ended, cpu and text; then there is an end."""
+    """How the calls of a chunk are kept.
 
-    add: Callable[[float, float, float, str], None]
-    end: Callable[[], None]
+    ``add`` takes the text of each, in their order, as it returns. ``seal`` takes the time, how many were added, and
+    started, ended and cpu of all that completed; it is due once `SEAL_SECONDS` after the last one, and at the end. It
+    returns when it is due again.
+    """
+
+    add: Callable[[str], None]
+    seal: Callable[[float, int, Sequence[float], Sequence[float], Sequence[float]], float]
 
 
 class _File:
@@ -88,12 +94,13 @@ class Spool:
         self._made = 0
         self._in_vain = False
 
-    def begin(self, chunk: Chunk, code: str, base: float) -> Keeping | None:
+    def begin(self, chunk: Chunk, code: str, base: float, begun: float) -> Keeping | None:
         """Keep what the calls of *chunk* return; None where there is no room for it.
 
-        *code* is the fingerprint of what runs; *base*, the time that those of the calls are counted from.
+        *code* is the fingerprint of what runs; *base*, the time that those of the calls are counted from, and that at
+        which the chunk has *begun*.
         """
-        header = _header(chunk, code, base, self._stem)
+        header = _header(chunk, code, base, begun, self._stem)
         times = -(-(HEADER + len(header)) // 8) * 8
         texts = times + TIMES.size * len(chunk.batch.keys)
         try:
@@ -129,37 +136,38 @@ class Spool:
             logger.warning("what calls return cannot be kept: %s; if this process is killed, they run again", exc)
 
     def _adding(self, file: _File, times: int, texts: int) -> Keeping:
-        view, size, pack, step = file.map, file.size, TIMES.pack_into, TIMES.size
-        begin = times, texts
-        place, at = begin
-        due, seals = 0.0, 0
-        sealed, sums = begin, (0, 0)
+        view, size, at = file.map, file.size, texts
+        done = seals = 0
+        sealed, sums = texts, (0, 0)
 
-        def add(started: float, ended: float, cpu: float, text: str) -> None:
-            nonlocal at, place, size
+        def add(text: str) -> None:
+            nonlocal at, size
             try:
                 data = text.encode()
                 end = at + len(data)
                 if end >= size:
                     grow(end)
                 view[at:end] = data
-                pack(view, place, started, ended, cpu)
             except (OSError, ValueError, MemoryError) as exc:
                 if size:
                     self._say(exc)
                 size = 0  # what comes behind a text that is not here would be taken for another call's
                 return
-            at, place = end + 1, place + step
-            if ended > due:
-                seal(ended)
+            at = end + 1
 
-        def seal(now: float) -> None:
-            nonlocal due, seals, sealed, sums
-            whole = memoryview(view)
-            sums = crc32(whole[sealed[0] : place], sums[0]), crc32(whole[sealed[1] : at], sums[1])
-            sealed = place, at
-            SEAL.pack_into(view, SEALS[seals & 1], (place - begin[0]) // TIMES.size, at - begin[1], *sums)
-            seals, due, file.used = seals + 1, now + _SEAL_SECONDS, at
+        def seal(now: float, calls: int, *columns: Sequence[float]) -> float:
+            nonlocal done, seals, sealed, sums
+            if size:
+                begin, done = done, len(columns[0])
+                triples = array("d", bytes(TIMES.size * (done - begin)))
+                for place, column in enumerate(columns):
+                    triples[place::3] = array("d", column[begin:])
+                data = triples.tobytes()
+                view[times + TIMES.size * begin : times + TIMES.size * done] = data
+                sums = crc32(data, sums[0]), crc32(memoryview(view)[sealed:at], sums[1])
+                SEAL.pack_into(view, SEALS[seals & 1], calls, done, at - texts, *sums)
+                seals, sealed, file.used = seals + 1, at, at
+            return now + SEAL_SECONDS
 
         def grow(end: int) -> None:
             nonlocal view, size
@@ -168,21 +176,21 @@ class Spool:
             file.grow(end + file.size)
             view, size = file.map, file.size
 
-        return Keeping(add, lambda: seal(0.0))
+        return Keeping(add, seal)
 
 
-def _header(chunk: Chunk, code: str, base: float, stem: Path) -> bytes:
+def _header(chunk: Chunk, code: str, base: float, begun: float, stem: Path) -> bytes:
     keys, batch = chunk.batch.keys, chunk.batch
     header: dict[str, Any] = {
         **{"folder": stem.parent.name, "job_id": chunk.job_id, "epoch": chunk.epoch, "chunk": chunk.number},
         **{"task_type": batch.task_type, "attempt": batch.attempt, "retries": batch.retries, "losses": batch.losses},
         **{"first_key": batch.first_key, "first": keys[0], "count": len(keys)},
         **{"keys": None if isinstance(keys, range) else list(keys)},
-        **{"code": code, "base": base, "pid": os.getpid()},
+        **{"code": code, "base": base, "begun": begun, "pid": os.getpid()},
     }
     return to_json(header).encode()
 
 
 def text_of(row: tuple[Any, ...], task_id: str) -> str:
     """The text of a call that failed or printed, by its row of a `geoflow.executors.worker.Told`."""
-    return TOLD + json.dumps([task_id, *row[4:]])
+    return TOLD + json.dumps([task_id, *row[1:]])

@@ -7,6 +7,7 @@ form), the answer is a plain tuple for each call; only the end of the process it
 from __future__ import annotations
 
 import contextlib
+import math
 import resource
 import sys
 import time
@@ -19,7 +20,7 @@ from geoflow.core.chunks import Chunk
 from geoflow.core.models import Category, Failure
 from geoflow.executors.calling import caller
 from geoflow.executors.loaded_code import Codes
-from geoflow.executors.spool import Spool, text_of
+from geoflow.executors.spool import SEAL_SECONDS, Spool, text_of
 from geoflow.jobtypes.answers import describe
 from geoflow.support import logs
 from geoflow.support.attempt import attempts, ends_of_attempt
@@ -144,8 +145,9 @@ def run_chunk(
     clock, set_fields, running, take = time.monotonic, logs.set_fields, marker.running, output.take
     after = None if keeper is None else keeper.after
     held = codes.held(chunk.code)  # None: it could not be loaded, and may be another when it can
-    keeping = spool.begin(chunk, held.fingerprint, base) if spool is not None and are_tasks and held else None
-    keep = None if keeping is None else keeping.add
+    keeping = spool.begin(chunk, held.fingerprint, base, zero) if spool is not None and are_tasks and held else None
+    keep, seal = keeping or (None, None)
+    due = math.inf if seal is None else zero + SEAL_SECONDS
     ran = 0
     for position, call in enumerate(calls):
         started = running(number, position, call.key)
@@ -183,21 +185,23 @@ def run_chunk(
             cpus.append(cpu)
             results.append(result)
             if keep is not None:
-                keep(started, ended, cpu, result)
+                keep(result)
         else:
             if chunk.kind == "plan":
                 planned, result = result or (), None
             row = (call.key, base + started, base + ended, cpu, result)
             told.append((*row, failure and tuple(failure), printed))
             if keep is not None:
-                keep(started, ended, cpu, text_of(told[-1], call.task_id))
+                keep(text_of(told[-1], call.task_id))
             length += len(printed or "") + (len(failure.traceback or "") if failure else len(result or ""))
+        if ended > due and seal is not None:
+            due = seal(ended, ran, starts, ends, cpus)
         if after is not None and after(ended, failure is not None, printed is not None):
             break
         if ended - zero > patience or length > PIECE:
             break
-    if keeping is not None:
-        keeping.end()
+    if seal is not None:
+        seal(zero, ran, starts, ends, cpus)
     if keeper is not None:
         keeper.look()
     marker.reporting(chunk.number)

@@ -21,7 +21,7 @@ from geoflow.core.models import Attempt, Category, Failure
 from geoflow.core.retry import RetryPolicy
 from geoflow.executors import returned, spool
 from geoflow.executors.returned import NotSound, Returned, kept_in, read
-from geoflow.executors.spool import Keeping, Spool, text_of
+from geoflow.executors.spool import SEAL_SECONDS, Keeping, Spool, text_of
 from geoflow.support.jsonable import from_json, to_json
 from geoflow.usercode.packing import Code
 
@@ -45,23 +45,29 @@ def chunk_of(calls: int, number: int = 7, keys: Sequence[int] | None = None) -> 
     return Chunk(number, "tasks", "a" * 64, "j", 1, Code("scan", None, b""), batch, RetryPolicy(), epoch=3)
 
 
-def add_all(keeping: Keeping | None, told: Sequence[Row], seconds: float) -> None:
+def add_all(keeping: Keeping | None, told: Sequence[Row], seconds: float, ends: bool = False) -> None:
+    """Keep *told* as a worker does, each call of which took half of *seconds*."""
     assert keeping is not None
+    columns, due, now = (list[float](), list[float](), list[float]()), 50.0 + SEAL_SECONDS, 50.0
     for place, (result, failure, output) in enumerate(told):
-        started = 50.0 + place * seconds
-        plain = result is not None and output is None
-        row = (101 + place, started, started, 0.5, result, failure and tuple(failure), output)
-        text = result if plain and result is not None else text_of(row, f"t{place}")
-        keeping.add(started, started + seconds / 2, 0.5, text)
+        started, now = 50.0 + place * seconds, 50.0 + (place + 0.5) * seconds
+        if result is not None and output is None:
+            keeping.add(result)
+            for column, moment in zip(columns, (started, now, 0.5), strict=True):
+                column.append(moment)
+        else:
+            row = (101 + place, BASE + started, BASE + now, 0.5, result, failure and tuple(failure), output)
+            keeping.add(text_of(row, f"t{place}"))
+        if now > due:
+            due = keeping.seal(now, place + 1, *columns)
+    if ends:
+        keeping.seal(now, len(told), *columns)
 
 
 def kept(told: Sequence[Row], folder: Path, *, seconds: float, ends: bool = True) -> Path:
     """The file in which *told* are kept, each call of which took half of *seconds*."""
-    keeping = Spool(folder / "slot-3-0", lambda: 0).begin(chunk_of(len(told)), "c0de", BASE)
-    add_all(keeping, told, seconds)
-    if ends:
-        assert keeping is not None
-        keeping.end()
+    keeping = Spool(folder / "slot-3-0", lambda: 0).begin(chunk_of(len(told)), "c0de", BASE, 50.0)
+    add_all(keeping, told, seconds, ends)
     return folder / "slot-3-0-0.spool"
 
 
@@ -80,8 +86,14 @@ def test_S47_what_was_added_is_there_whether_the_chunk_ended_or_its_process_was_
         for place, (result, failure, output) in enumerate(told)
     ]
     assert all((one.slot, one.pid, one.code, one.attempt) == (3, os.getpid(), "c0de", 2) for one in found.attempts)
-    begun = [one.started_at for one in found.attempts]
-    assert begun == pytest.approx([BASE + 50.0 + place * seconds for place in range(len(told))])
+    begun, ended = [one.started_at for one in found.attempts], [one.ended_at for one in found.attempts]
+    near = 1e-6 if ends else SEAL_SECONDS + seconds  # of the last calls before a kill they are not written yet
+    assert begun == pytest.approx([BASE + 50.0 + place * seconds for place in range(len(told))], rel=0, abs=near)
+    assert ended == pytest.approx(
+        [BASE + 50.0 + (place + 0.5) * seconds for place in range(len(told))], rel=0, abs=near
+    )
+    if ends:
+        assert {one.cpu for one in found.attempts} == {0.5}
     told_of = {101 + place: f"t{place}" for place, (_, failure, output) in enumerate(told) if failure or output}
     assert found.names == told_of
 
@@ -116,7 +128,7 @@ def test_S47_a_file_that_is_cut_or_changed_gives_its_first_calls_as_they_were_or
 
 @pytest.mark.parametrize("keys", [None, [101, 105, 109]])
 def test_S47_the_keys_may_be_any(tmp_path: Path, keys: list[int] | None) -> None:
-    keeping = Spool(tmp_path / "slot-0-0", lambda: 0).begin(chunk_of(3, keys=keys), "c", BASE)
+    keeping = Spool(tmp_path / "slot-0-0", lambda: 0).begin(chunk_of(3, keys=keys), "c", BASE, 50.0)
     add_all(keeping, [('{"success":true}', None, None)] * 3, 0.01)
     found = read(tmp_path / "slot-0-0-0.spool")
     assert found is not None
@@ -136,10 +148,8 @@ def test_S47_a_file_is_used_again_once_its_chunk_is_written_and_no_sooner(tmp_pa
     files = Spool(tmp_path / "slot-0-0", lambda: written[0])
     for number in range(1, 7):
         calls = 7 - number  # fewer than were there before
-        keeping = files.begin(chunk_of(calls, number), "c", BASE)
-        add_all(keeping, [(to_json({"success": True, "number": number}), None, None)] * calls, 1e-5)
-        assert keeping is not None
-        keeping.end()
+        keeping = files.begin(chunk_of(calls, number), "c", BASE, 50.0)
+        add_all(keeping, [(to_json({"success": True, "number": number}), None, None)] * calls, 1e-5, ends=True)
         written[0] = number - 2
     found = {one.chunk: one for one in kept_in(tmp_path).values()}
     assert len(list(tmp_path.iterdir())) == len(found) == 3
@@ -150,8 +160,8 @@ def test_S47_a_file_is_used_again_once_its_chunk_is_written_and_no_sooner(tmp_pa
 
 def test_S47_a_file_that_has_had_much_is_not_kept_so_large(tmp_path: Path) -> None:
     files, long = Spool(tmp_path / "slot-0-0", lambda: 9), to_json({"success": True, "result": "x" * 5_000_000})
-    add_all(files.begin(chunk_of(1, 8), "c", BASE), [(long, None, None)], 0.01)
-    add_all(files.begin(chunk_of(1, 9), "c", BASE), [('{"success":true}', None, None)], 0.01)
+    add_all(files.begin(chunk_of(1, 8), "c", BASE, 50.0), [(long, None, None)], 0.01)
+    add_all(files.begin(chunk_of(1, 9), "c", BASE, 50.0), [('{"success":true}', None, None)], 0.01)
     (path,) = tmp_path.iterdir()
     assert path.stat().st_size < 100_000
 
@@ -163,7 +173,7 @@ def test_S47_where_memory_does_not_suffice_for_a_copy_the_call_has_ended_all_the
         def encode(self, *args: object) -> bytes:
             raise MemoryError
 
-    keeping = Spool(tmp_path / "slot-0-0", lambda: 0).begin(chunk_of(2), "c", BASE)
+    keeping = Spool(tmp_path / "slot-0-0", lambda: 0).begin(chunk_of(2), "c", BASE, 50.0)
     add_all(keeping, [(Large("{}"), None, None), ('{"success":true}', None, None)], 0.01)
     found = read(tmp_path / "slot-0-0-0.spool")
     assert found is not None
@@ -178,11 +188,11 @@ def test_S47_where_there_is_no_room_that_is_said_once_and_the_calls_run_all_the_
         raise OSError(28, "No space left on device")
 
     files = Spool(tmp_path / "slot-0-0", lambda: 0)
-    keeping = files.begin(chunk_of(3), "c", BASE)
+    keeping = files.begin(chunk_of(3), "c", BASE, 50.0)
     monkeypatch.setattr(os, "pwrite", full)
     long = to_json({"success": True, "result": "x" * 300_000})
     add_all(keeping, [('{"success":true}', None, None), (long, None, None), ('{"success":true}', None, None)], 0.01)
-    assert files.begin(chunk_of(3, 8), "c", BASE) is None
+    assert files.begin(chunk_of(3, 8), "c", BASE, 50.0) is None
     found = read(tmp_path / "slot-0-0-0.spool")
     assert found is not None
     assert len(found.attempts) == 1, "what comes behind one that is not there could be taken for it"
@@ -191,11 +201,11 @@ def test_S47_where_there_is_no_room_that_is_said_once_and_the_calls_run_all_the_
         "again"
     ]
     monkeypatch.undo()
-    assert files.begin(chunk_of(3, 9), "c", BASE) is not None
+    assert files.begin(chunk_of(3, 9), "c", BASE, 50.0) is not None
 
 
 def _newer(path: Path) -> None:
-    path.write_bytes(b"gfspool2" + path.read_bytes()[8:])
+    path.write_bytes(b"gfspool3" + path.read_bytes()[8:])
 
 
 def _another(path: Path) -> None:
@@ -268,7 +278,7 @@ def test_S43_S47_what_is_no_spool_of_this_session_is_left_out_and_said(
     assert re.search(reason, record.getMessage())
 
 
-FIELDS = ["folder", "job_id", "epoch", "chunk", "keys", "first", "count", "code", "base", "pid", "attempt"]
+FIELDS = ["folder", "job_id", "epoch", "chunk", "keys", "first", "count", "code", "base", "begun", "pid", "attempt"]
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(1 << 62), 1 << 62) | st.floats() | st.text(max_size=3), st.lists
 )
@@ -298,4 +308,4 @@ def test_S43_S47_a_header_of_any_values_is_read_as_data_or_left_out(changes: dic
 
 def test_the_layout_is_what_it_was() -> None:
     """Another one is to have another number at the end of the magic."""
-    assert (spool.MAGIC, spool.HEADER, spool.TIMES.size) == (b"gfspool1", struct.calcsize("<8sqqqI4x") + 48, 24)
+    assert (spool.MAGIC, spool.HEADER, spool.TIMES.size) == (b"gfspool2", struct.calcsize("<8sqqqI4x") + 64, 24)
