@@ -1,0 +1,177 @@
+"""Take in a vector file: converted once, checked in chunks, loaded into GeoPackage and DuckDB, described as STAC.
+
+    geoflow run examples/geospatial/ingest_vector.py source=counties.shp folder=out crs=EPSG:4269
+
+A file that says no CRS is refused until ``crs=`` says it. A chunk with an invalid geometry is refused, with the place
+and the reason of the first, or mended with ``invalid=repair``; what that changed of the area is told.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+import geoflow as gf
+
+
+class Params(BaseModel):
+    source: gf.InputFile
+    folder: Path  # parts, and one .gpkg, .duckdb and .json called as the source is
+    crs: str | None = None  # of a source that does not say it
+    invalid: Literal["refuse", "repair"] = "refuse"
+    chunk: int = Field(default=250, ge=1)  # features
+
+
+class Chunk(BaseModel):
+    number: int
+    begin: int  # the first feature's place
+    features: int
+    prepared: gf.InputFile
+
+
+class Part(BaseModel):
+    number: int
+    features: int
+    repaired: int
+    area_change_km2: float  # by repairs
+    area_km2: float  # geodesic
+    bbox: tuple[float, float, float, float]  # in degrees: west, south, east, north
+    path: gf.OutputFile
+
+
+class Loaded(BaseModel):
+    features: int
+    repaired: int
+    area_change_km2: float
+    area_km2: float
+    bbox: tuple[float, float, float, float]
+    gpkg: gf.OutputFile
+    duckdb: gf.OutputFile
+
+
+class CrsMissing(ValueError):
+    """The file says no CRS, and nobody else did."""
+
+
+class CrsMismatch(ValueError):
+    """The file says another CRS than the parameters."""
+
+
+class GeometryInvalid(ValueError):
+    """A geometry is missing, empty or crosses itself."""
+
+
+ingest_vector = gf.JobType("ingest_vector", params=Params, description="Load a vector file into GeoPackage and DuckDB.")
+
+
+@ingest_vector.stage
+def prepare(p: Params) -> list[Chunk]:
+    """Convert it once to a format of which chunks are read at once; of GeoJSON each chunk would read all before it."""
+    import geopandas
+
+    frame = geopandas.read_file(p.source)
+    if frame.crs is None and p.crs is None:
+        raise CrsMissing(f"{p.source} says no CRS; say it with crs=, as crs=EPSG:4269")
+    if p.crs is not None and frame.crs is not None and frame.crs != p.crs:
+        raise CrsMismatch(f"{p.source} says {frame.crs.to_string()}, not {p.crs}; leave crs= out to take it as it is")
+    (p.folder / "parts").mkdir(parents=True, exist_ok=True)
+    prepared = p.folder / "parts" / "prepared.fgb"
+    with gf.output(prepared) as path:  # without an index, which would put the features into another order
+        (frame if frame.crs else frame.set_crs(p.crs)).to_file(path, driver="FlatGeobuf", SPATIAL_INDEX="NO")
+    places = range(0, len(frame), p.chunk)
+    return [
+        Chunk(number=number, begin=begin, features=min(p.chunk, len(frame) - begin), prepared=str(prepared))
+        for number, begin in enumerate(places)
+    ]
+
+
+@ingest_vector.each(prepare, key="number", timeout=300)
+def check(chunk: Chunk, p: Params) -> Part:
+    import geopandas
+    import shapely
+
+    frame = geopandas.read_file(chunk.prepared, rows=slice(chunk.begin, chunk.begin + chunk.features))
+    if (nothing := frame.geometry.isna() | frame.geometry.is_empty).any():
+        first = chunk.begin + int(nothing.argmax())
+        raise GeometryInvalid(f"{nothing.sum()} of {len(frame)} features have no geometry; the first is {first}")
+    bad, before = ~frame.geometry.is_valid, geodesic_km2(frame)
+    if bad.any() and p.invalid == "refuse":
+        place = int(bad.argmax())
+        why = shapely.is_valid_reason(frame.geometry.iloc[place])
+        told = f"{bad.sum()} of {len(frame)} geometries are invalid; the first is feature {chunk.begin + place}: {why}"
+        raise GeometryInvalid(f"{told}. invalid=repair mends them")
+    frame.loc[bad, "geometry"] = frame.geometry[bad].make_valid()
+    target = p.folder / "parts" / f"{chunk.number:04d}.parquet"
+    with gf.output(target) as path:
+        frame.to_parquet(path)
+    area = geodesic_km2(frame)
+    return Part(
+        number=chunk.number,
+        features=len(frame),
+        repaired=int(bad.sum()),
+        area_change_km2=area - before,
+        area_km2=area,
+        bbox=tuple(frame.to_crs("OGC:CRS84").total_bounds.tolist()),
+        path=str(target),
+    )
+
+
+def geodesic_km2(frame) -> float:
+    """The area on the ellipsoid of the frame's own datum: no projection has a say in it."""
+    on_earth = frame.geometry.to_crs(frame.crs.geodetic_crs)
+    earth = frame.crs.get_geod()
+    return sum(abs(earth.geometry_area_perimeter(one)[0]) for one in on_earth) / 1e6
+
+
+@ingest_vector.reduce(check)
+def load(parts: list[Part], p: Params) -> Loaded:
+    import duckdb
+    import geopandas
+
+    name = Path(p.source).stem
+    gpkg, base = p.folder / f"{name}.gpkg", p.folder / f"{name}.duckdb"
+    with gf.output(gpkg) as path:
+        for part in parts:
+            geopandas.read_parquet(part.path).to_file(path, layer=name, driver="GPKG", mode="a" if part.number else "w")
+    with gf.output(base) as path, duckdb.connect(str(path), config={"threads": 1}) as connection:
+        files = [part.path for part in parts]
+        connection.execute("CREATE TABLE features AS FROM read_parquet($files)", {"files": files})
+    west, south, east, north = zip(*(part.bbox for part in parts), strict=True)
+    return Loaded(
+        features=sum(part.features for part in parts),
+        repaired=sum(part.repaired for part in parts),
+        area_change_km2=sum(part.area_change_km2 for part in parts),
+        area_km2=sum(part.area_km2 for part in parts),
+        bbox=(min(west), min(south), max(east), max(north)),
+        gpkg=str(gpkg),
+        duckdb=str(base),
+    )
+
+
+@ingest_vector.reduce(load)
+def describe(loaded: Loaded, p: Params) -> dict:
+    """A STAC item, valid against the core schema: what describes an extension would be fetched from the network."""
+    from datetime import UTC, datetime
+
+    import pystac
+    import shapely
+
+    item = pystac.Item(
+        id=Path(p.source).stem,
+        geometry=shapely.box(*loaded.bbox).__geo_interface__,
+        bbox=list(loaded.bbox),
+        datetime=datetime.fromtimestamp(Path(p.source).stat().st_mtime, UTC),
+        properties={"features": loaded.features},
+        assets={
+            "gpkg": pystac.Asset(loaded.gpkg, media_type="application/geopackage+sqlite3", roles=["data"]),
+            "duckdb": pystac.Asset(loaded.duckdb, media_type="application/vnd.duckdb", roles=["data"]),
+        },
+    )
+    item.validate()
+    stac = p.folder / f"{item.id}.json"
+    with gf.output(stac) as path:
+        item.save_object(include_self_link=False, dest_href=str(path))
+    return {**loaded.model_dump(), "stac": str(stac)}
+
+
+ALL_JOBS = {"ingest_vector": ingest_vector}
