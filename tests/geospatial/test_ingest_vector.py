@@ -35,8 +35,8 @@ def test_counties_without_a_crs_are_refused_and_with_one_they_have_the_areas_of_
     assert made["area_km2"] == pytest.approx(9_354_940.71837, abs=1e-5)  # on the ellipsoid of NAD83
 
     with duckdb.connect(made["duckdb"], read_only=True) as base:
-        counted = base.sql("SELECT count(*), count(DISTINCT STATEFP), sum(ALAND) FROM features").fetchone()
-        assert counted == (3233, 56, LAND_M2)
+        counted = base.sql("SELECT count(*), count(DISTINCT STATEFP), sum(ALAND) FROM features").fetchall()
+        assert counted == [(3233, 56, LAND_M2)]
         assert str(base.sql("SELECT geometry FROM features").types[0]).startswith("GEOMETRY")
     table = geopandas.read_file(made["gpkg"])
     assert (len(table), table["ALAND"].sum(), table.crs) == (3233, LAND_M2, "EPSG:4269")
