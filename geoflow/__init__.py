@@ -19,6 +19,7 @@ _HOMES = {
     "geoflow.job_type": ("InputFile", "JobType", "OutputFile", "identity"),
     "geoflow.job_handle": ("JobHandle",),
     "geoflow.executors.outputs": ("output", "scratch"),
+    "geoflow.support.progress": ("progress", "track"),
     "geoflow.core.models": ("JobExecutionContext", "MissingTask", "PlanContext", "TaskContext", "TaskResult"),
     "geoflow.core.extractor": ("StageResultExtractor",),
     "geoflow.core.retry": ("RetryPolicy",),
@@ -60,6 +61,8 @@ if TYPE_CHECKING:
     from geoflow.job_type import identity as identity
     from geoflow.jobtypes.contract import JobBase as JobBase
     from geoflow.session import Session as Session
+    from geoflow.support.progress import progress as progress
+    from geoflow.support.progress import track as track
 
 
 def __getattr__(name: str) -> Any:

@@ -70,8 +70,12 @@ class TaskHandle(Generic[_Job]):
 
     @property
     def output(self) -> str | None:
-        """What the last attempt printed."""
-        return self._row().output
+        """What the last attempt printed; of one that runs, what it has printed so far, if a worker runs it."""
+        row = self._row()
+        if row.status == TaskStatus.PROCESSING:
+            printed = self.runtime.printed(self.job_id, row.task_key)
+            row = row if printed is None else row._replace(output=printed)
+        return row.output
 
     def attempts(self) -> pd.DataFrame:
         """One row for each execution of this task, those before a rerun included; see `JobHandle.attempts`."""

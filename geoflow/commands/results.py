@@ -120,6 +120,7 @@ class Job(Result):
             **{name: _time(getattr(row, name)) for name in ("created_at", "started_at", "ended_at")},
             "duration": view.elapsed,
             "stages": mask(rows.stages(runtime.store, job.id), secrets),
+            "running": [task.document for task in view.running],
             "source": row.source,
             "receipt": job.receipt.model_dump(mode="json") if job.receipt else None,
         }

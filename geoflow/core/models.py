@@ -213,6 +213,9 @@ class TaskContext(NamedTuple):
     logger: logging.Logger
     missing: Sequence[MissingTask] = ()
 
+    def progress(self, done: float, total: float | None = None, text: str = "") -> None:
+        """What `gf.progress` does, where a worker runs the task; production's context has no such thing."""
+
 
 class PlanContext(NamedTuple):
     """What a ``create_tasks_for_stage`` with a parameter ``context`` is given in it.
@@ -234,6 +237,28 @@ class Failure(NamedTuple):
     category: str
     retryable: bool
     traceback: str | None = None
+
+
+class Progress(NamedTuple):
+    """What a task has told last: ``done`` of ``total``, where that is known, and what it is at."""
+
+    done: float
+    total: float | None
+    text: str
+
+
+class RunningCall(NamedTuple):
+    """What a worker is at: the task of this key, for so many seconds, by what it has ``printed`` and told meanwhile.
+
+    ``memory`` are the bytes that its process holds, where the system tells.
+    """
+
+    key: int
+    pid: int
+    seconds: float
+    memory: int | None
+    printed: str | None
+    progress: Progress | None
 
 
 class Attempt(NamedTuple):

@@ -20,11 +20,14 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from geoflow.core.models import RunningCall
 from geoflow.core.retry import RetryPolicy
+from geoflow.core.rows import JobRow
 from geoflow.engine.active_job import ActiveJob
 from geoflow.engine.machine import CoreMachine
 from geoflow.executors.base import Executor
 from geoflow.executors.leftovers import clear_left, ran_at_death, returned_at_death, seal, with_earlier
+from geoflow.executors.running import running_calls
 from geoflow.jobtypes.registry import Registry
 from geoflow.stores.files import file_at
 from geoflow.stores.opening import store_at
@@ -37,6 +40,7 @@ from geoflow.support.settings import Settings
 if TYPE_CHECKING:
     import concurrent.futures
 
+SHOWN_BYTES = 4_000  # of what a running task has printed, in a drawing
 _PARTS = ("machine", "executor", "store")
 logger = logs.logger_of("geoflow.session")
 _Part = TypeVar("_Part")
@@ -186,6 +190,10 @@ class Parts:
     def _which_store(self) -> str:
         """Its file, whatever its name: what another store says of a session's folder does not count."""
         return str(file_at(self.settings.store))
+
+    def calls_of(self, job: JobRow, limit: int = SHOWN_BYTES) -> list[RunningCall]:
+        """What the workers are at of the session that drives the *job*, here or in another process of the user's."""
+        return running_calls(job.owner or "{}", self._which_store(), job.job_id, limit)
 
     def owner(self, job_id: str, before: str | None) -> str:
         """Who drives the job from here, as JSON text for `Store.claim`; *before* is that of now."""

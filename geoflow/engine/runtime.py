@@ -24,6 +24,7 @@ from geoflow.errors import DefinitionError, JobExists, JobFailed, JobNotFound, P
 from geoflow.jobtypes import loading
 from geoflow.jobtypes.contract import DefinesJob, Registered
 from geoflow.jobtypes.parameters import job_id_of, validated
+from geoflow.stores.store import Store
 from geoflow.support.jsonable import from_json, to_json
 from geoflow.support.text import shorten
 from geoflow.usercode.origin import stacklevel
@@ -33,6 +34,7 @@ from geoflow.views.model import JobView
 from geoflow.views.snapshot import snapshot
 
 OnExisting = Literal["return", "resume", "rerun", "update", "raise"]
+OUTPUT_BYTES = 64_000  # of what a running task has printed
 # A loop that sleeps is not woken by an interrupt of the kernel: it sleeps in short slices.
 SLICE_SECONDS = 0.1
 
@@ -79,7 +81,16 @@ class Runtime(Claiming):
 
     def snapshot(self, job_id: str) -> JobView:
         """The job as it can be seen now."""
-        return snapshot(self.store, job_id, self.clock.now(), self.settings.secrets)
+        return self.seen_in(self.store, job_id)
+
+    def seen_in(self, store: Store, job_id: str) -> JobView:
+        """The job as it can be seen now in *store*, which is this session's."""
+        return snapshot(store, job_id, self.clock.now(), self.settings.secrets, self.calls_of)
+
+    def printed(self, job_id: str, task_key: int) -> str | None:
+        """What the task has printed that runs now, as far as it has written it out; None where it does not run."""
+        calls = self.calls_of(self.row(job_id), OUTPUT_BYTES)
+        return next((call.printed or "" for call in calls if call.key == task_key), None)
 
     def driver(self, job_id: str) -> str | None:
         """Who drives the job, in words."""

@@ -31,6 +31,16 @@ from geoflow.jobtypes.inputs import looked_at
 from geoflow.support import logs
 from geoflow.support.jsonable import from_json, to_json
 from geoflow.support.parcel import IN_MEMORY, Spool, Texts
+from geoflow.support.progress import progress
+
+
+class _Context(TaskContext):
+    """It tells of the progress that only a task which runs has."""
+
+    __slots__ = ()
+
+    def progress(self, done: float, total: float | None = None, text: str = "") -> None:
+        progress(done, total, text)
 
 
 def caller(chunk: Chunk, codes: Codes) -> Callable[[Call], tuple[Any, Failure | None]]:
@@ -52,7 +62,7 @@ def caller(chunk: Chunk, codes: Codes) -> Callable[[Call], tuple[Any, Failure | 
     def run_task(call: Call) -> tuple[str | None, Failure | None]:
         about = (chunk.job_id, chunk.job_type, chunk.stage, call.task_id, call.task_index, task_type, attempt, logger)
         missing = missing_in(call.parameters.get("aggregation_metadata")) if alone else ()
-        return outcome(target(call.parameters, TaskContext(*about, missing)), task_type)
+        return outcome(target(call.parameters, _Context(*about, missing)), task_type)
 
     return run_task
 

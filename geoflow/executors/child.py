@@ -61,7 +61,6 @@ def initialise(setup: Setup) -> None:
     """Make this process a worker: deaf to the kernel's interrupts, known to the reaper, its output in a file."""
     global _state, _weighs  # noqa: PLW0603 - one for the process is what it is
     nesting.settle_in()
-    attempt.settle_in(str(Path(setup.mark).parent))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.setpgid(0, 0)
     if setup.registry is not None:
@@ -75,6 +74,7 @@ def initialise(setup: Setup) -> None:
         mark = MarkFile(Path(setup.mark), new=False)
     except FileNotFoundError:  # it was given up while it started: what it was sent runs elsewhere
         os._exit(1)
+    attempt.settle_in(attempt.Place(str(Path(setup.mark).with_suffix("")), lambda: mark.read().since))
     printed = Printed(Path(setup.output), setup.output_limit, mark.printed)
     arm_faulthandler()
     mark.setting_up()

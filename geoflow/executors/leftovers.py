@@ -75,6 +75,12 @@ def ran_at_death(owner_json: str, store: str, job_id: str) -> frozenset[int] | N
     return frozenset(mark.key for mark in marks if mark.position > 0) if marks else None
 
 
+def at_work(owner_json: str, store: str, job_id: str) -> Path | None:
+    """The folder of the session that drives the job now; None where it cannot be looked at from here."""
+    proven = _proven(_read(owner_json), store, job_id)
+    return proven[0] if proven is not None and _lives(proven[1]) else None
+
+
 def returned_at_death(owner_json: str, store: str, job_id: str) -> dict[Path, Returned]:
     """What calls of the job had returned when its owners were killed, and may not be in the store; by the file.
 

@@ -136,6 +136,11 @@ def read_mark(content: bytes) -> Mark | None:
     return Mark(*_LAYOUT.unpack_from(content)) if len(content) == _SIZE else None
 
 
+def printed_before(content: bytes) -> int:
+    """How many bytes of the output's file are not the running call's, by a mark file's *content*."""
+    return struct.unpack_from("=q", content, 8 * _PRINTED)[0] if len(content) == _SIZE else 0
+
+
 def written_by(content: bytes) -> int:
     """The number up to which all chunks are in the store, by a mark file's *content*."""
     return struct.unpack_from("=q", content, 8 * _WRITTEN)[0] if len(content) == _SIZE else 0

@@ -25,6 +25,7 @@ from geoflow.executors.printed import read_output
 from geoflow.executors.returned import Returned, kept_in
 from geoflow.executors.spawning import SlotContext, end_server
 from geoflow.executors.spool import SUFFIX
+from geoflow.support import progress
 from geoflow.support.identity import end_group, is_running
 from geoflow.support.surroundings import Surroundings
 from geoflow.usercode.packing import Code
@@ -244,7 +245,7 @@ class WorkerProcess:
         if self._pool is not None:
             _cut_off(self._pool)
             self._pool.shutdown(wait=False, cancel_futures=True)
-        for path in (self._output, self._mark_path):
+        for path in (self._output, self._mark_path, self._mark_path.with_suffix(progress.SUFFIX)):
             with contextlib.suppress(OSError):  # gone, or the disk became read-only: nobody reads it any more
                 path.unlink()
 

@@ -23,7 +23,6 @@ from geoflow.notebook.outputs import SECONDS_BETWEEN, Outputs, detached, logger,
 from geoflow.notebook.widget import Panel
 from geoflow.support.masking import mask_text
 from geoflow.views.model import JobView
-from geoflow.views.snapshot import snapshot
 from geoflow.views.tasks import listed, task
 
 SECONDS_BETWEEN_LISTS = 2.0
@@ -145,7 +144,7 @@ class Monitor:
         if store is None:  # to close it is to interrupt its jobs
             return None if self._last is None else self._last._replace(driver=None, remaining=None)
         try:
-            self._last = snapshot(store, self._job_id, runtime.clock.now(), runtime.settings.secrets)
+            self._last = runtime.seen_in(store, self._job_id)
         except Exception:
             logger.exception("the job could not be looked at", extra={"job_id": self._job_id})
             return None

@@ -13,9 +13,10 @@ from geoflow.core.rows import JobRow
 from geoflow.engine.runtime import OnExisting, Runtime
 from geoflow.jobtypes.contract import PROBE_OF, DefinesJob
 from geoflow.notebook.outputs import SECONDS_BETWEEN, safely, shell
-from geoflow.render.drawing import job_text
+from geoflow.render.drawing import job_text, running_text
 from geoflow.support.masking import safe
-from geoflow.support.text import columns, pad, shorten
+from geoflow.support.text import columns, fit, pad, plain, shorten
+from geoflow.views.model import JobView
 
 if TYPE_CHECKING:
     from geoflow.notebook.monitor import Monitor
@@ -160,12 +161,24 @@ def _in_terminal(runtime: Runtime, job_id: str) -> Iterator[Callable[[], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
     from rich.table import Column
+    from rich.text import Text
 
     lines: dict[int, Any] = {}
     drawn = time.monotonic()
+    view: JobView | None = None
+
+    class Shown(Progress):
+        """The stages, and below them what runs."""
+
+        def get_renderables(self) -> Iterator[Any]:
+            yield from super().get_renderables()
+            lines = filter(None, running_text(view) if view is not None else ())
+            yield from (Text(fit(plain(each), self.console.width), no_wrap=True) for each in lines)
 
     def draw() -> None:
-        stages = runtime.snapshot(job_id).stages
+        nonlocal view
+        view = runtime.snapshot(job_id)
+        stages = view.stages
         labels = [shorten(f"{stage.number} {stage.name}", LABEL) for stage in stages]
         wide = max(map(columns, labels), default=0)
         for stage, label in zip(stages, labels, strict=True):
@@ -197,7 +210,7 @@ def _in_terminal(runtime: Runtime, job_id: str) -> Iterator[Callable[[], None]]:
         # The note has what is left of the width, and gives way alone.
         TextColumn("{task.fields[note]}", markup=False, table_column=Column(ratio=1, no_wrap=True)),
     )
-    with Progress(*parts, console=Console(stderr=True), auto_refresh=False, expand=True) as progress:
+    with Shown(*parts, console=Console(stderr=True), auto_refresh=False, expand=True) as progress:
         try:
             yield refresh
         finally:

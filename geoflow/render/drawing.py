@@ -12,12 +12,29 @@ from itertools import groupby, starmap
 
 from geoflow.render.markup import Html, block, element, faint, head, line, state, table, title
 from geoflow.support.text import aligned, columns, first_lines, fit, last_lines, pad, plain, shorten
-from geoflow.views.model import GIVEN, SYMBOLS, WHOLE, ErrorGroup, JobView, StageView, TaskView, took, when, worst
+from geoflow.views.model import (
+    GIVEN,
+    SYMBOLS,
+    WHOLE,
+    ErrorGroup,
+    JobView,
+    RunningTask,
+    StageView,
+    TaskView,
+    took,
+    when,
+    worst,
+)
 from geoflow.views.tracebacks import NEWEST_FIRST
 
 _ID = Html('<code title="{}">{}</code>')
 _FROM_START = (GIVEN, "Message")  # details of which text has the first lines, not the last
 _NODE, _GAP, _TOP, _HIGH = 150, 74, 16, 42
+_BAR = Html(
+    '<svg class="gf-strip" width="100" height="8" viewBox="0 0 100 8" role="img" aria-label="{} %">'
+    '<path class="gf-cell gf-queued" stroke-width="2" d="M0 4h100"/>'
+    '<path class="gf-cell gf-completed" stroke-width="8" d="M0 4h{}"/></svg>'
+)
 # Where a cell's bar has its middle, and how high it is, of ten: the strip can be read without its colours.
 _BARS = {"failed": (5, 10), "processing": (5, 8), "completed": (5, 6), "cancelled": (5, 3), "queued": (7, 1)}
 
@@ -71,6 +88,7 @@ def _above(view: JobView) -> Iterator[Html]:
     yield block("Traceback", view.traceback)
     yield _graph(view.stages)
     yield table(("Stage, handler", "Tasks made", "State", "Tasks, in order", "Time"), map(_cells, view.stages))
+    yield _running(view)
 
 
 def _below(view: JobView) -> Iterator[Html]:
@@ -91,6 +109,31 @@ def _cells(stage: StageView) -> Iterator[str]:
     else:
         yield "none" if stage.planned else ""
     yield Html("{}{}").format(took(stage.elapsed), Html().join(map(below, stage.means)))
+
+
+def _running(view: JobView) -> Html:
+    """What its workers are at, in rows."""
+    tasks, others = view.shown_running
+    rows = ((state("processing"), *_running_cells(task)) for task in tasks)
+    drawn = table(("Running now", "Task", "Progress", "Printed last"), rows) if tasks else Html()
+    return Html("{}{}").format(drawn, line(others, "gf-faint"))
+
+
+def _running_cells(task: RunningTask) -> Iterator[str]:
+    yield Html("<code>{}</code>{}").format(shorten(task.task_id, 40), faint(f"stage {task.stage}"))
+    bar = "" if task.share is None else _BAR.format(f"{100 * task.share:.0f}", f"{100 * task.share:.1f}")
+    yield Html("{}<div>{}</div>").format(bar, " · ".join(task.facts))
+    yield Html("<code>{}</code>").format(shorten(task.last_line, 80)) if task.last_line else ""
+
+
+def running_text(view: JobView) -> Iterator[str]:
+    """The same in lines."""
+    tasks, others = view.shown_running
+    for task in tasks:
+        said = " · ".join((shorten(task.task_id, 30), *task.facts))
+        yield f"    {SYMBOLS['processing']} {said}"
+        yield f"      {shorten(task.last_line, 200)}" if task.last_line else ""
+    yield f"    {others}" if others else ""
 
 
 def _graph(stages: Sequence[StageView]) -> Html:
@@ -193,6 +236,7 @@ def _parts(view: JobView, width: int) -> Iterator[str]:
     for stage in view.stages:
         yield _stage(stage, width)
         yield from (f"    {remark}" for remark in stage.remarks)
+    yield from running_text(view)
     yield view.errors_title if view.errors else ""
     for group in view.errors:
         summary = f"✗ {group.tasks:,}× {shorten(group.error_type, 40)}: {shorten(group.message, 300)}"

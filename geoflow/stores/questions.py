@@ -260,6 +260,18 @@ def listed_tasks(
     return map(ListedTask._make, connection.execute(sql, bounds).fetchall())
 
 
+def running_tasks(connection: Any, stages: Sequence[StageRow], keys: Sequence[int]) -> dict[int, tuple[str, int]]:
+    """The ids and stages of those of the *keys* that are tasks of the *stages* and count as running, by their keys."""
+    found = {}
+    for stage in stages:
+        here = [key for key in keys if stage.first_key <= key < stage.end_key]
+        if here:
+            places = ", ".join("?" * len(here))
+            sql = f"SELECT task_key, task_id FROM task WHERE status = 'processing' AND task_key IN ({places})"
+            found.update({key: (task_id, stage.stage) for key, task_id in connection.execute(sql, here).fetchall()})
+    return found
+
+
 def task(connection: Any, job_id: str, key: int, longest: int) -> Task | None:
     """The task *key*, if the job has it, with as much of its parameters and its result as *longest* characters."""
     sql = (

@@ -1,13 +1,21 @@
-"""What is to be done at the end of the attempt that runs here, and where what it needs meanwhile is put."""
+"""What is to be done at the end of the attempt that runs here, and where what it needs or tells meanwhile is put."""
 
 from __future__ import annotations
 
 import os
 import threading
 from collections.abc import Callable
+from typing import NamedTuple
 
 # It is told the result as JSON text, or None where the attempt did not succeed. What it raises fails the attempt.
 End = Callable[[str | None], None]
+
+
+class Place(NamedTuple):
+    """A worker's: its files begin with *stem*, and *began* says since when its call runs, on the monotonic clock."""
+
+    stem: str
+    began: Callable[[], float]
 
 
 class _Here(threading.local):
@@ -15,19 +23,24 @@ class _Here(threading.local):
 
 
 _here = _Here()
-_room: str | None = None
+_place: Place | None = None
 _of_worker: list[End] | None = None
 
 
-def settle_in(room: str) -> None:
-    """This process is a worker: one attempt at a time, with all its threads, and *room* is its session's folder."""
-    global _room  # noqa: PLW0603 - one for the process is what it is
-    _room = room
+def settle_in(place: Place) -> None:
+    """This process is a worker: one attempt at a time, with all its threads."""
+    global _place  # noqa: PLW0603 - one for the process is what it is
+    _place = place
+
+
+def place() -> Place | None:
+    """Where this worker has its files; None in other processes."""
+    return _place
 
 
 def room() -> str | None:
     """The folder of the session that this worker is of; None in other processes."""
-    return _room
+    return None if _place is None else os.path.dirname(_place.stem)
 
 
 class attempts:
@@ -41,7 +54,7 @@ class attempts:
         self._before = _here.ends, _of_worker
         ends: list[End] = []
         _here.ends = ends
-        if _room is not None:
+        if _place is not None:
             _of_worker = ends
         return ends
 

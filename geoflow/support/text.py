@@ -77,6 +77,14 @@ def first_lines(text: str, lines: int | None = None, characters: int | None = No
     return "\n".join([*kept, f"… {count(left, 'more line')}{rest}"] if left else kept)
 
 
+def overwritten(text: str) -> str:
+    """*text* as a terminal has it in the end: of a line that was written over, as bars of progress do, the last."""
+    if "\r" not in text:
+        return text
+    lines = (line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
+    return "\n".join(lines)
+
+
 def last_lines(text: str, lines: int) -> str:
     """The last *lines* of *text*, and before them how many there were; of one that was `cut`, how many at least."""
     found = text.splitlines()

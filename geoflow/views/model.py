@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from math import isfinite
 from typing import Any, NamedTuple
 
+from geoflow.core.models import Progress
 from geoflow.support.jsonable import from_json
 from geoflow.support.masking import mask, mask_text
-from geoflow.support.text import count, first_lines, human_duration, shorten
+from geoflow.support.text import count, first_lines, human_bytes, human_duration, shorten
 
 STATES = ("failed", "processing", "cancelled", "queued", "completed")  # of tasks, worst first
 SYMBOLS = {
@@ -38,6 +40,10 @@ ACTIONS = {
 WHOLE = "Whole traceback"
 # The title of what a failed task was given, which is JSON.
 GIVEN = "Parameters of the task"
+# A task that runs for so long is shown by itself, or one that tells of its progress; so many at most.
+SHOWN_SECONDS, MOST_RUNNING = 2.0, 8
+# It is overdue from here on, and once it has run for so many times as long as others of its stage.
+OVERDUE_SECONDS, OVERDUE_TIMES = 10.0, 5.0
 # JSON longer than this is not parsed to be drawn: a drawing is made several times a second.
 READ = 50_000
 
@@ -112,6 +118,56 @@ class ErrorGroup(NamedTuple):
     details: tuple[tuple[str, str], ...]
 
 
+class RunningTask(NamedTuple):
+    """A task that runs for so many seconds, in a process that holds ``memory`` bytes, with what it ``printed`` last.
+
+    ``mean`` is how long those of its stage ran that have ended.
+    """
+
+    task_id: str
+    stage: int
+    seconds: float
+    memory: int | None
+    mean: float | None
+    progress: Progress | None
+    printed: str
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether it runs for much longer than others of its stage did."""
+        return self.mean is not None and self.seconds > max(OVERDUE_SECONDS, OVERDUE_TIMES * self.mean)
+
+    @property
+    def share(self) -> float | None:
+        """How much of it is done, of 1, by its own account."""
+        if self.progress is None or not self.progress.total or not isfinite(self.progress.done):
+            return None
+        return min(max(self.progress.done / self.progress.total, 0.0), 1.0)
+
+    @property
+    def facts(self) -> list[str]:
+        """What there is to say of it, in few words each."""
+        late = f", others took {took(self.mean)}" if self.is_overdue else ""
+        said = [f"running {took(self.seconds)}{late}"]
+        if self.progress is not None:
+            done, total, text = self.progress
+            of = "" if total is None else f" of {total:,.12g}"
+            said += [f"{done:,.12g}{of}", shorten(text, 60)]
+        said += [] if self.memory is None else [human_bytes(self.memory)]
+        return [each for each in said if each]
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The same for programs: seconds and bytes."""
+        told = self.progress._asdict() if self.progress is not None else None
+        return {**self._asdict(), "overdue": self.is_overdue, "progress": told}
+
+    @property
+    def last_line(self) -> str:
+        """The last line that it has printed."""
+        return next((line.strip() for line in reversed(self.printed.splitlines()) if line.strip()), "")
+
+
 class JobView(NamedTuple):
     """A job: its outline, and then what a line in a table of jobs does not need.
 
@@ -120,7 +176,8 @@ class JobView(NamedTuple):
     result. ``traceback`` belongs to ``error`` when that is no task's: a plan or finalize failed. ``errors`` are
     the largest groups. ``hint`` is what to type next, with a comment. ``remaining`` is how long the stage that it is at
     will take yet, at the pace of its tasks in this run. ``inputs_changed`` is how many of a job's tasks that have
-    completed had declared files that are not the same by now.
+    completed had declared files that are not the same by now. ``running`` are its tasks that run now, the longest
+    first, where that can be seen.
     """
 
     job_id: str
@@ -141,6 +198,14 @@ class JobView(NamedTuple):
     hint: str | None = None
     remaining: float | None = None
     inputs_changed: int = 0
+    running: tuple[RunningTask, ...] = ()
+
+    @property
+    def shown_running(self) -> tuple[tuple[RunningTask, ...], str]:
+        """Those of its running tasks that one may want to look at, and in words that there are more."""
+        told = [task for task in self.running if task.progress or task.seconds >= SHOWN_SECONDS]
+        others = f"and {count(len(told) - MOST_RUNNING, 'other')}" if len(told) > MOST_RUNNING else ""
+        return tuple(told[:MOST_RUNNING]), others
 
     @property
     def state(self) -> str:

@@ -6,11 +6,11 @@ The cost hardly grows with the tasks: states are counted in SQL, and few of the 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from geoflow.core.models import JobStatus
+from geoflow.core.models import JobStatus, RunningCall
 from geoflow.core.payloads import is_fallback
 from geoflow.core.rows import JobRow, StageRow
 from geoflow.errors import JobNotFound
@@ -19,10 +19,10 @@ from geoflow.stores import questions
 from geoflow.stores.store import Store
 from geoflow.support.jsonable import from_json
 from geoflow.support.masking import DEFAULT_SECRETS, mask, mask_text
-from geoflow.support.text import cut, human_bytes, shorten
+from geoflow.support.text import cut, human_bytes, overwritten, shorten
 from geoflow.views.changed import inputs_changed
 from geoflow.views.failures import groups
-from geoflow.views.model import ACTIONS, READ, STATES, JobView, StageView, readable, worst
+from geoflow.views.model import ACTIONS, READ, STATES, JobView, RunningTask, StageView, readable, worst
 from geoflow.views.tracebacks import fold
 
 CELLS, LISTED = 200, 50
@@ -30,8 +30,17 @@ LOOKED_AT = 10_000  # tasks whose inputs are compared with those of now
 SAMPLE = 200  # tasks of a stage whose times are looked at, however many it has
 
 
-def snapshot(store: Store, job_id: str, now: float, secrets: Sequence[str] = DEFAULT_SECRETS) -> JobView:
-    """The job as *store* has it, with what looks like *secrets* masked. ``JobNotFound`` when there is none."""
+def snapshot(
+    store: Store,
+    job_id: str,
+    now: float,
+    secrets: Sequence[str] = DEFAULT_SECRETS,
+    running: Callable[[JobRow], Sequence[RunningCall]] = lambda row: (),
+) -> JobView:
+    """The job as *store* has it, with what looks like *secrets* masked. ``JobNotFound`` when there is none.
+
+    While somebody drives it, *running* is asked what its workers are at.
+    """
     row = store.job(job_id)
     if row is None:
         raise JobNotFound(f"{store.name} has no job {shorten(job_id, 64)!r}: session.jobs() lists those it has.")
@@ -39,9 +48,11 @@ def snapshot(store: Store, job_id: str, now: float, secrets: Sequence[str] = DEF
     row = store.job(job_id) or row  # again: it may have ended since, and must not be taken for interrupted
     plans = _known(row, store.stages(row.job_key))
     reusing = store.has("reused")
+    calls = running(row) if driver and row.status == JobStatus.PROCESSING else ()
     with store.reading() as connection:
         outline = _outline(connection, row, plans, driver, now, reusing=reusing)
         view = _with_times(connection, outline, row, plans, now)
+        at_work = _running(connection, view, plans, calls, secrets) if calls else ()
         errors = groups(connection, _with_failures(view, plans), secrets)
     error, fallback = row.error, _fallback(row.result)
     if fallback:
@@ -50,12 +61,30 @@ def snapshot(store: Store, job_id: str, now: float, secrets: Sequence[str] = DEF
         inputs_changed=0 if driver or view.status != "completed" else inputs_changed(store, row, LOOKED_AT)
     )
     return view._replace(
+        running=at_work,
         parameters=_parameters(row.parameters, secrets),
         error=error and cut(mask_text(error, secrets), 1000),
         traceback=row.traceback and cut(fold(mask_text(row.traceback, secrets)), 2500),
         errors=errors,
         result_preview=readable(row.result, 1500, secrets) if row.result and not fallback else None,
         hint=None if driver else _hint(view),
+    )
+
+
+def _running(
+    connection: Any, view: JobView, plans: Sequence[StageRow], calls: Sequence[RunningCall], secrets: Sequence[str]
+) -> tuple[RunningTask, ...]:
+    """Those of the *calls* that are tasks of the job."""
+    found = questions.running_tasks(connection, plans, [call.key for call in calls])
+    means = {stage.number: stage.ran for stage in view.stages}
+    return tuple(
+        RunningTask(
+            *(found[call.key][0], found[call.key][1], call.seconds, call.memory, means.get(found[call.key][1])),
+            *(call.progress and call.progress._replace(text=mask_text(call.progress.text, secrets)),),
+            mask_text(overwritten(call.printed or ""), secrets),
+        )
+        for call in calls
+        if call.key in found
     )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from html.parser import HTMLParser
 from typing import Any
 
-from geoflow.views.model import STATES, ErrorGroup, JobView, StageView
+from geoflow.core.models import Progress
+from geoflow.views.model import STATES, ErrorGroup, JobView, RunningTask, StageView
 
 JOB = "3fa9" * 16
 
@@ -79,6 +80,7 @@ def a_view(text: str, **changes: Any) -> JobView:
         errors=groups,
         result_preview=text,
         hint=text,
+        running=(RunningTask(text, 2, 720.0, 5 << 20, 4.0, Progress(3, 10, text), text),),
     )
     return view._replace(**changes)
 

@@ -630,6 +630,7 @@ def test_what_is_drawn_is_told_to_a_screen_reader_too():
     assert [attributes["aria-label"] for attributes in drawings] == [
         "2 read, read, failed",
         "Tasks in order: 99,987 completed, 1 queued, 1 cancelled, 1 processing, 10 failed",
+        "30 %",
     ]
     assert elements[0] == ("div", {"class": "geoflow", "role": "region", "aria-label": "Job read 3fa93fa9: failed"})
     levels = [attributes["aria-level"] for _, attributes in elements if attributes.get("role") == "heading"]

@@ -1,0 +1,214 @@
+"""S53, S54: what a task prints, and how far it has come, can be seen while it runs; also from another process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import geoflow as gf
+from geoflow.core.models import Progress
+from geoflow.executors.running import told_in
+from geoflow.support import attempt, progress
+from geoflow.support.text import overwritten
+from geoflow.views.model import RunningTask
+from tests.helpers import jobs
+from tests.helpers.sessions import Drive, OpenSession
+from tests.helpers.waiting import wait_until
+
+_SOURCE = """
+import sys, time, pathlib
+import geoflow as gf
+print("before")
+{does}
+while not pathlib.Path({gate!r}).exists():
+    time.sleep(0.01)
+print("after")
+"""
+
+
+def held(gate: Path, does: str) -> dict[str, Any]:
+    """A task that *does* this, and then waits for the *gate* to be there."""
+    return {"do": "tell", "value": _SOURCE.format(does=does, gate=str(gate))}
+
+
+def running(session: gf.Session, job: gf.JobHandle) -> tuple[RunningTask, ...]:
+    return session.runtime.snapshot(job.id).running
+
+
+@pytest.mark.on_duckdb
+def test_S53_S54_what_a_task_prints_and_how_far_it_has_come_is_seen_while_it_runs(
+    open_session: OpenSession, tmp_path: Path
+) -> None:
+    session, gate = open_session(workers=1), tmp_path / "gate"
+    job = session.submit("acts", tasks=[{}, held(gate, "gf.progress(3, 10, 'band 3')"), {}])
+    wait_until(lambda: bool(running(session, job)) and running(session, job)[0].progress is not None)
+    (task,) = running(session, job)
+    assert (task.task_id, task.stage, task.progress) == ("s1-t1", 1, Progress(3.0, 10.0, "band 3"))
+    assert task.printed == "before\n"
+    assert task.share == 0.3
+    assert job.task("s1-t1").output == "before\n"
+    assert "3 of 10 · band 3" in str(job)
+    assert "3 of 10 · band 3" in job._repr_html_()
+    gate.touch()
+    job.wait()
+    assert job.status == "completed"
+    assert job.task("s1-t1").output == "before\nafter\n"
+    assert running(session, job) == ()
+
+
+def test_S53_S54_another_process_sees_it_too(open_session: OpenSession, drive: Drive, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    does = "sys.stderr.write('\\r 10%|#  |\\r 20%|## |'); sys.stderr.flush(); gf.progress(2)"
+    driver = drive({"tasks": [held(gate, does)]})
+    session = open_session(workers=0)
+    wait_until(lambda: session.store.latest() is not None)
+    row = session.store.latest()
+    assert row is not None
+    job = session.job(row.job_id)
+    wait_until(lambda: bool(running(session, job)) and running(session, job)[0].progress is not None)
+    (task,) = running(session, job)
+    assert task.progress == Progress(2.0, None, "")
+    assert task.last_line == "20%|## |"
+    assert job.task("s1-t0").output == "before\n\r 10%|#  |\r 20%|## |"
+    driver.kill()
+    driver.wait()
+    assert running(session, job) == ()  # nobody drives it
+
+
+@pytest.mark.parametrize("how", ["cancel", "interrupt"])
+def test_S53_an_attempt_that_is_ended_with_its_job_keeps_what_it_printed(
+    open_session: OpenSession, tmp_path: Path, how: str
+) -> None:
+    session = open_session(workers=1)
+    job = session.submit("acts", tasks=[held(tmp_path / "gate", "gf.progress(1)")])
+    wait_until(lambda: bool(running(session, job)) and running(session, job)[0].progress is not None)
+    if how == "cancel":
+        job.cancel()
+    else:
+        session.close()
+    assert open_session(workers=0).job(job.id).task("s1-t0").output == "before\n"
+
+
+def test_S54_a_task_is_not_given_the_progress_of_the_one_before_it(open_session: OpenSession, tmp_path: Path) -> None:
+    session, gate = open_session(workers=1), tmp_path / "gate"
+    told = {"do": "tell", "value": "import geoflow as gf\nlist(gf.track(range(5), 'all of it'))"}
+    job = session.submit("acts", tasks=[told, held(gate, "")])
+    wait_until(lambda: [task.printed for task in running(session, job)] == ["before\n"])
+    (task,) = running(session, job)
+    assert (task.task_id, task.progress) == ("s1-t1", None)
+    gate.touch()
+    assert job.wait().status == "completed"
+
+
+def telling(params: dict[str, Any], context: gf.TaskContext) -> dict[str, Any]:
+    context.progress(2, 4, "by its context")
+    Path(params["told"]).touch()
+    while not Path(params["gate"]).exists():
+        time.sleep(0.01)
+    return {"success": True, "result": list(context._asdict())}
+
+
+def test_S54_a_context_tells_of_it_and_has_the_fields_that_it_had(open_session: OpenSession, tmp_path: Path) -> None:
+    session = open_session(workers=1)
+    session.register(jobs.Acts, handlers={"act": telling})
+    job = session.submit("acts", tasks=[{name: str(tmp_path / name) for name in ("told", "gate")}])
+    wait_until((tmp_path / "told").exists)
+    assert [task.progress for task in running(session, job)] == [Progress(2, 4, "by its context")]
+    (tmp_path / "gate").touch()
+    job.wait()
+    assert (job.task("s1-t0").result or {})["result"] == list(gf.TaskContext._fields)
+
+
+def test_S54_who_tells_nothing_has_no_file_for_it(open_session: OpenSession) -> None:
+    session = open_session(workers=1)
+    session.submit("acts", tasks=[{}, {"do": "tell", "value": "print('hello')"}]).wait()
+    folder = Path(session.runtime.executor.where() or "")
+    assert list(folder.glob("*.mark"))
+    assert not list(folder.glob("*.progress"))
+
+
+# Without a worker
+
+
+def test_S54_where_no_worker_runs_a_task_it_does_nothing() -> None:
+    gf.progress(1, 2, "nobody looks")
+    assert list(gf.track(iter("abc"))) == ["a", "b", "c"]
+    with pytest.raises(TypeError):
+        gf.progress(None)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """This process is a worker in which a call runs since 5.0."""
+    monkeypatch.setattr(attempt, "_place", attempt.Place(str(tmp_path / "slot-0-0"), lambda: 5.0))
+    with attempt.attempts():
+        yield tmp_path / "slot-0-0.progress"
+
+
+def test_S54_track_tells_of_an_item_once_the_next_is_asked_for(place: Path) -> None:
+    seen = [told_in(place, 5.0) for _ in gf.track("ab", "letters")]
+    assert seen == [Progress(0, 2, "letters"), Progress(1, 2, "letters")]
+    assert told_in(place, 5.0) == Progress(2, 2, "letters")
+    assert told_in(place, 6.0) is None
+    next(iter(gf.track(count(), total=7)))
+    assert told_in(place, 5.0) == Progress(0, 7, "")
+
+
+@pytest.mark.parametrize("text", ["", "é" * 59, "a" * 121, "a" + "é" * 60, "\ud800", "日本語" * 50])
+def test_S54_a_text_that_is_too_long_is_cut_between_two_letters(place: Path, text: str) -> None:
+    gf.progress(1, None, text)
+    found = told_in(place, 5.0)
+    assert found is not None
+    whole = text.encode("utf-8", "backslashreplace").decode()
+    assert whole.startswith(found.text)
+    assert len(found.text.encode()) > min(len(whole.encode()), 120) - 3
+
+
+def test_S54_what_is_read_while_it_is_written_is_of_one_telling(tmp_path: Path) -> None:
+    """Of another process, which tells without a pause until it is ended."""
+    source = textwrap.dedent("""
+        import sys
+        from geoflow.support import attempt, progress
+        attempt.settle_in(attempt.Place(sys.argv[1], lambda: 5.0))
+        with attempt.attempts():
+            number = 0
+            while True:
+                number += 1
+                progress.progress(number, number, str(number))
+    """)
+    stem = tmp_path / "slot-0-0"
+    with subprocess.Popen([sys.executable, "-c", source, str(stem)]) as writer:
+        path = stem.with_suffix(progress.SUFFIX)
+        wait_until(path.exists)
+        wait_until(lambda: told_in(path, 5.0) is not None)
+        found = [told for _ in range(500) if (told := told_in(path, 5.0)) is not None]
+        writer.kill()
+    assert found
+    assert all(told.done == told.total == float(told.text) for told in found)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "mean", "said"),
+    [
+        (720.0, 4.0, "running 12 min 00 s, others took 4.0 s"),
+        (9.0, 0.1, "running 9.0 s"),
+        (720.0, 200.0, "running 12 min 00 s"),
+    ],
+)
+def test_S53_a_task_that_runs_for_much_longer_than_others_is_said_to_be_overdue(
+    seconds: float, mean: float, said: str
+) -> None:
+    assert RunningTask("t", 1, seconds, None, mean, None, "").facts == [said]
+
+
+def test_S53_of_a_line_that_is_written_over_the_last_is_shown() -> None:
+    assert overwritten("a\r\nb\rcd\r\n 1%\r 2%\r") == "a\ncd\n 2%"
+    assert RunningTask("t", 1, 3.0, None, None, None, "one\n\n \n").last_line == "one"
