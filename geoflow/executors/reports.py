@@ -30,9 +30,9 @@ def from_answer(chunk: Chunk, answer: Answer, slot: int, held: Held | None = Non
     ]
     completed = None
     if answer.ran > len(answer.told):
-        positions, *columns = answer.completed
-        keys = [batch.keys[position] for position in positions] if answer.told else batch.keys[: answer.ran]
-        completed = Completed(batch.attempt, slot, pid, version, memory, keys, *columns)
+        keys, told = batch.keys[: answer.ran], {key for key, *_ in answer.told}
+        keys = [key for key in keys if key not in told] if told else keys
+        completed = Completed(batch.attempt, slot, pid, version, memory, keys, *answer.completed)
     return Report(
         chunk,
         attempts,

@@ -49,8 +49,8 @@ class Told(NamedTuple):
 class Answer(NamedTuple):
     """What a worker returns for a chunk, of which the first ``ran`` calls ended and the others did not begin.
 
-    ``completed`` are columns, for all that are not ``told`` by themselves: position in the chunk, and started_at to
-    results of a `batch.Completed`. ``told`` are rows of a `Told`, ``planned`` a plan's ids, types and inputs, and its
+    ``completed`` are columns, for all that are not ``told`` by themselves: started_at to results of a
+    `batch.Completed`. ``told`` are rows of a `Told`, ``planned`` a plan's ids, types and inputs, and its
     other columns or the file that has them. ``held`` is a `codes.Held` of the chunk's code when it came with the chunk
     and was loaded; empty when it neither came nor is here: nothing was begun, and it is to be sent along.
     ``sick`` says why the process begins nothing more, ``memory`` how much it holds, in bytes, where that was asked.
@@ -141,7 +141,7 @@ def run_chunk(
     if are_tasks:
         about["task_type"], about["attempt"] = chunk.batch.task_type, chunk.batch.attempt
     # Looked up once, and lists, which are quicker to add to than arrays: the shortest calls take less than all this.
-    positions, starts, ends, cpus, results = list[int](), list[float](), list[float](), list[float](), list[str]()
+    starts, ends, cpus, results = list[float](), list[float](), list[float](), list[str]()
     clock, set_fields, running, take = time.monotonic, logs.set_fields, marker.running, output.take
     after = None if keeper is None else keeper.after
     held = codes.held(chunk.code)  # None: it could not be loaded, and may be another when it can
@@ -179,7 +179,6 @@ def run_chunk(
             length += sum(map(len, results[counted:]))  # in less time than that, no long one is made
             counted = len(results)
         if are_tasks and printed is None and result is not None:
-            positions.append(position)
             starts.append(started)
             ends.append(ended)
             cpus.append(cpu)
@@ -206,7 +205,7 @@ def run_chunk(
         keeper.look()
     marker.reporting(chunk.number)
     times = [array("d", [base + moment for moment in column]) for column in (starts, ends)]
-    completed = (array("l", positions), *times, array("d", cpus), results)
+    completed = (*times, array("d", cpus), results)
     held = codes.held(chunk.code) if chunk.code.is_whole else None
     sick = keeper.sick if keeper is not None else ""
     spent = time.monotonic() - zero

@@ -536,12 +536,15 @@ def chunk_of(target: Any, *parameters: Any, kind: Any = "tasks", attempt: int = 
 
 def rows_of(chunk: Chunk, answer: Answer) -> list[Told]:
     """All that *answer* says, call by call, whichever way it says it."""
-    rows = [Told(*row) for row in answer.told]
-    for position, *row in zip(*answer.completed, strict=True):
-        rows.append(Told._make((chunk.batch.keys[position], *row, None, None)))
-    rows.sort(key=lambda row: row.key)
-    assert [row.key for row in rows] == list(chunk.batch.keys[: answer.ran]), "each call that ran is told of once"
-    return rows
+    told = {row[0]: Told(*row) for row in answer.told}
+    others = [key for key in chunk.batch.keys[: answer.ran] if key not in told]
+    completed = {
+        key: Told._make((key, *row, None, None))
+        for key, row in zip(others, zip(*answer.completed, strict=True), strict=True)
+    }
+    rows = told | completed
+    assert len(told) + len(completed) == answer.ran, "each call that ran is told of once"
+    return [rows[key] for key in sorted(rows)]
 
 
 def run(
