@@ -16,7 +16,7 @@ from geoflow.stores.sqlite import one_row
 from geoflow.support.jsonable import from_json
 
 Keys = tuple[int, int]  # the first and the last
-# What rows are read of, and by which key: jobs, tasks with their last attempt, attempts with their task.
+# What rows are read of, and by which key: jobs, tasks with their last attempt, attempts with their task, or alone.
 _SOURCES = {
     "jobs": ("jobs WHERE job_key BETWEEN $first AND $last", "job_key"),
     "tasks": (
@@ -28,6 +28,7 @@ _SOURCES = {
         f"attempt JOIN task USING (task_key) WHERE {ATTEMPTS_BETWEEN}",
         "attempt_key",
     ),
+    "runs": (f"attempt WHERE {ATTEMPTS_BETWEEN}", "attempt_key"),
 }
 _SQL = {"attempts": "task.attempt", "attempt": "attempt.attempt"}
 _AT_ONCE = 1_000  # keys: few enough for the processor's caches and for SQLite's longest text
