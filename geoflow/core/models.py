@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 from geoflow.support.allowance import AllowFailed
+from geoflow.support.exception_names import ExceptionNames
 
 
 class Word(StrEnum):
@@ -85,7 +86,8 @@ class Stage(BaseModel):
     """One stage of a job type: its place, its name, its handler, and who makes its tasks.
 
     ``timeout`` is in seconds for each task; ``max_retries``, ``on_failure`` and ``allow_failed`` overrule the
-    session's; at most ``workers`` of its tasks run at once in each job: two jobs may run twice as many. Tasks start in
+    session's, and so do ``permanent`` and ``transient``, for the exceptions that they name (see `RetryPolicy`); at most
+    ``workers`` of its tasks run at once in each job: two jobs may run twice as many. Tasks start in
     the ``order`` of the plan, or the ``"largest"`` first, so that no long one is left for the end. How large a task is,
     its metadata say as ``size``, a number of any unit; else the time counts that it took when the job was run before.
 
@@ -102,6 +104,8 @@ class Stage(BaseModel):
     parallelism: str = "single"
     timeout: float | None = None
     max_retries: int | None = None
+    permanent: ExceptionNames = frozenset()
+    transient: ExceptionNames = frozenset()
     on_failure: OnFailure | None = None
     allow_failed: AllowFailed = None
     workers: int | None = None

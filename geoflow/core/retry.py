@@ -8,11 +8,12 @@ the job type's own: a library may call something else a `DatabaseError`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from geoflow.core.models import Category, Failure
+from geoflow.core.models import Category, Failure, Stage
+from geoflow.support.exception_names import ExceptionNames, name_of
 
 # The first row with any of the classes decides: what is both a ValueError and an OSError is permanent. What is in no
 # row is unknown, and retried. TimeoutError and the like are OSErrors anyway; a job type's own of that name need not be.
@@ -41,7 +42,7 @@ _WHY: dict[str, str] = {
         f"{{}} counts as a business error, as every returned success: False does, and is retried; {_FAIL_AT_ONCE}."
     ),
     Category.UNKNOWN: (
-        "{} is in no row of the table, and so it is retried; to fail at once, name it in RetryPolicy(permanent=...)."
+        "{} is in no row of the table, and so it is retried; to fail at once, name it as permanent=... of its stage."
     ),
     Category.LOST: (
         "Its process ended while the task ran, which is retried; a task that keeps ending its process runs out of "
@@ -51,24 +52,17 @@ _WHY: dict[str, str] = {
 }
 
 
-def _class_name(exception: object) -> object:
-    """Turn an exception class, or its name with its module, into its bare name."""
-    if isinstance(exception, type):
-        return exception.__name__
-    return exception.rpartition(".")[2] if isinstance(exception, str) else exception
-
-
-_ClassNames = frozenset[Annotated[str, BeforeValidator(_class_name)]]
 _Seconds = Annotated[float, Field(ge=0, le=365 * 86_400, allow_inf_nan=False)]
 
 
 class RetryPolicy(BaseModel):
     """How often to try again, how long to wait before, and which exceptions to see otherwise than the table does.
 
-    Delays are in seconds. `permanent` and `transient` take exception classes of any origin, or their names, which count
-    for subclasses too; where several classes of an exception are named, the most derived one decides, and for one
-    named in both, `permanent`. A contract violation cannot be overruled. Raises `ValueError` (pydantic's) for values
-    out of range.
+    Delays are in seconds. `permanent` and `transient` take exception classes of any origin, or their names: with their
+    module as one would import them, ``"rasterio.errors.RasterioIOError"``, or without it, for each class that is
+    called so. Subclasses count too; where several classes of an exception are named, the most derived one decides, and
+    for one named in both, `permanent`. A contract violation cannot be overruled, and what no exception tells, a timeout
+    of geoflow's or a process that died, is not asked about. Raises `ValueError` (pydantic's) for values out of range.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -76,8 +70,8 @@ class RetryPolicy(BaseModel):
     max_retries: int = Field(default=3, ge=0, le=1000)
     base_delay: _Seconds = 1.0
     max_delay: _Seconds = 10.0
-    permanent: _ClassNames = frozenset()
-    transient: _ClassNames = frozenset()
+    permanent: ExceptionNames = frozenset()
+    transient: ExceptionNames = frozenset()
 
     @classmethod
     def production(cls) -> RetryPolicy:
@@ -88,30 +82,61 @@ class RetryPolicy(BaseModel):
         """Seconds to wait before retry *n*, counted from 0: ``min(base_delay * 2**n, max_delay)``."""
         return min(self.base_delay * 2.0**n, self.max_delay)
 
+    def of_stage(self, stage: Stage) -> RetryPolicy:
+        """The policy of a stage: what it says of an exception overrules what this one says."""
+        retries = self.max_retries if stage.max_retries is None else stage.max_retries
+        permanent, transient = stage.permanent, stage.transient
+        if retries == self.max_retries and not permanent and not transient:
+            return self
+        named = {
+            "permanent": self.permanent - transient | permanent,
+            "transient": self.transient - permanent | transient,
+        }
+        return self.model_copy(update={"max_retries": retries, **named})
+
+    def renamed(self, real: Callable[[str], str]) -> RetryPolicy:
+        """The same with each name that has a module as *real* gives it: a class may be imported from several."""
+        named = {
+            key: frozenset(real(name) if "." in name else name for name in names)
+            for key, names in (("permanent", self.permanent), ("transient", self.transient))
+        }
+        return self.model_copy(update=named)
+
+
+class Ancestor(NamedTuple):
+    """A class that an exception is of: its bare name, that with its module, and whether the table applies to it."""
+
+    name: str
+    full_name: str
+    is_ours: bool
+
 
 def retry_in(failure: Failure, retries: int, policy: RetryPolicy) -> float | None:
     """In how many seconds a task is run again after *failure* and *retries* retries. None: it failed for good."""
     return policy.delay(retries) if failure.retryable and retries < policy.max_retries else None
 
 
-def lineage(exc_type: type[BaseException], own: Callable[[str], bool]) -> list[tuple[str, bool]]:
-    """Name an exception's class and its bases, most derived first, each with whether the table applies to it.
+def lineage(exc_type: type[BaseException], own: Callable[[str], bool]) -> list[Ancestor]:
+    """Name an exception's class and its bases, most derived first.
 
     *own* tells of a module's name whether it is the job type's; builtins and geoflow need not be asked about.
     """
-    modules = [(base.__name__, str(base.__module__)) for base in exc_type.__mro__]
-    return [(name, module.partition(".")[0] in ("builtins", "geoflow") or own(module)) for name, module in modules]
+    modules = [(base, str(base.__module__)) for base in exc_type.__mro__]
+    return [
+        Ancestor(base.__name__, name_of(base), module.partition(".")[0] in ("builtins", "geoflow") or own(module))
+        for base, module in modules
+    ]
 
 
-def classify(lineage: Sequence[tuple[str, bool]], policy: RetryPolicy) -> Category:
+def classify(lineage: Sequence[Ancestor], policy: RetryPolicy) -> Category:
     """Decide what kind of failure an exception is, from its `lineage`."""
-    ours = {name for name, is_ours in lineage if is_ours}
+    ours = {name for name, _, is_ours in lineage if is_ours}
     if ours & _TABLE[Category.CONTRACT]:
         return Category.CONTRACT
-    for name, _ in lineage:
-        if name in policy.permanent:
+    for name, full_name, _ in lineage:
+        if name in policy.permanent or full_name in policy.permanent:
             return Category.PERMANENT
-        if name in policy.transient:
+        if name in policy.transient or full_name in policy.transient:
             return Category.TRANSIENT
     return next((category for category, names in _TABLE.items() if ours & names), Category.UNKNOWN)
 

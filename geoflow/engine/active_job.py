@@ -113,9 +113,7 @@ class ActiveJob:
         """Begin with the stage *planned*, or with one that is not planned; for its *state* see `StageTasks`."""
         if planned is not None:
             self.stage_number = planned.stage
-        policy, retries = self.options.policy, self.stage.max_retries
-        if retries is not None:
-            policy = policy.model_copy(update={"max_retries": retries})
+        policy = self.options.policy.of_stage(self.stage)
         self.tasks = StageTasks(policy, planned, workers=self.stage.workers, **state)
 
     @property
@@ -198,6 +196,7 @@ class ActiveJob:
         timeout: float | None,
         patience: float = 0.0,
     ) -> Chunk:
-        policy, task_types = self.options.policy, tuple(self.job_type.handlers)
+        task_types = tuple(self.job_type.handlers)
+        policy = self.tasks.policy if kind == "tasks" else self.options.policy
         named = (number, kind, self.job_id, self.job_type.name, stage, code, batch, policy, timeout, task_types)
         return Chunk(*named, patience, surroundings=self.surroundings, epoch=self.lease.epoch)

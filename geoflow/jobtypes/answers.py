@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from itertools import chain
+from operator import attrgetter
 from typing import Any
 
 from geoflow.core.models import Category, Failure
@@ -14,6 +15,7 @@ from geoflow.core.retry import RetryPolicy, classify, is_retryable, lineage
 from geoflow.errors import ContractViolationError, UnstorableValue
 from geoflow.jobtypes.contract import normalise
 from geoflow.support.attempt import attempts
+from geoflow.support.exception_names import name_of
 from geoflow.support.jsonable import stored, to_json
 from geoflow.support.parcel import IN_MEMORY, Spool
 from geoflow.support.text import exact
@@ -137,6 +139,8 @@ def _spooled(spool: Spool, texts: list[str], notes: list[str | None]) -> int:
 def describe(exc: BaseException, policy: RetryPolicy, own: tuple[str, ...]) -> Failure:
     """An exception as text, with its category. Never raises, whatever the exception does."""
     kind = type(exc)
+    if policy.permanent or policy.transient:
+        policy = policy.renamed(_real_name)
     category = classify(lineage(kind, _is_own(own)), policy)
     if isinstance(exc, UnstorableValue):  # whatever the policy says of a TypeError: the same code returns the same
         category = Category.PERMANENT
@@ -145,6 +149,19 @@ def describe(exc: BaseException, policy: RetryPolicy, own: tuple[str, ...]) -> F
         message = f"the code called sys.exit({message})"
     retryable = is_retryable(category)
     return Failure(message or exact(kind.__name__), exact(kind.__name__), str(category), retryable, _formatted(exc))
+
+
+def _real_name(name: str) -> str:
+    """The name of a class, of which *name* may be one that a package has of it: ``requests.ConnectionError``."""
+    parts = name.split(".")
+    for length in range(len(parts) - 1, 0, -1):
+        # What has not been imported here has raised nothing.
+        if module := sys.modules.get(".".join(parts[:length])):
+            with contextlib.suppress(Exception):  # a module may look for its names by code of its own
+                if isinstance(found := attrgetter(".".join(parts[length:]))(module), type):
+                    return name_of(found)
+            break
+    return name
 
 
 def _is_own(own: tuple[str, ...]) -> Callable[[str], bool]:

@@ -29,6 +29,7 @@ from geoflow.jobtypes.contract import (
     normalise,
 )
 from geoflow.support.allowance import is_allowance
+from geoflow.support.exception_names import are_exceptions
 from geoflow.usercode.origin import stacklevel
 from geoflow.usercode.packing import unshippable
 
@@ -295,6 +296,8 @@ _UNKNOWN = "which is not one that the engine knows; it is left to you."
 _OPTIONS: dict[str, Callable[[Any], bool]] = {
     "timeout": lambda value: isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e9,
     "max_retries": lambda value: type(value) is int and 0 <= value <= MAX_RETRIES,
+    "permanent": are_exceptions,
+    "transient": are_exceptions,
     "workers": lambda value: type(value) is int and 1 <= value <= MAX_WORKERS,
     "on_failure": lambda value: value in ("drain", "stop", "continue"),
     "allow_failed": is_allowance,

@@ -27,7 +27,7 @@ from geoflow.jobtypes.registry import Registry
 from geoflow.jobtypes.typed.annotations import fits, items_of, show
 from geoflow.jobtypes.typed.crossing import FromJson, plain
 from geoflow.jobtypes.typed.lowered import task_id
-from tests.helpers.sessions import OpenSession
+from tests.helpers.sessions import OpenSession, rows
 
 
 class Params(BaseModel):
@@ -723,6 +723,43 @@ def test_at_most_so_many_tasks_of_a_stage_run_at_once_as_workers_says(
 
     job = t.run(lock=str(tmp_path / "lock"), session=open_session(workers=2))
     assert job.error is None
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_S25_a_stage_says_which_exceptions_are_retried_and_names_what_only_its_workers_import(
+    open_session: OpenSession, workers: int
+) -> None:
+    t = gf.JobType("choosy")
+
+    class Service:
+        class Banned(RuntimeError):
+            pass
+
+    @t.stage
+    def scan() -> list[int]:
+        return list(range(6))
+
+    named = ("concurrent.futures.BrokenExecutor", Service.Banned, FileNotFoundError)  # the first is of a module below
+
+    @t.each(scan, retries=1, permanent=named, transient="KeyError")
+    def work(item: int) -> int:
+        from concurrent.futures import BrokenExecutor
+        from concurrent.futures.process import BrokenProcessPool
+
+        kinds = (BrokenExecutor, BrokenProcessPool, Service.Banned, FileNotFoundError, RuntimeError, KeyError)
+        raise kinds[item]("no")
+
+    session = open_session(workers=workers, base_delay=0.0)
+    session.run(t)
+    query = "SELECT max(error_category), count(*) FROM attempts WHERE stage = 2 GROUP BY task_id ORDER BY task_id"
+    assert rows(session, query) == [("permanent", 1)] * 4 + [("unknown", 2), ("transient", 2)]
+
+
+@pytest.mark.parametrize("bad", [5, int, ("OSError", None), "no name"])
+def test_S25_what_is_no_exception_is_refused_where_the_stage_is_written(bad: Any) -> None:
+    t = gf.JobType("choosy")
+    with pytest.raises(DefinitionError, match=r"permanent.*Input should be exception classes, or their names"):
+        t.stage(permanent=bad)
 
 
 # Types that fit

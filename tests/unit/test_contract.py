@@ -412,6 +412,15 @@ def test_S26_S31_the_engines_own_options_of_a_stage_are_taken_over() -> None:
     assert (found.timeout, found.max_retries, found.on_failure) == (5.0, 0, "stop")
 
 
+def test_S25_a_stage_names_exceptions_by_their_classes_or_in_text() -> None:
+    options = {"permanent": (FileNotFoundError, "rasterio.errors.RasterioIOError"), "transient": "KeyError"}
+    registry = Registry()
+    registry.register(made(stages=[{"number": 1, "name": "one", "task_type": "find_tiles", **options}]), HANDLERS)
+    (found,) = registry.get("made").stages
+    assert found.permanent == {"builtins.FileNotFoundError", "rasterio.errors.RasterioIOError"}
+    assert found.transient == {"KeyError"}
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [
@@ -424,6 +433,9 @@ def test_S26_S31_the_engines_own_options_of_a_stage_are_taken_over() -> None:
         ("max_retries", -1),
         ("max_retries", 2.5),
         ("max_retries", False),
+        ("permanent", True),
+        ("permanent", [int]),
+        ("transient", ("OSError", "not a name")),
         ("on_failure", "explode"),
         ("on_failure", ["drain"]),
     ],
@@ -434,7 +446,7 @@ def test_S2_an_option_that_the_engine_does_not_know_is_left_to_the_author_with_a
     with pytest.warns(UserWarning, match=re.escape(f"stage 1 has {key}={value!r}")) as caught:
         registry.register(made(stages=[stage]), HANDLERS)
     assert caught[0].filename == __file__
-    assert getattr(registry.get("made").stages[0], key) is None
+    assert not getattr(registry.get("made").stages[0], key)
 
 
 # Names

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from geoflow import errors
-from geoflow.core.models import Category, Failure
-from geoflow.core.retry import RetryPolicy, classify, explain, is_retryable, lineage, retry_in
+from geoflow.core.models import Category, Failure, Stage
+from geoflow.core.retry import Ancestor, RetryPolicy, classify, explain, is_retryable, lineage, retry_in
 
 relaxed = settings(deadline=None)
 DEFAULT = RetryPolicy()
@@ -158,7 +158,7 @@ def test_S25_an_own_class_that_extends_a_librarys_counts_by_its_own_name() -> No
 
 def test_S25_the_lineage_names_classes_from_the_most_derived_on_and_says_whose_they_are() -> None:
     library = made("LibraryError", ValueError, module="library")
-    assert lineage(made("Mine", library), own) == [
+    assert [(name, ours) for name, _, ours in lineage(made("Mine", library), own)] == [
         ("Mine", True),
         ("LibraryError", False),
         ("ValueError", True),
@@ -172,9 +172,9 @@ def test_S25_builtins_and_geoflow_are_ours_without_asking() -> None:
     def fail(module: str) -> bool:
         raise AssertionError(module)
 
-    assert all(ours for _, ours in lineage(errors.DatabaseError, fail))
-    assert lineage(made("E", module="geoflow.builtin.hello"), fail)[0] == ("E", True)
-    assert lineage(made("E", module="geoflowers"), lambda module: False)[0] == ("E", False)
+    assert all(ours for _, _, ours in lineage(errors.DatabaseError, fail))
+    assert lineage(made("E", module="geoflow.builtin.hello"), fail)[0].is_ours
+    assert not lineage(made("E", module="geoflowers"), lambda module: False)[0].is_ours
 
 
 # Policies
@@ -213,9 +213,31 @@ def test_S25_a_policy_cannot_overrule_a_contract_violation() -> None:
     )
 
 
-@pytest.mark.parametrize("given", [[OSError], {"OSError"}, ("jobs.errors.OSError",), ["OSError", OSError]])
-def test_S25_a_policy_takes_classes_and_names(given: Any) -> None:
-    assert RetryPolicy(permanent=given).permanent == {"OSError"}
+@pytest.mark.parametrize("given", [OSError, "OSError", [OSError], {"OSError"}, ("builtins.OSError",)])
+def test_S25_a_policy_takes_classes_and_names_one_or_several(given: Any) -> None:
+    assert of(FileNotFoundError, RetryPolicy(permanent=given)) is Category.PERMANENT
+
+
+def test_S25_a_name_with_its_module_is_that_of_one_class_and_a_bare_one_that_of_each() -> None:
+    library = made("ConnectionError", OSError, module="requests.exceptions")
+    for named in (library, "requests.exceptions.ConnectionError"):
+        policy = RetryPolicy.model_validate({"permanent": named})
+        assert of(made("ProxyError", library, module="requests.exceptions"), policy) is Category.PERMANENT
+        assert of(ConnectionError, policy) is Category.TRANSIENT
+    assert of(library, RetryPolicy.model_validate({"permanent": ConnectionError})) is Category.TRANSIENT
+    bare = RetryPolicy(permanent=frozenset({"ConnectionError"}))
+    assert of(library, bare) is of(ConnectionError, bare) is Category.PERMANENT
+
+
+def test_S25_what_a_stage_says_of_an_exception_overrules_what_the_session_says() -> None:
+    overruled, named = frozenset({"OSError"}), frozenset({"KeyError"})
+    session = RetryPolicy(max_retries=5, permanent=overruled, transient=named | {"ValueError"})
+    stage = Stage(number=1, name="s", task_type="t", permanent=named, transient=overruled)
+    policy = session.of_stage(stage)
+    assert [of(kind, policy) for kind in (OSError, KeyError, ValueError)] == ["transient", "permanent", "transient"]
+    assert policy.max_retries == 5
+    assert session.of_stage(stage.model_copy(update={"max_retries": 0})).max_retries == 0
+    assert session.of_stage(Stage(number=1, name="s", task_type="t")) is session
 
 
 def test_S25_a_class_named_as_both_is_permanent() -> None:
@@ -235,6 +257,9 @@ def test_S25_a_class_named_as_both_is_permanent() -> None:
         {"max_delay": 1e308},
         {"max_retry": 3},
         {"permanent": [5]},
+        {"permanent": int},
+        {"permanent": "no name"},
+        {"permanent": ["OSError", ""]},
         {"transient": None},
     ],
 )
@@ -326,4 +351,5 @@ def test_S27_an_explanation_agrees_with_what_is_done(category: Category) -> None
 def test_S23_the_category_is_that_of_the_first_row_with_one_of_our_classes(found: list[tuple[str, bool]]) -> None:
     order = [Category.CONTRACT, Category.PERMANENT, Category.TRANSIENT, Category.BUSINESS, Category.UNKNOWN]
     rows = [ROWS[name] for name, ours in found if ours and name in ROWS]
-    assert classify(found, DEFAULT) is min([*rows, Category.UNKNOWN], key=order.index)
+    ancestors = [Ancestor(name, f"m.{name}", ours) for name, ours in found]
+    assert classify(ancestors, DEFAULT) is min([*rows, Category.UNKNOWN], key=order.index)

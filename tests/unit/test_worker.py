@@ -294,6 +294,21 @@ def said(exc: BaseException, policy: RetryPolicy | None = None, own: tuple[str, 
     return describe(exc, policy or RetryPolicy(), own)
 
 
+def test_S25_a_class_may_be_named_as_a_package_has_it_or_by_the_class_that_holds_it() -> None:
+    for name in ("subprocess.json.JSONDecodeError", "json.JSONDecodeError", "json.decoder.JSONDecodeError"):
+        policy = RetryPolicy.model_validate({"transient": name})
+        is_loaded = name != "subprocess.json.JSONDecodeError"  # which no module has
+        assert said(json.JSONDecodeError("no", "", 0), policy).category == ("transient" if is_loaded else "permanent")
+    inner = RetryPolicy.model_validate({"permanent": f"{__name__}.Scene.Missing"})
+    assert said(Scene.Missing("no"), inner).category == "permanent"
+    assert said(RuntimeError("no"), inner).category == "unknown"
+
+
+class Scene:
+    class Missing(RuntimeError):
+        """What is not in a scene."""
+
+
 class DatabaseError(Exception):
     """A job type's own, called like production's."""
 

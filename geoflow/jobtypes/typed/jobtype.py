@@ -22,6 +22,7 @@ from geoflow.jobtypes.typed.crossing import problems_of
 from geoflow.jobtypes.typed.lowered import Kind, Pick, Step
 from geoflow.jobtypes.typed.stage import defined, linked, lower, outdated
 from geoflow.support.allowance import Allowance, AllowFailed
+from geoflow.support.exception_names import Exceptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 How = str | Callable[[Any], Any] | None
@@ -37,6 +38,8 @@ class StageOptions(TypedDict, total=False):
     """What a stage may say otherwise than the session."""
 
     retries: Annotated[int, Field(ge=0, le=MAX_RETRIES)] | None
+    permanent: Exceptions
+    transient: Exceptions
     timeout: Annotated[float, Field(gt=0, lt=1e9)] | None
     workers: Annotated[int, Field(ge=1, le=MAX_WORKERS)] | None
     on_failure: OnFailure | None
@@ -126,7 +129,9 @@ class TypedJob:
         """The first stage: one task, which is given the job's parameters.
 
         *retries* of a failed task, *timeout* in seconds for each, how many *workers* may run tasks of this stage at
-        once in each job, and *on_failure* (``"drain"``, ``"stop"`` or ``"continue"``) overrule the session's. With
+        once in each job, and *on_failure* (``"drain"``, ``"stop"`` or ``"continue"``) overrule the session's; so do
+        *permanent* and *transient*, exception classes or their names (``"rasterio.errors.RasterioIOError"``), which are
+        not retried, and which are: see ``gf.RetryPolicy``. With
         ``"continue"`` the job goes on without tasks that failed, *allow_failed* of them at most: a number of tasks, or
         a share such as 0.05; all but one, where nothing is said. With *reuse* its tasks take over the results of equal
         ones that have completed; what is annotated as ``gf.InputFile`` then counts as it is by its size and times, or
