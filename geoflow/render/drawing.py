@@ -114,16 +114,15 @@ def _cells(stage: StageView) -> Iterator[str]:
 def _running(view: JobView) -> Html:
     """What its workers are at, in rows."""
     tasks, others = view.shown_running
-    rows = ((state("processing"), *_running_cells(task)) for task in tasks)
-    drawn = table(("Running now", "Task", "Progress", "Printed last"), rows) if tasks else Html()
+    drawn = table(("Running now", "How far, and what it printed last"), map(_running_cells, tasks)) if tasks else ""
     return Html("{}{}").format(drawn, line(others, "gf-faint"))
 
 
 def _running_cells(task: RunningTask) -> Iterator[str]:
-    yield Html("<code>{}</code>{}").format(shorten(task.task_id, 40), faint(f"stage {task.stage}"))
+    yield Html("<code>{}</code><div>{}</div>").format(shorten(task.task_id, 40), faint(f"stage {task.stage}"))
     bar = "" if task.share is None else _BAR.format(f"{100 * task.share:.0f}", f"{100 * task.share:.1f}")
-    yield Html("{}<div>{}</div>").format(bar, " · ".join(task.facts))
-    yield Html("<code>{}</code>").format(shorten(task.last_line, 80)) if task.last_line else ""
+    printed = Html("<code>{}</code>").format(shorten(task.last_line, 100)) if task.last_line else ""
+    yield Html('<div class="gf-tasks">{}{}</div>{}').format(bar, " · ".join(task.facts), printed)
 
 
 def running_text(view: JobView) -> Iterator[str]:

@@ -856,3 +856,24 @@ def test_a_literal_is_the_value_again(value: Any) -> None:
 def test_geoflow_gives_the_function_also_when_its_package_was_imported_first() -> None:
     importlib.import_module("geoflow.tools.export.writing")
     assert callable(gf.export)
+
+
+def test_S54_the_exported_module_tells_nobody_of_its_progress(
+    notebook: Notebook, loaded: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notebook.run("""
+        from geoflow import track
+
+        t = gf.JobType("telling")
+
+        @t.stage
+        def count(p: dict) -> dict:
+            gf.progress(0, text="now")
+            return {"seen": list(track(p["items"], "items"))}
+    """)
+    t, session = notebook.names["t"], notebook.names["session"]
+    module = gf.export(t, "jobs", job=t.run(items=[1, 2], session=session)).module
+    text = module.read_text("utf-8")
+    assert "geoflow" not in text.replace("It needs no geoflow", "")
+    monkeypatch.syspath_prepend(str(module.parent))
+    assert importlib.import_module("telling").count_handler({"params": {"items": [3]}})["result"] == {"seen": [3]}

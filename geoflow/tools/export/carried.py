@@ -14,6 +14,7 @@ import json
 import math
 import operator
 import re
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from enum import Enum
 from pathlib import PurePath
@@ -173,3 +174,11 @@ def _items(found: list[Any]) -> list[Any]:
         if not isinstance(one, list):
             raise TypeError(f"A {type(one).__name__} is no list of items.")
     return [item for one in found for item in one]
+
+
+def _progress(done: float, total: float | None = None, text: str = "") -> None:
+    """How far a task has come: nobody looks at it here."""
+
+
+def _track(iterable: Iterable[Any], desc: str = "", total: float | None = None) -> Iterator[Any]:
+    return iter(iterable)

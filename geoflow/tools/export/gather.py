@@ -25,6 +25,7 @@ from geoflow.core.models import JobExecutionContext, TaskContext
 from geoflow.executors.outputs import output, scratch
 from geoflow.jobtypes.typed import InputFile, OutputFile, TypedJob, identity
 from geoflow.support.masking import mask
+from geoflow.support.progress import progress, track
 from geoflow.tools.export import carried, carried_files
 from geoflow.tools.export.bindings import Scope, assigned, import_of, of_around, scope_of
 from geoflow.tools.export.layout import is_data, literal
@@ -213,6 +214,9 @@ class Gathered:
             for each in (files, "_ending"):
                 self.take(each, vars(carried_files), "the exported module")
             return files
+        if value in (progress, track):
+            self.take(f"_{value.__name__}", vars(carried), "the exported module")
+            return f"_{value.__name__}"
         if value not in _ERRORS:
             return None
         name, base = str(value.__name__), value.__bases__[-1]
