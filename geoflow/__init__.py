@@ -16,7 +16,7 @@ _HOMES = {
         *("check", "default_session", "export", "form", "job", "jobs", "open", "plan", "probe"),
         *("register", "resume", "run", "sql", "submit"),
     ),
-    "geoflow.job_type": ("InputFile", "JobType", "OutputFile", "identity"),
+    "geoflow.job_type": ("InputFile", "JobType", "OutputFile", "identity", "register_type"),
     "geoflow.job_handle": ("JobHandle",),
     "geoflow.executors.outputs": ("output", "scratch"),
     "geoflow.support.progress": ("progress", "track"),
@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from geoflow.job_type import JobType as JobType
     from geoflow.job_type import OutputFile as OutputFile
     from geoflow.job_type import identity as identity
+    from geoflow.job_type import register_type as register_type
     from geoflow.jobtypes.contract import JobBase as JobBase
     from geoflow.session import Session as Session
     from geoflow.support.progress import progress as progress

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from geoflow import api
-from geoflow.jobtypes.typed import InputFile, OutputFile, TypedJob, identity
+from geoflow.jobtypes.typed import InputFile, OutputFile, TypedJob, identity, register_type
 
 if TYPE_CHECKING:
     from geoflow.job_handle import JobHandle
     from geoflow.session import Session
 
 
-__all__ = ["InputFile", "JobType", "OutputFile", "identity"]
+__all__ = ["InputFile", "JobType", "OutputFile", "identity", "register_type"]
 
 
 class JobType(TypedJob):

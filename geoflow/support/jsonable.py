@@ -58,14 +58,16 @@ MAX_BYTES = 900_000_000
 _LEAVES = frozenset({type(None), bool, int, float, str})
 # What a value became ``null`` for, and where it was.
 Lost = list[tuple[str, float]]
+# Says of a class what makes of its values something nearer to JSON, before the rules are asked; None where they decide.
+Forms = Callable[[type], Callable[[Any], object] | None]
 
 
-def to_json(value: object, *, where: str = "result", lost: Lost | None = None) -> str:
+def to_json(value: object, *, where: str = "result", lost: Lost | None = None, forms: Forms | None = None) -> str:
     """Return *value* as JSON text by the rules of this module.
 
     *where* is the name that the value goes by in messages, as in ``result['stats']['ds'][3]``. Raises
     `UnstorableValue` that names the path to the culprit, its type and the remedy; also for more than `MAX_BYTES`. The
-    numbers that became ``null`` are put into *lost*.
+    numbers that became ``null`` are put into *lost*. *forms* says more of some classes than the rules do.
     """
     if _is_plain(value):
         try:
@@ -75,17 +77,17 @@ def to_json(value: object, *, where: str = "result", lost: Lost | None = None) -
         else:
             if len(found) <= MAX_BYTES and (lost is None or b"null" not in found):
                 return found.decode()
-    found = orjson.dumps(_plain(value, where, lost=lost))
+    found = orjson.dumps(_plain(value, where, 0, lost, forms))
     if len(found) > MAX_BYTES:
         size = f"{human_bytes(len(found))} of JSON, and no value may be more than {human_bytes(MAX_BYTES)}"
         raise _refusal(where, f"is {size}: write it to a file and return the path")
     return found.decode()
 
 
-def stored(value: object, where: str, lost: Lost | None = None) -> str:
+def stored(value: object, where: str, lost: Lost | None = None, forms: Forms | None = None) -> str:
     """`to_json` for what code is to be given again: an infinity, which it would get as None, is refused too."""
     lost = [] if lost is None else lost
-    text = to_json(value, where=where, lost=lost)
+    text = to_json(value, where=where, lost=lost, forms=forms)
     for place, number in lost:
         if not isnan(number):
             say = f"{_verb(place)} None where there is no limit, or a large number such as 1e308"
@@ -121,7 +123,7 @@ def _is_plain(value: Any, depth: int = MAX_DEPTH) -> bool:
     return True
 
 
-def _plain(value: Any, where: str, depth: int = 0, lost: Lost | None = None) -> object:
+def _plain(value: Any, where: str, depth: int, lost: Lost | None, forms: Forms | None) -> object:
     """Copy *value* into plain dicts, lists and leaves. A conversion counts as one level of depth too."""
     if depth > MAX_DEPTH:
         raise _refusal(where, f"is nested deeper than {MAX_DEPTH} levels, or contains itself: flatten it")
@@ -129,19 +131,20 @@ def _plain(value: Any, where: str, depth: int = 0, lost: Lost | None = None) -> 
     if kind in _LEAVES:
         return _leaf(value, where, lost)
     if kind is dict:
-        return _object(value, where, depth, lost)
+        return _object(value, where, depth, lost, forms)
     if kind is list or kind is tuple:
-        return [_plain(item, f"{where}[{index}]", depth + 1, lost) for index, item in enumerate(value)]
+        return [_plain(item, f"{where}[{index}]", depth + 1, lost, forms) for index, item in enumerate(value)]
     if kind is set or kind is frozenset:
-        return _in_order([_plain(item, f"{where}[*]", depth + 1, lost) for item in value])
+        return _in_order([_plain(item, f"{where}[*]", depth + 1, lost, forms) for item in value])
     try:
-        simpler = _simpler(value)
+        form = forms(kind) if forms else None
+        simpler = form(value) if form else _simpler(value)
     except UnstorableValue as exc:
         raise _refusal(where, f"{exc}: {_remedy(value, where)}") from None
     except Exception as exc:  # code of the value's own: a property, `model_dump`
         why = f"is of type {_type_name(value)}, and turning it into JSON failed with {type(exc).__name__}"
         raise _refusal(where, f"{why}: {exact(exc, 300)}: {_verb(where)} plain values instead") from exc
-    return _plain(simpler, where, depth + 1, lost)
+    return _plain(simpler, where, depth + 1, lost, forms)
 
 
 def _verb(where: str) -> str:
@@ -176,21 +179,21 @@ def _leaf(value: Any, where: str, lost: Lost | None = None) -> object:
     return value
 
 
-def _object(value: dict[Any, Any], where: str, depth: int, lost: Lost | None) -> dict[str, object]:
+def _object(value: dict[Any, Any], where: str, depth: int, lost: Lost | None, forms: Forms | None) -> dict[str, object]:
     result: dict[str, object] = {}
     for key, item in value.items():
-        text = _key(key, where, depth + 1)
+        text = _key(key, where, depth + 1, forms)
         if text in result:
             raise _refusal(where, f"has two keys that both become {text!r}: rename one of them")
-        result[text] = _plain(item, f"{where}[{text!r}]", depth + 1, lost)
+        result[text] = _plain(item, f"{where}[{text!r}]", depth + 1, lost, forms)
     return result
 
 
-def _key(key: Any, where: str, depth: int) -> str:
+def _key(key: Any, where: str, depth: int, forms: Forms | None) -> str:
     if type(key) is str and key.isascii():
         return key
     where = f"{where} has the key {exact(key, 80)}, which"
-    plain = _plain(key, where, depth)
+    plain = _plain(key, where, depth, None, forms)
     if isinstance(plain, list | dict):
         raise _refusal(where, f"is of type {_type_name(key)}: use str keys")
     return plain if isinstance(plain, str) else orjson.dumps(plain).decode()

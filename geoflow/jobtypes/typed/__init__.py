@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from geoflow.jobtypes.typed.crossing import identity
 from geoflow.jobtypes.typed.files import InputFile, OutputFile
+from geoflow.jobtypes.typed.foreign import register_type
 from geoflow.jobtypes.typed.jobtype import TypedJob
 
-__all__ = ["InputFile", "OutputFile", "TypedJob", "identity"]
+__all__ = ["InputFile", "OutputFile", "TypedJob", "identity", "register_type"]

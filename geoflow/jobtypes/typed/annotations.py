@@ -15,10 +15,14 @@ from pathlib import PurePath
 from typing import Annotated, Any, Union, get_args, get_origin
 from uuid import UUID
 
+import pydantic
 from pydantic import BaseModel, RootModel
 
 from geoflow.errors import DefinitionError
 
+# Models are written to JSON by the names of their fields, so they are read by these too, whatever aliases they have.
+_BOTH_NAMES = tuple(map(int, pydantic.VERSION.split(".")[:2])) >= (2, 11)
+BY_NAME: dict[str, Any] = {"by_alias": True, "by_name": True} if _BOTH_NAMES else {}
 # What classes are in JSON; the first that fits decides. An enum may be anything, and so may a Decimal.
 _FORMS: dict[str, tuple[type, ...]] = {
     "text": (str, PurePath, UUID, date, time),
@@ -103,7 +107,7 @@ def missed(given: Any, wanted: Any) -> list[str]:
     """What the class of *wanted*, older than that of *given* and of the same name, needs and the newer has not."""
     given, wanted = core(given), core(wanted)
     if given is not wanted and same(given, wanted):
-        return [name for name in _needed(wanted) if name not in (fields_of(given) or {})]
+        return [name for name in needed(wanted) if name not in (fields_of(given) or {})]
     items = items_of(given), items_of(wanted)
     return [] if None in items or Any in items else missed(*items)
 
@@ -123,7 +127,7 @@ def _told_of(kind: Any) -> str:
     return repr([(field.name, field.type, field.default, field.default_factory) for field in dataclasses.fields(kind)])
 
 
-def _needed(kind: Any) -> list[str]:
+def needed(kind: Any) -> list[str]:
     """The names of the fields of a model or dataclass that have no default."""
     if issubclass(kind, BaseModel):
         return [name for name, field in kind.model_fields.items() if field.is_required()]

@@ -12,32 +12,34 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any, get_args
 
-import pydantic
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUserError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from geoflow.errors import ContractViolationError, DefinitionError, ParameterError, UnstorableValue
-from geoflow.jobtypes.typed.annotations import annotations_of, fields_of, is_model, show
+from geoflow.jobtypes.typed.annotations import BY_NAME, annotations_of, fields_of, is_model, show
+from geoflow.jobtypes.typed.foreign import Crossing, forms_with, readable, used_by
 from geoflow.support.jsonable import Lost, from_json, stored, to_json
 from geoflow.support.masking import looks_secret, mask
 from geoflow.support.text import shorten
 
-# Models are written to JSON by the names of their fields, so they are read by these too, whatever aliases they have.
-_BOTH_NAMES = tuple(map(int, pydantic.VERSION.split(".")[:2])) >= (2, 11)
-BY_NAME: dict[str, Any] = {"by_alias": True, "by_name": True} if _BOTH_NAMES else {}
 # What production's submit adds to the parameters by itself.
 ADDED = frozenset({"dataset_id", "resource_id", "version_id", "system", "use_service_bus"})
 
 
-def plain(value: Any, where: str = "result") -> Any:
+_NONE: Mapping[str, Crossing] = {}
+
+
+def plain(value: Any, where: str = "result", added: Mapping[str, Crossing] = _NONE) -> Any:
     """*value* as JSON has it; `UnstorableValue` names what in it has no JSON form, as a part of *where*.
+
+    *added* says of some classes how they cross, as `foreign` knows it of others.
 
     An infinity has none: it would come back as NaN, or as None. NaN comes back where a number has to be; where a field
     may be None too, it is refused.
     """
     lost: Lost = []
-    text = stored(value, where, lost)
+    text = stored(value, where, lost, forms_with(added))
     for place, _ in lost:
         if (field := _may_be_none(value, place.removeprefix(where))) is not None:
             raise UnstorableValue(
@@ -64,25 +66,26 @@ def _may_be_none(value: Any, path: str) -> str | None:
 
 
 class FromJson:
-    """Makes what an annotation says of plain JSON. It travels as its annotation alone."""
+    """Makes what an annotation says of plain JSON. It travels as its annotation, with how registered types cross."""
 
     def __init__(self, annotation: Any, who: str) -> None:
         """Raises a ``DefinitionError``, which begins with *who*, when nothing can be made of *annotation*."""
-        self.annotation = annotation
+        self.annotation, self.added = annotation, used_by([annotation])
         try:
             _ = self._adapter
-        except (PydanticUserError, NameError) as exc:
+        except (PydanticUserError, NameError, RecursionError) as exc:
             raise DefinitionError(
                 f"{who}: {show(annotation)}, which cannot be made from JSON ({str(exc).partition('. ')[0]}). Only "
-                "JSON passes between stages: take a path, plain values, a pydantic model or a dataclass instead."
+                "JSON passes between stages: take a path, plain values, a pydantic model or a dataclass instead, or "
+                "say with gf.register_type how it crosses."
             ) from None
 
     @functools.cached_property
     def _adapter(self) -> TypeAdapter[Any]:
-        return TypeAdapter(self.annotation)
+        return TypeAdapter(readable(self.annotation, self.added))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"annotation": self.annotation}
+        return {"annotation": self.annotation, "added": self.added}
 
     def __call__(self, value: Any, who: str, whence: str) -> Any:
         """What *who* takes, of the JSON *value*; ``ContractViolationError`` names each field that does not fit."""
@@ -140,7 +143,7 @@ class identity:
     counts: bool
 
 
-def validated(params: type | None, values: Mapping[str, Any]) -> dict[str, Any]:
+def validated(params: type | None, values: Mapping[str, Any], added: Mapping[str, Crossing] = _NONE) -> dict[str, Any]:
     """The parameters with their defaults, as JSON has them. ``ValidationError`` tells every problem.
 
     Names that *params* does not have are problems too, unless it says itself what becomes of extra ones.
@@ -155,7 +158,8 @@ def validated(params: type | None, values: Mapping[str, Any]) -> dict[str, Any]:
         problems.append(((name,), values[name], "unknown", f"there is no such parameter; {hint}"))
     made: Any = None
     try:
-        made = TypeAdapter(params).validate_python({name: values[name] for name in values if name in known}, **BY_NAME)
+        adapter = TypeAdapter(readable(params, added))
+        made = adapter.validate_python({name: values[name] for name in values if name in known}, **BY_NAME)
     except ValidationError as exc:
         problems += [(fault["loc"], fault["input"], fault["type"], fault["msg"]) for fault in exc.errors()]
     if problems:
@@ -165,7 +169,7 @@ def validated(params: type | None, values: Mapping[str, Any]) -> dict[str, Any]:
         ]
         raise ValidationError.from_exception_data(show(params), details)
     try:
-        return plain(made, "parameters")  # type: ignore[no-any-return]
+        return plain(made, "parameters", added)  # type: ignore[no-any-return]
     except UnstorableValue as exc:
         raise ParameterError(str(exc)) from None
 
@@ -195,7 +199,7 @@ def as_dict(params: Any) -> Mapping[str, Any] | None:
 def schema(params: type | None) -> dict[str, Any]:
     """The JSON schema of the parameters, for forms and completion."""
     try:
-        return {"type": "object"} if params is None else TypeAdapter(params).json_schema()
+        return {"type": "object"} if params is None else TypeAdapter(readable(params, used_by([params]))).json_schema()
     except PydanticInvalidForJsonSchema:  # a field of a type that JSON schema has no word for
         return {"type": "object"}
 

@@ -14,6 +14,7 @@ from geoflow.core.models import JobExecutionContext, TaskContext
 from geoflow.errors import ContractViolationError
 from geoflow.jobtypes.contract import Handler, job_id_for
 from geoflow.jobtypes.typed.crossing import FromJson, plain, validated
+from geoflow.jobtypes.typed.foreign import Crossing, forms_with
 from geoflow.support.jsonable import from_json, to_json
 from geoflow.support.text import shorten
 
@@ -43,7 +44,7 @@ class Pick:
         """What it finds in *value*, as JSON."""
         if not isinstance(self.how, str):
             made = self.taken(value, f"{self} takes it as", whence) if self.taken else value
-            return plain(self.how(made), self.what)
+            return plain(self.how(made), self.what, self.taken.added if self.taken else {})
         if isinstance(value, dict) and self.how in value:
             return value[self.how]
         raise ContractViolationError(f"{self}: {whence} has no {self.how!r}; it is {_shown(value)}.")
@@ -69,13 +70,15 @@ class Step:
     key: Pick | None = None
     shape: Shape = "whole"
     number: int = 1
+    added: Mapping[str, Crossing] = field(default_factory=dict)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "function": None, "returns": None}
 
     def __fingerprint__(self) -> list[Any]:
         """What of it counts as the code of its stage's handler: neither its options nor how its tasks are planned."""
-        return [self.shape, self.over, {name: taken.annotation for name, (_, taken) in self.takes.items()}]
+        counts = [self.shape, self.over, {name: taken.annotation for name, (_, taken) in self.takes.items()}]
+        return [*counts, *self.added.values()]
 
     @property
     def takes_context(self) -> bool:
@@ -157,7 +160,7 @@ def _handled(step: Step, function: Any, parameters: dict[str, Any], context: Tas
     # As a handler of the contract says it: a failure that was returned must not count as a result.
     said = returned.get("success") if isinstance(returned, dict) else None
     is_handled = said is False or (said is True and "result" in returned)
-    return returned if is_handled else {"success": True, "result": plain(returned)}
+    return returned if is_handled else {"success": True, "result": plain(returned, added=step.added)}
 
 
 def _shown(value: Any) -> str:
@@ -184,6 +187,7 @@ class Lowered:
     job_type: ClassVar[str]
     non_identity_parameters: ClassVar[tuple[str, ...]] = ()
     flow_params: ClassVar[type | None] = None
+    flow_added: ClassVar[Mapping[str, Crossing]] = {}
     flow_steps: ClassVar[tuple[Step, ...]]
     flow_ending: ClassVar[Step | None] = None
     flow_finalize: ClassVar[Callable[..., Any]]
@@ -191,7 +195,7 @@ class Lowered:
     @classmethod
     def validate_job_parameters(cls, params: dict[str, Any]) -> dict[str, Any]:
         """The parameters with their defaults, as JSON; ``ValidationError`` with every problem, unknown names too."""
-        return validated(cls.flow_params, params)
+        return validated(cls.flow_params, params, cls.flow_added)
 
     @classmethod
     def generate_job_id(cls, params: dict[str, Any]) -> str:
@@ -222,7 +226,8 @@ class Lowered:
         if ending is not None:
             handed_on = ending.handed_on(results)
             values: dict[Role, Any] = {"context": context, "params": context.parameters, "results": handed_on}
-            made: dict[str, Any] = from_json(to_json(ending.call(cls.flow_finalize, values)))
+            returned = ending.call(cls.flow_finalize, values)
+            made: dict[str, Any] = from_json(to_json(returned, forms=forms_with(ending.added)))
             return made  # it goes to no other stage: NaN and infinities are null, as S21 has it
         if last.kind == "each":
             return {"count": len(results), "results": results[:1000]}

@@ -29,6 +29,7 @@ from geoflow.jobtypes.typed.annotations import (
 )
 from geoflow.jobtypes.typed.crossing import FromJson, non_identity, schema
 from geoflow.jobtypes.typed.files import files_of
+from geoflow.jobtypes.typed.foreign import used_by
 from geoflow.jobtypes.typed.lowered import Kind, Lowered, Pick, Role, Shape, Step, Takes, handler
 from geoflow.usercode.packing import unshippable
 
@@ -45,7 +46,17 @@ def defined(job: str, function: Any, kind: Kind, params: type | None, names: Map
         raise DefinitionError(f"{who} {problem}")
     hints = annotations_of(function, names, who)
     name, takes = function.__name__, _taken(who, function, kind, hints, params)
-    step = Step(job, kind, name, normalise(f"{job}_{name}"), function, takes, hints.get("return", Any), **about)
+    step = Step(
+        job,
+        kind,
+        name,
+        normalise(f"{job}_{name}"),
+        function,
+        takes,
+        hints.get("return", Any),
+        added=used_by(hints.values()),
+        **about,
+    )
     # A function of a module has no name there yet, and so would seem to travel by value; registering looks at it.
     if function.__module__ == "__main__" or "<locals>" in function.__qualname__:
         kinds = [kind for hint in hints.values() for kind in (hint, *get_args(hint)) if isinstance(kind, type)]
@@ -193,6 +204,7 @@ def lower(
         "non_identity_parameters": non_identity(params),
         "flow_steps": tuple(steps),
         "flow_params": params,
+        "flow_added": used_by([params]),
     }
     if finalize is not None:
         members |= {"flow_ending": linked(finalize, stages[-1]), "flow_finalize": staticmethod(finalize.function)}

@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from geoflow.jobtypes.typed import TypedJob
+from geoflow.jobtypes.typed.annotations import show
 from geoflow.jobtypes.typed.crossing import ADDED, accepted
+from geoflow.jobtypes.typed.foreign import is_foreign
 from geoflow.jobtypes.typed.jobtype import made_anew
 from geoflow.jobtypes.typed.lowered import Lowered, Pick, Role, Step
 from geoflow.support.text import plain
@@ -197,10 +199,15 @@ class Writer:
         scope = scope_of(inspect.unwrap(step.function), {})
         self.gathered.take(step.name, {**scope, step.name: step.function}, self._made.job_type)
         arguments = [step.name]
-        for name, (role, _) in step.takes.items():
+        for name, (role, taken) in step.takes.items():
             source, params = sources[role], self._made.flow_params
             if role == "params" and params and name not in step.function.__annotations__:
                 source = f"_made({self._class(params)}, {source})"
+            if is_foreign(hint := params if role == "params" and params else taken.annotation, taken.added):
+                self.gathered.problem(
+                    f"{step.name} takes {name}: {show(hint)}, which geoflow alone makes from JSON: "
+                    "take what is stored (GeoJSON, WKT, numbers), and make it inside."
+                )
             arguments.append(f"{name}={source}")
         return f"_called({', '.join(arguments)})"
 
