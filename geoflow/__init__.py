@@ -20,6 +20,7 @@ _HOMES = {
     "geoflow.job_handle": ("JobHandle",),
     "geoflow.executors.outputs": ("output", "scratch"),
     "geoflow.support.progress": ("progress", "track"),
+    "geoflow.executors.saved": ("load", "save"),
     "geoflow.core.models": ("JobExecutionContext", "MissingTask", "PlanContext", "TaskContext", "TaskResult"),
     "geoflow.core.extractor": ("StageResultExtractor",),
     "geoflow.core.retry": ("RetryPolicy",),
@@ -54,6 +55,8 @@ if TYPE_CHECKING:
     from geoflow.core.retry import RetryPolicy as RetryPolicy
     from geoflow.executors.outputs import output as output
     from geoflow.executors.outputs import scratch as scratch
+    from geoflow.executors.saved import load as load
+    from geoflow.executors.saved import save as save
     from geoflow.job_handle import JobHandle as JobHandle
     from geoflow.job_type import InputFile as InputFile
     from geoflow.job_type import JobType as JobType

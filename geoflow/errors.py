@@ -75,6 +75,10 @@ class UnstorableValue(GeoflowError, TypeError):
     """A value has no JSON form; the message names the key and says what to do instead."""
 
 
+class SavedFileLost(GeoflowError, ValueError):
+    """The file that a reference of `gf.save` leads to is gone, or is not what was saved."""
+
+
 class JobNotFound(GeoflowError, LookupError):
     """No job, or more than one, goes by this id or beginning of an id."""
 

@@ -34,8 +34,8 @@ class Chunk(NamedTuple):
     A plan or finalize is a batch of one call, with the key 0 and its arguments as ``parameters``; what it is told of
     results is in ``texts``, and a long plan may be written to the file ``answer``. ``timeout`` is in seconds for each
     call. ``task_types`` are those that a plan may name. When it has taken ``patience`` seconds, it goes back with what
-    is done. ``surroundings`` are None for a process that is in them already. ``look`` is what a plan is to look at, and
-    ``epoch`` that of the lease.
+    is done. ``surroundings`` are None for a process that is in them already. ``look`` is what a plan is to look at,
+    ``epoch`` that of the lease, and ``files`` the job's folder, for what its calls save.
     """
 
     number: int
@@ -54,6 +54,7 @@ class Chunk(NamedTuple):
     surroundings: Surroundings | None = None
     look: Look | None = None
     epoch: int = 0
+    files: str | None = None
 
 
 class Report(NamedTuple):

@@ -55,6 +55,7 @@ class ActiveJob:
         intent: Intent = "go on",
         again: Again | None = None,
         surroundings: Surroundings | None = None,
+        saved_to: str | None = None,
     ) -> None:
         stages = len(job_type.stages)
         if row.stage > stages and intent != "rerun":
@@ -67,6 +68,7 @@ class ActiveJob:
         self.number = next(_numbers)
         self.row = row
         self.surroundings = surroundings
+        self.saved_to = saved_to
         self.lease = lease
         self.job_type = job_type
         self.codes = codes
@@ -199,4 +201,4 @@ class ActiveJob:
         task_types = tuple(self.job_type.handlers)
         policy = self.tasks.policy if kind == "tasks" else self.options.policy
         named = (number, kind, self.job_id, self.job_type.name, stage, code, batch, policy, timeout, task_types)
-        return Chunk(*named, patience, surroundings=self.surroundings, epoch=self.lease.epoch)
+        return Chunk(*named, patience, surroundings=self.surroundings, epoch=self.lease.epoch, files=self.saved_to)

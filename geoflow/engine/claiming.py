@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from geoflow.core.retry import RetryPolicy
 from geoflow.core.rows import Again, JobRow
@@ -76,9 +77,8 @@ class Claiming(Parts):
                 assert fresh is not None, "a claimed job is in the store"
                 # The owner before this claim left marks that say what ran when it ended.
                 claimed = fresh._replace(owner=row.owner)
-            job = ActiveJob(
-                claimed, lease, job_type, codes, self.options, intent=intent, again=again, surroundings=here
-            )
+            parts: dict[str, Any] = {"surroundings": here, "saved_to": self.files_of(row.job_id)}
+            job = ActiveJob(claimed, lease, job_type, codes, self.options, intent=intent, again=again, **parts)
         except BaseException:
             self.store.release(lease)
             raise

@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
+import shutil
 import socket
 import tempfile
 import threading
@@ -34,6 +36,7 @@ from geoflow.stores.opening import store_at
 from geoflow.stores.store import Store
 from geoflow.support import logs
 from geoflow.support.clock import Clock
+from geoflow.support.identity import label
 from geoflow.support.processors import usable
 from geoflow.support.settings import Settings
 
@@ -86,6 +89,7 @@ class Parts:
         self._stopped: deque[ActiveJob] = deque()  # these last, the oldest first
         self.claimed: list[ActiveJob] | None = None  # all of them, for as long as `geoflow.testing` wants to know
         self.opening = threading.RLock()
+        self._token = secrets.token_hex(8)
         _all_parts.add(self)
 
     @_OpenedOnce
@@ -183,7 +187,22 @@ class Parts:
             executor.close()
         if store is not None:
             store.close()
+            if self.settings.store == ":memory:":
+                shutil.rmtree(self._files, ignore_errors=True)
         logs.flush()
+
+    # Where jobs have what they save
+
+    @property
+    def _files(self) -> Path:
+        """Beside the store; of one in memory, in the temporary folder, with a name that says whose it is."""
+        if self.settings.store == ":memory:":
+            return Path(tempfile.gettempdir(), f"{label()}files-{self._token}")
+        return Path(f"{self.settings.store}.files")
+
+    def files_of(self, job_id: str) -> str:
+        """The folder of the job's for what `gf.save` is given; whoever saves makes it."""
+        return str(self._files / job_id)
 
     # Who drives a job from here
 

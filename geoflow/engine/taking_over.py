@@ -16,7 +16,7 @@ from geoflow.core.models import Stage
 from geoflow.core.rows import Keyed, TakenOver
 from geoflow.engine.active_job import ActiveJob
 from geoflow.jobtypes.contract import Registered, accepts_context, task_id
-from geoflow.jobtypes.inputs import Inputs, are_as_left, not_taken, outputs_of
+from geoflow.jobtypes.inputs import SAVED, Inputs, are_as_left, not_taken, outputs_of, saved_in
 from geoflow.stores.store import Store
 from geoflow.support.jsonable import canonical, from_json, to_json
 
@@ -114,13 +114,13 @@ def _unchanged(job: ActiveJob, store: Store, stage: Stage, tasks: NewTasks, keye
     candidates = {one.digest: one for one in keyed}
     folder = job.surroundings.folder if job.surroundings is not None else ""
     found: dict[str, int] = {}
-    for before in store.reusable(list(candidates), with_results=bool(stage.outputs)):
+    for before in store.reusable(list(candidates), with_results=bool(stage.outputs), naming=SAVED):
         one = candidates[before.digest]
         if before.digest in found or not _is_of_now(job, tasks.task_types[one.place], before.code):
             continue
         outputs = outputs_of(before.result, stage.outputs) if stage.outputs else []
         outputs = outputs and [os.path.abspath(os.path.join(folder, path)) for path in outputs]
-        if outputs is None or not are_as_left(outputs, before.ended_at or 0.0):
+        if outputs is None or not are_as_left([*outputs, *saved_in(before.result)], before.ended_at or 0.0):
             continue
         now, then = Inputs.of(one.inputs), Inputs.of(before.inputs)
         if now is None or then is None or not now.same_as(then, outputs):

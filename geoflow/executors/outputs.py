@@ -27,7 +27,7 @@ _OF_THE_OLD = (".aux.xml", ".msk", ".ovr")
 _asking = threading.Lock()
 
 
-class _Writing:
+class Writing:
     """One output: its target, and the folder beside that in which it is written, under the target's own name."""
 
     def __init__(self, given: str, target: Path, folder: Path) -> None:
@@ -49,19 +49,19 @@ class _Writing:
         return [entry.name for entry in found]
 
 
-class _Home:
+class Home:
     """What one attempt has asked for."""
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix=label(), dir=attempt.room()))
         self._pid = os.getpid()
         self._numbers = count()
-        self._outputs: dict[Path, _Writing] = {}
+        self._outputs: dict[Path, Writing] = {}
 
-    def begin(self, given: str, target: Path) -> _Writing:
+    def begin(self, given: str, target: Path) -> Writing:
         number = next(self._numbers)
         folder = target.parent / f".{self.folder.name}-{number}"
-        writing = _Writing(given, target, folder)
+        writing = Writing(given, target, folder)
         if self._outputs.setdefault(target, writing) is not writing:
             raise ValueError(f"gf.output({given!r}): this attempt has asked for that file before. Ask for each once.")
         try:
@@ -72,11 +72,28 @@ class _Home:
             raise
         return writing
 
-    def drop(self, writing: _Writing) -> None:
+    def drop(self, writing: Writing) -> None:
         """It is not to be an output: the same file may be asked for again."""
         if os.getpid() == self._pid:
             del self._outputs[writing.target]
             shutil.rmtree(writing.folder, ignore_errors=True)
+
+    def finish(self, writing: Writing, name: str) -> None:
+        """It is written, and is to be there under that *name*; where it is to be there already, it is not needed."""
+        target = writing.target.with_name(name)
+        if target in self._outputs:
+            self.drop(writing)
+            return
+        path = writing.folder / name
+        os.rename(writing.path, path)
+        del self._outputs[writing.target]
+        writing.target, writing.path, writing.is_done = target, path, True
+        self._outputs[target] = writing
+
+    def at_hand(self, target: Path) -> Path:
+        """Where the file is until the attempt has ended, if it is this attempt's."""
+        writing = self._outputs.get(target)
+        return target if writing is None else writing.path
 
     def scratch(self) -> Path:
         folder = self.folder / "scratch"
@@ -125,7 +142,7 @@ def output(path: str | os.PathLike[str]) -> Iterator[Path]:
     the block, or a folder was; where one attempt asks for one file twice. Each fails its task for good.
     """
     target = _target(given := os.fspath(path))
-    home, is_alone = _home()
+    home, is_alone = home_here()
     writing = None
     try:
         writing = home.begin(given, target)
@@ -148,21 +165,21 @@ def scratch() -> Path:
     It is in the temporary folder (``TMPDIR``) of the session. Outside of a task, each call makes another one, which is
     removed when the interpreter ends.
     """
-    home, is_alone = _home()
+    home, is_alone = home_here()
     if is_alone:
         atexit.register(home, None)
     return home.scratch()
 
 
-def _home() -> tuple[_Home, bool]:
+def home_here() -> tuple[Home, bool]:
     """That of the attempt that runs here; where none does, one of its own, which is its asker's to end."""
     with _asking:  # a handler may ask in several threads
         ends = attempt.ends_of_attempt()
         if ends is None:
-            return _Home(), True
-        home = next((end for end in ends if isinstance(end, _Home)), None)
+            return Home(), True
+        home = next((end for end in ends if isinstance(end, Home)), None)
         if home is None:
-            ends.append(home := _Home())
+            ends.append(home := Home())
         return home, False
 
 

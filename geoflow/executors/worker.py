@@ -138,6 +138,7 @@ def run_chunk(
     logs.set_fields(about)
     act, at_end = _loaded(chunk, codes, passes), ends_of_attempt()
     assert at_end is not None, "this is at work"
+    at_end.folder = chunk.files
     if are_tasks:
         about["task_type"], about["attempt"] = chunk.batch.task_type, chunk.batch.attempt
     # Looked up once, and lists, which are quicker to add to than arrays: the shortest calls take less than all this.

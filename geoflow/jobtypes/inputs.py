@@ -30,6 +30,7 @@ _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|/vsi[a-z0-9_]+/")
 _TICK, _COARSE_TICK, _LOOKS = 0.02, 2.1, 5
 _AT_ONCE = 1 << 20
 _KEY = "<key>"
+SAVED = "gf_saved"  # the key that tells the reference of what `gf.save` was given, and has its format
 
 
 class Inputs(NamedTuple):
@@ -334,6 +335,19 @@ def outputs_of(result: str, patterns: Sequence[str]) -> list[str] | None:
             elif leaf is not None and leaf not in ([], {}):
                 return None
     return files if used.issuperset(patterns) else None
+
+
+def saved_in(result: str) -> list[str]:
+    """The files that references in a task's *result* (JSON text) name."""
+    return [] if SAVED not in result else [ref["path"] for ref in _references(from_json(result))]
+
+
+def _references(value: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict) and SAVED in value and isinstance(value.get("path"), str):
+        yield value
+    elif isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _references(part)
 
 
 def are_as_left(files: Iterable[str], ended_at: float) -> bool:

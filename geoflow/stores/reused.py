@@ -101,11 +101,17 @@ class ReusedResults(JobLeases):
             rows = [(first_key + place, digest, inputs) for place, digest, inputs in keyed]
             self.insert_rows(connection, "reusable", TABLES["reusable"], rows)
 
-    def reusable(self, digests: Sequence[str], *, with_results: bool) -> Iterator[Reusable]:
-        """The completed tasks that are known by these digests, the newest first."""
+    def reusable(self, digests: Sequence[str], *, with_results: bool, naming: str) -> Iterator[Reusable]:
+        """The completed tasks that are known by these digests, the newest first.
+
+        Without results, these are empty but where the word *naming* is in them.
+        """
         if not self.has("reusable"):
             return
-        result = "a.result" if with_results else "''"
+        result = "a.result"
+        if not with_results:  # text, since DuckDB has it as JSON, of which nothing can be empty
+            text = "CAST(a.result AS VARCHAR)"
+            result = f"CASE WHEN {text} LIKE '%{naming}%' THEN {text} ELSE '' END"
         for start in range(0, len(digests), _AT_ONCE):
             some = digests[start : start + _AT_ONCE]
             yield from map(

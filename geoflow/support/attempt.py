@@ -18,13 +18,20 @@ class Place(NamedTuple):
     began: Callable[[], float]
 
 
+class Ends(list[End]):
+    """What is to be done at the end of one attempt; *folder* is its job's, for what it saves, where it is of one."""
+
+    folder: str | None = None
+
+
 class _Here(threading.local):
-    ends: list[End] | None = None
+    ends: Ends | None = None
 
 
 _here = _Here()
 _place: Place | None = None
-_of_worker: list[End] | None = None
+_of_worker: Ends | None = None
+_running: list[None] = []  # one for each thread that runs attempts
 
 
 def settle_in(place: Place) -> None:
@@ -49,10 +56,11 @@ class attempts:
 
     __slots__ = ("_before",)
 
-    def __enter__(self) -> list[End]:
+    def __enter__(self) -> Ends:
         global _of_worker  # noqa: PLW0603
+        _running.append(None)
         self._before = _here.ends, _of_worker
-        ends: list[End] = []
+        ends = Ends()
         _here.ends = ends
         if _place is not None:
             _of_worker = ends
@@ -60,16 +68,23 @@ class attempts:
 
     def __exit__(self, *exc: object) -> None:
         global _of_worker
+        _running.pop()
         ends = _here.ends
         _here.ends, _of_worker = self._before
         while ends:
             ends.pop()(None)
 
 
-def ends_of_attempt() -> list[End] | None:
+def ends_of_attempt() -> Ends | None:
     """What is to be done when the attempt ends that runs in this thread, or that this thread was begun by in a worker;
     None where there is none, as in a fork: that of the process which it was forked from is not its own."""
     return _here.ends if _here.ends is not None else _of_worker
+
+
+def is_of_a_handler() -> bool:
+    """Whether no attempt runs in this thread, but it may be a handler's: one runs here in another thread, or did so in
+    the process that this one was forked from."""
+    return ends_of_attempt() is None and (bool(_running) or _place is not None)
 
 
 def _forget() -> None:

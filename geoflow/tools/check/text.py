@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from geoflow.executors.outputs import output, scratch
+from geoflow.executors.saved import load, save
 from geoflow.jobtypes.schema import schema_of
 from geoflow.jobtypes.typed.crossing import ADDED
 from geoflow.tools.check.findings import Finding, finding
@@ -70,7 +71,7 @@ def _of_handler(subject: Subject, name: str, function: ast.FunctionDef) -> Itera
 def _files(subject: Subject, name: str, function: ast.FunctionDef) -> Iterator[tuple[str, str, Any]]:
     """The first use of each of geoflow's functions for files."""
     names = getattr(plain_function(subject.function("handler", name)), "__globals__", {})
-    for used in (output, scratch):
+    for used in (output, scratch, save, load):
         for node in own(function):
             if isinstance(node, ast.Call):
                 module, _, called = ast.unparse(node.func).rpartition(".")

@@ -1,0 +1,129 @@
+"""S59: results that have no JSON form are files of their job, which references lead to."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import geoflow as gf
+from tests.helpers import saving
+from tests.helpers.saving import SIZE, array, files, submit
+from tests.helpers.sessions import OpenSession, rows
+from tests.helpers.waiting import wait_until
+
+everywhere = pytest.mark.parametrize("workers", [0, 1])
+
+
+def folder_of(session: gf.Session, job: gf.JobHandle) -> Path:
+    return Path(f"{session.settings.store}.files", job.id)
+
+
+def result_of(job: gf.JobHandle, task_id: str) -> dict[str, Any]:
+    result = job.task(task_id).result
+    assert result is not None
+    return dict(result["result"])
+
+
+@everywhere
+def test_S59_what_a_task_saves_a_later_stage_finalize_and_the_session_load(
+    open_session: OpenSession, workers: int
+) -> None:
+    session = open_session(workers=workers)
+    job = submit(session, {"seed": 2}, {"seed": 3})
+    job.wait()
+    assert job.status == "completed"
+    result = result_of(job, "1-1")
+    reference = result["array"]
+    assert result["checked"], "one object saved twice is one file, and is read in the attempt itself"
+    assert (gf.load(reference) == array(3)).all()
+    assert job.result()["sums"] == [float(array(2).sum()), float(array(3).sum())]
+    assert gf.load(job.result()["all"]) == b"done"
+    assert Path(reference["path"]).parent == folder_of(session, job)
+    assert reference["bytes"] == os.stat(reference["path"]).st_size > SIZE * 4
+    assert len(os.listdir(folder_of(session, job))) == 3, "two arrays; what is the same is there once"
+    assert folder_of(session, job).stat().st_mode & 0o077 == 0, "S44: they are their owner's"
+
+
+@everywhere
+@pytest.mark.parametrize("do", ["raise", "return failure", "frame"])
+def test_S59_of_an_attempt_that_fails_nothing_is_left(open_session: OpenSession, workers: int, do: str) -> None:
+    session = open_session(workers=workers, max_retries=0)
+    job = submit(session, {"seed": 2, "do": do})
+    job.wait()
+    assert job.status == "failed"
+    assert files(Path(session.settings.store)) == {job.id: []}
+    if do == "frame":
+        ((error, retryable),) = rows(session, "SELECT error, retryable FROM attempts")
+        assert "gf.save cannot keep this numpy.ndarray: ValueError: Object arrays cannot be saved" in error
+        assert not retryable
+
+
+def test_S59_of_a_worker_that_is_killed_nothing_is_left_and_the_next_attempt_has_it_whole(
+    open_session: OpenSession,
+) -> None:
+    session = open_session(workers=1, base_delay=0.0)
+    job = submit(session, {"seed": 2, "do": "die", "until_attempt": 1})
+    job.wait()
+    assert job.status == "completed"
+    wait_until(lambda: not list(folder_of(session, job).glob(".*")))
+    assert len(os.listdir(folder_of(session, job))) == 2
+    assert job.result()["sums"] == [float(array(2).sum())]
+
+
+@pytest.mark.parametrize(("workers", "do"), [(0, "thread"), (1, "fork")])
+def test_S59_where_it_is_not_known_for_which_task_nothing_is_saved(
+    open_session: OpenSession, workers: int, do: str
+) -> None:
+    session = open_session(workers=workers, max_retries=0)
+    job = submit(session, {"seed": 2, "do": do})
+    job.wait()
+    assert "in a thread or a process that a handler has begun" in result_of(job, "1-0")["array"]["said"]
+
+
+def test_S59_files_of_a_store_in_memory_go_with_its_session(open_session: OpenSession) -> None:
+    session = open_session(":memory:", workers=1)
+    job = submit(session, {"seed": 2})
+    job.wait()
+    path = Path(result_of(job, "1-0")["array"]["path"])
+    assert path.is_relative_to(tempfile.gettempdir())
+    assert path.exists()
+    session.close()
+    assert not path.parent.parent.exists()
+
+
+@everywhere
+def test_S48_S59_a_result_is_taken_over_while_its_saved_file_is_as_it_was_left(
+    open_session: OpenSession, workers: int
+) -> None:
+    session = open_session(workers=workers)
+    path = Path()
+    for again, reused in ((False, False), (True, True)):
+        job = submit(session, {"seed": 2}, on_existing="update" if again else "return")
+        job.wait()
+        tasks = job.tasks().set_index("task_id")
+        assert tasks["reused_from"].notna()["2-0"] == reused, "equal results have equal references"
+        path = Path(result_of(job, "2-0")["note"]["path"])
+    path.unlink()
+    job = submit(session, {"seed": 2}, on_existing="update")
+    job.wait()
+    assert not job.tasks().set_index("task_id")["reused_from"].notna()["2-0"]
+    assert path.read_bytes() == b"done"
+
+
+def test_S59_a_file_that_was_removed_or_changed_is_told_of_and_never_read(open_session: OpenSession) -> None:
+    session = open_session(workers=0)
+    job = submit(session, {"seed": 2})
+    job.wait()
+    reference = result_of(job, "1-0")["array"]
+    whole = Path(reference["path"]).read_bytes()
+    Path(reference["path"]).write_bytes(whole[:-1] + b"\x01")
+    with pytest.raises(gf.errors.SavedFileLost, match=r"is not what gf\.save has written: it was changed since"):
+        gf.load(reference)
+    Path(reference["path"]).unlink()
+    with pytest.raises(gf.errors.SavedFileLost, match="is gone: its job's files were removed"):
+        gf.load(reference)
+    assert saving.files(Path(session.settings.store))[job.id]
