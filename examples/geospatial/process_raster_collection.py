@@ -84,9 +84,16 @@ def make_mosaic(params):
     asked = params["job_parameters"]
     boxes = [shapely.box(*cog["bounds"]) for cog in cogs]
     index = geopandas.GeoDataFrame({"location": [cog["cog"] for cog in cogs]}, geometry=boxes, crs=asked["crs"])
+    west, south, east, north = index.total_bounds.tolist()
+    with rasterio.open(cogs[0]["cog"]) as first:
+        across, down = first.res
+    # GDAL rounds up what it reckons itself of the bounds: a mosaic may be a row too high.
+    size = {"width": round((east - west) / across), "height": round((north - south) / down)}
+    corner = ",".join(map(repr, (west, across, 0.0, north, 0.0, -down)))
+    grid = {"XSIZE": str(size["width"]), "YSIZE": str(size["height"]), "GEOTRANSFORM": corner}
     target = Path(asked["out"], "mosaic.gti.gpkg")
     with gf.output(target) as path:
-        index.to_file(path, driver="GPKG", layer="tiles")
+        index.to_file(path, driver="GPKG", layer="tiles", layer_metadata=grid)
         with rasterio.open(f"GTI:{path}") as mosaic:
             size = {"width": mosaic.width, "height": mosaic.height, "bands": mosaic.count}
     return {"success": True, "result": {"mosaic": str(target), **size, "cogs": cogs}}
