@@ -146,6 +146,29 @@ class JobHandle:
             now = self.runtime.fingerprints(row)
         return frames.with_stale(tasks, now)
 
+    def frame(self, stage: int | str | None = None) -> pd.DataFrame:
+        """What the tasks of one stage took and gave, one row a task, for work with the results.
+
+        *stage* is a name or a number; without it, the last that was planned. After ``task_id`` and ``status`` come the
+        fields of the results, then the parameters (and fields of the item, in a typed stage), each under its name, or
+        as ``parameters.name`` where a result is called so. Nothing is left out: who failed has no result. ValueError
+        where there is no such stage.
+        """
+        from geoflow.views import spread
+
+        return spread.frame(self.runtime.store, self.id, stage)
+
+    def gdf(self, stage: int | str | None = None, *, geometry: str | None = None, crs: Any = None) -> Any:
+        """`frame` as a GeoDataFrame of geopandas.
+
+        The geometries are made of the column *geometry*, else of the only one that has GeoJSON or is called bbox, or
+        bounds, with four numbers; or of a tile's z, x and y. The CRS is *crs*, or that of a column ``crs``; else it is
+        not known: None. ``ValueError`` says what does not fit, and of which task.
+        """
+        from geoflow.views import spread
+
+        return spread.geometries(self.frame(stage), geometry, crs)
+
     def attempts(self) -> pd.DataFrame:
         """One row for each execution of a task, with its times, its output and its error.
 

@@ -224,6 +224,11 @@ def _flat(name: str, values: list[Any]) -> dict[str, Any]:
     return columns
 
 
+def column(values: Sequence[Any]) -> Any:
+    """A column of the dtype that all *values* are of, None aside; of objects where there is none such."""
+    return _typed(None, values)
+
+
 def _typed(kind: Any, *values: Sequence[Any]) -> Any:
     """One column of all *values*, which are microseconds for times and durations."""
     raw = np.fromiter(chain.from_iterable(values), object, sum(map(len, values)))

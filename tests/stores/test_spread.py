@@ -1,0 +1,160 @@
+"""One stage's tasks as a table: parameters and results as columns of honest dtypes, and geometries on request."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import geoflow as gf
+from geoflow.core.models import JobExecutionContext
+from geoflow.errors import GeoflowError
+
+
+def job_of(results: list[dict[str, Any]]) -> tuple[type, Any]:
+    """A job type whose tasks give *results*, with its handler; one that has ``fails`` fails."""
+
+    def give(params: dict[str, Any]) -> dict[str, Any]:
+        gives = json.loads(params["gives"])
+        if "fails" in gives:
+            return {"success": False, "error": "no", "retryable": False}
+        return {"success": True, "result": gives}
+
+    class Given(gf.JobBase):
+        job_type = "given"
+        description = "what is told"
+        stages = [{"number": 1, "name": "give", "task_type": "give", "on_failure": "continue"}]
+
+        @staticmethod
+        def validate_job_parameters(params):
+            return params
+
+        @staticmethod
+        def generate_job_id(params):
+            return "5" * 64
+
+        @staticmethod
+        def create_tasks_for_stage(stage, job_params, job_id, previous_results=None):
+            tasks = enumerate(results)
+            return [
+                {"task_id": f"t{i}", "task_type": "give", "parameters": {"name": f"n{i}", "gives": json.dumps(gives)}}
+                for i, gives in tasks
+            ]
+
+        @staticmethod
+        def finalize_job(context: JobExecutionContext | None = None) -> dict[str, Any]:
+            return {}
+
+    return Given, give
+
+
+@pytest.fixture
+def ran(open_session):
+    """The job of tasks that gave what it is called with."""
+    session = open_session(":memory:", workers=0)
+
+    def run(*results: dict[str, Any]) -> gf.JobHandle:
+        made, give = job_of(list(results))
+        session.register(made, handlers={"give": give})
+        return session.run("given", on_existing="rerun")
+
+    return run
+
+
+POINT = {"type": "Point", "coordinates": [1.5, 2.5]}
+
+
+def test_results_and_parameters_are_columns_of_their_dtypes_and_who_failed_is_there(ran):
+    table = ran({"n": 1, "mean": 0.5, "deep": {"a": "x"}}, {"fails": True}, {"n": 3, "mean": 1.0, "name": "r"}).frame()
+    assert table["status"].tolist() == ["completed", "failed", "completed"]
+    assert table.columns.tolist()[:6] == ["task_id", "status", "n", "mean", "deep.a", "name"]
+    assert {name: str(table[name].dtype) for name in ("n", "mean", "deep.a")} == {
+        "n": "Int64",
+        "mean": "Float64",
+        "deep.a": "string",
+    }
+    assert table["parameters.name"].tolist() == ["n0", "n1", "n2"]
+    assert table["name"].tolist()[2] == "r"
+
+
+def test_a_stage_that_is_not_there_is_refused_with_those_that_are(ran):
+    job = ran({"n": 1})
+    assert len(job.frame("give")) == len(job.frame(1)) == 1
+    with pytest.raises(ValueError, match=r"no stage 'take' that was planned: give \(1\)"):
+        job.frame("take")
+
+
+def test_a_typed_stages_items_are_columns(open_session):
+    job = gf.JobType("squares")
+
+    @job.stage
+    def sides(params: dict) -> list[dict]:
+        return [{"side": 2}, {"side": 3}]
+
+    @job.each(sides)
+    def area(item: dict) -> int:
+        return item["side"] ** 2
+
+    table = job.run(session=open_session(":memory:", workers=0)).frame("area")
+    assert (table["result"].tolist(), table["side"].tolist()) == ([4, 9], [2, 3])
+
+
+@pytest.fixture
+def geopandas():
+    return pytest.importorskip("geopandas", reason="pip install 'geoflow[vector]' has it")
+
+
+def test_geojson_becomes_the_geometry_and_its_crs_is_that_of_the_column(ran, geopandas, tmp_path):
+    job = ran({"at": POINT, "crs": "EPSG:4326", "n": 1}, {"fails": True})
+    table = job.gdf()
+    assert table.geometry.iloc[0].coords[0] == (1.5, 2.5)
+    assert table.geometry.iloc[1] is None
+    assert table.crs == "EPSG:4326"
+    table.to_parquet(tmp_path / "out.parquet")
+    assert geopandas.read_parquet(tmp_path / "out.parquet").geometry.iloc[0].coords[0] == (1.5, 2.5)
+
+
+@pytest.mark.parametrize(
+    ("given", "bounds"),
+    [({"bbox": [0, 1, 2, 3]}, (0, 1, 2, 3)), ({"z": 1, "x": 1, "y": 0}, (0, 0, 180, 85.0511287798066))],
+)
+def test_bounds_and_tiles_become_boxes(ran, geopandas, given, bounds):
+    assert ran(given).gdf().total_bounds.tolist() == pytest.approx(bounds)
+
+
+def test_a_crs_that_nobody_told_is_not_guessed(ran, geopandas):
+    assert ran({"at": POINT}).gdf().crs is None
+    assert ran({"at": POINT}).gdf(crs=31985).crs == "EPSG:31985"
+
+
+@pytest.mark.parametrize(
+    ("results", "message"),
+    [
+        ([{"n": 1}], "no column has geometries: GeoJSON, or four numbers called bbox"),
+        ([{"at": POINT, "to": POINT}], "2 columns have geometries: at, to. Say which with geometry="),
+        ([{"bbox": [170, 0, -170, 1]}], r"task t0: bbox makes no geometry .*crosses the antimeridian"),
+        ([{"z": 1, "x": 2, "y": 0}], "task t0: z, x, y makes no geometry .there is no tile 1/2/0"),
+        ([{"at": {"type": "Blob", "coordinates": [1]}}], "task t0: at makes no geometry .*[Bb]lob"),
+        ([{"at": POINT, "crs": "EPSG:4326"}, {"at": POINT, "crs": "EPSG:31985"}], "the tasks are in 2 CRSs"),
+    ],
+)
+def test_what_makes_no_geometry_is_said_by_name(ran, geopandas, results, message):
+    with pytest.raises(ValueError, match=message):
+        ran(*results).gdf()
+
+
+def test_a_column_that_is_asked_for_is_taken_or_refused(ran, geopandas):
+    job = ran({"at": POINT, "to": {"type": "Point", "coordinates": [3, 4]}, "n": 1})
+    assert job.gdf(geometry="to").geometry.iloc[0].coords[0] == (3, 4)
+    with pytest.raises(ValueError, match="'n' has geometries"):
+        job.gdf(geometry="n")
+    assert isinstance(job.frame(), pd.DataFrame)
+
+
+def test_without_geopandas_it_says_what_to_install(ran, monkeypatch):
+    monkeypatch.setitem(sys.modules, "geopandas", None)
+    with pytest.raises(GeoflowError, match=r"pip install 'geoflow\[vector\]'"):
+        ran({"at": POINT}).gdf()
