@@ -294,6 +294,18 @@ class JobHandle:
 
         return pictures.histogram_picture(timing.histogram(self.runtime.store, self.id), self._name())
 
+    def map(self) -> Picture:
+        """A map of where its tasks work, coloured by their state, with the coasts as a faint ground.
+
+        A footprint is looked for in a task's parameters, then in its metadata and its result: GeoJSON, a ``bbox`` in
+        degrees, the ``z``, ``x`` and ``y`` of a tile, a ``quadkey``, or an H3 cell, for which h3 is to be installed.
+        Of many tasks 400 are looked at, those that failed first; the picture says so.
+        """
+        from geoflow.render import maps
+        from geoflow.views import located
+
+        return maps.map_picture(located.located(self.runtime.store, self.id), self._name())
+
     def _name(self) -> str:
         return f"{shorten(self.job_type, 60)} {self.id[:8]}"
 

@@ -291,6 +291,32 @@ def last_attempt(connection: Any, key: int) -> LastAttempt:
     return LastAttempt._make(connection.execute(sql, (key,)).fetchone())
 
 
+class TaskWhere(NamedTuple):
+    """A task and what may tell where it works: parameters, metadata, result; None where such a text is long."""
+
+    task_id: str
+    status: str
+    error: str
+    texts: tuple[str | None, ...]
+
+
+def failed_keys(connection: Any, first: int, last: int, limit: int) -> list[int]:
+    """The first tasks of those that failed."""
+    sql = "SELECT task_key FROM task WHERE task_key BETWEEN ? AND ? AND status = 'failed' ORDER BY task_key LIMIT ?"
+    return [key for (key,) in connection.execute(sql, (first, last, limit)).fetchall()]
+
+
+def where_tasks_are(connection: Any, keys: Sequence[int], longest: int) -> list[TaskWhere]:
+    """The tasks with these *keys*, with their texts of at most *longest* characters."""
+    texts = (f"CASE WHEN length({name}) <= $longest THEN {name} END" for name in ("parameters", "metadata", "result"))
+    sql = (
+        f"SELECT t.task_id, t.status, coalesce(a.error_type, ''), {', '.join(texts)} FROM task t"
+        f" LEFT JOIN {columns.last_attempt()} WHERE t.task_key IN ({', '.join(map(str, keys))}) ORDER BY t.task_key"
+    )
+    rows = connection.execute(sql, {"longest": longest}).fetchall() if keys else []
+    return [TaskWhere(task, status, error, tuple(texts)) for task, status, error, *texts in rows]
+
+
 # Attempts
 
 

@@ -47,7 +47,7 @@ def text_of(html: str) -> str:
 
 ELEMENTS = {
     *("div", "span", "b", "code", "pre", "style", "details", "summary"),
-    *("table", "thead", "tbody", "tr", "th", "td", "svg", "path", "rect", "text", "title"),
+    *("table", "thead", "tbody", "tr", "th", "td", "svg", "path", "rect", "text", "title", "g"),
 }
 ATTRIBUTES = {
     *("class", "title", "tabindex", "scope", "open", "role", "aria-label", "aria-level", "aria-hidden"),
