@@ -35,7 +35,8 @@ class Chunk(NamedTuple):
     results is in ``texts``, and a long plan may be written to the file ``answer``. ``timeout`` is in seconds for each
     call. ``task_types`` are those that a plan may name. When it has taken ``patience`` seconds, it goes back with what
     is done. ``surroundings`` are None for a process that is in them already. ``look`` is what a plan is to look at,
-    ``epoch`` that of the lease, and ``files`` the job's folder, for what its calls save.
+    ``epoch`` that of the lease, and ``files`` the job's folder, for what its calls save. No
+    result of a task may be more than ``result_limit`` bytes.
     """
 
     number: int
@@ -55,6 +56,7 @@ class Chunk(NamedTuple):
     look: Look | None = None
     epoch: int = 0
     files: str | None = None
+    result_limit: float | None = None
 
 
 class Report(NamedTuple):

@@ -39,6 +39,7 @@ class Options:
     plan_timeout: float | None = None
     finalize_timeout: float | None = None
     reuse: bool = False
+    result_limit: float | None = None  # bytes
 
 
 class ActiveJob:
@@ -201,4 +202,5 @@ class ActiveJob:
         task_types = tuple(self.job_type.handlers)
         policy = self.tasks.policy if kind == "tasks" else self.options.policy
         named = (number, kind, self.job_id, self.job_type.name, stage, code, batch, policy, timeout, task_types)
-        return Chunk(*named, patience, surroundings=self.surroundings, epoch=self.lease.epoch, files=self.saved_to)
+        more: dict[str, Any] = {"files": self.saved_to, "result_limit": self.options.result_limit}
+        return Chunk(*named, patience, surroundings=self.surroundings, epoch=self.lease.epoch, **more)

@@ -54,15 +54,15 @@ def caller(chunk: Chunk, codes: Codes) -> Callable[[Call], tuple[Any, Failure | 
         return lambda call: (_plan(chunk, target, call.parameters), None)
     if chunk.kind == "finalize":
         return lambda call: (_finalize(chunk, target, call.parameters), None)
-    task_type, attempt = chunk.batch.task_type, chunk.batch.attempt
+    task_type, attempt, limit = chunk.batch.task_type, chunk.batch.attempt, chunk.result_limit
     if not takes_context:
-        return lambda call: outcome(target(call.parameters), task_type)
+        return lambda call: outcome(target(call.parameters), task_type, limit)
     logger, alone = logs.logger_of(f"geoflow.task.{task_type}"), len(chunk.batch.keys) == 1
 
     def run_task(call: Call) -> tuple[str | None, Failure | None]:
         about = (chunk.job_id, chunk.job_type, chunk.stage, call.task_id, call.task_index, task_type, attempt, logger)
         missing = missing_in(call.parameters.get("aggregation_metadata")) if alone else ()
-        return outcome(target(call.parameters, _Context(*about, missing)), task_type)
+        return outcome(target(call.parameters, _Context(*about, missing)), task_type, limit)
 
     return run_task
 

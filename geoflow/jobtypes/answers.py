@@ -18,17 +18,25 @@ from geoflow.support.attempt import attempts
 from geoflow.support.exception_names import name_of
 from geoflow.support.jsonable import stored, to_json
 from geoflow.support.parcel import IN_MEMORY, Spool
-from geoflow.support.text import exact
+from geoflow.support.text import exact, human_bytes
 from geoflow.usercode.origin import is_ours, is_users
 
 MAX_TASK_ID = 100
+LARGE = 256_000  # characters of a result: the store, and each plan or finalize that gets it, has to hold it
 
 
-def outcome(value: Any, task_type: str) -> tuple[str | None, Failure | None]:
-    """A handler's return value as JSON text, or as the failure that it is."""
+def outcome(value: Any, task_type: str, limit: float | None = None) -> tuple[str | None, Failure | None]:
+    """A handler's return value as JSON text, or as the failure that it is.
+
+    ``UnstorableValue`` for what has no JSON form, or one of more than *limit* bytes; one that is `LARGE` is remarked on
+    where the handler prints.
+    """
     success = value.get("success") if isinstance(value, dict) else None
     if success is True:
-        return to_json(value), None
+        text = to_json(value)
+        if len(text) > LARGE:
+            _weigh(text, limit)
+        return text, None
     if success is not False:
         raise ContractViolationError(
             f"The handler of {task_type!r} must return a dict with 'success' of True or False; it returned "
@@ -44,6 +52,18 @@ def outcome(value: Any, task_type: str) -> tuple[str | None, Failure | None]:
         str(category),
         retryable,
     )
+
+
+def _weigh(text: str, limit: float | None) -> None:
+    size = len(text.encode())
+    what = f"The result is {human_bytes(size)} of JSON"
+    if limit is not None and size > limit:
+        raise UnstorableValue(
+            f"{what}, and results may be {human_bytes(int(limit))} (the setting result_limit, in megabytes): keep "
+            "what is large in it by gf.save, or as a file with gf.output, and return the reference or the path."
+        )
+    told = f"{what}, which the store and all later stages have to hold: gf.save keeps large objects as files."
+    print(told, file=sys.stderr)
 
 
 def attempted(handler: Callable[..., Any], *arguments: Any) -> Any:

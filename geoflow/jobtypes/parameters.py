@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 from pydantic import ValidationError
 
 from geoflow.errors import ContractViolationError, ParameterError, UnstorableValue
 from geoflow.jobtypes.contract import Registered
+from geoflow.jobtypes.inputs import saved_in
+from geoflow.support.identity import made_by
 from geoflow.support.jsonable import from_json, stored
 from geoflow.support.masking import DEFAULT_SECRETS, looks_secret, mask, safe
 from geoflow.support.text import shorten
@@ -45,9 +48,15 @@ def validated(registered: Registered, given: dict[str, Any], secrets: Sequence[s
             f"{name}.validate_job_parameters must return a dict; it returned {type(accepted).__name__}."
         )
     try:
-        return stored(accepted, "parameters")
+        text = stored(accepted, "parameters")
     except UnstorableValue as exc:
         raise ParameterError(f"{name}: {safe(str(exc), secrets)}") from None
+    if any(made_by(PurePath(path).parent.name) is not None for path in saved_in(text)):
+        raise ParameterError(
+            f"{name}: a parameter is the reference of what gf.save was given outside of a task, which is gone with "
+            "this process: write it to a file, and give the path."
+        )
+    return text
 
 
 def _what_there_is(error: Any, registered: Registered) -> str:

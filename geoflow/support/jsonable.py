@@ -55,6 +55,7 @@ MAX_DEPTH = 200
 # SQLite holds up to 1,000,000,000 bytes in a row: this is for one value, the rest for what surrounds it.
 MAX_BYTES = 900_000_000
 
+_SAVED_WHOLE = ("ndarray", "DataFrame", "GeoDataFrame", "bytes")  # the types that `gf.save` takes
 _LEAVES = frozenset({type(None), bool, int, float, str})
 # What a value became ``null`` for, and where it was.
 Lost = list[tuple[str, float]]
@@ -159,6 +160,8 @@ def _remedy(value: object, where: str) -> str:
             f"what is stored is readable, so read a secret where it is used, from the environment, or {verb} it as text"
         )
     file = "a GeoPackage or GeoParquet file" if hasattr(kind, "iloc") and hasattr(kind, "to_crs") else "a file"
+    if verb == "return" and kind.__name__ in _SAVED_WHOLE:
+        return f"write it to {file} and return the path, or keep it by gf.save and return the reference"
     return f"write it to {file} and {verb} the path, or {verb} it as text, numbers, lists or dicts"
 
 

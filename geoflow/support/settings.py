@@ -75,6 +75,7 @@ class Settings(BaseModel):
     # many megabytes. For code that leaks; where none does, a process that stays is the faster one.
     worker_max_tasks: Annotated[Annotated[int, Field(ge=1)] | None, BeforeValidator(_none)] = None
     worker_max_memory: Limit = None
+    result_limit: Limit = 16.0  # megabytes of JSON that one task may return
     output_limit: Annotated[int, Field(ge=0)] = 64_000  # characters
     display: Literal["auto", "html", "text", "none"] = "auto"
 

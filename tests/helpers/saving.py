@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import pandas as pd
 
 import geoflow as gf
 
@@ -45,7 +46,8 @@ def keep(params: dict[str, Any], context: gf.TaskContext) -> dict[str, Any]:
         child.start()
         reference = {"said": ours.recv()}
         child.join()
-    return {"success": True, "result": {"array": reference, "checked": same and read}}
+    more = {"text": "x" * params["text"]} if "text" in params else {}
+    return {"success": True, "result": {"array": reference, "checked": same and read, **more}}
 
 
 def _try(tell: Any) -> None:
@@ -99,3 +101,19 @@ def files(store: Path) -> dict[str, list[str]]:
     """What is in the folders of the jobs of *store*."""
     folder = Path(f"{store}.files")
     return {job.name: sorted(os.listdir(job)) for job in folder.iterdir()} if folder.exists() else {}
+
+
+def typed() -> gf.JobType:
+    """A typed job type, in which a frame goes from stage to stage."""
+    gf.register_type(pd.DataFrame, gf.save, gf.load)
+    job = gf.JobType("typed_frames")
+
+    @job.stage
+    def frame(params: dict[str, Any]) -> pd.DataFrame:
+        return pd.DataFrame({"a": range(params["n"]), "b": 10})
+
+    @job.reduce(frame)
+    def total(frame: pd.DataFrame) -> dict[str, Any]:
+        return {"total": int(frame["b"].sum()), "dtype": str(frame["a"].dtype)}
+
+    return job

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import geoflow as gf
+from geoflow.jobtypes.typed import foreign
 from tests.helpers import saving
 from tests.helpers.saving import SIZE, array, files, submit
 from tests.helpers.sessions import OpenSession, rows
@@ -127,3 +128,56 @@ def test_S59_a_file_that_was_removed_or_changed_is_told_of_and_never_read(open_s
     with pytest.raises(gf.errors.SavedFileLost, match="is gone: its job's files were removed"):
         gf.load(reference)
     assert saving.files(Path(session.settings.store))[job.id]
+
+
+LIMITED = pytest.mark.parametrize(("length", "status"), [(255_000, ""), (300_000, "large"), (500_001, "too large")])
+
+
+@everywhere
+@LIMITED
+def test_S60_a_large_result_is_remarked_on_and_one_over_the_limit_fails_its_task_for_good(
+    open_session: OpenSession, workers: int, length: int, status: str
+) -> None:
+    session = open_session(workers=workers, result_limit=0.5)
+    job = submit(session, {"seed": 1, "text": length})
+    job.wait()
+    ((output, error, retryable),) = rows(session, "SELECT output, error, retryable FROM attempts WHERE stage = 1")
+    if status == "too large":
+        assert "The result is 500.4 kB of JSON, and results may be 500.0 kB (the setting result_limit" in error
+        assert "keep what is large in it by gf.save" in error
+        assert not retryable
+    else:
+        assert job.status == "completed"
+        assert ("The result is 300." in (output or "")) == (status == "large")
+
+
+def test_S60_without_a_limit_a_result_may_be_as_large_as_the_store_can_hold(open_session: OpenSession) -> None:
+    job = submit(open_session(workers=0, result_limit="none"), {"seed": 1, "text": 17_000_000})
+    job.wait()
+    assert job.status == "completed"
+
+
+@everywhere
+def test_S59_a_type_that_is_registered_so_crosses_between_typed_stages_as_a_file(
+    open_session: OpenSession, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pyarrow")
+    monkeypatch.setattr(foreign, "_added", {})  # for the others
+    job = open_session(workers=workers).run(saving.typed(), n=3)
+    assert job.result() == {"total": 30, "dtype": "int64"}
+    made = job.task(next(iter(job.tasks()["task_id"]))).result
+    assert made is not None
+    assert made["result"]["gf_saved"] == "parquet"
+
+
+def test_S59_what_was_saved_outside_of_a_task_is_no_parameter_and_what_a_job_saved_is(
+    open_session: OpenSession,
+) -> None:
+    session = open_session(workers=0)
+    with pytest.raises(gf.errors.ParameterError, match=r"given outside of a task, which is gone with this process"):
+        submit(session, {"seed": 1, "more": [gf.save(b"x")]})
+    first = submit(session, {"seed": 1})
+    first.wait()
+    second = submit(session, {"seed": 2, "more": result_of(first, "1-0")}, number=2)
+    second.wait()
+    assert second.status == "completed"
