@@ -259,3 +259,41 @@ def test_S61_an_open_dataset_is_refused_by_name():
     rasterio = _needs("rasterio")
     with pytest.raises(DefinitionError, match="DatasetReader, which cannot be made from JSON"):
         FromJson(rasterio.io.DatasetReader, "test")
+
+
+def halved(value: float) -> Degrees:
+    return Degrees(value / 2)
+
+
+def as_it_is(value: float) -> Degrees:
+    return Degrees(value)
+
+
+def number(value: Degrees) -> float:
+    return value.value
+
+
+def test_S61_a_task_that_completed_is_stale_once_its_type_crosses_otherwise(registered, open_session):
+    session = open_session(workers=0)
+
+    def define() -> gf.JobType:
+        job = gf.JobType("degrees")
+
+        @job.stage
+        def plan(params: dict) -> list[Degrees]:
+            return [Degrees(4.0)]
+
+        @job.each(plan)
+        def take(one: Degrees) -> float:
+            return one.value
+
+        return job
+
+    gf.register_type(Degrees, number, as_it_is)
+    done = define().run(session=session)
+    session.register(define())
+    assert done.stale == 0
+    gf.register_type(Degrees, number, halved)
+    session.register(define())
+    assert done.stale == 2
+    assert done.rerun(stale=True).wait().frame()["result"].tolist() == [2.0]
