@@ -162,8 +162,9 @@ class JobHandle:
         """`frame` as a GeoDataFrame of geopandas.
 
         The geometries are made of the column *geometry*, else of the only one that has GeoJSON or is called bbox, or
-        bounds, with four numbers; or of a tile's z, x and y. The CRS is *crs*, or that of a column ``crs``; else it is
-        not known: None. ``ValueError`` says what does not fit, and of which task.
+        bounds, with four numbers, and stand in its place; else of a tile's z, x and y, or of H3 cells, in a column
+        ``geometry``. The CRS is *crs*, or that of a column ``crs``; else it is not known: None. ``ValueError`` says
+        what does not fit, and of which task.
         """
         from geoflow.views import spread
 

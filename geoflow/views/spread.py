@@ -14,6 +14,7 @@ from geoflow.stores.store import Store
 from geoflow.views import frames
 
 _BOUNDS = {"bbox", "bounds", "bounding_box"}
+_CELLS = {"h3", "h3_cell", "cell"}
 # The keys of what a typed stage is given; of a handler of the contract they are parameters like others.
 _TYPED = {"item", "params"}
 
@@ -84,41 +85,45 @@ def _is_geometry(value: Any) -> bool:
 
 
 def geometries(table: pd.DataFrame, column: str | None, crs: Any) -> Any:
-    """*table* as a GeoDataFrame with its geometry in ``geometry``, made of the *column*, or of the only one that fits.
+    """*table* as a GeoDataFrame whose geometry is made of the *column*, or of the only one that fits, in its place.
 
-    These fit: GeoJSON, and four numbers called bbox, bounds or bounding_box. A tile's ``z``, ``x``, ``y`` fit where
-    nothing else does. The CRS is *crs*, else what a column ``crs`` says, where all say the same; a tile's is EPSG:4326.
-    Else it is not known, and None.
+    These fit: GeoJSON, and four numbers called bbox, bounds or bounding_box. Where nothing else does, H3 cells called
+    h3, h3_cell or cell, and a tile's ``z``, ``x``, ``y`` become a further column ``geometry``, in EPSG:4326. The CRS of
+    others is *crs*, else what a column ``crs`` says, where all say the same; else it is not known, and None.
     """
     try:
         geopandas = import_module("geopandas")
     except ImportError:
         raise GeoflowError("a GeoDataFrame needs geopandas: pip install 'geoflow[vector]'") from None
-    name, make = _found(table, column)
+    names, make = _found(table, column)
+    rows: list[Any] = table[names].to_numpy().tolist() if len(names) > 1 else table[names[0]].tolist()
+    in_degrees = make in (_tile, _cell)
+    if in_degrees and crs is not None:
+        raise ValueError(f"{', '.join(names)} are in EPSG:4326: leave crs= out, and use to_crs of what you are given.")
     shapes = []
-    rows = table[["z", "x", "y"]].to_numpy().tolist() if name is None else table[name].tolist()
     for task_id, value in zip(table["task_id"], rows, strict=True):
+        parts = value if make in (_box, _tile) and isinstance(value, list) else [value]
         try:
-            missing = value is None or (
-                isinstance(value, list) and any(part is None or part is pd.NA for part in value)
-            )
-            shapes.append(None if missing else make(value))
-        except Exception as exc:  # shapely's, of any kind
-            raise ValueError(f"task {task_id}: {name or 'z, x, y'} makes no geometry ({exc}).") from None
-    if crs is None and name is None:
-        crs = "EPSG:4326"
-    if crs is None and "crs" in table:
-        said = table["crs"].dropna().unique().tolist()
-        if len(said) > 1:
-            listed = ", ".join(str(one)[:60] for one in said[:5])
-            raise ValueError(f"the tasks are in {len(said)} CRSs ({listed}): make one frame for each, or give crs=.")
-        crs = said[0] if said else None
-    rest = table.drop(columns=[name for name in ("geometry", name) if name and name in table])
-    return geopandas.GeoDataFrame(rest, geometry=geopandas.GeoSeries(shapes, index=table.index), crs=crs)
+            shapes.append(None if any(part is None or part is pd.NA for part in parts) else make(value))
+        except Exception as exc:  # of libraries, of any kind
+            raise ValueError(f"task {task_id}: {', '.join(names)} makes no geometry ({exc}).") from None
+    name = "geometry" if in_degrees else names[0]
+    if in_degrees and name in table:
+        raise ValueError(f"the geometry of {', '.join(names)} has no place: there is a column 'geometry' already.")
+    placed = table.assign(**{name: geopandas.GeoSeries(shapes, index=table.index)})
+    return geopandas.GeoDataFrame(placed, geometry=name, crs="EPSG:4326" if in_degrees else crs or _crs_of(table))
 
 
-def _found(table: pd.DataFrame, column: str | None) -> tuple[str | None, Callable[[Any], Any]]:
-    """The column of the geometry, or None for a tile's, and what makes one of its values."""
+def _crs_of(table: pd.DataFrame) -> Any:
+    said = table["crs"].dropna().unique().tolist() if "crs" in table else []
+    if len(said) > 1:
+        listed = ", ".join(str(one)[:60] for one in said[:5])
+        raise ValueError(f"the tasks are in {len(said)} CRSs ({listed}): make one frame for each, or give crs=.")
+    return said[0] if said else None
+
+
+def _found(table: pd.DataFrame, column: str | None) -> tuple[list[str], Callable[[Any], Any]]:
+    """The column of the geometry, or several, and what makes one of their values."""
     if column is not None and column not in table:
         raise ValueError(f"there is no column {column!r}: {', '.join(map(str, table))}.")
     fit: dict[str, Callable[[Any], Any]] = {}
@@ -128,16 +133,42 @@ def _found(table: pd.DataFrame, column: str | None) -> tuple[str | None, Callabl
             fit[name] = import_module("shapely.geometry").shape
         elif told and (column or name.rpartition(".")[2] in _BOUNDS) and all(map(_is_bounds, told)):
             fit[name] = _box
+    cells = [name for name in ([column] if column else table.columns) if name.rpartition(".")[2] in _CELLS]
+    if not fit and cells:
+        fit = dict.fromkeys(cells, _cell)
     if len(fit) == 1:
-        return next(iter(fit.items()))
+        name, make = fit.popitem()
+        return [name], make
     if fit:
         raise ValueError(f"{len(fit)} columns have geometries: {', '.join(fit)}. Say which with geometry=.")
     if not column and {"z", "x", "y"} <= {*table.columns}:
-        return None, _tile
+        return ["z", "x", "y"], _tile
     what = f"{column!r} has" if column else "no column has"
     raise ValueError(
-        f"{what} geometries: GeoJSON, or four numbers called bbox. The columns are {', '.join(map(str, table))}."
+        f"{what} geometries: GeoJSON, four numbers called bbox, or cells called h3. The columns are "
+        f"{', '.join(map(str, table))}."
     )
+
+
+def _cell(cell: Any) -> Any:
+    """An H3 cell in degrees, cut where it crosses the antimeridian, and drawn up to the pole that it has inside."""
+    try:
+        h3 = import_module("h3")
+    except ImportError:
+        raise GeoflowError("H3 cells need h3: pip install 'geoflow[h3]'") from None
+    shapely, move = import_module("shapely"), import_module("shapely.affinity").translate
+    corners = h3.cell_to_boundary(h3.int_to_str(cell) if isinstance(cell, int) else cell)
+    ring: list[tuple[float, float]] = []  # (longitude, latitude): each longitude within 180° of the one before
+    for latitude, longitude in (*corners, corners[0]):
+        turns = round((ring[-1][0] - longitude) / 360) if ring else 0
+        ring.append((longitude + 360 * turns, latitude))
+    if ring[0][0] != ring[-1][0]:  # it went round a pole
+        pole = math.copysign(90, ring[0][1])
+        ring += [(ring[-1][0], pole), (ring[0][0], pole)]
+    whole, world = shapely.Polygon(ring), shapely.box(-180, -90, 180, 90)
+    if world.covers(whole):
+        return whole
+    return shapely.union_all([move(whole, turn).intersection(world) for turn in (-360, 0, 360)])
 
 
 def _is_bounds(value: Any) -> bool:

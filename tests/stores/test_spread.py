@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from typing import Any
 
 import pandas as pd
@@ -133,17 +134,40 @@ def test_a_crs_that_nobody_told_is_not_guessed(ran, geopandas):
 @pytest.mark.parametrize(
     ("results", "message"),
     [
-        ([{"n": 1}], "no column has geometries: GeoJSON, or four numbers called bbox"),
+        ([{"n": 1}], "no column has geometries: GeoJSON, four numbers called bbox"),
         ([{"at": POINT, "to": POINT}], "2 columns have geometries: at, to. Say which with geometry="),
         ([{"bbox": [170, 0, -170, 1]}], r"task t0: bbox makes no geometry .*crosses the antimeridian"),
         ([{"z": 1, "x": 2, "y": 0}], "task t0: z, x, y makes no geometry .there is no tile 1/2/0"),
         ([{"at": {"type": "Blob", "coordinates": [1]}}], "task t0: at makes no geometry .*[Bb]lob"),
+        ([{"z": 1, "x": 0, "y": 0, "geometry": 1}], "there is a column 'geometry' already"),
         ([{"at": POINT, "crs": "EPSG:4326"}, {"at": POINT, "crs": "EPSG:31985"}], "the tasks are in 2 CRSs"),
     ],
 )
 def test_what_makes_no_geometry_is_said_by_name(ran, geopandas, results, message):
     with pytest.raises(ValueError, match=message):
         ran(*results).gdf()
+
+
+def test_no_column_is_lost_for_the_geometry(ran, geopandas):
+    table = ran({"geometry": "as it was", "at": POINT}).gdf()
+    assert (table.geometry.name, table["geometry"].tolist()) == ("at", ["as it was"])
+
+
+def test_h3_cells_cover_the_earth_once_cut_at_the_antimeridian_and_drawn_to_the_poles(ran, geopandas):
+    h3 = pytest.importorskip("h3", reason="pip install 'geoflow[h3]' has it")
+    cells = [cell for base in h3.get_res0_cells() for cell in h3.cell_to_children(base, 1)]
+    table = ran(*[{"h3": cell} for cell in cells]).gdf()
+    assert len(table) == 842  # 2 + 120 · 7, https://h3geo.org/docs/core-library/restable
+    assert table.geometry.is_valid.all()
+    assert table.total_bounds.tolist() == [-180, -90, 180, 90]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # geopandas': degrees are no unit of area
+        assert table.geometry.area.sum() == pytest.approx(360 * 180, rel=1e-9)
+    assert table.geometry.union_all().area == pytest.approx(360 * 180, rel=1e-9)
+    with pytest.raises(ValueError, match="h3 are in EPSG:4326: leave crs= out"):
+        ran({"h3": cells[0]}).gdf(crs=3857)
+    with pytest.raises(ValueError, match="task t0: h3 makes no geometry"):
+        ran({"h3": "notacell"}).gdf()
 
 
 def test_a_column_that_is_asked_for_is_taken_or_refused(ran, geopandas):
