@@ -180,7 +180,11 @@ class JobHandle:
         return frames.attempts(self.runtime.store, self.id, reused_from=True)
 
     def errors(self, *, limit: int | None = None) -> pd.DataFrame:
-        """The attempts that failed, newest last; with *limit* only the last so many."""
+        """The attempts that failed, newest last; with *limit* only the last so many.
+
+        ``cause`` is the exception that began it, where another was raised from that: GDAL's own words, where rasterio
+        says no more than "Read failed".
+        """
         from geoflow.views import frames
 
         return frames.errors(self.runtime.store, self.id, limit)

@@ -319,7 +319,10 @@ class Errors(OfJob):
         if errors:
             if number > len(errors):
                 yield f"The last {len(errors):,} of them; --limit {number} shows all."
-            yield from _table(("task_id", "attempt", "error_category", "error_type", "error"), errors, width)
+            told = [
+                row | {"error": f"{row['error']} (caused by {row['cause']})"} if row["cause"] else row for row in errors
+            ]
+            yield from _table(("task_id", "attempt", "error_category", "error_type", "error"), told, width)
         elif not number:
             yield "No attempt failed."
         if self.with_tracebacks:

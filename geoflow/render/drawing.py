@@ -199,6 +199,7 @@ def _errors(view: JobView) -> Iterator[Html]:
         yield Html("<details{}><summary>{}").format(is_open, state("failed", group.tasks))
         yield Html("<b>{}</b> {}").format(shorten(group.error_type, 60), shorten(group.message, 200))
         yield Html('{}</summary><div class="gf-body">').format(faint(f"({group.fate})"))
+        yield line(group.cause and f"Caused by {shorten(group.cause, 300)}")
         yield line(group.why)
         yield line(group.where and f"Raised by {shorten(group.where, 200)}", "gf-faint")
         yield from starmap(block, group.details)
@@ -240,6 +241,7 @@ def _parts(view: JobView, width: int) -> Iterator[str]:
     for group in view.errors:
         summary = f"✗ {group.tasks:,}× {shorten(group.error_type, 40)}: {shorten(group.message, 300)}"
         yield summary
+        yield from _wrapped(f"caused by {shorten(group.cause, 300)}" if group.cause else "", width)
         yield f"  ({group.fate}) {shorten(group.where or '', 200)}"
         if group is view.errors[0]:
             yield from _wrapped(group.why, width)

@@ -321,7 +321,7 @@ def where_tasks_are(connection: Any, keys: Sequence[int], longest: int) -> list[
 
 
 class FailedTask(NamedTuple):
-    """A task that failed, with the error of its last attempt, and the end of its traceback."""
+    """A task that failed, with the error of its last attempt, and the end of its traceback; all, if it has a cause."""
 
     task_key: int
     task_id: str
@@ -358,7 +358,8 @@ def failed_tasks(connection: Any, stage: StageRow, limit: int) -> list[FailedTas
     """The first tasks of *stage* that failed."""
     sql = (
         "SELECT t.task_key, t.task_id, t.retries, coalesce(a.error_type, ''), coalesce(a.error, ''),"
-        " coalesce(a.error_category, ''), coalesce(substr(a.traceback, -4000), '')"
+        " coalesce(a.error_category, ''), coalesce(CASE WHEN a.traceback LIKE '%he above exception%'"
+        " THEN a.traceback ELSE substr(a.traceback, -4000) END, '')"
         f" FROM task t JOIN {columns.last_attempt()}"
         " WHERE t.task_key >= ? AND t.task_key < ? AND t.status = 'failed' ORDER BY t.task_key LIMIT ?"
     )

@@ -1,4 +1,4 @@
-"""Failed tasks, put together by what their errors have in common: the type, the shape of the message, the place."""
+"""Failed tasks, put together by what their errors have in common: type, shape of the message, place, and cause."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from geoflow.stores.questions import Attempted, FailedTask, attempts_of, failed_
 from geoflow.support.masking import mask_text
 from geoflow.support.text import cut, human_duration, shorten
 from geoflow.views.model import GIVEN, READ, WHOLE, ErrorGroup, readable
-from geoflow.views.tracebacks import causes, fold, place
+from geoflow.views.tracebacks import cause, causes, fold, place
 
 EXAMINED, GROUPS, ATTEMPTS, TASKS = 200, 8, 5, 5  # the first failures are examined, and this much of them is shown
 
 
 def groups(connection: Any, stages: Sequence[StageRow], secrets: Sequence[str]) -> tuple[ErrorGroup, ...]:
     """The largest groups of the first failures in each of *stages*."""
-    alike: defaultdict[tuple[str, str, str | None], list[FailedTask]] = defaultdict(list)
+    alike: defaultdict[tuple[str, str, str | None, str], list[FailedTask]] = defaultdict(list)
     for task in chain.from_iterable(failed_tasks(connection, stage, EXAMINED) for stage in stages):
-        alike[task.error_type, folded(task.error), place(task.traceback)].append(task)
+        where, led = place(task.traceback), folded(cause(task.traceback) or "")
+        alike[task.error_type, folded(task.error), where, led].append(task)
     largest = sorted(alike.items(), key=lambda group: -len(group[1]))[:GROUPS]
-    return tuple(_group(connection, where, tasks, secrets) for (_, _, where), tasks in largest)
+    return tuple(_group(connection, where, tasks, secrets) for (_, _, where, _), tasks in largest)
 
 
 class FailureKind(NamedTuple):
@@ -81,7 +82,7 @@ def folded(message: str) -> str:
 
 
 def _group(connection: Any, where: str | None, alike: list[FailedTask], secrets: Sequence[str]) -> ErrorGroup:
-    key, _, retries, error_type, error, category, _ = alike[0]
+    key, _, retries, error_type, error, category, traceback = alike[0]
     attempts = attempts_of(connection, key, ATTEMPTS, READ)
     more = f" and {len(alike) - TASKS:,} more" if len(alike) > TASKS else ""
     message = cut(mask_text(error, secrets), 1000)
@@ -93,7 +94,8 @@ def _group(connection: Any, where: str | None, alike: list[FailedTask], secrets:
     }
     fate = f"{shorten(category, 20) or 'unknown'}, {'retried' if retries else 'not retried'}"
     shown = tuple((title, text) for title, text in details.items() if text)
-    return ErrorGroup(len(alike), error_type, message, where, fate, why(error_type, category, retries), shown)
+    led = cut(mask_text(cause(traceback) or "", secrets), 1000) or None
+    return ErrorGroup(len(alike), error_type, message, where, fate, why(error_type, category, retries), shown, led)
 
 
 def history(attempts: Sequence[Attempted], secrets: Sequence[str], limit: int) -> dict[str, str]:

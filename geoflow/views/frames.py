@@ -25,6 +25,7 @@ from geoflow.support.logs import FIELDS, read
 from geoflow.views.rows import (
     ATTEMPTS,
     DERIVED,
+    ERRORS,
     JOBS,
     MISSING,
     STAGES,
@@ -35,6 +36,7 @@ from geoflow.views.rows import (
     planned,
     words,
 )
+from geoflow.views.tracebacks import cause
 
 _KINDS: dict[str, Any] = COLUMNS | dict.fromkeys([*TaskStatus, "first", "last", "key"], "count")
 for _name, _enum in {"status": TaskStatus, "outcome": Outcome, "error_category": Category}.items():
@@ -129,12 +131,14 @@ def attempts(store: Store, job_id: str, condition: str = "", *, reused_from: boo
 def errors(store: Store, job_id: str, limit: int | None = None) -> pd.DataFrame:
     """The attempts that failed, with the columns of `attempts`, newest last, and after these what nobody saw end.
 
-    With *limit* only the last so many.
+    ``cause`` is the exception that led to the error, where there was one. With *limit* only the last so many.
     """
     with at_once(store) as connection:
         condition = failed_last(connection, job_id, limit)
     failed = attempts(store, job_id, condition)
     failed = failed.sort_values("ended_at", kind="stable", ignore_index=True)
+    found = failed["traceback"].map(cause, na_action="ignore").tolist()
+    failed.insert(ERRORS.index("cause"), "cause", _typed("text", [None if pd.isna(one) else one for one in found]))
     return failed if limit is None else failed[max(len(failed) - limit, 0) :].reset_index(drop=True)
 
 

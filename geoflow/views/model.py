@@ -106,7 +106,7 @@ class ErrorGroup(NamedTuple):
     """Failed tasks that have their error's type, shape and place in common; the rest is the first one's.
 
     ``where`` is the last of the user's frames in words, ``fate`` what became of such failures, ``why`` the rule that
-    decided that; ``details`` are titles and texts.
+    decided that; ``details`` are titles and texts. ``cause`` is the exception that led to the error, if there was one.
     """
 
     tasks: int
@@ -116,6 +116,7 @@ class ErrorGroup(NamedTuple):
     fate: str
     why: str
     details: tuple[tuple[str, str], ...]
+    cause: str | None = None
 
 
 class RunningTask(NamedTuple):

@@ -23,6 +23,7 @@ from geoflow.stores.questions import PlannedStage
 from geoflow.stores.store import Store
 from geoflow.support.jsonable import from_json
 from geoflow.support.logs import FIELDS, read
+from geoflow.views.tracebacks import cause
 
 Row = dict[str, Any]
 
@@ -49,6 +50,7 @@ ATTEMPTS = words(
     "queued_at started_at ended_at duration cpu peak_memory stage_name",
     "task_index task_type backoff code superseded job_id",
 )
+ERRORS = [*ATTEMPTS[:5], "cause", *ATTEMPTS[5:]]
 DERIVED = (*PlannedStage._fields, "task_index", "duration")  # told by the plans and by other columns
 MISSING = "Tasks of this job are missing from the store: it is damaged, or another program changed it."
 _FEW = 1_000  # attempts that are looked for by their keys
@@ -118,12 +120,16 @@ def reused_from(store: Store, job_id: str) -> dict[tuple[int, int, int], str]:
 
 
 def errors(store: Store, job_id: str, limit: int | None = None) -> list[Row]:
-    """The attempts that failed, newest last, and after these what nobody saw end; with *limit* the last so many."""
+    """The attempts that failed, newest last, and after these what nobody saw end; with *limit* the last so many.
+
+    Beside what attempts have they have a ``cause``: the exception that led to the error, where there was one.
+    """
     with at_once(store) as connection:
         condition = failed_last(connection, job_id, limit)
         rows = list(_of_job(connection, "attempts", ATTEMPTS, job_id, condition, history=True))
     rows.sort(key=lambda row: (row["ended_at"] is None, row["ended_at"] or _EPOCH))
-    return rows if limit is None else rows[max(len(rows) - limit, 0) :]
+    last = rows if limit is None else rows[max(len(rows) - limit, 0) :]
+    return [{name: row[name] if name in row else cause(row["traceback"]) for name in ERRORS} for row in last]
 
 
 def failed_last(connection: Any, job_id: str, limit: int | None) -> str:

@@ -12,7 +12,8 @@ from geoflow.usercode.origin import PACKAGE, is_ours
 _FRAME = re.compile(r'^ +File "([^"\n]+)", line (\d+)(?:,? in (.+))?$', re.MULTILINE)
 # A frame with the lines that belong to it, or any other line.
 _PART = re.compile(rf'{_FRAME.pattern}(?:\n    (?! *File ").*)*|^.*$', re.MULTILINE)
-LIBRARY = re.compile(r"^<frozen |[/\\](?:site-packages|dist-packages|lib[/\\]python3[^/\\]*)[/\\]")
+# Cython's files have no path, since they were compiled elsewhere.
+LIBRARY = re.compile(r"^<frozen |\.pyx$|[/\\](?:site-packages|dist-packages|lib[/\\]python3[^/\\]*)[/\\]")
 # The stack of a process that hung or crashed, as it wrote that itself: what ran is its first frame, not its last.
 NEWEST_FIRST = "(most recent call first)"
 _CELL = re.compile(r"[/\\]ipykernel_\d+[/\\]\d+\.py$|^<ipython-input-")
@@ -61,6 +62,15 @@ def _folded(frames: list[re.Match[str]], is_stack: bool) -> str:
     short = f"geoflow/{file.removeprefix(PACKAGE)}" if is_ours(file) else "/".join(PurePath(file).parts[-2:])
     where = f"{short}, line {line}{function and f', in {function}'}"
     return f"  [{count(len(frames), 'library frame')}{', the last' * (len(frames) > 1)}: {where}]"
+
+
+def cause(traceback: str | None) -> str | None:
+    """The exception that *traceback* began with, in one line, where that is another than it ended with.
+
+    None, too, where a text that was cut has lost it.
+    """
+    first = (causes(traceback) or "").partition("\n")[0] if traceback else ""
+    return None if first.startswith("[... ") else first or None
 
 
 def causes(traceback: str) -> str | None:

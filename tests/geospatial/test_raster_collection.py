@@ -93,3 +93,32 @@ def ran(job: gf.JobHandle) -> Counter[str]:
     """How often handlers ran, by task type; what took over a result did not."""
     attempts = job.attempts()
     return Counter(attempts["task_type"][attempts["reused_from"].isna()])
+
+
+naive = gf.JobType("naive", description="It reads rasters as most would: what rasterio raises is left alone.")
+
+
+@naive.stage
+def listed(p: dict) -> list[str]:
+    return [str(path) for path in sorted(Path(p["folder"]).glob("*.tif"))]
+
+
+@naive.each(listed, retries=0)
+def mean(path: str) -> dict:
+    with rasterio.open(path) as raster:
+        return {"mean": float(raster.read(1, masked=True).mean())}
+
+
+def test_S27_what_gdal_said_is_the_cause_where_rasterio_says_read_failed(
+    breaking: Any, session: gf.Session, tmp_path: Path
+) -> None:
+    whole = breaking.strips(data("rmnp-rgb"), tmp_path)
+    breaking.bits_flipped(whole[0], whole[0])
+    breaking.cut_in_half(whole[1], whole[1])
+    job = naive.run(folder=str(tmp_path), session=session)
+    errors = job.errors().sort_values("task_index")
+    assert errors["error"].tolist() == ["Read failed. See previous exception for details."] * 2
+    assert errors["cause"].str.contains("ZIPDecode|TIFFReadEncodedStrip|TIFFFillStrip").all(), errors["cause"].tolist()
+    assert "Decoding error at scanline 144" in str(job)
+    places = [group.where or "" for group in job.runtime.snapshot(job.id).errors]
+    assert all(where.startswith("mean in test_raster_collection.py") for where in places), "not in rasterio's Cython"

@@ -30,7 +30,7 @@ from geoflow.views.failures import folded, why
 from geoflow.views.model import STATES, ErrorGroup, JobView
 from geoflow.views.snapshot import CELLS, SAMPLE, aggregate, listing, snapshot
 from geoflow.views.tasks import listed, task
-from geoflow.views.tracebacks import causes, fold, place
+from geoflow.views.tracebacks import cause, causes, fold, place
 from tests.helpers.drawn import HOSTILE, JOB, a_stage, a_view, checked, text_of
 from tests.helpers.profiles import a_share, seldom
 
@@ -297,6 +297,10 @@ def test_the_exceptions_that_led_to_an_error_are_told_in_order():
     ]
     assert causes(TRACEBACK) is None
     assert causes("") is None
+    assert cause(CHAIN) == "FileNotFoundError: [Errno 2] No such file or directory: '/data/1.tif'"
+    assert cause(TRACEBACK) is cause("") is cause(None) is None
+    lost = CHAIN.replace(CHAIN.splitlines()[4], "[... 9,000 characters left out ...]")
+    assert cause(lost) is None, "what was cut off is not guessed"
 
 
 def test_frames_of_libraries_are_folded_and_nothing_else_of_a_traceback():
@@ -306,6 +310,8 @@ def test_frames_of_libraries_are_folded_and_nothing_else_of_a_traceback():
     assert fold(deep) == TRACEBACK.replace(
         FOREIGN_FRAME, FOLDED_FRAME.replace("1 library frame", "40 library frames, the last")
     )
+    cython = '  File "rasterio/_io.pyx", line 972, in rasterio._io.DatasetReaderBase._read'
+    assert fold(TRACEBACK.replace(FOREIGN_FRAME, cython)).count("[1 library frame: rasterio/_io.pyx, line 972") == 1
     alien = TRACEBACK.replace("/home/me/", "/venv/lib/python3.11/")
     assert fold(alien) == alien, "where no frame is the user's own, all of them count"
 
