@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 from geoflow.core.models import TaskContext, TaskStatus
 from geoflow.core.rows import JobRow
 from geoflow.engine.runtime import Runtime
-from geoflow.engine.tasks import TaskRow, task_row
+from geoflow.engine.tasks import TaskRow, output_of, task_row
 from geoflow.errors import ContractViolationError, GeoflowError, UnstorableValue
 from geoflow.jobtypes.answers import attempted, outcome
 from geoflow.jobtypes.contract import Handler, accepts_context
@@ -71,11 +71,7 @@ class TaskHandle(Generic[_Job]):
     @property
     def output(self) -> str | None:
         """What the last attempt printed; of one that runs, what it has printed so far, if a worker runs it."""
-        row = self._row()
-        if row.status == TaskStatus.PROCESSING:
-            printed = self.runtime.printed(self.job_id, row.task_key)
-            row = row if printed is None else row._replace(output=printed)
-        return row.output
+        return output_of(self.runtime, *self._place)
 
     def attempts(self) -> pd.DataFrame:
         """One row for each execution of this task, those before a rerun included; see `JobHandle.attempts`."""

@@ -241,6 +241,9 @@ def commands(*, notebook: bool = False) -> Verbs:
     verb("errors", text, latest, latest_of("errors"), whole, epilog=kinds)
     last = _option("--limit", metavar="N", type=_rows, help="only the last N")
     verb("logs", "List the log lines of a job, its handlers' included.", latest, last)
+    text = "Show what a task has printed, also while it runs."
+    live = _option("--follow", is_flag=True, help="go on as it prints, until it has ended")
+    verb("output", text, task, *([] if notebook else [live]))
     verb("debug", "Run one task again, here, and open a debugger where it raises.", task, code)
     if notebook:
         verb("load", "Put a task's parameters, and a call of its handler, into the next cell.", task, code)

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 from geoflow import api
 from geoflow.commands.grammar import SHOWN, Request
 from geoflow.commands.hints import command, tell
+from geoflow.commands.printing import Output
 from geoflow.commands.results import Errors, Frame, Job, Jobs, Listing, Logs, Result, Returned, Tasks
 from geoflow.commands.values import UsageError, parameters, written
 from geoflow.core.models import Receipt
 from geoflow.core.rows import JobRow
+from geoflow.engine import tasks
 from geoflow.errors import DefinitionError, JobNotFound, StoreBusy, StoreError
 from geoflow.job_handle import JobHandle
 from geoflow.notebook import progress
@@ -200,6 +202,9 @@ VERBS: dict[str, Callable[[Session, Request], Result | Report]] = {
         session.runtime, named(session, request), _limit(request), request.traceback
     ),
     "logs": lambda session, request: Logs(session.runtime, named(session, request), request.limit),
+    "output": lambda session, request: Output(
+        session.runtime, *tasks.named(session.runtime, request.task), getattr(request, "follow", False)
+    ),
     "debug": lambda session, request: Returned(task(session, request).debug(), session.settings.secrets),
     "retry": lambda session, request: _followed(session, _with_code(session, request).retry_failed(), request),
     "refinalize": lambda session, request: Job(_with_code(session, request).refinalize(), request),

@@ -87,9 +87,9 @@ class Runtime(Claiming):
         """The job as it can be seen now in *store*, which is this session's."""
         return snapshot(store, job_id, self.clock.now(), self.settings.secrets, self.calls_of)
 
-    def printed(self, job_id: str, task_key: int) -> str | None:
+    def printed(self, job_id: str, task_key: int, limit: int = OUTPUT_BYTES) -> str | None:
         """What the task has printed that runs now, as far as it has written it out; None where it does not run."""
-        calls = self.calls_of(self.row(job_id), OUTPUT_BYTES)
+        calls = self.calls_of(self.row(job_id), limit)
         return next((call.printed or "" for call in calls if call.key == task_key), None)
 
     def driver(self, job_id: str) -> str | None:

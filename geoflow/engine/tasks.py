@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from geoflow.core.models import TaskContext
+from geoflow.core.models import TaskContext, TaskStatus
 from geoflow.core.payloads import missing_in
 from geoflow.core.rows import JobRow
 from geoflow.engine.runtime import Runtime
@@ -20,6 +20,8 @@ from geoflow.support.logs import logger_of
 from geoflow.support.text import shorten
 
 _SHOWN = 5
+# Of a task whose output is followed: its last attempts, and of one that runs so much from its beginning on.
+LAST_ATTEMPTS, FOLLOWED_BYTES = 20, 4_000_000
 
 
 class TaskNotFound(GeoflowError, LookupError):
@@ -87,6 +89,45 @@ def task_row(store: Store, job: JobRow, place: TaskPlace) -> TaskRow:
     with store.reading() as connection:
         last = questions.last_attempt(connection, place.task_key)
     return TaskRow._make((job.job_id, job.job_type, *place, *last))
+
+
+# What it prints
+
+
+class Outputs(NamedTuple):
+    """What a task's attempts have printed, by their numbers; of which one may be ``running``.
+
+    ``goes_on`` says whether the task has not ended, and somebody drives its job.
+    """
+
+    by_attempt: dict[int, str]
+    running: int | None
+    goes_on: bool
+
+
+def output_of(runtime: Runtime, job: JobRow, place: TaskPlace) -> str | None:
+    """What the last attempt printed; of one that runs in a worker, what it has written out by now."""
+    row = task_row(runtime.store, job, place)
+    printed = runtime.printed(job.job_id, place.task_key) if row.status == TaskStatus.PROCESSING else None
+    return row.output if printed is None else printed
+
+
+def outputs_of(runtime: Runtime, job: JobRow, place: TaskPlace) -> Outputs:
+    """What its last attempts have printed by now."""
+    driven, row = runtime.driver(job.job_id) is not None, task_row(runtime.store, job, place)
+    is_running = row.status == TaskStatus.PROCESSING
+    printed = runtime.printed(job.job_id, place.task_key, FOLLOWED_BYTES) if is_running else None
+    now = task_row(runtime.store, job, place)
+    with runtime.store.reading() as connection:
+        attempts = questions.attempts_of(connection, place.task_key, LAST_ATTEMPTS, 0)
+    by_attempt = {attempt.attempt: attempt.output or "" for attempt in attempts}
+    # The same attempt counts as running before and after: the call that ran between is none of an earlier one.
+    same = (row.status, row.attempts) == (now.status, now.attempts) and row.attempts not in by_attempt
+    running = row.attempts if printed is not None and same else None
+    if running is not None:
+        by_attempt[running] = printed or ""
+    goes_on = driven and now.status in (TaskStatus.QUEUED, TaskStatus.PROCESSING)
+    return Outputs(by_attempt, running, goes_on)
 
 
 # Finding one

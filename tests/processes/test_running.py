@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 
 import geoflow as gf
+from geoflow.commands.printing import MORE, Output
 from geoflow.core.models import Progress
+from geoflow.engine.tasks import place_of
 from geoflow.executors.running import told_in
 from geoflow.support import attempt, progress
 from geoflow.support.text import overwritten
@@ -81,6 +83,36 @@ def test_S53_S54_another_process_sees_it_too(open_session: OpenSession, drive: D
     driver.kill()
     driver.wait()
     assert running(session, job) == ()  # nobody drives it
+
+
+def followed(session: gf.Session, job: gf.JobHandle, task_id: str) -> Iterator[str]:
+    row = session.runtime.row(job.id)
+    return Output(session.runtime, row, place_of(session.store, row, task_id), follow=True).lines(80)
+
+
+@pytest.mark.on_duckdb(seldom=True)
+def test_S53_what_a_task_prints_can_be_followed_to_its_end_each_line_once(
+    open_session: OpenSession, tmp_path: Path
+) -> None:
+    session, gate = open_session(workers=1, base_delay=0, max_retries=1), tmp_path / "gate"
+    task = held(gate, "print('token=hush')")
+    task["value"] = f"print('half ', end='', flush=True)\n{task['value']}\nraise OSError('again')"
+    job = session.submit("acts", tasks=[task])
+    wait_until(lambda: bool(running(session, job)) and "before" in running(session, job)[0].printed)
+    lines = followed(session, job, "s1-t0")
+    assert next(lines) == "half before"
+    gate.touch()
+    assert list(lines) == ["token=***", "after", "half before", "token=***", "after"]
+
+
+def test_S53_who_follows_what_is_too_long_to_be_kept_is_told_so(open_session: OpenSession, tmp_path: Path) -> None:
+    session, gate = open_session(workers=1, output_limit=100), tmp_path / "gate"
+    job = session.submit("acts", tasks=[held(gate, "print('x' * 200)")])
+    wait_until(lambda: bool(running(session, job)) and "x" in running(session, job)[0].printed)
+    lines = followed(session, job, "s1-t0")
+    assert [next(lines), next(lines)] == ["before", "x" * 200]
+    gate.touch()
+    assert list(lines) == [MORE]
 
 
 @pytest.mark.parametrize("how", ["cancel", "interrupt"])

@@ -688,6 +688,16 @@ def test_debug_runs_a_task_here_and_prints_what_it_returned(geoflow: Type) -> No
     assert geoflow("debug", "--load", str(JOBS), "--json").document["error"] == "it said no"  # the first that failed
 
 
+def test_output_is_what_a_task_printed_by_its_last_attempt(geoflow: Type) -> None:
+    geoflow(*acts({"do": "tell", "value": "print('hello')"}, {}))
+    assert geoflow("output", "s1-t0").out == "hello\n"
+    assert geoflow("output", "s1-t0", "--follow").out == "hello\n"
+    assert geoflow("output", "s1-t1").out == ""
+    document = geoflow("output", "s1-t0", "--json").document
+    assert (document["task_id"], document["status"], document["output"]) == ("s1-t0", "completed", "hello\n")
+    assert geoflow("output", "nowhere").code == 2
+
+
 def test_S43_debug_says_what_to_type_for_code_that_is_not_here(geoflow: Type) -> None:
     geoflow(*acts({}))
     job_id = geoflow("status", "--json").document["job_id"][:8]
@@ -794,7 +804,7 @@ def test_S38_a_signal_puts_the_job_back_and_ends_the_workers(geoflow: Type, numb
     workers = wait_for_began(process)
     process.send_signal(number)
     out, err = process.communicate(timeout=20)
-    assert (process.returncode, out) == (code, "")
+    assert (process.returncode, out) == (code, ""), err
     found = geoflow("status", "--json").document
     job_id = found["job_id"][:8]
     put_back = f"geoflow: Job {job_id} was put back.\nNext: geoflow resume {job_id} --load {LOADED}\n"

@@ -1,0 +1,59 @@
+"""What a task has printed, in a terminal: all of it by now, or as it is printed until the task has ended."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from geoflow.commands.results import Result
+from geoflow.core.rows import JobRow
+from geoflow.engine.runtime import Runtime
+from geoflow.engine.tasks import output_of, outputs_of, task_row
+from geoflow.stores.questions import TaskPlace
+from geoflow.support.masking import mask_text
+from geoflow.support.text import overwritten, plain
+
+SECONDS_BETWEEN = 0.3
+MORE = "… more than can be followed: geoflow output TASK has its beginning and its end"
+
+
+class Output(Result):
+    """What the last attempt of a task has printed so far."""
+
+    def __init__(self, runtime: Runtime, job: JobRow, place: TaskPlace, follow: bool) -> None:
+        self._of, self._follow = (runtime, job, place), follow
+        self._secrets = runtime.settings.secrets
+
+    def value(self) -> str | None:
+        return output_of(*self._of)
+
+    def document(self) -> dict[str, Any]:
+        runtime, job, place = self._of
+        output, status = self.value(), task_row(runtime.store, job, place).status
+        masked = None if output is None else mask_text(output, self._secrets)
+        return {"job_id": job.job_id, "task_id": place.task_id, "status": status, "output": masked}
+
+    def lines(self, width: int) -> Iterator[str]:
+        for piece in self._followed() if self._follow else [self.value() or ""]:
+            yield from plain(mask_text(overwritten(piece), self._secrets)).splitlines()
+
+    def _followed(self) -> Iterator[str]:
+        """What each attempt prints, from the last on that there is: whole lines while it runs, then the rest."""
+        shown: dict[int, str | None] = {}  # None: more was printed than is kept of it
+        while True:
+            seen = outputs_of(*self._of)
+            first = min(shown, default=max(seen.by_attempt, default=0))
+            for attempt, text in sorted(seen.by_attempt.items()):
+                before = shown.setdefault(attempt, "") if attempt >= first else None
+                if before is None:
+                    continue
+                whole = text[: text.rfind("\n") + 1] if attempt == seen.running else text
+                is_more = whole.startswith(before)
+                shown[attempt] = whole if is_more else None
+                yield whole[len(before) :] if is_more else MORE
+            if not seen.goes_on:
+                return
+            sys.stdout.flush()
+            time.sleep(SECONDS_BETWEEN)
