@@ -297,3 +297,23 @@ def test_S61_a_task_that_completed_is_stale_once_its_type_crosses_otherwise(regi
     session.register(define())
     assert done.stale == 2
     assert done.rerun(stale=True).wait().frame()["result"].tolist() == [2.0]
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "told"),
+    [
+        ("pandas.Timestamp", 5, "it is made of text, not of int"),
+        ("shapely.Polygon", "POINT (0 0)", "it is made of GeoJSON, not of str"),
+        ("shapely.Polygon", None, "it is made of GeoJSON, not of NoneType"),
+        ("rasterio.crs.CRS", 4326, "it is made of text, not of int"),
+        ("affine.Affine", "123456", "it is made of numbers, not of"),
+        ("affine.Affine", [1, 2], "TypeError"),
+        ("rasterio.windows.Window", {"col_off": 1}, "KeyError: 'row_off'"),
+        ("rasterio.windows.Window", {"col_off": "1", "row_off": 1, "width": 1, "height": 1}, "it is made of numbers"),
+    ],
+)
+def test_S61_what_was_stored_as_something_else_makes_no_value(name, given, told):
+    module, _, last = name.rpartition(".")
+    kind = getattr(_needs(module), last)
+    with pytest.raises(ContractViolationError, match=told):
+        FromJson(kind, "test")(given, "test takes it", "what was returned")

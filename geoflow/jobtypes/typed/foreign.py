@@ -223,6 +223,8 @@ def _wkb(value: Any) -> Any:
 
 
 def _from_geojson(value: Any, kind: Any) -> Any:
+    if not isinstance(value, dict):
+        raise TypeError(f"it is made of GeoJSON, not of {type(value).__name__}")
     return import_module("shapely.geometry").shape(value)
 
 
@@ -247,10 +249,24 @@ def _whole(crs: Any, text: str) -> str:
     return text
 
 
-def _from_text(value: Any, kind: Any) -> Any:
+def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"it is made of text, not of {type(value).__name__}")
-    return kind.from_user_input(value)
+    return value
+
+
+def _from_text(value: Any, kind: Any) -> Any:
+    return kind.from_user_input(_text(value))
+
+
+def _numbers(*values: Any) -> Any:
+    if not all(type(value) in (int, float) for value in values):
+        raise TypeError(f"it is made of numbers, not of {values}")
+    return values
+
+
+def _from_window(value: Any, kind: Any) -> Any:
+    return kind(*_numbers(*(value[name] for name in ("col_off", "row_off", "width", "height"))))
 
 
 def _window(value: Any) -> dict[str, Any]:
@@ -259,10 +275,10 @@ def _window(value: Any) -> dict[str, Any]:
 
 _KNOWN: Crossings = {
     "shapely.lib.Geometry": Crossing(_geometry, _from_geojson, told=True),
-    "affine.Affine": Crossing(lambda value: [*value][:6], lambda value, kind: kind(*value), told=True),
-    "rasterio.windows.Window": Crossing(_window, lambda value, kind: kind(**value), told=True),
+    "affine.Affine": Crossing(lambda value: [*value][:6], lambda value, kind: kind(*_numbers(*value)), told=True),
+    "rasterio.windows.Window": Crossing(_window, _from_window, told=True),
     "rasterio.crs.CRS": Crossing(_rasterio_crs, _from_text, told=True),
     "pyproj.crs.crs.CRS": Crossing(_pyproj_crs, _from_text, told=True),
-    "pandas.Timestamp": Crossing(lambda value: value.isoformat(), lambda value, kind: kind(value), told=True),
+    "pandas.Timestamp": Crossing(lambda value: value.isoformat(), lambda value, kind: kind(_text(value)), told=True),
 }
 _added: Crossings = {}
