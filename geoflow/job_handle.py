@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 from geoflow.core.models import JobStatus, Receipt
@@ -13,6 +13,7 @@ from geoflow.core.rows import JobRow
 from geoflow.engine.runtime import SLICE_SECONDS, Runtime
 from geoflow.errors import DefinitionError, GeoflowWarning, JobFailed
 from geoflow.notebook import progress
+from geoflow.notebook.outputs import safely
 from geoflow.render.drawing import job_html, job_line, job_text
 from geoflow.support.jsonable import from_json
 from geoflow.support.masking import safe, unless_fallback
@@ -331,4 +332,15 @@ class JobHandle:
 
     def _repr_html_(self) -> str:
         view = self.runtime.snapshot(self.id)
-        return job_line(view, "see above") if progress.shown_here(self.runtime, self.id) else job_html(view)
+        if progress.shown_here(self.runtime, self.id):
+            return job_line(view, "see above")
+        pictures: list[tuple[str, str]] = []
+        if view.driver is None:
+            safely(lambda: pictures.extend(self._pictures()))  # what is damaged may be drawn in part
+        return job_html(view, pictures)
+
+    def _pictures(self) -> Iterator[tuple[str, str]]:
+        """What there is to see of a job that has stopped: its pictures, each with a name."""
+        made = {"Timeline": self.timeline, "Durations": self.histogram, "Map": self.map}
+        found = ((name, picture()) for name, picture in made.items())
+        return ((name, picture.part) for name, picture in found if picture)

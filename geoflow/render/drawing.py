@@ -39,9 +39,10 @@ _BAR = Html(
 _BARS = {"failed": (5, 10), "processing": (5, 8), "completed": (5, 6), "cancelled": (5, 3), "queued": (7, 1)}
 
 
-def job_html(view: JobView) -> str:
-    """The job as an element of its own, with its style in it."""
-    return str(element(_label(view), (*_above(view), *_below(view))))
+def job_html(view: JobView, pictures: Iterable[tuple[str, str]] = ()) -> str:
+    """The job as an element of its own, with its style in it; below it *pictures*, folded, each with its name."""
+    folded = Html('<details class="gf-more"><summary>{}</summary>{}</details>')
+    return str(element(_label(view), (*_above(view), *_below(view), *starmap(folded.format, pictures))))
 
 
 def job_parts(view: JobView) -> tuple[str, str]:

@@ -38,13 +38,22 @@ _KEY = Html('<span class="gf-is {}"><b aria-hidden="true">■</b> {}</span> ')
 class Picture:
     """A picture of a job: a notebook shows it, ``print`` has it as text, ``html`` is an element to put into a page."""
 
-    def __init__(self, name: str, html: Iterable[str], text: Iterable[str]) -> None:
-        self._name, self._parts, self._lines = name, list(html), list(text)
+    def __init__(self, name: str, html: Iterable[str], text: Iterable[str], *, empty: bool = False) -> None:
+        self._name, self._parts, self._lines, self._empty = name, list(html), list(text), empty
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to see."""
+        return not self._empty
 
     @property
     def html(self) -> str:
         """The picture as HTML, with its style in it."""
         return str(element(self._name, self._parts))
+
+    @property
+    def part(self) -> Html:
+        """The picture without the style, for an element that has it."""
+        return Html().join(self._parts)
 
     def _repr_html_(self) -> str:
         return self.html
@@ -67,7 +76,7 @@ def timeline_picture(found: Timeline, name: str) -> Picture:
 
 def nothing(name: str, why: str) -> Picture:
     """A picture of which there is nothing to see."""
-    return Picture(name, (head(name), line(why, "gf-faint")), (name, why))
+    return Picture(name, (head(name), line(why, "gf-faint")), (name, why), empty=True)
 
 
 def _said(found: Timeline) -> str:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import geoflow as gf
+from geoflow.errors import StoreError
 from geoflow.render.pictures import histogram_picture, timeline_picture
 from geoflow.stores.duckdb import DuckDbStore
 from geoflow.stores.questions import PlannedStage
@@ -170,6 +171,31 @@ def test_a_job_has_its_pictures_as_a_cell_shows_them_and_as_text() -> None:
             assert f"hello_world {job.id[:8]}" in text_of(picture._repr_html_())
             assert "6 attempts" in text_of(picture._repr_html_())
             assert "6 attempts" in str(picture)
+
+
+def test_the_card_of_a_job_that_has_stopped_has_its_pictures_folded_and_no_empty_one() -> None:
+    with gf.open(":memory:", workers=0, display="none") as session:
+        job = session.run("hello_world", n=3)
+        html = job._repr_html_()
+        checked(html)
+        folded = [part.partition("</summary>") for part in html.split('<details class="gf-more"><summary>')[1:]]
+        assert [name for name, _, _ in folded] == ["Timeline", "Durations"]
+        assert all("<svg" in drawn for _, _, drawn in folded)
+        assert html.count("<style>") == 1
+
+
+def test_a_picture_that_cannot_be_drawn_leaves_the_card_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    with gf.open(":memory:", workers=0, display="none") as session:
+        job = session.run("hello_world", n=3)
+
+        def damaged(*_: object) -> None:
+            raise StoreError("damaged")
+
+        monkeypatch.setattr(timing, "histogram", damaged)
+        html = job._repr_html_()
+        assert "hello_world" in html
+        assert "<summary>Timeline" in html
+        assert "<summary>Durations" not in html
 
 
 @pytest.mark.parametrize("text", HOSTILE)
