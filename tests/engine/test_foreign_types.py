@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict
 import geoflow as gf
 from geoflow.errors import ContractViolationError, DefinitionError, GeoflowWarning, ParameterError, UnstorableValue
 from geoflow.jobtypes.typed import foreign
+from geoflow.jobtypes.typed.annotations import fits, items_of
 from geoflow.jobtypes.typed.crossing import FromJson, plain
 
 
@@ -317,3 +318,10 @@ def test_S61_what_was_stored_as_something_else_makes_no_value(name, given, told)
     kind = getattr(_needs(module), last)
     with pytest.raises(ContractViolationError, match=told):
         FromJson(kind, "test")(given, "test takes it", "what was returned")
+
+
+def test_S61_a_class_that_can_be_iterated_is_no_list_of_items_for_that():
+    affine, crs = _needs("affine").Affine, _needs("rasterio.crs").CRS
+    assert items_of(affine) is items_of(crs) is None
+    assert fits(str, crs)
+    assert items_of(types.GenericAlias(list, affine)) is affine

@@ -23,6 +23,8 @@ from geoflow.errors import DefinitionError
 # Models are written to JSON by the names of their fields, so they are read by these too, whatever aliases they have.
 _BOTH_NAMES = tuple(map(int, pydantic.VERSION.split(".")[:2])) >= (2, 11)
 BY_NAME: dict[str, Any] = {"by_alias": True, "by_name": True} if _BOTH_NAMES else {}
+# The names of classes that cross in a way of their own, which `foreign` knows: what they extend does not tell it.
+OWN_WAY: set[str] = set()
 # What classes are in JSON; the first that fits decides. An enum may be anything, and so may a Decimal.
 _FORMS: dict[str, tuple[type, ...]] = {
     "text": (str, PurePath, UUID, date, time),
@@ -68,7 +70,14 @@ def form(annotation: Any) -> str | None:
     kind: Any = get_origin(inner) or inner
     if is_model(kind) or hasattr(kind, "__geo_interface__"):
         return "object"
+    if any(class_name(base) in OWN_WAY for base in kind.__mro__):
+        return None
     return next((name for name, kinds in _FORMS.items() if issubclass(kind, kinds)), None)
+
+
+def class_name(kind: type) -> str:
+    """Its name with that of its module."""
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def is_model(kind: Any) -> bool:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from geoflow.errors import DefinitionError, GeoflowWarning, UnstorableValue
-from geoflow.jobtypes.typed.annotations import BY_NAME, fields_of, is_model, needed
+from geoflow.jobtypes.typed.annotations import BY_NAME, OWN_WAY, class_name, fields_of, is_model, needed
 from geoflow.support.jsonable import Forms
 from geoflow.usercode.packing import unshippable
 
@@ -55,11 +55,12 @@ def register_type(kind: type | str, to_json: Callable[[Any], object], from_json:
         problem = "is no function." if not callable(function) else unshippable(function)
         if problem:
             raise DefinitionError(f"{name} of gf.register_type({_name(kind)}) {problem}")
+    OWN_WAY.add(_name(kind))
     _added[_name(kind)] = Crossing(to_json, from_json)
 
 
 def _name(kind: type | str) -> str:
-    return kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
+    return kind if isinstance(kind, str) else class_name(kind)
 
 
 def crossing_of(kind: Any, added: Mapping[str, Crossing]) -> Crossing | None:
@@ -282,3 +283,4 @@ _KNOWN: Crossings = {
     "pandas.Timestamp": Crossing(lambda value: value.isoformat(), lambda value, kind: kind(_text(value)), told=True),
 }
 _added: Crossings = {}
+OWN_WAY.update(_KNOWN)
