@@ -41,9 +41,10 @@ STAGES = words(
     "stage stage_name task_type parallelism tasks queued processing completed failed cancelled",
     "planned_at started_at ended_at duration job_id",
 )
+# What is looked for first stands first: of so many columns a notebook shows the first ten and the last.
 TASKS = words(
-    "task_id stage stage_name task_index task_type status attempts retries parameters result",
-    "error error_type error_category created_at started_at ended_at duration code metadata not_before job_id",
+    "task_id stage_name status attempts duration error error_type parameters result",
+    "stage task_index task_type retries error_category created_at started_at ended_at metadata not_before code job_id",
 )
 ATTEMPTS = words(
     "task_id stage attempt outcome error error_type error_category retryable traceback output slot pid",

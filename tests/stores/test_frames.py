@@ -37,8 +37,8 @@ STAGES = json.dumps(
 DOCUMENTED = {
     "jobs": "job_type status stage total_stages parameters result error created_at started_at ended_at duration "
     "tasks completed failed",
-    "tasks": "task_id stage stage_name task_index task_type status attempts retries parameters result error "
-    "error_type error_category created_at started_at ended_at duration code",
+    "tasks": "task_id stage_name status attempts duration error error_type parameters result stage task_index "
+    "task_type retries error_category created_at started_at ended_at metadata not_before code job_id",
     "attempts": "task_id stage attempt outcome error error_type error_category retryable traceback output slot "
     "pid queued_at started_at ended_at duration cpu peak_memory",
 }
