@@ -21,7 +21,7 @@ _HOMES = {
     "geoflow.executors.outputs": ("output", "scratch"),
     "geoflow.support.progress": ("progress", "track"),
     "geoflow.executors.saved": ("load", "save"),
-    "geoflow.core.models": ("JobExecutionContext", "MissingTask", "PlanContext", "TaskContext", "TaskResult"),
+    "geoflow.core.models": ("JobExecutionContext", "Limit", "MissingTask", "PlanContext", "TaskContext", "TaskResult"),
     "geoflow.core.extractor": ("StageResultExtractor",),
     "geoflow.core.retry": ("RetryPolicy",),
     "geoflow.session": ("Session",),
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from geoflow.api import submit as submit
     from geoflow.core.extractor import StageResultExtractor as StageResultExtractor
     from geoflow.core.models import JobExecutionContext as JobExecutionContext
+    from geoflow.core.models import Limit as Limit
     from geoflow.core.models import MissingTask as MissingTask
     from geoflow.core.models import PlanContext as PlanContext
     from geoflow.core.models import TaskContext as TaskContext

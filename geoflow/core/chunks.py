@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 from geoflow.core.batch import Batch, Completed, NewTasks
 from geoflow.core.models import Attempt
 from geoflow.core.retry import RetryPolicy
+from geoflow.support.admission import Place
 from geoflow.support.parcel import Texts
 from geoflow.support.surroundings import Surroundings
 from geoflow.usercode.packing import Code
@@ -35,8 +36,8 @@ class Chunk(NamedTuple):
     results is in ``texts``, and a long plan may be written to the file ``answer``. ``timeout`` is in seconds for each
     call. ``task_types`` are those that a plan may name. When it has taken ``patience`` seconds, it goes back with what
     is done. ``surroundings`` are None for a process that is in them already. ``look`` is what a plan is to look at,
-    ``epoch`` that of the lease, and ``files`` the job's folder, for what its calls save. No
-    result of a task may be more than ``result_limit`` bytes.
+    ``epoch`` that of the lease, and ``files`` the job's folder, for what its calls save. No result of
+    a task may be more than ``result_limit`` bytes. A ``place`` is to be held while the call runs.
     """
 
     number: int
@@ -57,6 +58,7 @@ class Chunk(NamedTuple):
     epoch: int = 0
     files: str | None = None
     result_limit: float | None = None
+    place: Place | None = None
 
 
 class Report(NamedTuple):

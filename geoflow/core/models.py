@@ -13,7 +13,7 @@ from enum import Enum, StrEnum
 from types import CodeType
 from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from geoflow.support.allowance import AllowFailed
 from geoflow.support.exception_names import ExceptionNames
@@ -82,14 +82,46 @@ Order = Literal["planned", "largest"]
 InputsBy = Literal["time", "content"]
 
 
+MAX_AT_ONCE = 1000  # of one limit, which has a file for each
+
+
+class Limit(BaseModel):
+    """How many tasks may run at once, and begin in a second, over all jobs and processes that use a store.
+
+    It is known by its *name*, whichever job types name it: at most *at_once* of their tasks run at any moment, and two
+    begin at least ``1 / per_second`` seconds apart. Tasks that wait occupy no worker. Raises ``ValueError``
+    (pydantic's) for numbers that are none.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1, max_length=60)
+    at_once: int | None = Field(default=None, ge=1, le=MAX_AT_ONCE, strict=True)
+    per_second: float | None = Field(default=None, gt=0, le=1e6, allow_inf_nan=False)
+
+    def __init__(self, name: str, *, at_once: int | None = None, per_second: float | None = None) -> None:
+        super().__init__(name=name, at_once=at_once, per_second=per_second)
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Limit:
+        if self.at_once is None and self.per_second is None:
+            raise ValueError("a limit needs at_once=, per_second= or both")
+        return self
+
+    def __str__(self) -> str:
+        numbers = {"at_once": self.at_once, "per_second": self.per_second}
+        return ", ".join(f"{name}={value:g}" for name, value in numbers.items() if value is not None)
+
+
 class Stage(BaseModel):
     """One stage of a job type: its place, its name, its handler, and who makes its tasks.
 
     ``timeout`` is in seconds for each task; ``max_retries``, ``on_failure`` and ``allow_failed`` overrule the
     session's, and so do ``permanent`` and ``transient``, for the exceptions that they name (see `RetryPolicy`); at most
-    ``workers`` of its tasks run at once in each job: two jobs may run twice as many. Tasks start in
-    the ``order`` of the plan, or the ``"largest"`` first, so that no long one is left for the end. How large a task is,
-    its metadata say as ``size``, a number of any unit; else the time counts that it took when the job was run before.
+    ``workers`` of its tasks run at once in each job: two jobs may run twice as many; a ``limit`` is for all of the
+    store. Tasks start in the ``order`` of the plan, or the ``"largest"`` first, so that no long one is left for the
+    end. How large a task is, its metadata say as ``size``, a number of any unit; else the time counts that it took when
+    the job was run before.
 
     With ``reuse``, a task takes over the result of an equal one that has completed. ``inputs`` are patterns of the
     names of parameters that are paths or addresses, whose state counts, ``inputs_by`` their times or their content;
@@ -109,11 +141,18 @@ class Stage(BaseModel):
     on_failure: OnFailure | None = None
     allow_failed: AllowFailed = None
     workers: int | None = None
+    limit: Limit | None = None
     order: Order = "planned"
     reuse: bool | None = None
     inputs: tuple[str, ...] = ()
     inputs_by: InputsBy = "time"
     outputs: tuple[str, ...] = ()
+
+    @property
+    def at_once(self) -> int | None:
+        """How many of its tasks may be out at once; None is any number. Those with a limit go out one by one."""
+        most = (self.limit.at_once or MAX_AT_ONCE) if self.limit is not None else None
+        return min(self.workers or most, most) if most else self.workers
 
     @property
     def is_fan_in(self) -> bool:

@@ -64,6 +64,10 @@ class TaskQueue:
         """Whether a task may start."""
         return self._new > 0 or (bool(self._tried) and self._tried[0][0] <= now)
 
+    def ready(self, now: float) -> int:
+        """How many tasks may start."""
+        return self._new + sum(start <= now for start, _ in self._tried)
+
     # Out
 
     def take(self, room: int, size: Callable[[int], int], now: float) -> Take | None:

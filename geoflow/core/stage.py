@@ -77,6 +77,11 @@ class StageTasks:
         """Whether a task is ready to go out, and the stage lets one more run."""
         return self.queue.is_ready(now) and (self._workers is None or self.counts["processing"] < self._workers)
 
+    def startable(self, now: float) -> int:
+        """How many tasks are ready to go out, of those that the stage lets run."""
+        ready = self.queue.ready(now)
+        return ready if self._workers is None else max(min(ready, self._workers - self.counts["processing"]), 0)
+
     def take(self, room: int, slots: int, seconds: float, now: float) -> Take | None:
         """What to start in as many as *room* chunks of about so many *seconds*, or None.
 

@@ -10,13 +10,14 @@ from typing import Any, Literal
 
 from geoflow.core.batch import Batch
 from geoflow.core.chunks import Chunk, Look
-from geoflow.core.models import Category, Failure, JobStatus, OnFailure, Stage
+from geoflow.core.models import Category, Failure, JobStatus, Limit, OnFailure, Stage
 from geoflow.core.next_step import Finalize, Plan, View
 from geoflow.core.retry import RetryPolicy
 from geoflow.core.rows import Again, Anew, JobRow, Lease, StageRow
 from geoflow.core.stage import StageTasks
 from geoflow.errors import DefinitionError
 from geoflow.jobtypes.contract import Registered
+from geoflow.support.admission import Admission, Place
 from geoflow.support.allowance import AllowFailed, most
 from geoflow.support.parcel import Texts
 from geoflow.support.surroundings import Surroundings
@@ -86,6 +87,9 @@ class ActiveJob:
         self.asked_again = 0
         self.to_send: Chunk | None = None
         self.files: list[str] = []  # that what is asked travels by
+        self.blocked_until: float | None = None  # by a limit that others have a part in
+        self.limits: dict[str, Admission] = {}  # by their names
+        self._places: dict[int, Place] = {}  # by the numbers of chunks
         self.stand_at(row)
         self.tasks = StageTasks(options.policy)
 
@@ -116,8 +120,9 @@ class ActiveJob:
         """Begin with the stage *planned*, or with one that is not planned; for its *state* see `StageTasks`."""
         if planned is not None:
             self.stage_number = planned.stage
+        self.blocked_until = None
         policy = self.options.policy.of_stage(self.stage)
-        self.tasks = StageTasks(policy, planned, workers=self.stage.workers, **state)
+        self.tasks = StageTasks(policy, planned, workers=self.stage.at_once, **state)
 
     @property
     def stage(self) -> Stage:
@@ -156,6 +161,42 @@ class ActiveJob:
         """The tasks of *batch*, ready to be sent; see `Chunk` for *patience*."""
         timeout = self.stage.timeout or self.options.task_timeout
         return self._chunk(number, "tasks", self.stage_number, self.codes[batch.task_type], batch, timeout, patience)
+
+    # What others have a say in
+
+    def admitted(self, limit: Limit, room: int, now: float) -> list[Place]:
+        """Places for as many tasks as the *limit* of the stage lets begin, of those that there is *room* for."""
+        admission, places = self.limits[limit.name], list[Place]()
+        wanted = min(room, self.tasks.startable(now))
+        while len(places) < wanted and (place := admission.admit()) is not None:
+            places.append(place)
+        if len(places) < wanted:
+            self.blocked_until = now + admission.again_in
+        return places
+
+    def hold(self, chunk: Chunk, place: Place) -> Chunk:
+        """The *chunk*, which has the *place* until `leave`."""
+        self._places[chunk.number] = place
+        return chunk._replace(place=place)
+
+    def leave(self, *places: Place) -> None:
+        if (limit := self.stage.limit) is not None:
+            for place in places:
+                self.limits[limit.name].leave(place)
+
+    def is_back(self, number: int) -> None:
+        """The chunk of that *number* has nothing to hold any more."""
+        if self._places and (place := self._places.pop(number, None)) is not None:
+            self.leave(place)
+
+    def due(self) -> float | None:
+        """When there is something to send again, if that is a matter of time."""
+        return self.tasks.queue.due() if self.blocked_until is None else self.blocked_until
+
+    def leave_limits(self) -> None:
+        for admission in self.limits.values():
+            admission.close()
+        self.limits = {}
 
     def ask(
         self,

@@ -60,7 +60,7 @@ class Agenda:
             insort(self._line, job.number)
         elif not to_send and self._to_send.pop(job.number, None) is not None:
             del self._line[bisect_left(self._line, job.number)]
-        due = None if to_send else job.tasks.queue.due()
+        due = None if to_send else job.due()
         if due is None:
             self._due.pop(job, None)
         elif due != self._due.get(job):

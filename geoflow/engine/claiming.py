@@ -10,13 +10,16 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from geoflow.core.models import MAX_AT_ONCE
 from geoflow.core.retry import RetryPolicy
 from geoflow.core.rows import Again, JobRow
 from geoflow.engine.active_job import CLASS, ActiveJob, Intent, Options
 from geoflow.engine.existing import stored_type
 from geoflow.engine.loop import Verb
 from geoflow.engine.parts import Parts
+from geoflow.errors import DefinitionError
 from geoflow.jobtypes.contract import Registered
+from geoflow.support.admission import Admission
 from geoflow.support.nesting import refuse_inside
 from geoflow.support.surroundings import Surroundings
 from geoflow.usercode.packing import Code, pack
@@ -53,6 +56,25 @@ class Claiming(Parts):
 
             check_can_start()
 
+    def declared(self, job_type: Registered) -> dict[str, Admission]:
+        """The limits of its stages, each declared until it is closed. ``DefinitionError`` if others differ."""
+        found: dict[str, Admission] = {}
+        try:
+            for limit in dict.fromkeys(stage.limit for stage in job_type.stages if stage.limit is not None):
+                if limit.name in found:
+                    raise DefinitionError(
+                        f"Two stages of {job_type.name} have limits {limit.name!r} with different numbers: "
+                        "give both the same, or other names."
+                    )
+                interval = 1 / limit.per_second if limit.per_second else 0.0
+                places = limit.at_once or MAX_AT_ONCE
+                found[limit.name] = Admission(self.limits_folder, limit.name, places, interval, str(limit))
+        except BaseException:
+            for admission in found.values():
+                admission.close()
+            raise
+        return found
+
     def running(self, job_id: str) -> ActiveJob | None:
         """The job, if it is driven from here."""
         job = self.active.get(job_id)
@@ -80,6 +102,7 @@ class Claiming(Parts):
                 claimed = fresh._replace(owner=row.owner)
             parts: dict[str, Any] = {"surroundings": here, "saved_to": self.files_of(row.job_id)}
             job = ActiveJob(claimed, lease, job_type, codes, self.options, intent=intent, again=again, **parts)
+            job.limits = self.declared(job_type)
         except BaseException:
             self.store.release(lease)
             raise

@@ -55,12 +55,14 @@ class Endings(Loop):
     def _end(self, job: ActiveJob) -> None:
         """The row says how the job ended: give it back, then tell the callback, in a thread of its own."""
         self._clear_up(job)
+        job.leave_limits()
         self._store.release(job.lease)
         tell_end(job, self._store, self._on_job_complete)
         self._forget(job)
 
     def _let_go(self, job: ActiveJob) -> None:
         self._clear_up(job)
+        job.leave_limits()
         self._store.release(job.lease)
         job.finish()
         self._forget(job)
@@ -125,7 +127,12 @@ class Endings(Loop):
             if not job.done.is_set():
                 job.error = job.error or stopped(job, error)
                 tell(job, "stopped", logging.ERROR, error_message=str(job.error), error_type=type(error).__name__)
-            for act in (self._clear_up, lambda job: self._store.release(job.lease), ActiveJob.finish):
+            for act in (
+                self._clear_up,
+                ActiveJob.leave_limits,
+                lambda job: self._store.release(job.lease),
+                ActiveJob.finish,
+            ):
                 with contextlib.suppress(BaseException):
                     act(job)
             self._forget(job)

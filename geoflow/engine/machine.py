@@ -39,6 +39,7 @@ from geoflow.engine.recovery import recover, take_in
 from geoflow.executors.base import Executor
 from geoflow.executors.returned import Returned
 from geoflow.stores.store import Store
+from geoflow.support.admission import Place
 from geoflow.support.clock import Clock
 from geoflow.support.text import count
 
@@ -141,7 +142,8 @@ class CoreMachine(Asking):
                     return
                 case Work(dispatch):
                     self._work(job, dispatch)
-                    self._agenda.rest(job, to_send=dispatch and job.tasks.can_start(self._clock.now()))
+                    to_send = dispatch and job.blocked_until is None and job.tasks.can_start(self._clock.now())
+                    self._agenda.rest(job, to_send=to_send)
                     return
                 case Fail():
                     self._fail(job, failure_message(job.tasks.failures, job.may_fail))
@@ -169,14 +171,21 @@ class CoreMachine(Asking):
         """Write all that happened and start what there is room for, in one transaction, then send that."""
         executor = self._executor
         room = executor.capacity(job.job_id, reserve=job.tasks.pace.is_short()) if dispatch else 0
-        take = job.tasks.take(room, executor.slots, executor.chunk_seconds, self._clock.now())
+        now, places, limit = self._clock.now(), list[Place](), job.stage.limit
+        job.blocked_until = None
+        if limit is not None and room:
+            places = job.admitted(limit, room, now)
+            room = len(places)
+        take = job.tasks.take(room, executor.slots, executor.chunk_seconds, now)
         changes = job.tasks.take_changes()
         if take is not None or any(changes):
             batches = self._store.commit(job.lease, *changes, take)
             groups = chain(take.groups if take is not None else (), repeat(()))
             for batch, group in zip(batches, groups, strict=False):
                 job.tasks.started(batch, group)
-                executor.submit(job.chunk(self._number(), batch, PATIENCE * executor.chunk_seconds))
+                chunk = job.chunk(self._number(), batch, PATIENCE * executor.chunk_seconds)
+                executor.submit(job.hold(chunk, places.pop()) if places else chunk)
+        job.leave(*places)
 
     def _fail(self, job: ActiveJob, error: str, traceback: str | None = None) -> None:
         changes = job.tasks.take_changes()._asdict()
@@ -197,6 +206,7 @@ class CoreMachine(Asking):
         if job is None:
             return
         self._agenda.touch([job])
+        job.is_back(report.chunk.number)
         if report.broken is not None:
             self._guarded(job, lambda job: self._cannot_work(job, report))
         elif report.chunk.kind != "tasks":

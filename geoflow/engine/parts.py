@@ -152,6 +152,16 @@ class Parts:
             returned_at_death=lambda owner, job_id: returned_at_death(owner, self._which_store(), job_id),
         )
 
+    @_OpenedOnce
+    def limits_folder(self) -> str:
+        """Where limits are kept: beside the store, by its real path, or in a folder of its own."""
+        if self.settings.store == ":memory:":
+            own = tempfile.TemporaryDirectory(prefix="geoflow-limits-")
+            weakref.finalize(self, own.cleanup)
+            return own.name
+        folder, name = os.path.split(os.path.realpath(self.settings.store))
+        return os.path.join(folder, f".{name}.limits")
+
     # What is open: to ask for a part would open it
 
     @property

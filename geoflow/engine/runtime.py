@@ -149,6 +149,8 @@ class Runtime(Claiming):
         registered = self.registered(job_type)
         text = validated(registered, given, self.settings.secrets)
         job_id = job_id_of(registered, text)
+        for admission in self.declared(registered).values():  # a conflict is told before anything is stored
+            admission.close()
         codes = self.codes(registered)  # a variable that cannot travel any more is told before anything is stored
         stages = [
             stage.model_dump(include={"number", "name", "task_type", "parallelism"}) for stage in registered.stages

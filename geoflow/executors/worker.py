@@ -23,6 +23,7 @@ from geoflow.executors.loaded_code import Codes
 from geoflow.executors.spool import SEAL_SECONDS, Spool, text_of
 from geoflow.jobtypes.answers import describe
 from geoflow.support import logs
+from geoflow.support.admission import Place, admitted
 from geoflow.support.attempt import attempts, ends_of_attempt
 from geoflow.support.nesting import here
 from geoflow.support.parcel import PIECE
@@ -44,6 +45,9 @@ class Told(NamedTuple):
     result: str | None
     failure: tuple[str, str, str, bool, str | None] | None
     output: str | None
+
+
+_Outcome = tuple[Any, Failure | None]
 
 
 class Answer(NamedTuple):
@@ -139,6 +143,8 @@ def run_chunk(
     act, at_end = _loaded(chunk, codes, passes), ends_of_attempt()
     assert at_end is not None, "this is at work"
     at_end.folder = chunk.files
+    if chunk.place is not None:
+        act = _in_place(act, chunk.place)
     if are_tasks:
         about["task_type"], about["attempt"] = chunk.batch.task_type, chunk.batch.attempt
     # Looked up once, and lists, which are quicker to add to than arrays: the shortest calls take less than all this.
@@ -216,6 +222,14 @@ def run_chunk(
 def peak_memory() -> int:
     """The most that this process has had in memory, in bytes, of which macOS tells so, and others in kilobytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _in_place(act: Callable[[Call], _Outcome], place: Place) -> Callable[[Call], _Outcome]:
+    def act_there(call: Call) -> _Outcome:
+        with admitted(place):
+            return act(call)
+
+    return act_there
 
 
 def _loaded(

@@ -12,7 +12,7 @@ from itertools import starmap
 from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
-from geoflow.core.models import Stage
+from geoflow.core.models import Limit, Stage
 from geoflow.errors import DefinitionError
 from geoflow.jobtypes.contract import (
     MAX_RETRIES,
@@ -299,6 +299,7 @@ _OPTIONS: dict[str, Callable[[Any], bool]] = {
     "permanent": are_exceptions,
     "transient": are_exceptions,
     "workers": lambda value: type(value) is int and 1 <= value <= MAX_WORKERS,
+    "limit": lambda value: isinstance(value, Limit),
     "on_failure": lambda value: value in ("drain", "stop", "continue"),
     "allow_failed": is_allowance,
     "order": lambda value: value in ("planned", "largest"),

@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict  # pydantic reads typing's own from Python 3.12 on only
 
-from geoflow.core.models import InputsBy, OnFailure
+from geoflow.core.models import InputsBy, Limit, OnFailure
 from geoflow.errors import DefinitionError
 from geoflow.jobtypes.contract import MAX_RETRIES, MAX_WORKERS, Handler, normalise
 from geoflow.jobtypes.typed.annotations import core, fields_of, form, is_model, older, same, show
@@ -42,6 +42,7 @@ class StageOptions(TypedDict, total=False):
     transient: Exceptions
     timeout: Annotated[float, Field(gt=0, lt=1e9)] | None
     workers: Annotated[int, Field(ge=1, le=MAX_WORKERS)] | None
+    limit: Limit | None
     on_failure: OnFailure | None
     allow_failed: AllowFailed
     reuse: bool | None
@@ -129,7 +130,8 @@ class TypedJob:
         """The first stage: one task, which is given the job's parameters.
 
         *retries* of a failed task, *timeout* in seconds for each, how many *workers* may run tasks of this stage at
-        once in each job, and *on_failure* (``"drain"``, ``"stop"`` or ``"continue"``) overrule the session's; so do
+        once in each job, the *limit* (``gf.Limit``) that counts over all jobs of the store, and *on_failure*
+        (``"drain"``, ``"stop"`` or ``"continue"``) overrule the session's; so do
         *permanent* and *transient*, exception classes or their names (``"rasterio.errors.RasterioIOError"``), which are
         not retried, and which are: see ``gf.RetryPolicy``. With
         ``"continue"`` the job goes on without tasks that failed, *allow_failed* of them at most: a number of tasks, or
