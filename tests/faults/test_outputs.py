@@ -64,12 +64,28 @@ def test_S52_what_a_driver_that_was_killed_left_goes_when_the_next_session_is_op
     assert not (out / "a.tif").exists()
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_S59_what_a_driver_that_was_killed_had_saved_goes_when_the_next_session_is_opened(
+    start: Start, store: Path, out: Path, tmp_path: Path, temp: Path, workers: int
+) -> None:
+    kernel = start(HANGS.replace("writing", "saving"), out, workers)
+    wait_until(lambda: (out / "found").exists() and (out / "found").read_text() != "")
+    kernel.kill()
+    saved = Path((out / "found").read_text())
+    assert saved.parent.parent == Path(f"{store}.files")
+    assert list(saved.parent.glob(".*/*.npy")) != []
+    wait_until(partial(_are_gone, temp))
+    with gf.open(tmp_path / "other.db", workers=0) as session:
+        session.jobs()
+    assert list(saved.parent.iterdir()) == []
+
+
 HANGS = """
 from tests.helpers import writing
 
 session.close()
 session = open_session(workers=int(sys.argv[3]))
-task = {"path": f"{sys.argv[2]}/a.tif", "do": "hang", "found": f"{sys.argv[2]}/found"}
+task = {"seed": 1, "path": f"{sys.argv[2]}/a.tif", "do": "hang", "found": f"{sys.argv[2]}/found"}
 writing.submit(session, task).wait()
 """
 

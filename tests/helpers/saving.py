@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
+import time
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -26,6 +27,9 @@ def keep(params: dict[str, Any], context: gf.TaskContext) -> dict[str, Any]:
     reference = gf.save(array(params["seed"]))
     same = gf.save(array(params["seed"])) == reference
     read = bool((gf.load(reference) == array(params["seed"])).all())
+    if do == "hang":
+        Path(params["found"]).write_text(reference["path"])
+        time.sleep(600)
     if do == "die":
         os.kill(os.getpid(), 9)
     if do == "raise":
