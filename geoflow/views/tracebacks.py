@@ -64,12 +64,12 @@ def _folded(frames: list[re.Match[str]], is_stack: bool) -> str:
     return f"  [{count(len(frames), 'library frame')}{', the last' * (len(frames) > 1)}: {where}]"
 
 
-def cause(traceback: str | None) -> str | None:
+def cause(traceback: object) -> str | None:
     """The exception that *traceback* began with, in one line, where that is another than it ended with.
 
-    None, too, where a text that was cut has lost it.
+    None, too, where a text that was cut has lost it, and of what is no text, as another program may have left it.
     """
-    first = (causes(traceback) or "").partition("\n")[0] if traceback else ""
+    first = (causes(traceback) or "").partition("\n")[0] if isinstance(traceback, str) else ""
     return None if first.startswith("[... ") else first or None
 
 

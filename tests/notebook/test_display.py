@@ -298,7 +298,7 @@ def test_the_exceptions_that_led_to_an_error_are_told_in_order():
     assert causes(TRACEBACK) is None
     assert causes("") is None
     assert cause(CHAIN) == "FileNotFoundError: [Errno 2] No such file or directory: '/data/1.tif'"
-    assert cause(TRACEBACK) is cause("") is cause(None) is None
+    assert cause(TRACEBACK) is cause("") is cause(None) is cause(b"E: bytes") is None
     lost = CHAIN.replace(CHAIN.splitlines()[4], "[... 9,000 characters left out ...]")
     assert cause(lost) is None, "what was cut off is not guessed"
 
