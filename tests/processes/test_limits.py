@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 import geoflow as gf
 from geoflow.errors import DefinitionError
+from geoflow.jobtypes.registry import _kept, _odd
 from geoflow.support.admission import Admission, Place, admitted
 from tests.helpers.sessions import OpenSession
 from tests.helpers.waiting import wait_until
@@ -179,6 +180,26 @@ def test_S57_two_stages_cannot_mean_different_limits_by_one_name(open_session: O
 def test_S57_a_limit_without_a_number_that_limits_is_refused(given: Any) -> None:
     with pytest.raises(ValidationError, match="|".join(given) or "at_once=, per_second= or both"):
         gf.Limit("service", **given)
+
+
+def test_S57_an_exported_module_is_without_limits_and_says_so(tmp_path: Path) -> None:
+    t = gf.JobType("service")
+
+    @t.stage(limit=gf.Limit("nominatim", per_second=1), permanent=FileNotFoundError)
+    def scan() -> list[int]:
+        return [1]
+
+    exported = gf.export(t, tmp_path)
+    text = exported.module.read_text()
+    assert "imit(" not in text
+    assert '"permanent": ("builtins.FileNotFoundError",)' in text
+    assert any("the limit 'nominatim' (per_second=1) is geoflow's alone" in note for note in exported.notes)
+
+
+def test_S57_a_stage_of_the_contract_has_a_limit_too_and_another_value_is_the_authors() -> None:
+    stage = {"number": 1, "name": "one", "task_type": "t", "limit": gf.Limit("service", at_once=2)}
+    assert set(_kept(stage)) == {"limit"}
+    assert set(_odd({**stage, "limit": 5})) == {"limit"}
 
 
 def test_S57_no_limit_is_passed_when_processes_that_use_it_are_killed() -> None:

@@ -140,6 +140,9 @@ class Writer:
         self.gathered.take("ClassVar", {"ClassVar": ClassVar}, "the exported module")
         mark = "@_ending\n" if "_ending" in self.gathered.code else ""
         code = list(self.gathered.code.values())
+        stages = [{key: value for key, value in stage.items() if key != "limit"} for stage in made.stages]
+        for limit in dict.fromkeys(stage["limit"] for stage in made.stages if "limit" in stage):
+            self.gathered.notes.append(f"the limit {limit.name!r} ({limit}) is geoflow's alone: it is left out.")
         title = " ".join(plain(made.description or made.job_type).split()).replace("\\", "\\\\").replace('"', "'")
         return _MODULE.format(
             title=title + ("" if title.endswith((".", "?", "!")) else "."),
@@ -151,7 +154,7 @@ class Writer:
             camel=camel,
             job=made.job_type,
             description=literal(made.description),
-            stages="\n".join(f"        {literal(stage, 8)}," for stage in made.stages),
+            stages="\n".join(f"        {literal(stage, 8)}," for stage in stages),
             non_identity=literal(made.non_identity_parameters),
             plans=plans,
             last=self.steps[-1].task_type,
