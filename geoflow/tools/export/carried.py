@@ -14,7 +14,6 @@ import json
 import math
 import operator
 import re
-from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from enum import Enum
 from pathlib import PurePath
@@ -180,5 +179,5 @@ def _progress(done: float, total: float | None = None, text: str = "") -> None:
     """How far a task has come: nobody looks at it here."""
 
 
-def _track(iterable: Iterable[Any], desc: str = "", total: float | None = None) -> Iterator[Any]:
+def _track(iterable: Any, desc: str = "", total: float | None = None) -> Any:
     return iter(iterable)
