@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from geoflow.errors import GeoflowError
+from geoflow.jobtypes.inputs import SAVED
 from geoflow.stores.store import Store
 from geoflow.views import frames
 
@@ -23,7 +24,8 @@ def frame(store: Store, job_id: str, stage: int | str | None) -> pd.DataFrame:
     """All tasks of the *stage*, or of the last that was planned: ``task_id``, ``status``, then parameters and result.
 
     A field of a result is a column of its name, and so is a parameter, or a field of an item, where no other column is
-    called so; else it is ``parameters.name``. Fields of objects in these are ``name.field``. GeoJSON stays whole.
+    called so; else it is ``parameters.name``. Fields of objects in these are ``name.field``. GeoJSON stays whole,
+    and so does what `gf.load` takes.
     """
     stages, tasks = frames.stages(store, job_id), frames.tasks(store, job_id)
     planned = stages[stages["planned_at"].notna()]
@@ -61,7 +63,7 @@ def _given(values: list[Any]) -> list[Any]:
     if not all(isinstance(value, dict) and "item" in value and value.keys() <= _TYPED for value in values):
         return values
     items = [value["item"] for value in values]
-    if not all(isinstance(item, dict) and not _is_geometry(item) for item in items):
+    if not all(isinstance(item, dict) and not _is_one(item) for item in items):
         return values
     return [{**value["item"], **{name: value[name] for name in value if name != "item"}} for value in values]
 
@@ -69,7 +71,7 @@ def _given(values: list[Any]) -> list[Any]:
 def _columns(name: str, values: list[Any]) -> dict[str, Any]:
     """The column *name* of *values*, or one for each key where they are objects, or None."""
     told = [value for value in values if value is not None]
-    if not told or not all(isinstance(value, dict) and not _is_geometry(value) for value in told):
+    if not told or not all(isinstance(value, dict) and not _is_one(value) for value in told):
         return {name: frames.column(values)}
     found: dict[str, Any] = {}
     for key in dict.fromkeys(key for value in told for key in value):
@@ -77,6 +79,11 @@ def _columns(name: str, values: list[Any]) -> dict[str, Any]:
             f"{name}.{key}" if name else key, [None if value is None else value.get(key) for value in values]
         )
     return found
+
+
+def _is_one(value: dict[str, Any]) -> bool:
+    """Whether it is one value, whatever its keys: a geometry, or what `gf.load` takes."""
+    return _is_geometry(value) or SAVED in value
 
 
 def _is_geometry(value: Any) -> bool:

@@ -182,3 +182,11 @@ def test_without_geopandas_it_says_what_to_install(ran, monkeypatch):
     monkeypatch.setitem(sys.modules, "geopandas", None)
     with pytest.raises(GeoflowError, match=r"pip install 'geoflow\[vector\]'"):
         ran({"at": POINT}).gdf()
+
+
+def test_what_was_saved_is_one_value_in_a_column_which_load_takes(ran) -> None:
+    reference = gf.save(b"tile")
+    table = ran({"cog": reference, "n": 1}, {"fails": True}).frame("give")
+    assert list(table)[:4] == ["task_id", "status", "cog", "n"]
+    assert gf.load(table["cog"].iloc[0]) == b"tile"
+    assert pd.isna(table["cog"].iloc[1])
