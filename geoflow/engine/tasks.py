@@ -149,7 +149,10 @@ def named(runtime: Runtime, name: str | None = None) -> tuple[JobRow, TaskPlace]
 
 
 def place_of(store: Store, job: JobRow, task_id: str | None = None) -> TaskPlace:
-    """The task of *job* whose id is, or begins with, *task_id*; without one, the first that failed."""
+    """The task of *job* whose id is, or begins with, *task_id*; without one, the first that failed.
+
+    The short id of the job, which an id begins with as a rule, may be left out.
+    """
     if not isinstance(task_id, str | None):
         raise ParameterError(
             f"A task is known by its id or the beginning of it, a text: {shorten(repr(task_id), 60)} is "
@@ -161,7 +164,9 @@ def place_of(store: Store, job: JobRow, task_id: str | None = None) -> TaskPlace
         if failed:
             return failed[0]
         raise TaskNotFound(f"No task of {name} failed. Name one: {_names(_places(store, job))}.")
-    places = _places(store, job, task_id=task_id) or _places(store, job, begins=task_id)
+    ids = task_id, f"{job.job_id[:8]}-{task_id}"
+    ways = [{way: each} for way in ("task_id", "begins") for each in ids]
+    places = next(filter(None, (_places(store, job, **way) for way in ways)), [])
     if len(places) == 1:
         return places[0]
     if places:

@@ -814,3 +814,23 @@ def test_annotations_are_shown_as_they_were_written() -> None:
     shown = [show(one) for one in (list[Tile], dict[str, Tile] | None, Any, list[Everything])]
     assert shown == ["list[Tile]", "dict[str, Tile] | None", "anything", "list[Everything]"]
     assert items_of(str) is None
+
+
+def test_a_task_is_found_without_the_jobs_part_of_its_id(open_session: OpenSession) -> None:
+    flow = gf.JobType("eleven")
+
+    @flow.stage
+    def plan(params: dict) -> list[int]:
+        return list(range(11))
+
+    @flow.each(plan)
+    def work(n: int) -> int:
+        return n
+
+    session = open_session(":memory:", workers=0)
+    session.register(flow)
+    job = session.run("eleven")
+    for name in ("work-1", "work-10", "plan"):
+        assert job.task(name).id == f"{job.id[:8]}-{name}"
+    with pytest.raises(LookupError, match=r"work-0.*and more"):
+        job.task("work")
