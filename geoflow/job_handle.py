@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 from geoflow.core.models import JobStatus, Receipt
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from geoflow.render.pictures import Picture
     from geoflow.task_handle import TaskHandle
+    from geoflow.views.timing import Timing
 
 
 class JobHandle:
@@ -288,17 +289,11 @@ class JobHandle:
         It is of the attempts that have ended, of the plans that count now. It is made once and does not change, and
         costs for 100,000 attempts a tenth of a second. ``print`` has it as text.
         """
-        from geoflow.render import pictures
-        from geoflow.views import timing
-
-        return pictures.timeline_picture(timing.timeline(self.runtime.store, self.id), self._name())
+        return self._timeline(self._timing())
 
     def histogram(self) -> Picture:
         """A picture of how long the attempts of each stage ran, the slowest named; of the same ones as `timeline`."""
-        from geoflow.render import pictures
-        from geoflow.views import timing
-
-        return pictures.histogram_picture(timing.histogram(self.runtime.store, self.id), self._name())
+        return self._histogram(self._timing())
 
     def map(self) -> Picture:
         """A map of where its tasks work, coloured by their state, with the coasts as a faint ground.
@@ -311,6 +306,22 @@ class JobHandle:
         from geoflow.views import located
 
         return maps.map_picture(located.located(self.runtime.store, self.id), self._name())
+
+    def _timing(self) -> Timing:
+        """What both pictures are drawn of: to read it is what costs."""
+        from geoflow.views.timing import Timing
+
+        return Timing.of(self.runtime.store, self.id)
+
+    def _timeline(self, timing: Timing) -> Picture:
+        from geoflow.render import pictures
+
+        return pictures.timeline_picture(timing.timeline(), self._name())
+
+    def _histogram(self, timing: Timing) -> Picture:
+        from geoflow.render import pictures
+
+        return pictures.histogram_picture(timing.histogram(), self._name())
 
     def _name(self) -> str:
         return f"{shorten(self.job_type, 60)} {self.id[:8]}"
@@ -341,6 +352,12 @@ class JobHandle:
 
     def _pictures(self) -> Iterator[tuple[str, str]]:
         """What there is to see of a job that has stopped: its pictures, each with a name."""
-        made = {"Timeline": self.timeline, "Durations": self.histogram, "Map": self.map}
-        found = ((name, picture()) for name, picture in made.items())
-        return ((name, picture.part) for name, picture in found if picture)
+        timing = self._timing()
+        made: dict[str, Callable[[], Picture]] = {
+            "Timeline": lambda: self._timeline(timing),
+            "Durations": lambda: self._histogram(timing),
+            "Map": self.map,
+        }
+        for name, make in made.items():
+            if picture := make():
+                yield name, picture.part

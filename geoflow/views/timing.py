@@ -77,18 +77,25 @@ class Histogram(NamedTuple):
     logarithmic: bool
 
 
-def timeline(store: Store, job_id: str) -> Timeline:
-    """When the job's workers were busy, and with what."""
-    with at_once(store) as connection:
-        return timeline_of(_read(connection, job_id))
+class Timing(NamedTuple):
+    """The attempts of a job that ran, and the ids of those that ran the longest in each stage, by their tasks' keys."""
 
+    runs: Runs
+    slowest: dict[int, str]
 
-def histogram(store: Store, job_id: str) -> Histogram:
-    """How long the job's attempts ran."""
-    with at_once(store) as connection:
-        runs = _read(connection, job_id)
-        slowest = {key: questions.task_id(connection, key) for key in _slowest(runs)}
-    return histogram_of(runs, slowest)
+    @classmethod
+    def of(cls, store: Store, job_id: str) -> Timing:
+        with at_once(store) as connection:
+            runs = _read(connection, job_id)
+            return cls(runs, {key: questions.task_id(connection, key) for key in _slowest(runs)})
+
+    def timeline(self) -> Timeline:
+        """When the job's workers were busy, and with what."""
+        return timeline_of(self.runs)
+
+    def histogram(self) -> Histogram:
+        """How long the job's attempts ran."""
+        return histogram_of(self.runs, self.slowest)
 
 
 def _read(connection: Any, job_id: str) -> Runs:

@@ -17,7 +17,7 @@ from geoflow.stores.duckdb import DuckDbStore
 from geoflow.stores.questions import PlannedStage
 from geoflow.stores.sqlite import SqliteStore
 from geoflow.views import timing
-from geoflow.views.timing import KINDS, Runs
+from geoflow.views.timing import KINDS, Runs, Timing
 from tests.helpers.drawn import HOSTILE, checked, text_of
 from tests.helpers.stored import STORES
 from tests.stores.test_frames import BROKEN, LOST, NOW, ONE, WRONG, Engine
@@ -91,7 +91,7 @@ def test_a_timeline_tells_what_ran_where_what_came_of_it_and_who_waited(store: A
     job.start(first + 1)
     job.end("complete", first + 1, at=NOW + 13, queued_at=NOW + 11, backoff=1.0)
 
-    found = timing.timeline(store, ONE)
+    found = Timing.of(store, ONE).timeline()
 
     assert found.counts == {"completed": 1, "retried": 1, "failed": 2, "stopped": 1}
     assert found.seconds == pytest.approx(4, abs=1e-5)
@@ -114,7 +114,7 @@ def test_a_histogram_has_each_attempt_once_and_names_the_slowest(store: AStore) 
     for place in range(5):
         job.run(stat + place, at=NOW + 20, ended_at=NOW + 20 + 10**place)
 
-    found = timing.histogram(store, ONE)
+    found = Timing.of(store, ONE).histogram()
 
     assert [(stage.name, stage.attempts) for stage in found.stages] == [("1 scan", 2), ("2 stat", 5)]
     assert {kind: sum(number) for kind, number in found.stages[0].counts.items()} == {"completed": 1, "failed": 1}
@@ -127,8 +127,8 @@ def test_a_histogram_has_each_attempt_once_and_names_the_slowest(store: AStore) 
 def test_a_job_of_which_nothing_has_run_says_so(store: AStore) -> None:
     Engine(store, ONE).plan(1, [{}])
     for picture in (
-        timeline_picture(timing.timeline(store, ONE), "tiles"),
-        histogram_picture(timing.histogram(store, ONE), "tiles"),
+        timeline_picture(Timing.of(store, ONE).timeline(), "tiles"),
+        histogram_picture(Timing.of(store, ONE).histogram(), "tiles"),
     ):
         assert "No attempt has ended yet." in str(picture)
         assert "No attempt has ended yet." in text_of(picture.html)
@@ -191,7 +191,7 @@ def test_a_picture_that_cannot_be_drawn_leaves_the_card_as_it_is(monkeypatch: py
         def damaged(*_: object) -> None:
             raise StoreError("damaged")
 
-        monkeypatch.setattr(timing, "histogram", damaged)
+        monkeypatch.setattr(timing, "histogram_of", damaged)
         html = job._repr_html_()
         assert "hello_world" in html
         assert "<summary>Timeline" in html
