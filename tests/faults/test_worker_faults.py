@@ -169,7 +169,7 @@ def memory_pages() -> int:
 
 
 def test_F044_a_result_of_50_megabytes_is_kept_and_neighbours_are_none_the_worse(faulty: OpenSession) -> None:
-    session = faulty()
+    session = faulty(result_limit=100)
     assert run_with(session, "return much", 50).status == "completed"
     assert rows(session, "SELECT length(result) > 50000000 FROM tasks WHERE task_id = 's1-t1'") == [(1,)]
 

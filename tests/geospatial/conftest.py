@@ -10,6 +10,7 @@ import pytest
 
 import geoflow as gf
 from geoflow import datasets
+from geoflow.errors import ResourceNotFoundError
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "geospatial"
 LAND = EXAMPLES / "data" / "land30s.tif"
@@ -19,7 +20,7 @@ def data(name: str) -> str:
     """The path of the data set *name*; a test that asks for one that is not installed is skipped, and says why."""
     try:
         return str(datasets.path(name))
-    except gf.ResourceNotFoundError as exc:
+    except ResourceNotFoundError as exc:
         pytest.skip(str(exc))
 
 
