@@ -270,7 +270,8 @@ class Session:
         return queries.answer(self.store, self.settings.log_path, query, files=self.settings.sql_files)
 
     def backup(self, path: str | os.PathLike[str]) -> pd.DataFrame:
-        """Copy the store as it is at this moment to the new file *path*, and its log beside it, while jobs run.
+        """Copy the store as it is at this moment to the new file *path*, while jobs run; its log goes to ``<path>.log``,
+        and what its jobs have saved to ``<path>.files``.
 
         The copy is checked before it gets its name; what was made, and how many bytes. Raises ``StoreError`` where
         something is there already. ``geoflow restore`` puts it in the store's place again.
@@ -281,7 +282,7 @@ class Session:
         logs.flush()
         if self.settings.store != ":memory:" and not os.path.exists(self.settings.store):
             raise StoreError(f"There is no store {self.settings.store_name} yet: nothing was copied.")
-        return frames.files(copied=back_up(self.store, Path(path), self.settings.log_path))
+        return frames.files(copied=back_up(self.store, Path(path), self.settings.log_path, self.runtime.saved_files))
 
     def forget(self, *, job_type: str | None = None, before: datetime | None = None) -> int:
         """Have nothing taken over from tasks of that type of job, or any, that ended *before* then; how many these are.

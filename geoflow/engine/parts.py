@@ -198,13 +198,13 @@ class Parts:
         if store is not None:
             store.close()
             if self.settings.store == ":memory:":
-                shutil.rmtree(self._files, ignore_errors=True)
+                shutil.rmtree(self.saved_files, ignore_errors=True)
         logs.flush()
 
     # Where jobs have what they save
 
     @property
-    def _files(self) -> Path:
+    def saved_files(self) -> Path:
         """Beside the store; of one in memory, in the temporary folder, with a name that says whose it is."""
         if self.settings.store == ":memory:":
             return Path(tempfile.gettempdir(), f"{label()}files-{self._token}")
@@ -212,7 +212,7 @@ class Parts:
 
     def files_of(self, job_id: str) -> str:
         """The folder of the job's for what `gf.save` is given; whoever saves makes it."""
-        return str(self._files / job_id)
+        return str(self.saved_files / job_id)
 
     # Who drives a job from here
 

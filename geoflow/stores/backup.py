@@ -23,18 +23,20 @@ from geoflow.support.logfile import BACKUPS
 
 # What a store's file has beside it while it is written.
 _BESIDE = ("-wal", "-shm", "-journal", ".wal")
+SAVED = ".files"  # behind the store's name: the folder of what its jobs save
 _ROTATED = ("", *(f".{number}" for number in range(1, BACKUPS + 1)))
 
 
-def back_up(store: Store, target: Path, log: Path | None) -> list[Path]:
-    """Copy *store* as it is now to the new file *target*, and its *log* to ``<target>.log``; the files that were made.
+def back_up(store: Store, target: Path, log: Path | None, saved: Path | None = None) -> list[Path]:
+    """Copy *store* as it is now to the new file *target*, and its *log* to ``<target>.log``; what was made.
 
-    Jobs go on meanwhile. Raises ``StoreError`` where one of these files is there already, or the copy is not whole.
+    What jobs have *saved*, the folder of `gf.save`, goes to ``<target>.files``. Jobs go on meanwhile. Raises
+    ``StoreError`` where one of these is there already, or the copy is not whole.
     """
     target = target.absolute()
     check_place(target, "backup.duckdb" if is_duckdb(store.name) else "backup.db")
     _check_kind(store.name, target)
-    own = [f"{target}{ending}" for ending in (*_BESIDE, *(f".log{number}" for number in _ROTATED))]
+    own = [f"{target}{ending}" for ending in (*_BESIDE, *(f".log{number}" for number in _ROTATED), SAVED)]
     if there := next(filter(os.path.lexists, (str(target), *own)), None):
         raise StoreError(f"{there} is there already, and was not touched: name another file for the backup.")
     with _growing(target) as folder:
@@ -45,14 +47,16 @@ def back_up(store: Store, target: Path, log: Path | None) -> list[Path]:
             with opened(new) as made:
                 copy_rows(store, made)
         logs = [] if log is None else _copy_log(log, folder / f"{target.name}.log")
-        # The store comes last: once it is there, all is.
-        return [_put(made, target.with_name(made.name)) for made in (*logs, new)][::-1]
+        # After the store, of which each result names files that are there; it comes last: once it is there, all is.
+        files = _copy_saved(saved, Path(f"{new}{SAVED}")) if saved is not None else []
+        return [_put(made, target.with_name(made.name)) for made in (*files, *logs, new)][::-1]
 
 
 def restore(backup: Path, store: Path, log: Path | None) -> tuple[list[Path], list[Path]]:
     """Put a copy of *backup* in the place of the file *store*, with its log, if it has one, in that of *log*.
 
     The files that were put there, and those that were there and have other names now. The backup is checked first.
+    The files that its jobs saved join those that are there.
     Raises ``StoreBusy`` where a process has the store open.
     """
     store = Path(os.path.realpath(store))
@@ -73,8 +77,9 @@ def restore(backup: Path, store: Path, log: Path | None) -> tuple[list[Path], li
         _copy_file(backup, new)
         _check(new, backup)
         with _alone(store):
+            saved = _copy_saved(Path(f"{backup}{SAVED}"), Path(f"{store}{SAVED}"))
             aside = _swap(new, store)
-            put = [store]
+            put = [store, *saved]
             # A log of another name may be that of several stores: it stays.
             if log is not None and os.path.realpath(log) == f"{store}.log" and os.path.exists(f"{backup}.log"):
                 made = _copy_log(Path(f"{backup}.log"), folder / log.name)
@@ -166,7 +171,10 @@ def _put(new: Path, target: Path) -> Path:
     """Give the file *new* the name *target*, unless another has come by it meanwhile."""
     _sync(new)
     try:
-        os.link(new, target)
+        if new.is_dir():
+            os.rename(new, target)
+        else:
+            os.link(new, target)
     except FileExistsError:
         raise StoreError(f"{target} is there already, and was not touched: name another file for the backup.") from None
     except OSError:  # a disk without a second name for a file
@@ -192,6 +200,26 @@ def _copy_log(log: Path, target: Path) -> list[Path]:
             with open(made[-1], "xb", opener=private) as copy:
                 shutil.copyfileobj(file, copy, 1 << 20)
     return made
+
+
+def _copy_saved(source: Path, target: Path) -> list[Path]:
+    """Copy what jobs have saved in *source* to *target*, but for drafts, and what is there; the folder, if there is any.
+
+    A file is named by what is in it, and never changed.
+    """
+    for folder in sorted(source.glob("*/")):
+        for file in folder.iterdir():
+            place = target / folder.name / file.name
+            if file.name.startswith(".") or file.is_symlink() or not file.is_file() or place.exists():
+                continue
+            for each in (target, place.parent):
+                each.mkdir(0o700, exist_ok=True)
+            draft = place.with_name(f".{place.name}")
+            draft.unlink(missing_ok=True)
+            _copy_file(file, draft)
+            _sync(draft)
+            draft.rename(place)
+    return [target] if target.is_dir() else []
 
 
 def _copy_file(source: Path, target: Path) -> None:

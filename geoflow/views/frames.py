@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -155,14 +156,18 @@ def logs(path: str | os.PathLike[str] | None, job_id: str | None = None) -> pd.D
 
 
 def files(**found: Iterable[str | os.PathLike[str]]) -> pd.DataFrame:
-    """What was done with which files, and how many bytes they have: ``files(copied=["work.db"])``."""
+    """What was done with which files or folders, and how many bytes they have: ``files(copied=["work.db"])``."""
     rows = [
-        (what.replace("_", " "), os.fspath(file), os.stat(file).st_size)
+        (what.replace("_", " "), os.fspath(file), _size(Path(file)))
         for what, several in found.items()
         for file in several
     ]
     types = {"what": "string", "file": "string", "bytes": "int64"}
     return pd.DataFrame(rows, columns=[*types]).astype(types)
+
+
+def _size(path: Path) -> int:
+    return sum(map(_size, path.iterdir())) if path.is_dir() else path.stat().st_size
 
 
 def _of_job(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 import geoflow as gf
 from geoflow.jobtypes.typed import foreign
+from geoflow.stores.backup import restore
 from tests.helpers import saving
 from tests.helpers.saving import SIZE, array, files, submit
 from tests.helpers.sessions import OpenSession, rows
@@ -183,3 +185,24 @@ def test_S59_what_was_saved_outside_of_a_task_is_no_parameter_and_what_a_job_sav
     second = submit(session, {"seed": 2, "more": result_of(first, "1-0")}, number=2)
     second.wait()
     assert second.status == "completed"
+
+
+def test_S59_a_backup_has_what_jobs_have_saved_and_a_restore_brings_it_back(
+    open_session: OpenSession, tmp_path: Path
+) -> None:
+    session = open_session(workers=0)
+    job = submit(session, {"seed": 2})
+    job.wait()
+    reference, store = result_of(job, "1-0")["array"], Path(session.settings.store)
+    (folder_of(session, job) / ".draft").write_text("of an attempt that runs")
+    copy = tmp_path / f"copy-of-{store.name}"
+    made = session.backup(copy)
+    session.close()
+    assert made.set_index("file")["bytes"][f"{copy}.files"] > SIZE * 4
+    assert [len(names) for names in files(copy).values()] == [2], "the array, and what finalize saved"
+    shutil.rmtree(f"{store}.files")
+    with pytest.raises(gf.errors.SavedFileLost):
+        gf.load(reference)
+    restore(copy, store, None)
+    assert (gf.load(reference) == array(2)).all()
+    assert Path(f"{store}.files").stat().st_mode & 0o077 == 0
