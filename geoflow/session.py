@@ -270,8 +270,8 @@ class Session:
         return queries.answer(self.store, self.settings.log_path, query, files=self.settings.sql_files)
 
     def backup(self, path: str | os.PathLike[str]) -> pd.DataFrame:
-        """Copy the store as it is at this moment to the new file *path*, while jobs run; its log goes to ``<path>.log``,
-        and what its jobs have saved to ``<path>.files``.
+        """Copy the store as it is at this moment to the new file *path*, while jobs run; its log goes to
+        ``<path>.log``, and what its jobs have saved to ``<path>.files``.
 
         The copy is checked before it gets its name; what was made, and how many bytes. Raises ``StoreError`` where
         something is there already. ``geoflow restore`` puts it in the store's place again.

@@ -203,7 +203,7 @@ def _copy_log(log: Path, target: Path) -> list[Path]:
 
 
 def _copy_saved(source: Path, target: Path) -> list[Path]:
-    """Copy what jobs have saved in *source* to *target*, but for drafts, and what is there; the folder, if there is any.
+    """Copy what jobs have saved in *source* to *target*, but for drafts and what is there; the folder, if any.
 
     A file is named by what is in it, and never changed.
     """
