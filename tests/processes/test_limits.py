@@ -182,14 +182,14 @@ def test_S57_a_limit_without_a_number_that_limits_is_refused(given: Any) -> None
         gf.Limit("service", **given)
 
 
-def test_S57_an_exported_module_is_without_limits_and_says_so(tmp_path: Path) -> None:
+def test_S57_an_exported_module_is_without_limits_and_says_so(open_session: OpenSession, tmp_path: Path) -> None:
     t = gf.JobType("service")
 
     @t.stage(limit=gf.Limit("nominatim", per_second=1), permanent=FileNotFoundError)
     def scan() -> list[int]:
         return [1]
 
-    exported = gf.export(t, tmp_path)
+    exported = gf.export(t, tmp_path, session=open_session(":memory:", workers=0))
     text = exported.module.read_text()
     assert "imit(" not in text
     assert '"permanent": ("builtins.FileNotFoundError",)' in text
