@@ -74,7 +74,7 @@ def initialise(setup: Setup) -> None:
         mark = MarkFile(Path(setup.mark), new=False)
     except FileNotFoundError:  # it was given up while it started: what it was sent runs elsewhere
         os._exit(1)
-    attempt.settle_in(attempt.Place(str(Path(setup.mark).with_suffix("")), lambda: mark.read().since))
+    attempt.settle_in(attempt.Slot(str(Path(setup.mark).with_suffix("")), lambda: mark.read().since))
     printed = Printed(Path(setup.output), setup.output_limit, mark.printed)
     arm_faulthandler()
     mark.setting_up()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from geoflow.support.identity import UNKNOWN, born
+from geoflow.support.mapped import mapped
 
 _LAYOUT = struct.Struct("=qqqqdq")
 # Behind it stand numbers, of which these are the places in the whole as an array.
@@ -50,14 +51,7 @@ class MarkFile:
         if path is None:
             self._map = mmap.mmap(-1, _SIZE)
         else:
-            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if new else 0), 0o600)
-            try:
-                # Written, not only made so long: to look at memory for which the disk has no room ends the process.
-                if os.fstat(descriptor).st_size < _SIZE:
-                    os.write(descriptor, bytes(_SIZE))
-                self._map = mmap.mmap(descriptor, _SIZE)
-            finally:
-                os.close(descriptor)
+            self._map = mapped(path, _SIZE, os.O_CREAT if new else 0)
         self._numbers = memoryview(self._map).cast("q")
         self._fence = threading.Lock()  # taking it is a full memory barrier
         self._since = 0.0

@@ -11,8 +11,9 @@ from typing import NamedTuple
 End = Callable[[str | None], None]
 
 
-class Place(NamedTuple):
-    """A worker's: its files begin with *stem*, and *began* says since when its call runs, on the monotonic clock."""
+class Slot(NamedTuple):
+    """That of a worker: its files begin with *stem*, and *began* says since when its call runs, by the monotonic
+    clock."""
 
     stem: str
     began: Callable[[], float]
@@ -29,25 +30,25 @@ class _Here(threading.local):
 
 
 _here = _Here()
-_place: Place | None = None
+_slot: Slot | None = None
 _of_worker: Ends | None = None
 _running: list[None] = []  # one for each thread that runs attempts
 
 
-def settle_in(place: Place) -> None:
+def settle_in(slot: Slot) -> None:
     """This process is a worker: one attempt at a time, with all its threads."""
-    global _place  # noqa: PLW0603 - one for the process is what it is
-    _place = place
+    global _slot  # noqa: PLW0603 - one for the process is what it is
+    _slot = slot
 
 
-def place() -> Place | None:
+def slot() -> Slot | None:
     """Where this worker has its files; None in other processes."""
-    return _place
+    return _slot
 
 
 def room() -> str | None:
     """The folder of the session that this worker is of; None in other processes."""
-    return None if _place is None else os.path.dirname(_place.stem)
+    return None if _slot is None else os.path.dirname(_slot.stem)
 
 
 class attempts:
@@ -62,7 +63,7 @@ class attempts:
         self._before = _here.ends, _of_worker
         ends = Ends()
         _here.ends = ends
-        if _place is not None:
+        if _slot is not None:
             _of_worker = ends
         return ends
 
@@ -84,7 +85,7 @@ def ends_of_attempt() -> Ends | None:
 def is_of_a_handler() -> bool:
     """Whether no attempt runs in this thread, but it may be a handler's: one runs here in another thread, or did so in
     the process that this one was forked from."""
-    return ends_of_attempt() is None and (bool(_running) or _place is not None)
+    return ends_of_attempt() is None and (bool(_running) or _slot is not None)
 
 
 def _forget() -> None:

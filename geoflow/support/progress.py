@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import mmap
 import operator
 import os
 import struct
@@ -14,6 +13,7 @@ from typing import TypeVar
 from zlib import crc32
 
 from geoflow.support import attempt
+from geoflow.support.mapped import mapped
 
 logger = logging.getLogger("geoflow.executors")
 SUFFIX = ".progress"
@@ -31,14 +31,7 @@ class _Telling:
     """What one attempt tells, in the file of its worker."""
 
     def __init__(self, path: str, began: float) -> None:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            # Written, not only made so long: to look at memory for which the disk has no room ends the process.
-            if os.fstat(descriptor).st_size < _SIZE:
-                os.write(descriptor, bytes(_SIZE))
-            self._map = mmap.mmap(descriptor, _SIZE)
-        finally:
-            os.close(descriptor)
+        self._map = mapped(path, _SIZE, os.O_CREAT | os.O_NOFOLLOW)
         self._began = began
         self._turn = 0
 
@@ -67,11 +60,11 @@ def progress(done: float, total: float | None = None, text: str = "") -> None:
 
 def _begun() -> _Telling | None:
     global _telling  # noqa: PLW0603 - one attempt at a time runs in a worker
-    place, ends = attempt.place(), attempt.ends_of_attempt()
-    if place is None or ends is None:
+    slot, ends = attempt.slot(), attempt.ends_of_attempt()
+    if slot is None or ends is None:
         return None
     try:
-        telling = _Telling(place.stem + SUFFIX, place.began())
+        telling = _Telling(slot.stem + SUFFIX, slot.began())
     except (OSError, ValueError) as exc:  # the disk is full, which is not the task's fault
         logger.warning("the progress of a task cannot be told: %s", exc)
         return None

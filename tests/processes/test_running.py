@@ -180,7 +180,7 @@ def test_S54_where_no_worker_runs_a_task_it_does_nothing() -> None:
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """This process is a worker in which a call runs since 5.0."""
-    monkeypatch.setattr(attempt, "_place", attempt.Place(str(tmp_path / "slot-0-0"), lambda: 5.0))
+    monkeypatch.setattr(attempt, "_slot", attempt.Slot(str(tmp_path / "slot-0-0"), lambda: 5.0))
     with attempt.attempts():
         yield tmp_path / "slot-0-0.progress"
 
@@ -209,7 +209,7 @@ def test_S54_what_is_read_while_it_is_written_is_of_one_telling(tmp_path: Path) 
     source = textwrap.dedent("""
         import sys
         from geoflow.support import attempt, progress
-        attempt.settle_in(attempt.Place(sys.argv[1], lambda: 5.0))
+        attempt.settle_in(attempt.Slot(sys.argv[1], lambda: 5.0))
         with attempt.attempts():
             number = 0
             while True:
