@@ -142,19 +142,26 @@ def output(path: str | os.PathLike[str]) -> Iterator[Path]:
     the block, or a folder was; where one attempt asks for one file twice. Each fails its task for good.
     """
     target = _target(given := os.fspath(path))
+    with begun(given, target) as (_, writing):
+        yield writing.path
+        writing.files()
+        writing.is_done = True
+
+
+@contextlib.contextmanager
+def begun(given: str, target: Path) -> Iterator[tuple[Home, Writing]]:
+    """An output at *target* which is none if the block raises, and of whom it is; *given* is what it was asked by."""
     home, is_alone = home_here()
     writing = None
     try:
         writing = home.begin(given, target)
-        yield writing.path
-        writing.files()
+        yield home, writing
     except BaseException:
         if writing is not None:
             home.drop(writing)
         if is_alone:
             home(None)
         raise
-    writing.is_done = True
     if is_alone:
         home("")
 

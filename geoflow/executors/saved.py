@@ -19,7 +19,7 @@ from typing import Any
 
 from geoflow.errors import SavedFileLost
 from geoflow.executors.formats import FORMATS, format_of, write
-from geoflow.executors.outputs import Home, home_here
+from geoflow.executors.outputs import Home, begun
 from geoflow.jobtypes.inputs import SAVED
 from geoflow.support.attempt import ends_of_attempt, is_of_a_handler
 from geoflow.support.identity import label
@@ -47,10 +47,8 @@ def save(value: Any) -> dict[str, Any]:
         )
     ends = ends_of_attempt()
     folder = _folder(None if ends is None else ends.folder)
-    home, is_alone = home_here()
-    ending, writing = FORMATS[how].ending, None
-    try:
-        writing = home.begin("", folder / f"{uuid.uuid4().hex}{ending}")
+    ending = FORMATS[how].ending
+    with begun("", folder / f"{uuid.uuid4().hex}{ending}") as (home, writing):
         write(value, how, writing.path)
         digest, size = _digest(writing.path), writing.path.stat().st_size
         target = folder / f"{digest[:32]}{ending}"
@@ -58,14 +56,6 @@ def save(value: Any) -> dict[str, Any]:
             home.drop(writing)
         else:
             home.finish(writing, target.name)
-    except BaseException:
-        if writing is not None:
-            home.drop(writing)
-        if is_alone:
-            home(None)
-        raise
-    if is_alone:
-        home("")
     return {SAVED: how, "path": str(target), "bytes": size, "sha256": digest}
 
 
