@@ -54,18 +54,19 @@ class Endings(Loop):
 
     def _end(self, job: ActiveJob) -> None:
         """The row says how the job ended: give it back, then tell the callback, in a thread of its own."""
-        self._clear_up(job)
-        job.leave_limits()
-        self._store.release(job.lease)
+        self._give_back(job)
         tell_end(job, self._store, self._on_job_complete)
         self._forget(job)
 
     def _let_go(self, job: ActiveJob) -> None:
+        self._give_back(job)
+        job.finish()
+        self._forget(job)
+
+    def _give_back(self, job: ActiveJob) -> None:
         self._clear_up(job)
         job.leave_limits()
         self._store.release(job.lease)
-        job.finish()
-        self._forget(job)
 
     def _clear_up(self, job: ActiveJob) -> None:
         for path in job.files:

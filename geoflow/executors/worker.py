@@ -47,7 +47,7 @@ class Told(NamedTuple):
     output: str | None
 
 
-_Outcome = tuple[Any, Failure | None]
+_Act = Callable[[Call], tuple[Any, Failure | None]]
 
 
 class Answer(NamedTuple):
@@ -224,17 +224,15 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def _in_place(act: Callable[[Call], _Outcome], place: Place) -> Callable[[Call], _Outcome]:
-    def act_there(call: Call) -> _Outcome:
+def _in_place(act: _Act, place: Place) -> _Act:
+    def act_there(call: Call) -> tuple[Any, Failure | None]:
         with admitted(place):
             return act(call)
 
     return act_there
 
 
-def _loaded(
-    chunk: Chunk, codes: Codes, passes: tuple[type[BaseException], ...]
-) -> Callable[[Call], tuple[Any, Failure | None]]:
+def _loaded(chunk: Chunk, codes: Codes, passes: tuple[type[BaseException], ...]) -> _Act:
     """Load the code before any call counts as running, and any timeout runs."""
     try:
         return caller(chunk, codes)
