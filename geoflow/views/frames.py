@@ -71,9 +71,15 @@ def stages(store: Store, job_id: str) -> pd.DataFrame:
 
 
 def tasks(
-    store: Store, job_id: str, *, flat: bool = False, history: bool = False, reused_from: bool = False
+    store: Store,
+    job_id: str,
+    *,
+    stage: int | None = None,
+    flat: bool = False,
+    history: bool = False,
+    reused_from: bool = False,
 ) -> pd.DataFrame:
-    """The tasks of one job, one row each, in the order in which they were planned.
+    """The tasks of one job, or of one *stage* of it, one row each, in the order in which they were planned.
 
     ``error`` and what belongs to it, ``started_at``, ``ended_at`` and ``code`` are those of the last attempt that
     ended, until another one begins; ``result`` is all that the handler returned. *history* adds the tasks of plans that
@@ -83,7 +89,7 @@ def tasks(
     *flat* spreads dicts into columns ``parameters.x``, ``parameters.x.z`` and ``result.y``, at the end. Where a handler
     returned nothing but ``"success"`` and a dict ``"result"``, that dict is the result.
     """
-    columns = _of_job(store, job_id, "tasks", TASKS, history=history)
+    columns = _of_job(store, job_id, "tasks", TASKS, history=history, stage=stage)
     frame = _frame([*TASKS, "superseded"] if history else TASKS, columns)
     if reused_from:
         frame["reused_from"] = _reused_from(store, job_id, columns["key"] * ATTEMPTS_PER_TASK + columns["attempts"])
@@ -171,12 +177,20 @@ def _size(path: Path) -> int:
 
 
 def _of_job(
-    store: Store, job_id: str, table: str, names: Iterable[str], condition: str = "", *, history: bool
+    store: Store,
+    job_id: str,
+    table: str,
+    names: Iterable[str],
+    condition: str = "",
+    *,
+    history: bool,
+    stage: int | None = None,
 ) -> dict[str, Any]:
-    """The columns *names*, and those of the plans, of the job's rows of *table*, ordered by key."""
+    """The columns *names*, and those of the plans, of the job's rows of *table*, or those of a *stage*, by key."""
     read_too = [name for name in names if name not in DERIVED]
     with at_once(store) as connection:
         plans = questions.plans(connection, job_id, history=history)
+        plans = [plan for plan in plans if stage in (None, plan.stage)]
         columns = _read(connection, table, read_too, [(plan.first, plan.last) for plan in plans], condition)
     task_keys = columns["key"] if table == "tasks" else columnwise.task_key(columns["key"])
     which = np.searchsorted([plan.first for plan in plans], task_keys, side="right") - 1

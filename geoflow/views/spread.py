@@ -13,6 +13,7 @@ from geoflow.errors import GeoflowError
 from geoflow.jobtypes.inputs import SAVED
 from geoflow.stores.store import Store
 from geoflow.views import frames
+from geoflow.views.footprints import tile_bounds
 
 _BOUNDS = {"bbox", "bounds", "bounding_box"}
 _CELLS = {"h3", "h3_cell", "cell"}
@@ -27,10 +28,8 @@ def frame(store: Store, job_id: str, stage: int | str | None) -> pd.DataFrame:
     called so; else it is ``parameters.name``. Fields of objects in these are ``name.field``. GeoJSON stays whole,
     and so does what `gf.load` takes.
     """
-    stages, tasks = frames.stages(store, job_id), frames.tasks(store, job_id)
-    planned = stages[stages["planned_at"].notna()]
-    number = _number(planned, stage)
-    tasks = tasks[tasks["stage"] == number].reset_index(drop=True)
+    stages = frames.stages(store, job_id)
+    tasks = frames.tasks(store, job_id, stage=_number(stages[stages["planned_at"].notna()], stage))
     results = [_returned(value) for value in tasks["result"]]
     columns: dict[str, Any] = {"task_id": tasks["task_id"], "status": tasks["status"]}
     for name, values in _columns("", results).items():
@@ -192,8 +191,6 @@ def _box(bounds: Iterable[float]) -> Any:
 def _tile(place: Iterable[int]) -> Any:
     """A tile of the usual web map, in degrees (https://wiki.openstreetmap.org/wiki/Slippy_map_tilenames)."""
     zoom, x, y = place
-    count = 2**zoom
-    if not (0 <= x < count and 0 <= y < count):
+    if not (0 <= x < 2**zoom and 0 <= y < 2**zoom):
         raise ValueError(f"there is no tile {zoom}/{x}/{y}")
-    south, north = (math.degrees(math.atan(math.sinh(math.pi * (1 - 2 * row / count)))) for row in (y + 1, y))
-    return _box((x / count * 360 - 180, south, (x + 1) / count * 360 - 180, north))
+    return _box(tile_bounds(zoom, x, y))
