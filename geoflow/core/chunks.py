@@ -34,10 +34,11 @@ class Chunk(NamedTuple):
 
     A plan or finalize is a batch of one call, with the key 0 and its arguments as ``parameters``; what it is told of
     results is in ``texts``, and a long plan may be written to the file ``answer``. ``timeout`` is in seconds for each
-    call. ``task_types`` are those that a plan may name. When it has taken ``patience`` seconds, it goes back with what
-    is done. ``surroundings`` are None for a process that is in them already. ``look`` is what a plan is to look at,
-    ``epoch`` that of the lease, and ``files`` the job's folder, for what its calls save. No result of
-    a task may be more than ``result_limit`` bytes. A ``place`` is to be held while the call runs.
+    call, ``idle_timeout`` for one that tells nothing of itself. ``task_types`` are those that a plan may name. When
+    it has taken ``patience`` seconds, it goes back with what is done. ``surroundings`` are None for a process that is
+    in them already. ``look`` is what a plan is to look at, ``epoch`` that of the lease, and ``files`` the job's
+    folder, for what its calls save. No result of a task may be more than ``result_limit`` bytes. A ``place`` is to be
+    held while the call runs.
     """
 
     number: int
@@ -59,6 +60,7 @@ class Chunk(NamedTuple):
     files: str | None = None
     result_limit: float | None = None
     place: Place | None = None
+    idle_timeout: float | None = None
 
 
 class Report(NamedTuple):

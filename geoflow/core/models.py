@@ -116,7 +116,8 @@ class Limit(BaseModel):
 class Stage(BaseModel):
     """One stage of a job type: its place, its name, its handler, and who makes its tasks.
 
-    ``timeout`` is in seconds for each task; ``max_retries``, ``on_failure`` and ``allow_failed`` overrule the
+    ``timeout`` is in seconds for each task, ``idle_timeout`` for each in which it neither printed nor told of its
+    progress; ``max_retries``, ``on_failure`` and ``allow_failed`` overrule the
     session's, and so do ``permanent`` and ``transient``, for the exceptions that they name (see `RetryPolicy`); at most
     ``workers`` of its tasks run at once in each job: two jobs may run twice as many; a ``limit`` is for all of the
     store. Tasks start in the ``order`` of the plan, or the ``"largest"`` first, so that no long one is left for the
@@ -135,6 +136,7 @@ class Stage(BaseModel):
     task_type: str
     parallelism: str = "single"
     timeout: float | None = None
+    idle_timeout: float | None = None
     max_retries: int | None = None
     permanent: ExceptionNames = frozenset()
     transient: ExceptionNames = frozenset()

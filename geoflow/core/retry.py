@@ -48,7 +48,9 @@ _WHY: dict[str, str] = {
         "Its process ended while the task ran, which is retried; a task that keeps ending its process runs out of "
         "retries."
     ),
-    Category.TIMEOUT: "The task ran past its timeout and was stopped, which counts as transient and is retried.",
+    Category.TIMEOUT: (
+        "The task ran past its timeout or idle_timeout and was stopped, which counts as transient and is retried."
+    ),
 }
 
 

@@ -160,7 +160,9 @@ class ActiveJob:
     def chunk(self, number: int, batch: Batch, patience: float) -> Chunk:
         """The tasks of *batch*, ready to be sent; see `Chunk` for *patience*."""
         timeout = self.stage.timeout or self.options.task_timeout
-        return self._chunk(number, "tasks", self.stage_number, self.codes[batch.task_type], batch, timeout, patience)
+        code, idle = self.codes[batch.task_type], self.stage.idle_timeout
+        chunk = self._chunk(number, "tasks", self.stage_number, code, batch, timeout, patience)
+        return chunk if idle is None else chunk._replace(idle_timeout=idle)
 
     # What others have a say in
 

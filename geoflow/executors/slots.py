@@ -80,7 +80,7 @@ class Slot:
         self._recalled: set[int] = set()
         self._start_failures = 0
         self._watch, self._start_timeout = watch, start_timeout
-        self._sign: tuple[int, ...] = ()  # the last sign of life, and when it was first seen
+        self._sign: tuple[object, ...] = ()  # the last sign of life, and when it was first seen
         self._sign_since = 0.0
         self._most_tasks, self._most_memory = limits.tasks or math.inf, limits.memory or math.inf
         self._successor: WorkerProcess | None = None
@@ -207,30 +207,34 @@ class Slot:
             return []
         chunk, mark = self.chunks[0], self._mark.read()
         if mark.chunk == chunk.number and mark.position > 0:
-            if chunk.timeout is not None and self._watch.spent(mark.since) > chunk.timeout:
+            if why := self._past_its_time(chunk, mark):
                 self._process.dump_stack()
                 if self._mark.read()[:3] != mark[:3]:
                     return []  # meanwhile it ended by itself
-                failure = Failure(
-                    f"timed out: it ran longer than {chunk.timeout:g} s, and its process was ended",
-                    "TaskTimeout",
-                    Category.TIMEOUT,
-                    True,
-                )
+                failure = Failure(f"{why}, and its process was ended", "TaskTimeout", Category.TIMEOUT, True)
                 return self._end(failure, mark)
-        elif self._is_silent(chunk, mark):
+        elif self._start_timeout is not None and self._silence(chunk, mark) > self._start_timeout:
             return self._silenced(chunk, mark)
         # A child of the worker may hold the pipe that would tell of its death (found with os.fork in a handler).
         if mark.pid and not self._process.is_alive():
             return self.died(None)
         return [] if self._process.is_heard() else self._end(_UNHEARD)
 
-    def _is_silent(self, chunk: Chunk, mark: Mark) -> bool:
-        """Whether nothing has changed for too long, while no call of the user's ran."""
-        sign = (chunk.number, mark.pid, mark.chunk, mark.position)
+    def _past_its_time(self, chunk: Chunk, mark: Mark) -> str | None:
+        """Why the call that runs is to be ended, if it is."""
+        if chunk.timeout is not None and self._watch.spent(mark.since) > chunk.timeout:
+            return f"timed out: it ran longer than {chunk.timeout:g} s"
+        idle = chunk.idle_timeout
+        if idle is not None and self._silence(chunk, mark, *self._process.told()) > idle:
+            return f"timed out: for {idle:g} s (idle_timeout) it neither printed nor told of its progress"
+        return None
+
+    def _silence(self, chunk: Chunk, mark: Mark, *told: object) -> float:
+        """For how many seconds there was no sign of life: nothing of this has changed."""
+        sign = (chunk.number, mark.pid, mark.chunk, mark.position, *told)
         if sign != self._sign:
             self._sign, self._sign_since = sign, self._watch.look()
-        return self._start_timeout is not None and self._watch.spent(self._sign_since) > self._start_timeout
+        return self._watch.spent(self._sign_since)
 
     def _silenced(self, chunk: Chunk, mark: Mark) -> list[Report]:
         if not mark.pid:

@@ -196,6 +196,15 @@ class WorkerProcess:
         """What its running call has printed so far."""
         return read_output(self._output, 64_000, self.mark.printed_before())
 
+    def told(self) -> tuple[int, bytes]:
+        """What is another whenever its running call has printed, or told of its progress."""
+        size, progressed = 0, b""
+        with contextlib.suppress(OSError):
+            size = self._output.stat().st_size
+        with contextlib.suppress(OSError):
+            progressed = self._mark_path.with_suffix(progress.SUFFIX).read_bytes()
+        return size, progressed
+
     def returned(self) -> dict[int, Returned]:
         """What its calls had returned, by the number of their chunk, as far as that is not known to be in the store."""
         kept = kept_in(self._mark_path.parent, f"{self._mark_path.stem}-")

@@ -290,11 +290,16 @@ def _are_names(value: Any) -> bool:
     return isinstance(value, list | tuple) and all(isinstance(name, str) for name in value)
 
 
+def _are_seconds(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e9
+
+
 _ASKED = "create_tasks_for_stage will be asked for its tasks, as for 'fan_out'."
 _UNKNOWN = "which is not one that the engine knows; it is left to you."
 # The engine's own options among a stage's keys. Other values under these names are the author's.
 _OPTIONS: dict[str, Callable[[Any], bool]] = {
-    "timeout": lambda value: isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e9,
+    "timeout": _are_seconds,
+    "idle_timeout": _are_seconds,
     "max_retries": lambda value: type(value) is int and 0 <= value <= MAX_RETRIES,
     "permanent": are_exceptions,
     "transient": are_exceptions,

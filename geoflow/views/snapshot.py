@@ -48,7 +48,7 @@ def snapshot(
     row = store.job(job_id) or row  # again: it may have ended since, and must not be taken for interrupted
     plans = _known(row, store.stages(row.job_key))
     reusing = store.has("reused")
-    calls = running(row) if driver and row.status == JobStatus.PROCESSING else ()
+    calls = running(row) if driver and not _ended(row) else ()
     with store.reading() as connection:
         outline = _outline(connection, row, plans, driver, now, reusing=reusing)
         view = _with_times(connection, outline, row, plans, now)

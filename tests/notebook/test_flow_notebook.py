@@ -248,11 +248,11 @@ DEFINITIONS = [
     ("@t.stage(on_failure='go')\ndef f(p): ...", "on_failure: Input should be 'drain', 'stop' or 'continue' (got"),
     (
         "@t.stage(retry=3)\ndef f(p): ...",
-        "stage has the options retries, permanent, transient, timeout, workers, limit, on_failure, allow_failed,",
+        "stage has the options retries, permanent, transient, timeout, idle_timeout, workers, limit,",
     ),
     (
         "@t.each(scan, kee='name')\ndef f(tile): ...",
-        "each has the options key, over, retries, permanent, transient, timeout, workers, limit, on_failure,",
+        "each has the options key, over, retries, permanent, transient, timeout, idle_timeout, workers, limit,",
     ),
     ("@t.each(scan)\ndef f(tile: int): ...", "f takes tile: int, but scan gives it Tile (it returns list[Tile])"),
     ("@t.each(scan)\ndef f(p: Params): ...", "f takes no item. It is given its item, then the parameters of the job"),

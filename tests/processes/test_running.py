@@ -22,7 +22,7 @@ from geoflow.support import attempt, progress
 from geoflow.support.text import overwritten
 from geoflow.views.model import RunningTask
 from tests.helpers import jobs
-from tests.helpers.sessions import Drive, OpenSession
+from tests.helpers.sessions import Drive, OpenSession, rows
 from tests.helpers.waiting import wait_until
 
 _SOURCE = """
@@ -244,3 +244,44 @@ def test_S53_a_task_that_runs_for_much_longer_than_others_is_said_to_be_overdue(
 def test_S53_of_a_line_that_is_written_over_the_last_is_shown() -> None:
     assert overwritten("a\r\nb\rcd\r\n 1%\r 2%\r") == "a\ncd\n 2%"
     assert RunningTask("t", 1, 3.0, None, None, None, "one\n\n \n").last_line == "one"
+
+
+def watching(idle: float) -> gf.JobType:
+    t = gf.JobType("watching")
+
+    @t.stage
+    def scan(p: dict) -> list[str]:
+        return ["nothing", "print", "progress"]
+
+    @t.each(scan, idle_timeout=idle, retries=0)
+    def tell(how: str, p: dict) -> str:
+        """Tell of itself in one way, or in none, until the gate is there."""
+        done = 0
+        print("it begins")
+        while not Path(p["gate"]).exists():
+            done += 1
+            if how == "print":
+                print(done)
+            elif how == "progress":
+                gf.progress(done)
+            time.sleep(0.02)
+        return how
+
+    return t
+
+
+@pytest.mark.on_duckdb(seldom=True)
+def test_S58_a_task_that_neither_prints_nor_tells_of_its_progress_is_ended_and_those_that_do_go_on(
+    open_session: OpenSession, tmp_path: Path
+) -> None:
+    session, gate = open_session(workers=3), tmp_path / "gate"
+    job = session.submit(watching(idle=1.5), gate=str(gate))
+    wait_until(lambda: rows(session, "SELECT 1 FROM tasks WHERE status = 'failed'") != [])
+    assert len(running(session, job)) == 2
+    gate.touch()
+    assert job.wait().status == "failed"
+    assert "timed out: for 1.5 s (idle_timeout) it neither printed nor told of its progress" in (job.error or "")
+    (failed,) = rows(session, "SELECT error_category, output FROM attempts WHERE outcome = 'failed'")
+    assert failed[0] == "timeout"
+    assert failed[1].startswith("it begins")
+    assert rows(session, "SELECT count(*) FROM attempts WHERE outcome = 'completed'") == [(3,)]  # the scan, and two

@@ -405,11 +405,11 @@ def test_S2_further_keys_of_a_stage_may_hold_anything() -> None:
 
 def test_S26_S31_the_engines_own_options_of_a_stage_are_taken_over() -> None:
     stage = {"number": 1, "name": "one", "task_type": "find_tiles"}
-    options = {"timeout": 5, "max_retries": 0, "on_failure": "stop"}
+    options = {"timeout": 5, "idle_timeout": 2, "max_retries": 0, "on_failure": "stop"}
     registry = Registry()
     registry.register(made(stages=[{**stage, **options}]), HANDLERS)
     (found,) = registry.get("made").stages
-    assert (found.timeout, found.max_retries, found.on_failure) == (5.0, 0, "stop")
+    assert (found.timeout, found.idle_timeout, found.max_retries, found.on_failure) == (5.0, 2.0, 0, "stop")
 
 
 def test_S25_a_stage_names_exceptions_by_their_classes_or_in_text() -> None:
@@ -430,6 +430,8 @@ def test_S25_a_stage_names_exceptions_by_their_classes_or_in_text() -> None:
         ("timeout", float("nan")),
         ("timeout", float("inf")),
         ("timeout", True),
+        ("idle_timeout", "5 min"),
+        ("idle_timeout", 0),
         ("max_retries", -1),
         ("max_retries", 2.5),
         ("max_retries", False),

@@ -41,6 +41,7 @@ class StageOptions(TypedDict, total=False):
     permanent: Exceptions
     transient: Exceptions
     timeout: Annotated[float, Field(gt=0, lt=1e9)] | None
+    idle_timeout: Annotated[float, Field(gt=0, lt=1e9)] | None
     workers: Annotated[int, Field(ge=1, le=MAX_WORKERS)] | None
     limit: Limit | None
     on_failure: OnFailure | None
@@ -129,7 +130,8 @@ class TypedJob:
     def stage(self, function: Any = None, /, **options: Unpack[StageOptions]) -> Any:
         """The first stage: one task, which is given the job's parameters.
 
-        *retries* of a failed task, *timeout* in seconds for each, how many *workers* may run tasks of this stage at
+        *retries* of a failed task, *timeout* in seconds for each, *idle_timeout* in seconds for one that neither prints
+        nor tells of its progress (``gf.progress``, ``gf.track``), how many *workers* may run tasks of this stage at
         once in each job, the *limit* (``gf.Limit``) that counts over all jobs of the store, and *on_failure*
         (``"drain"``, ``"stop"`` or ``"continue"``) overrule the session's; so do
         *permanent* and *transient*, exception classes or their names (``"rasterio.errors.RasterioIOError"``), which are
