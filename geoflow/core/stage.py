@@ -193,10 +193,11 @@ class StageTasks:
         return begun, unstarted
 
 
-def lost_with_engine(processing: Sequence[tuple[int, int, int]], ran: frozenset[int] | None) -> Changes:
+def lost_with_engine(processing: Sequence[tuple[int, int, int]], ran: Mapping[int, str | None] | None) -> Changes:
     """What becomes of tasks that an engine which is gone left *processing*, as (key, attempt, losses).
 
-    *ran* are those that ran when it died, where that is known; only these come closer to `MAX_LOSSES`.
+    *ran* are those that ran when it died, with what they had printed, where that is known; only these come closer to
+    `MAX_LOSSES`.
     """
     attempts: list[Attempt] = []
     moves: dict[str, list[int]] = {}
@@ -204,7 +205,7 @@ def lost_with_engine(processing: Sequence[tuple[int, int, int]], ran: frozenset[
         suspect = ran is None or key in ran
         too_often = suspect and losses + 1 >= MAX_LOSSES
         outcome, why = (Outcome.FAILED, _TOO_OFTEN) if too_often else (Outcome.LOST, _ENGINE)
-        attempts.append(_unseen(key, attempt, outcome, why))
+        attempts.append(_unseen(key, attempt, outcome, why)._replace(output=ran.get(key) if ran else None))
         moves.setdefault("fail" if too_often else "lose" if suspect else "requeue", []).append(key)
     return Changes([Move(event, keys) for event, keys in moves.items()], attempts, [])
 

@@ -57,7 +57,7 @@ class CoreMachine(Asking):
         clock: Clock,
         *,
         on_job_complete: Callable[..., object] | None = None,
-        ran_at_death: Callable[[str, str], frozenset[int] | None] = lambda owner, job_id: None,
+        ran_at_death: Callable[[str, str], Mapping[int, str | None] | None] = lambda owner, job_id: None,
         returned_at_death: Callable[[str, str], Mapping[Path, Returned]] = lambda owner, job_id: {},
     ) -> None:
         super().__init__(store, executor, clock, on_job_complete)

@@ -148,7 +148,9 @@ class Parts:
             self.executor,
             self.clock,
             on_job_complete=self._on_job_complete,
-            ran_at_death=lambda owner, job_id: ran_at_death(owner, self._which_store(), job_id),
+            ran_at_death=lambda owner, job_id: ran_at_death(
+                owner, self._which_store(), job_id, self.settings.output_limit
+            ),
             returned_at_death=lambda owner, job_id: returned_at_death(owner, self._which_store(), job_id),
         )
 

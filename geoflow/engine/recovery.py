@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from geoflow.core.models import JobStatus
 from geoflow.core.rows import JobRow, Move, StageRow
@@ -14,11 +14,11 @@ from geoflow.stores.store import Store
 
 
 def recover(
-    job: ActiveJob, store: Store, now: float, ran_at_death: Callable[[str, str], frozenset[int] | None]
+    job: ActiveJob, store: Store, now: float, ran_at_death: Callable[[str, str], Mapping[int, str | None] | None]
 ) -> None:
     """Make *job*, which is claimed, ready for the loop.
 
-    *ran_at_death* is asked with the last owner (JSON text) and the job's id.
+    *ran_at_death* is asked with the last owner (JSON text) and the job's id which tasks ran, and what they had printed.
     """
     ran = ran_at_death(job.row.owner or "{}", job.job_id)
     row, planned = job.row, _planned(store, job.row)

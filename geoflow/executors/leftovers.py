@@ -22,7 +22,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from geoflow.executors.marker import Mark, read_mark, written_by
+from geoflow.executors.marker import Mark, printed_before, read_mark, written_by
+from geoflow.executors.printed import read_output
 from geoflow.executors.returned import Returned, kept_in
 from geoflow.support.identity import PREFIX, boot, born, end_group, is_left_behind, is_running, made_by
 
@@ -55,8 +56,9 @@ def _seal(owner: dict[str, Any], store: str, job_id: str) -> str:
     return hmac.new(str(owner.get("secret")).encode(), f"{store}|{job_id}".encode(), "sha256").hexdigest()
 
 
-def ran_at_death(owner_json: str, store: str, job_id: str) -> frozenset[int] | None:
-    """The keys of the tasks that ran when the job's last owner was killed; None when unknown.
+def ran_at_death(owner_json: str, store: str, job_id: str, limit: int) -> dict[int, str | None] | None:
+    """The keys of the tasks that ran when the job's last owner was killed, each with what it had printed, of which at
+    most *limit* bytes; None when unknown.
 
     *owner_json* is what the job's row says of it, see `Store.claim`. Of an owner that still lives, and gave the job up
     when its store failed, no task is to blame: it has ended them all.
@@ -66,13 +68,15 @@ def ran_at_death(owner_json: str, store: str, job_id: str) -> frozenset[int] | N
         return None
     folder, owner = proven
     if _lives(owner):
-        return frozenset()
+        return {}
     try:
         marks = _marks(folder)
         (folder / _SEEN).touch(0o600)
     except OSError:
         return None
-    return frozenset(mark.key for mark in marks if mark.position > 0) if marks else None
+    ran = {path: (mark, before) for path, (mark, before) in marks.items() if mark.position > 0}
+    printed = {path: read_output(path.with_suffix(".out"), limit, before) for path, (_, before) in ran.items()}
+    return {mark.key: printed[path] for path, (mark, _) in ran.items()} if marks else None
 
 
 def at_work(owner_json: str, store: str, job_id: str) -> Path | None:
@@ -142,7 +146,7 @@ def _unwritten(folder: Path) -> dict[Path, Returned]:
 
 def _end_workers(folder: Path) -> None:
     """The reaper does it, within milliseconds; by then they could return more than was taken in."""
-    marks = [mark for mark in _marks(folder) if is_running(mark.pid, mark.born)]
+    marks = [mark for mark, _ in _marks(folder).values() if is_running(mark.pid, mark.born)]
     for mark in marks:
         end_group(mark.pid, mark.born)
     until = time.monotonic() + _END_SECONDS
@@ -227,7 +231,7 @@ def sweep(temp: Path) -> None:
         with contextlib.suppress(OSError):
             if not is_left(folder) or any(map(Path.is_symlink, folder.iterdir())) or any(folder.glob(f"{PREFIX}*")):
                 continue
-            asked = (folder / _SEEN).exists() or not any(mark.position > 0 for mark in _marks(folder))
+            asked = (folder / _SEEN).exists() or not any(mark.position > 0 for mark, _ in _marks(folder).values())
             if _age(folder) > _KEPT_SECONDS or (asked and not _unwritten(folder)):
                 shutil.rmtree(folder, ignore_errors=True)
 
@@ -264,8 +268,10 @@ def _owner(folder: Path) -> dict[str, Any] | None:
     return owner if ours else None
 
 
-def _marks(folder: Path) -> list[Mark]:
-    return [mark for path in folder.glob("slot-*.mark") if (mark := read_mark(path.read_bytes()))]
+def _marks(folder: Path) -> dict[Path, tuple[Mark, int]]:
+    """The marks in *folder*, each with how much of its worker's output is not the running call's."""
+    contents = {path: path.read_bytes() for path in folder.glob("slot-*.mark")}
+    return {path: (mark, printed_before(said)) for path, said in contents.items() if (mark := read_mark(said))}
 
 
 def _age(folder: Path) -> float:

@@ -68,8 +68,8 @@ def test_S36_the_dead_ones_folder_tells_what_ran_and_goes_with_the_next_session(
     assert is_left(folder)
     sweep(temp)
     assert folder.exists(), "nobody has asked it yet what ran"
-    assert ran_at_death(told(folder), STORE, JOB) == frozenset({7})
-    assert ran_at_death(told(folder), STORE, JOB) == frozenset({7}), "nor is the second job of that session told less"
+    assert ran_at_death(told(folder), STORE, JOB, 1_000) == {7: None}
+    assert ran_at_death(told(folder), STORE, JOB, 1_000) == {7: None}, "nor is the second job of that session told less"
     sweep(temp)
     assert sorted(path.name for path in temp.iterdir()) == []
 
@@ -93,7 +93,7 @@ def test_S47_an_owner_names_those_before_it_of_which_each_proves_itself(temp: Pa
     for folder in (first, first, second, temp):
         row = json.dumps(with_earlier(json.loads(told(folder)), row))
     row = json.dumps(with_earlier({"pid": 1, "folder": None, "seal": None}, row))  # of one without workers
-    assert ran_at_death(row, STORE, JOB) is None
+    assert ran_at_death(row, STORE, JOB, 1_000) is None
     assert sorted(path.parent for path in returned_at_death(row or "", STORE, JOB)) == sorted([first, second])
     for _ in range(9):
         row = json.dumps(with_earlier(json.loads(told(Path(tempfile.mkdtemp()))), row))
@@ -116,7 +116,7 @@ def test_S36_what_a_kernel_that_lives_has_in_the_temporary_folder_is_left_to_it(
     folder = Path(tempfile.mkdtemp(prefix=label()))
     sign(folder)
     MarkFile(folder / "slot-0-0.mark").running(1, 0, 7)
-    assert ran_at_death(told(folder, pid=999_999_999), STORE, JOB) == frozenset()
+    assert ran_at_death(told(folder, pid=999_999_999), STORE, JOB, 1_000) == {}
     sweep(temp)
     assert folder.exists()
 
@@ -147,7 +147,7 @@ def test_a_process_of_the_same_number_is_not_taken_for_the_one_that_is_gone(temp
 def test_S43_what_a_row_says_of_a_folder_counts_only_with_the_folders_own_seal(temp: Path, say: object) -> None:
     folder = left_by_the_dead()
     assert callable(say)
-    assert ran_at_death(say(folder), STORE, JOB) is None
+    assert ran_at_death(say(folder), STORE, JOB, 1_000) is None
     sweep(temp)
     assert folder.exists()
 

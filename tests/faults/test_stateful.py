@@ -183,7 +183,7 @@ class SessionLife(RuleBasedStateMachine):
         self.path = Path(self.folder.name) / "work.db"
         self.clock = StandingClock()
         self.kept: dict[tuple[int, int], tuple[Any, ...]] = {}
-        self.ran: frozenset[int] | None = None
+        self.ran: dict[int, str | None] | None = None
         self.old: list[Report] = []
         self.open()
 
@@ -270,7 +270,7 @@ class SessionLife(RuleBasedStateMachine):
     @rule(marks_survive=st.booleans())
     def crash(self, marks_survive: bool) -> None:
         """The engine is dropped as it stands; the next one finds the store, and perhaps the marks of the slots."""
-        self.ran = self.executor.running() if marks_survive else None
+        self.ran = dict.fromkeys(self.executor.running()) if marks_survive else None
         self.old = self.executor.given[-5:]
         leave_as_killed(self.store)
         self.open()

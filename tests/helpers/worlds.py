@@ -291,7 +291,7 @@ class World:
         self.lives = 0
         self.turns = 0
         self._deaths_left = 4
-        self._ran: frozenset[int] | None = None
+        self._ran: dict[int, str | None] | None = None
         self._not_before: dict[int, float] = {}
         for number, script in enumerate(self.scripts):
             job_id = hashlib.sha256(b"%d" % number).hexdigest()
@@ -444,7 +444,7 @@ class World:
                 for run in runs:
                     self.check_counts(run)
         except Killed:
-            self._ran = executor.running() if self.marks_survive else None
+            self._ran = dict.fromkeys(executor.running()) if self.marks_survive else None
             for run in runs:
                 self.store.release(run.lease)
             self.store = type(self).after_a_kill(self.store)

@@ -59,8 +59,8 @@ def test_S30_a_container_that_starts_again_with_the_same_numbers_is_not_taken_fo
     sign(folder)
     MarkFile(folder / "slot-0-0.mark").running(1, 0, 42)
     row = json.dumps({"folder": str(folder), "seal": seal(str(folder), "work.db", "a")})
-    assert ran_at_death(row, "work.db", "a") == frozenset(), "that is this one, which lives"
+    assert ran_at_death(row, "work.db", "a", 1_000) == {}, "that is this one, which lives"
     owner = json.loads((folder / "owner").read_text())
     (folder / "owner").write_text(json.dumps({**owner, **change}))
-    assert ran_at_death(row, "work.db", "a") == frozenset({42})
+    assert ran_at_death(row, "work.db", "a", 1_000) == {42: None}
     shutil.rmtree(folder)

@@ -23,7 +23,7 @@ from geoflow.support.text import overwritten
 from geoflow.views.model import RunningTask
 from tests.helpers import jobs
 from tests.helpers.sessions import Drive, OpenSession, rows
-from tests.helpers.waiting import wait_until
+from tests.helpers.waiting import is_running, wait_until
 
 _SOURCE = """
 import sys, time, pathlib
@@ -66,7 +66,9 @@ def test_S53_S54_what_a_task_prints_and_how_far_it_has_come_is_seen_while_it_run
     assert running(session, job) == ()
 
 
-def test_S53_S54_another_process_sees_it_too(open_session: OpenSession, drive: Drive, tmp_path: Path) -> None:
+def test_S53_S54_another_process_sees_it_too_and_what_was_printed_stays_when_the_driver_is_killed(
+    open_session: OpenSession, drive: Drive, tmp_path: Path
+) -> None:
     gate = tmp_path / "gate"
     does = "sys.stderr.write('\\r 10%|#  |\\r 20%|## |'); sys.stderr.flush(); gf.progress(2)"
     driver = drive({"tasks": [held(gate, does)]})
@@ -80,9 +82,16 @@ def test_S53_S54_another_process_sees_it_too(open_session: OpenSession, drive: D
     assert task.progress == Progress(2.0, None, "")
     assert task.last_line == "20%|## |"
     assert job.task("s1-t0").output == "before\n\r 10%|#  |\r 20%|## |"
+    (call,) = session.runtime.calls_of(row)
     driver.kill()
     driver.wait()
     assert running(session, job) == ()  # nobody drives it
+    wait_until(lambda: not is_running(call.pid))
+    gate.touch()
+    assert job.resume().wait().status == "completed"
+    printed = rows(session, "SELECT outcome, output FROM attempts WHERE stage = 1 ORDER BY attempt")
+    assert printed[0] == ("lost", "before\n\r 10%|#  |\r 20%|## |")
+    assert [outcome for outcome, _ in printed] == ["lost", "completed"]
 
 
 def followed(session: gf.Session, job: gf.JobHandle, task_id: str) -> Iterator[str]:

@@ -88,9 +88,10 @@ def test_S30_only_what_may_be_to_blame_comes_closer_to_the_losses_that_fail_it(
 
 def test_S30_of_what_a_dead_engine_left_only_what_ran_comes_closer_to_the_losses_that_fail_it() -> None:
     processing = [(101, 1, 0), (102, 3, MAX_LOSSES - 1), (103, 3, MAX_LOSSES - 1)]
-    known = lost_with_engine(processing, frozenset([101, 102]))
+    known = lost_with_engine(processing, {101: None, 102: "it began"})
     assert known.moves == [Move("lose", [101]), Move("fail", [102]), Move("requeue", [103])]
     assert [attempt.outcome for attempt in known.attempts] == ["lost", "failed", "lost"]
+    assert [attempt.output for attempt in known.attempts] == [None, "it began", None]
     unknown = lost_with_engine(processing, None)
     assert unknown.moves == [Move("lose", [101]), Move("fail", [102, 103])]
 
