@@ -79,6 +79,10 @@ class SavedFileLost(GeoflowError, ValueError):
     """The file that a reference of `gf.save` leads to is gone, or is not what was saved."""
 
 
+class TableError(GeoflowError, ValueError):
+    """A stage's tasks do not make the table that was asked for; the message names the column, or the task."""
+
+
 class JobNotFound(GeoflowError, LookupError):
     """No job, or more than one, goes by this id or beginning of an id."""
 

@@ -77,11 +77,14 @@ def _done(request: Request) -> int:
                 tell(f"Job {run.job_id[:8]} was put back.\nNext: {command(request, 'resume', run.row)}")
 
 
-def _printed(lines: Iterable[str]) -> bool:
+def _printed(lines: Iterable[str | bytes]) -> bool:
     """Print *lines*; False when whoever reads them has seen enough, or they cannot be written."""
     try:
         for line in lines:
-            print(line)
+            if isinstance(line, bytes):
+                sys.stdout.buffer.write(line)
+            else:
+                print(line)
         sys.stdout.flush()
     except OSError as exc:  # its reader has seen enough, or the disk is full
         if not isinstance(exc, BrokenPipeError):

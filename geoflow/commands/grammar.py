@@ -51,6 +51,7 @@ notebook, a job in one too: %geoflow errors $job. A semicolon at the end shows n
 The verbs use the session that was opened last in this kernel, by geoflow.open or by the first geoflow.run (on
 GEOFLOW_STORE, or geoflow.db). --store and --workers change to a session on that store, or with so many workers, which
 knows the same job types and is used from then on."""
+FORMATS = "print what one stage's tasks took and gave, a column for each field, for other programs"
 SHOWN = {"jobs": 50, "errors": 20}  # so many rows of what may be very long, in a terminal, unless others are asked for
 _FILE = click.Path(readable=False)  # it need not be one, nor be there: the verbs say what is wrong with it better
 
@@ -234,7 +235,13 @@ def commands(*, notebook: bool = False) -> Verbs:
     verb("watch", "Show a job while it runs, whoever runs it.", latest)
     first = _option("--limit", metavar="N", type=_rows, help="only the first N")
     state = _option("--state", type=states, help="only the tasks in this state")
-    verb("tasks", "List a job's tasks.", latest, first, state)
+    of_stage = _option("--stage", metavar="STAGE", help="only those of this stage, its number or name")
+    forms = (
+        _option("--format", type=click.Choice(("csv", "tsv", "geojson", "parquet")), help=FORMATS),
+        _option("--geometry", metavar="COLUMN", help="with --format: the column that has the geometries"),
+        _option("--crs", metavar="CRS", help="with --format: the CRS of these, such as EPSG:31985"),
+    )
+    verb("tasks", "List a job's tasks.", latest, first, state, of_stage, *(() if notebook else forms))
     kinds = "" if notebook else "How many failed alike comes first; --json has the attempts alone, all of them."
     whole = _option("--traceback", is_flag=True, help="with their tracebacks, each once")
     text = "List the attempts that failed in a job, newest last."

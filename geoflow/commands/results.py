@@ -63,14 +63,14 @@ class Result(abc.ABC):
         """It for JSON, with secrets masked, except in results."""
 
     @abc.abstractmethod
-    def lines(self, width: int) -> Iterable[str]:
-        """It in lines of at most *width* columns."""
+    def lines(self, width: int) -> Iterable[str | bytes]:
+        """It in lines of at most *width* columns; or the bytes of a file."""
 
     def to_json(self) -> str:
         return json.dumps(self.document(), indent=2, default=_in_json)
 
 
-def lines_of(result: Result | Report, request: Request) -> Iterable[str]:
+def lines_of(result: Result | Report, request: Request) -> Iterable[str | bytes]:
     """It in lines, as they are to be printed where standard output leads."""
     if request.json:
         return [result.to_json()]
@@ -257,19 +257,27 @@ class OfJob(Table):
 
 @dataclass(eq=False, repr=False)
 class Tasks(OfJob):
-    """The first tasks of a job, or of those in a *state*."""
+    """The first tasks of a job, or of a *stage* of it, or of those in a *state*."""
 
     state: str | None
+    stage: int | str | None
 
     # What a handler returns is {"success": true, "result": …}: the second is shown, called as SQL and JSON call it.
     _ENDED_AS = "error or $.result"
 
     def value(self) -> pd.DataFrame:
         tasks = self.job.tasks()
+        if (number := self._number()) is not None:
+            tasks = tasks[tasks["stage"] == number]
         return (tasks[tasks["status"] == self.state] if self.state else tasks)[: self.limit]
 
+    def _number(self) -> int | None:
+        stage = self.stage
+        return None if stage is None else rows.planned_stage(self.runtime.store, self.job.id, stage)[0]
+
     def rows(self) -> list[Row]:
-        return rows.tasks(self.runtime.store, self.job.id, state=self.state, limit=self.limit)
+        which: dict[str, Any] = {"state": self.state, "limit": self.limit, "stage": self._number()}
+        return rows.tasks(self.runtime.store, self.job.id, **which)
 
     def document(self) -> list[Row]:
         codes: dict[str, str] = {}

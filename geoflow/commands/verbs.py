@@ -19,7 +19,7 @@ from geoflow.commands.results import Errors, Frame, Job, Jobs, Listing, Logs, Re
 from geoflow.commands.values import UsageError, parameters, written
 from geoflow.core.models import Receipt
 from geoflow.core.rows import JobRow
-from geoflow.engine import tasks
+from geoflow.engine.tasks import named as named_task
 from geoflow.errors import DefinitionError, JobNotFound, StoreBusy, StoreError
 from geoflow.job_handle import JobHandle
 from geoflow.notebook import progress
@@ -102,7 +102,7 @@ def resume(session: Session, request: Request) -> Job | Jobs:
 
 
 def rerun(session: Session, request: Request) -> Job:
-    stage = int(request.stage) if request.stage and request.stage.isdecimal() else request.stage
+    stage = _stage(request)
     job = _with_code(session, request)
     if request.stale and not job.stale:
         tell(f"Nothing of job {job.id[:8]} ran with older code: nothing was done.")
@@ -188,7 +188,25 @@ def _doctor(session: Session, request: Request) -> Report:
     return doctor(session.settings)  # the session itself has no part in it
 
 
-_NAMED = (run, submit, resume, rerun, cancel, sql, convert, backup, restore, export, check)
+def tasks(session: Session, request: Request) -> Result:
+    job, stage = named(session, request), _stage(request)
+    form = getattr(request, "format", None)  # a notebook has frames
+    if form not in ("geojson", "parquet") and (getattr(request, "geometry", None) or getattr(request, "crs", None)):
+        raise UsageError("--geometry and --crs are for --format geojson and --format parquet.")
+    if form is None:
+        return Tasks(session.runtime, job, request.limit, request.state, stage)
+    from geoflow.commands.tables import Written
+
+    return Written(job, stage, request)
+
+
+def _stage(request: Request) -> int | str | None:
+    """The stage that was typed: a number, or a name."""
+    stage: str | None = request.stage
+    return int(stage) if stage and stage.isdecimal() else stage
+
+
+_NAMED = (run, submit, resume, rerun, cancel, tasks, sql, convert, backup, restore, export, check)
 VERBS: dict[str, Callable[[Session, Request], Result | Report]] = {
     **{verb.__name__: verb for verb in _NAMED},
     "plan": lambda session, request: session.plan(request.job_type, _given(request)),
@@ -197,13 +215,12 @@ VERBS: dict[str, Callable[[Session, Request], Result | Report]] = {
     "status": lambda session, request: Job(named(session, request), request),
     # Until the job has ended, or nobody drives it. An interrupt ends the watching alone.
     "watch": lambda session, request: _followed(session, named(session, request), request),
-    "tasks": lambda session, request: Tasks(session.runtime, named(session, request), request.limit, request.state),
     "errors": lambda session, request: Errors(
         session.runtime, named(session, request), _limit(request), request.traceback
     ),
     "logs": lambda session, request: Logs(session.runtime, named(session, request), request.limit),
     "output": lambda session, request: Output(
-        session.runtime, *tasks.named(session.runtime, request.task), getattr(request, "follow", False)
+        session.runtime, *named_task(session.runtime, request.task), getattr(request, "follow", False)
     ),
     "debug": lambda session, request: Returned(task(session, request).debug(), session.settings.secrets),
     "retry": lambda session, request: _followed(session, _with_code(session, request).retry_failed(), request),

@@ -16,7 +16,7 @@ from typing import Any
 
 from geoflow.core.models import JobStatus, TaskStatus
 from geoflow.core.payloads import is_fallback
-from geoflow.errors import StoreError
+from geoflow.errors import StoreError, TableError
 from geoflow.stores import columnwise, questions
 from geoflow.stores.columns import ATTEMPTS_PER_TASK, COLUMNS
 from geoflow.stores.questions import PlannedStage
@@ -101,11 +101,29 @@ def planned(connection: Any, job_id: str) -> list[Row]:
     return rows
 
 
-def tasks(store: Store, job_id: str, *, state: str | None = None, limit: int | None = None) -> list[Row]:
-    """The tasks of one job in the order in which they were planned: the first *limit*, of those in that *state*."""
+def planned_stage(store: Store, job_id: str, stage: int | str | None) -> tuple[int, str, int]:
+    """The number and the name of a *stage* that was planned, by default the last; and how many were. `TableError`."""
+    known = {row["stage"]: row["stage_name"] for row in stages(store, job_id) if row["planned_at"] is not None}
+    if stage is None and known:
+        stage = max(known)
+    number = next((number for number, name in known.items() if stage in (number, name)), None)
+    if number is None:
+        listed = ", ".join(f"{name} ({number})" for number, name in known.items()) or "none yet"
+        wanted = "" if stage is None else f" {stage!r}"
+        raise TableError(f"There is no stage{wanted} that was planned: {listed}.")
+    return number, known[number], len(known)
+
+
+def tasks(
+    store: Store, job_id: str, *, state: str | None = None, limit: int | None = None, stage: int | None = None
+) -> list[Row]:
+    """The tasks of one job in the order in which they were planned: the first *limit*, of those in that *state*.
+
+    With *stage*, its number, those of that stage alone.
+    """
     condition = "" if state is None else f" AND status = '{TaskStatus(state)}'"
     with at_once(store) as connection:
-        return list(islice(_of_job(connection, "tasks", TASKS, job_id, condition), limit))
+        return list(islice(_of_job(connection, "tasks", TASKS, job_id, condition, stage=stage), limit))
 
 
 def reused_from(store: Store, job_id: str) -> dict[tuple[int, int, int], str]:
@@ -169,10 +187,19 @@ def at_once(store: Store) -> Iterator[Any]:
 
 
 def _of_job(
-    connection: Any, table: str, names: Sequence[str], job_id: str, condition: str, *, history: bool = False
+    connection: Any,
+    table: str,
+    names: Sequence[str],
+    job_id: str,
+    condition: str,
+    *,
+    history: bool = False,
+    stage: int | None = None,
 ) -> Iterator[Row]:
-    """The job's rows of *table*, in the order of their keys."""
+    """The job's rows of *table*, or those of a *stage*, in the order of their keys."""
     for plan in questions.plans(connection, job_id, history=history):
+        if stage not in (None, plan.stage):
+            continue
         of_plan = {name: _value(name, value) for name, value in plan._asdict().items()}
         number = 0
         for row in _rows(connection, table, names, [(plan.first, plan.last)], condition, of_plan):

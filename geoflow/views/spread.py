@@ -3,51 +3,46 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from typing import Any
 
 import pandas as pd
 
-from geoflow.errors import GeoflowError
+from geoflow.errors import GeoflowError, TableError
 from geoflow.jobtypes.inputs import SAVED
 from geoflow.stores.store import Store
+from geoflow.support.masking import mask
+from geoflow.support.text import shorten
 from geoflow.views import frames
 from geoflow.views.footprints import tile_bounds
+from geoflow.views.rows import planned_stage
 
 _BOUNDS = {"bbox", "bounds", "bounding_box"}
 _CELLS = {"h3", "h3_cell", "cell"}
+_TILE = {"z", "x", "y"}
 # The keys of what a typed stage is given; of a handler of the contract they are parameters like others.
 _TYPED = {"item", "params"}
 
 
-def frame(store: Store, job_id: str, stage: int | str | None) -> pd.DataFrame:
+def frame(store: Store, job_id: str, stage: int | str | None, secrets: Sequence[str] | None = None) -> pd.DataFrame:
     """All tasks of the *stage*, or of the last that was planned: ``task_id``, ``status``, then parameters and result.
 
     A field of a result is a column of its name, and so is a parameter, or a field of an item, where no other column is
     called so; else it is ``parameters.name``. Fields of objects in these are ``name.field``. GeoJSON stays whole,
-    and so does what `gf.load` takes.
+    and so does what `gf.load` takes. With *secrets*, parameters whose names are like these are masked.
     """
-    stages = frames.stages(store, job_id)
-    tasks = frames.tasks(store, job_id, stage=_number(stages[stages["planned_at"].notna()], stage))
+    tasks = frames.tasks(store, job_id, stage=planned_stage(store, job_id, stage)[0])
     results = [_returned(value) for value in tasks["result"]]
     columns: dict[str, Any] = {"task_id": tasks["task_id"], "status": tasks["status"]}
     for name, values in _columns("", results).items():
         columns[f"result.{name}" if name in columns else name or "result"] = values
-    for name, values in _columns("", _given(tasks["parameters"].tolist())).items():
+    given = tasks["parameters"].tolist()
+    if secrets is not None:
+        given = mask(given, secrets)
+    for name, values in _columns("", _given(given)).items():
         columns[f"parameters.{name}" if name in columns else name or "parameters"] = values
     return pd.DataFrame(columns, index=tasks.index)
-
-
-def _number(planned: pd.DataFrame, stage: int | str | None) -> int:
-    known: dict[str, int] = dict(zip(planned["stage_name"].tolist(), planned["stage"].tolist(), strict=True))
-    if stage is None and known:
-        return max(known.values())
-    number = stage if isinstance(stage, int) else known.get(stage or "", 0)
-    if number not in known.values():
-        names = ", ".join(f"{name} ({number})" for name, number in known.items()) or "none yet"
-        raise ValueError(f"there is no stage {stage!r} that was planned: {names}.")
-    return number
 
 
 def _returned(value: Any) -> Any:
@@ -100,60 +95,79 @@ def geometries(table: pd.DataFrame, column: str | None, crs: Any) -> Any:
     try:
         geopandas = import_module("geopandas")
     except ImportError:
-        raise GeoflowError("a GeoDataFrame needs geopandas: pip install 'geoflow[vector]'") from None
+        raise GeoflowError("A GeoDataFrame needs geopandas: pip install 'geoflow[vector]'") from None
     names, make = _found(table, column)
     rows: list[Any] = table[names].to_numpy().tolist() if len(names) > 1 else table[names[0]].tolist()
     in_degrees = make in (_tile, _cell)
     if in_degrees and crs is not None:
-        raise ValueError(f"{', '.join(names)} are in EPSG:4326: leave crs= out, and use to_crs of what you are given.")
+        told = f"{', '.join(names)} are in EPSG:4326:"
+        raise TableError(told, python="leave crs= out, and use to_crs of what you are given.", typed="leave --crs out.")
     shapes = []
     for task_id, value in zip(table["task_id"], rows, strict=True):
         parts = value if make in (_box, _tile) and isinstance(value, list) else [value]
         try:
             shapes.append(None if any(part is None or part is pd.NA for part in parts) else make(value))
         except Exception as exc:  # of libraries, of any kind
-            raise ValueError(f"task {task_id}: {', '.join(names)} makes no geometry ({exc}).") from None
+            raise TableError(f"Task {task_id}: {', '.join(names)} makes no geometry ({exc}).") from None
     name = "geometry" if in_degrees else names[0]
     if in_degrees and name in table:
-        raise ValueError(f"the geometry of {', '.join(names)} has no place: there is a column 'geometry' already.")
+        raise TableError(f"The geometry of {', '.join(names)} has no place: there is a column 'geometry' already.")
     placed = table.assign(**{name: geopandas.GeoSeries(shapes, index=table.index)})
-    return geopandas.GeoDataFrame(placed, geometry=name, crs="EPSG:4326" if in_degrees else crs or _crs_of(table))
+    known = "EPSG:4326" if in_degrees else crs or _crs_of(table)
+    try:
+        return geopandas.GeoDataFrame(placed, geometry=name, crs=known)
+    except Exception as exc:  # pyproj's
+        raise TableError(f"The CRS {shorten(str(known), 100)!r} is not known: {exc}") from None
+
+
+def has_geojson(table: pd.DataFrame) -> bool:
+    """Whether a column is of GeoJSON alone, of which `geometries` makes some."""
+    return _shape in _fitting(table, table.columns).values()
 
 
 def _crs_of(table: pd.DataFrame) -> Any:
     said = table["crs"].dropna().unique().tolist() if "crs" in table else []
     if len(said) > 1:
         listed = ", ".join(str(one)[:60] for one in said[:5])
-        raise ValueError(f"the tasks are in {len(said)} CRSs ({listed}): make one frame for each, or give crs=.")
+        told = f"The tasks are in {len(said)} CRSs ({listed}):"
+        raise TableError(told, python="make one frame for each, or give crs=.", typed="give --crs.")
     return said[0] if said else None
 
 
 def _found(table: pd.DataFrame, column: str | None) -> tuple[list[str], Callable[[Any], Any]]:
     """The column of the geometry, or several, and what makes one of their values."""
     if column is not None and column not in table:
-        raise ValueError(f"there is no column {column!r}: {', '.join(map(str, table))}.")
-    fit: dict[str, Callable[[Any], Any]] = {}
-    for name in [column] if column else table.columns:
-        told = [value for value in table[name] if isinstance(value, dict | list)]
-        if told and all(map(_is_geometry, told)):
-            fit[name] = import_module("shapely.geometry").shape
-        elif told and (column or name.rpartition(".")[2] in _BOUNDS) and all(map(_is_bounds, told)):
-            fit[name] = _box
-    cells = [name for name in ([column] if column else table.columns) if name.rpartition(".")[2] in _CELLS]
-    if not fit and cells:
-        fit = dict.fromkeys(cells, _cell)
+        raise TableError(f"There is no column {column!r}: {', '.join(map(str, table))}.")
+    fit = _fitting(table, [column] if column else table.columns, is_said=column is not None)
     if len(fit) == 1:
         name, make = fit.popitem()
         return [name], make
     if fit:
-        raise ValueError(f"{len(fit)} columns have geometries: {', '.join(fit)}. Say which with geometry=.")
-    if not column and {"z", "x", "y"} <= {*table.columns}:
+        told = f"{len(fit)} columns have geometries: {', '.join(fit)}."
+        raise TableError(told, python="Say which with geometry=.", typed="Say which with --geometry.")
+    if not column and {*table.columns} >= _TILE:
         return ["z", "x", "y"], _tile
-    what = f"{column!r} has" if column else "no column has"
-    raise ValueError(
-        f"{what} geometries: GeoJSON, four numbers called bbox, or cells called h3. The columns are "
-        f"{', '.join(map(str, table))}."
+    what = f"{column!r} has no geometries" if column else "No column has geometries"
+    raise TableError(
+        f"{what}: GeoJSON, four numbers called bbox, or cells called h3. The columns are {', '.join(map(str, table))}."
     )
+
+
+def _fitting(table: pd.DataFrame, names: Iterable[str], is_said: bool = False) -> dict[str, Callable[[Any], Any]]:
+    """Those of the columns *names* that have geometries, or else H3 cells, with what makes one of a value."""
+    names = list(names)
+    fit: dict[str, Callable[[Any], Any]] = {}
+    for name in names:
+        told = [value for value in table[name] if isinstance(value, dict | list)]
+        if told and all(map(_is_geometry, told)):
+            fit[name] = _shape
+        elif told and (is_said or name.rpartition(".")[2] in _BOUNDS) and all(map(_is_bounds, told)):
+            fit[name] = _box
+    return fit or dict.fromkeys((name for name in names if name.rpartition(".")[2] in _CELLS), _cell)
+
+
+def _shape(geometry: Any) -> Any:
+    return import_module("shapely.geometry").shape(geometry)
 
 
 def _cell(cell: Any) -> Any:

@@ -134,13 +134,13 @@ def test_a_crs_that_nobody_told_is_not_guessed(ran, geopandas):
 @pytest.mark.parametrize(
     ("results", "message"),
     [
-        ([{"n": 1}], "no column has geometries: GeoJSON, four numbers called bbox"),
+        ([{"n": 1}], "No column has geometries: GeoJSON, four numbers called bbox"),
         ([{"at": POINT, "to": POINT}], "2 columns have geometries: at, to. Say which with geometry="),
-        ([{"bbox": [170, 0, -170, 1]}], r"task t0: bbox makes no geometry .*crosses the antimeridian"),
-        ([{"z": 1, "x": 2, "y": 0}], "task t0: z, x, y makes no geometry .there is no tile 1/2/0"),
-        ([{"at": {"type": "Blob", "coordinates": [1]}}], "task t0: at makes no geometry .*[Bb]lob"),
+        ([{"bbox": [170, 0, -170, 1]}], r"Task t0: bbox makes no geometry .*crosses the antimeridian"),
+        ([{"z": 1, "x": 2, "y": 0}], "Task t0: z, x, y makes no geometry .there is no tile 1/2/0"),
+        ([{"at": {"type": "Blob", "coordinates": [1]}}], "Task t0: at makes no geometry .*[Bb]lob"),
         ([{"z": 1, "x": 0, "y": 0, "geometry": 1}], "there is a column 'geometry' already"),
-        ([{"at": POINT, "crs": "EPSG:4326"}, {"at": POINT, "crs": "EPSG:31985"}], "the tasks are in 2 CRSs"),
+        ([{"at": POINT, "crs": "EPSG:4326"}, {"at": POINT, "crs": "EPSG:31985"}], "The tasks are in 2 CRSs"),
     ],
 )
 def test_what_makes_no_geometry_is_said_by_name(ran, geopandas, results, message):
@@ -166,14 +166,14 @@ def test_h3_cells_cover_the_earth_once_cut_at_the_antimeridian_and_drawn_to_the_
     assert table.geometry.union_all().area == pytest.approx(360 * 180, rel=1e-9)
     with pytest.raises(ValueError, match="h3 are in EPSG:4326: leave crs= out"):
         ran({"h3": cells[0]}).gdf(crs=3857)
-    with pytest.raises(ValueError, match="task t0: h3 makes no geometry"):
+    with pytest.raises(ValueError, match="Task t0: h3 makes no geometry"):
         ran({"h3": "notacell"}).gdf()
 
 
 def test_a_column_that_is_asked_for_is_taken_or_refused(ran, geopandas):
     job = ran({"at": POINT, "to": {"type": "Point", "coordinates": [3, 4]}, "n": 1})
     assert job.gdf(geometry="to").geometry.iloc[0].coords[0] == (3, 4)
-    with pytest.raises(ValueError, match="'n' has geometries"):
+    with pytest.raises(ValueError, match="'n' has no geometries"):
         job.gdf(geometry="n")
     assert isinstance(job.frame(), pd.DataFrame)
 
