@@ -194,6 +194,8 @@ def commands(*, notebook: bool = False) -> Verbs:
     which = f"{begins}, in the latest job, or JOB/TASK; without it, the first that failed"
     task = Place("task", "TASK", which, required=False)
     brought = "the file or module with its job type; none is loaded by itself"
+    often = "so often a failed task is tried again, where its stage does not say; default: 3"
+    retries = [] if notebook else [_option("--retries", metavar="N", type=click.IntRange(0, 1000), help=often)]
     code = _option("--load", metavar="FILE", type=_FILE, multiple=True, help=brought)
     work = (
         Place("job_type", "JOB_TYPE", "what to run; see below"),
@@ -224,7 +226,7 @@ def commands(*, notebook: bool = False) -> Verbs:
         top.params.append(_for_shells("--install-completion", "complete words at the Tab key"))
         top.params.append(_for_shells("--show-completion", "print the script that does that"))
     examples = EXAMPLES + (IN_NOTEBOOK if notebook else IN_TERMINAL)
-    verb("run", "Run a job and wait for its end.", *start, epilog=examples)
+    verb("run", "Run a job and wait for its end.", *start, *retries, epilog=examples)
     if notebook:
         verb("submit", "Start a job, and return at once.", *start, epilog=examples)
     verb("plan", "Show what a job would be: its id, stages and first tasks. Nothing runs.", *work, epilog=examples)
@@ -255,8 +257,8 @@ def commands(*, notebook: bool = False) -> Verbs:
     if notebook:
         verb("load", "Put a task's parameters, and a call of its handler, into the next cell.", task, code)
     text = "Go on with a job that is not at its end: what has not completed runs. See --load."
-    verb("resume", text, stopped, code)
-    verb("retry", "Run a job's failed tasks again, and go on from there.", latest, code)
+    verb("resume", text, stopped, code, *retries)
+    verb("retry", "Run a job's failed tasks again, and go on from there.", latest, code, *retries)
     part = "only this stage, its number or name, and those behind it"
     older = "only what ran with older code, and the stages behind it"
     stage = _option("--stage", metavar="STAGE", callback=_alone, help=part)
@@ -264,7 +266,7 @@ def commands(*, notebook: bool = False) -> Verbs:
     part = "only what is new or has changed, and what is behind it"
     update = _option("--update", is_flag=True, callback=_alone, help=part)
     text = "Run a job, or a part of it, over again with the code of now."
-    verb("rerun", text, latest, code, stage, stale, update)
+    verb("rerun", text, latest, code, stage, stale, update, *retries)
     verb("refinalize", "Run a completed job's finalize again, over the results that are there.", latest, code)
     verb("cancel", "End a job; what runs is stopped, what waits will not run.", job)
     keep = _option("-o", "--output", metavar="NAME", help="keep the answer in this variable, and show nothing")

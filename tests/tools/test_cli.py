@@ -654,6 +654,15 @@ def test_retry_and_refinalize_mean_the_latest_job(geoflow: Type) -> None:
     assert [task["attempts"] for task in geoflow("tasks", "--json").document] == [2]
 
 
+def test_S26_how_often_a_failed_task_is_tried_again_can_be_typed(geoflow: Type) -> None:
+    assert geoflow(*acts({"do": "raise", "value": "OSError"}), "--retries", "1").code == 1
+    assert [task["attempts"] for task in geoflow("tasks", "--json").document] == [2]
+    assert geoflow("retry", "--load", str(JOBS), "--retries", "0").code == 1
+    assert [task["attempts"] for task in geoflow("tasks", "--json").document] == [3]
+    refused = geoflow("run", "hello_world", "n=1", "--retries", "many")
+    assert (refused.code, refused.err.count("--retries: 'many' is not a valid integer")) == (2, 1)
+
+
 def test_rerun_does_over_a_job_a_stage_or_what_ran_with_older_code(geoflow: Type) -> None:
     file = job_file("run_again.py")
     geoflow("run", file)
