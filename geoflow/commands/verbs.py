@@ -235,8 +235,8 @@ _WITHOUT_STORE = ("run", "submit", "plan", "probe", "convert", "restore", "expor
 def open_session(request: Request) -> Session:
     """The session that the verb needs, in a terminal. Cancelling and debugging need no other process."""
     workers = 0 if request.verb in ("cancel", "debug") else request.workers
-    options = {"display": "none" if request.json else None, "max_retries": getattr(request, "retries", None)}
-    session = Session(request.store, workers=workers, **options)
+    display, retries = "none" if request.json else None, getattr(request, "retries", None)
+    session = Session(request.store, workers=workers, display=display, max_retries=retries)
     check_store(session, request)
     return session
 
