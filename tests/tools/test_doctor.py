@@ -28,9 +28,10 @@ from geoflow.commands.magic import Magic
 from geoflow.stores.sqlite import SCHEMA_VERSION
 from geoflow.support.settings import load_settings
 from geoflow.support.text import columns
-from geoflow.tools.doctor import Diagnosis, DoctorReport, doctor
+from geoflow.tools.doctor import Diagnosis, DoctorReport, doctor, geospatial
 from geoflow.tools.doctor.diagnosis import ok
-from geoflow.tools.doctor.installed import GEO_VARIABLES, extras, geo_variables, packages, python, sqlite_library
+from geoflow.tools.doctor.geospatial import GEO_VARIABLES, geo_libraries, geo_variables
+from geoflow.tools.doctor.installed import extras, packages, python, sqlite_library
 from geoflow.tools.doctor.places import file_system, folder, locks, log, write_ahead
 from geoflow.tools.doctor.processes import leftovers, open_files, shared_memory, workers
 from geoflow.tools.doctor.store import jobs, store_file
@@ -59,7 +60,17 @@ def by_name(findings: DoctorReport) -> dict[str, Diagnosis]:
 def test_all_checks_are_made_and_nothing_is_left_behind(tmp_path: Path, temp: Path) -> None:
     found = by_name(doctor(load_settings(store=str(tmp_path / "work.db"))))
     assert list(found) == [
-        *("python", "sqlite", "packages", "extras", "geo variables", "store folder", "file system", "locks"),
+        *(
+            "python",
+            "sqlite",
+            "packages",
+            "extras",
+            "geo libraries",
+            "geo variables",
+            "store folder",
+            "file system",
+            "locks",
+        ),
         *(
             "write-ahead log",
             "temporary folder",
@@ -190,6 +201,43 @@ def test_extras_are_told_with_their_versions_and_none_is_a_fault() -> None:
     assert found.text == f"psutil {psutil.__version__}. Not installed: no-such-package."
 
 
+def test_each_geospatial_library_says_what_it_has_brought_and_that_is_tried() -> None:
+    rasterio, pyproj = pytest.importorskip("rasterio"), pytest.importorskip("pyproj")
+    found = geo_libraries(("rasterio", "pyproj"))
+    assert found.status == "ok" if importlib.util.find_spec("pyarrow") else "warning"
+    assert f"rasterio has GDAL {rasterio.__gdal_version__}, PROJ {rasterio.__proj_version__}; " in found.text
+    assert f"pyproj has PROJ {pyproj.proj_version_str}. Each has its own copies" in found.text
+    assert geo_libraries(("no_such_library",)).status == "ok"
+
+
+def test_a_library_that_cannot_be_used_is_a_problem_with_its_own_words(tmp_path: Path, monkeypatch: Any) -> None:
+    for name, source in {
+        "pyogrio": "raise OSError('libgdal.so.36: cannot open')",
+        "osgeo": "import os; os.abort()",
+    }.items():
+        (tmp_path / f"{name}.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    found = geo_libraries(("pyogrio",))
+    assert (found.status, found.remedy) == ("problem", "pip install --force-reinstall --no-deps pyogrio")
+    assert "pyogrio is installed, and cannot be used: OSError: libgdal.so.36" in found.text
+    found = geo_libraries(("osgeo",))
+    assert (found.status, "osgeo cannot be used in one process: exit status -6" in found.text) == ("problem", True)
+
+
+def test_two_libraries_that_place_a_point_apart_and_a_missing_pyarrow_are_told(monkeypatch: Any) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pyarrow" else name)
+
+    def told(y: float) -> Diagnosis:
+        said = {"rasterio": "PROJ 9.7", "pyproj": "PROJ 9.5"}, {"rasterio": [1.0, 2.0], "pyproj": [1.0, y]}
+        monkeypatch.setattr(geospatial, "run_python", lambda *_, **__: (json.dumps([None, *said]), ""))
+        return geo_libraries()
+
+    assert (told(2.0).status, told(2.0).remedy) == ("warning", "pip install pyarrow")
+    assert "rasterio and pyproj place one point 0.5 m apart" in told(2.5).text
+    assert told(float("inf")).status == "problem"
+
+
 def test_variables_of_another_proj_are_told() -> None:
     assert geo_variables({"PATH": "/bin", "PROJ_LIB": ""}).status == "ok"
     found = geo_variables({"PROJ_DATA": "/no/such/folder"})
@@ -198,12 +246,14 @@ def test_variables_of_another_proj_are_told() -> None:
     assert found.remedy.startswith("unset PROJ_DATA")
 
 
-def test_a_folder_that_breaks_rasterio_is_a_problem_where_rasterio_is(tmp_path: Path) -> None:
+def test_a_folder_that_breaks_rasterio_is_a_problem_where_rasterio_is(tmp_path: Path, monkeypatch: Any) -> None:
     with contextlib.closing(sqlite3.connect(tmp_path / "proj.db")) as tables:  # of an older PROJ, as Debian's
         tables.execute("CREATE TABLE metadata (key TEXT, value TEXT)")
         tables.execute("INSERT INTO metadata VALUES ('DATABASE.LAYOUT.VERSION.MAJOR', '0')")
         tables.commit()
-    found = geo_variables({**os.environ, "PROJ_DATA": str(tmp_path), "PROJ_LIB": str(tmp_path)})
+    monkeypatch.setenv("PROJ_DATA", str(tmp_path))
+    assert geo_libraries().status != "problem", "it is no fault of the libraries"
+    found = geo_variables({**os.environ, "PROJ_LIB": str(tmp_path)})
     assert str(tmp_path) in found.text
     if importlib.util.find_spec("rasterio"):
         assert found.status == "problem"

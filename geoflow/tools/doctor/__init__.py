@@ -18,7 +18,8 @@ from geoflow.support.masking import mask_text
 from geoflow.support.settings import Settings
 from geoflow.support.text import count, plain
 from geoflow.tools.doctor.diagnosis import Diagnosis, problem
-from geoflow.tools.doctor.installed import extras, geo_variables, packages, python, sqlite_library
+from geoflow.tools.doctor.geospatial import geo_libraries, geo_variables
+from geoflow.tools.doctor.installed import extras, packages, python, sqlite_library
 from geoflow.tools.doctor.places import file_system, folder, locks, log, mounts, unwritable, write_ahead
 from geoflow.tools.doctor.processes import leftovers, open_files, shared_memory, workers
 from geoflow.tools.doctor.store import jobs, store_file
@@ -69,6 +70,7 @@ def _checks(settings: Settings) -> Iterator[tuple[str, Callable[[], Diagnosis]]]
     yield "sqlite", sqlite_library
     yield "packages", packages
     yield "extras", extras
+    yield "geo libraries", geo_libraries
     yield "geo variables", partial(geo_variables, os.environ)
     if kept:
         yield "store folder", partial(folder, store.parent)

@@ -1,20 +1,18 @@
-"""What is installed: Python, SQLite, the packages, and the variables that lead geospatial libraries astray."""
+"""What is installed: Python, SQLite and the packages."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import importlib.util
-import os
 import platform
 import re
 import shlex
 import sqlite3
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from geoflow.stores.sqlite import schema
-from geoflow.tools.doctor.diagnosis import Diagnosis, ok, problem, run_python, warning
+from geoflow.tools.doctor.diagnosis import Diagnosis, ok, problem, warning
 
 Version = tuple[int, ...]
 
@@ -23,12 +21,6 @@ EXTRAS = (
     *("distributed", "rasterio", "rio-cogeo", "pyogrio", "geopandas", "shapely", "pyproj", "pyarrow", "h3"),
     *("exactextract", "ipykernel", "jupyterlab", "notebook"),
 )
-GEO_VARIABLES = ("PROJ_DATA", "PROJ_LIB", "GDAL_DATA")
-# What finds another version's tables does not know the first coordinate system that it is asked for.
-GEO_TRIALS = {
-    "rasterio": "from rasterio.crs import CRS; CRS.from_epsg(31985)",
-    "pyproj": "from pyproj import CRS; CRS.from_epsg(31985)",
-}
 
 
 def python(system: str = sys.platform) -> Diagnosis:
@@ -96,30 +88,3 @@ def _version(package: str) -> str | None:
 
 def _numbers(version: str) -> Version:
     return tuple(int(number) for number in re.findall(r"\d+", version)[:2])
-
-
-def geo_variables(environment: Mapping[str, str]) -> Diagnosis:
-    """Variables that lead libraries to tables of another version; whether those installed here bear that is tried."""
-    paths = {variable: environment[variable] for variable in GEO_VARIABLES if environment.get(variable)}
-    if not paths:
-        return ok(f"{', '.join(GEO_VARIABLES)} are not set: each library uses its own tables.")
-    shown = ", ".join(f"{variable}={path}" for variable, path in paths.items())
-    remedy = f"unset {' '.join(paths)}   # before Python starts: workers are given what the session has"
-    if gone := [variable for variable, path in paths.items() if not os.path.isdir(path)]:
-        return problem(f"{shown}: {' and '.join(gone)} leads nowhere.", remedy)
-    tried = [library for library in GEO_TRIALS if importlib.util.find_spec(library)]
-    for library in tried:
-        if error := run_python(GEO_TRIALS[library], environment=environment)[1]:
-            return problem(f"{shown} breaks {library}: {error}", remedy)
-    if "GDAL_DATA" in paths and (own := _own_gdal_data()) and not os.path.samefile(own, paths["GDAL_DATA"]):
-        return warning(f"{shown}: rasterio has brought its own, in {own}, and would not use it.", remedy)
-    if not tried:
-        return warning(f"{shown}: this would break rasterio's wheel, which is not installed yet.", remedy)
-    return ok(f"{shown}: {' and '.join(tried)} can read a coordinate system all the same.")
-
-
-def _own_gdal_data() -> str | None:
-    """The files that rasterio's wheel brings for GDAL."""
-    spec = importlib.util.find_spec("rasterio")
-    folders = [os.path.join(place, "gdal_data") for place in (spec and spec.submodule_search_locations) or ()]
-    return next(filter(os.path.isdir, folders), None)
