@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 Point = tuple[float, float]  # longitude and latitude, degrees
 DEEPEST, ITEMS = 6, 200  # how far is looked into a value, and at how many features of a collection
-_H3 = re.compile(r"8[0-9a-f]{14}")
+H3_CELL = re.compile(r"8[0-9a-f]{14}")
 _QUADKEY = re.compile(r"[0-3]{1,30}")
 _DEGREES = re.compile(r"4326|4979|CRS84|OGC84", re.IGNORECASE)
 _POINTS = {"Point": 0, "MultiPoint": 1, "LineString": 1, "MultiLineString": 2, "Polygon": 2, "MultiPolygon": 3}
@@ -56,7 +56,7 @@ def footprint(values: Iterable[Any], boundary: Boundary | None = None, depth: in
 
 def _look(value: Any, boundary: Boundary | None, depth: int) -> Shape | None:
     if isinstance(value, str):
-        return _cell(value, boundary) if _H3.fullmatch(value) else None
+        return _cell(value, boundary) if H3_CELL.fullmatch(value) else None
     if not depth or not isinstance(value, dict):  # a list is of many places: what a plan gives, what a fan-in gets
         return None
     return _of_dict(value) or footprint(value.values(), boundary, depth - 1)

@@ -15,7 +15,7 @@ from geoflow.stores.store import Store
 from geoflow.support.masking import mask
 from geoflow.support.text import shorten
 from geoflow.views import frames
-from geoflow.views.footprints import tile_bounds
+from geoflow.views.footprints import H3_CELL, tile_bounds
 from geoflow.views.rows import planned_stage
 
 _BOUNDS = {"bbox", "bounds", "bounding_box"}
@@ -89,8 +89,9 @@ def geometries(table: pd.DataFrame, column: str | None, crs: Any) -> Any:
     """*table* as a GeoDataFrame whose geometry is made of the *column*, or of the only one that fits, in its place.
 
     These fit: GeoJSON, and four numbers called bbox, bounds or bounding_box. Where nothing else does, H3 cells called
-    h3, h3_cell or cell, and a tile's ``z``, ``x``, ``y`` become a further column ``geometry``, in EPSG:4326. The CRS of
-    others is *crs*, else what a column ``crs`` says, where all say the same; else it is not known, and None.
+    h3, h3_cell or cell, a tile's ``z``, ``x``, ``y``, or else H3 cells as text in any column become a further column
+    ``geometry``, in EPSG:4326. The CRS of others is *crs*, else what a column ``crs`` says, where all say the same;
+    else it is not known, and None.
     """
     try:
         geopandas = import_module("geopandas")
@@ -139,17 +140,19 @@ def _found(table: pd.DataFrame, column: str | None) -> tuple[list[str], Callable
     if column is not None and column not in table:
         raise TableError(f"There is no column {column!r}: {', '.join(map(str, table))}.")
     fit = _fitting(table, [column] if column else table.columns, is_said=column is not None)
+    if not fit and not column and {*table.columns} >= _TILE:
+        return ["z", "x", "y"], _tile
+    if not fit:
+        fit = {name: _cell for name in ([column] if column else table.columns) if _are_cells(table[name])}
     if len(fit) == 1:
         name, make = fit.popitem()
         return [name], make
     if fit:
         told = f"{len(fit)} columns have geometries: {', '.join(fit)}."
         raise TableError(told, python="Say which with geometry=.", typed="Say which with --geometry.")
-    if not column and {*table.columns} >= _TILE:
-        return ["z", "x", "y"], _tile
     what = f"{column!r} has no geometries" if column else "No column has geometries"
     raise TableError(
-        f"{what}: GeoJSON, four numbers called bbox, or cells called h3. The columns are {', '.join(map(str, table))}."
+        f"{what}: GeoJSON, four numbers called bbox, or H3 cells. The columns are {', '.join(map(str, table))}."
     )
 
 
@@ -164,6 +167,11 @@ def _fitting(table: pd.DataFrame, names: Iterable[str], is_said: bool = False) -
         elif told and (is_said or name.rpartition(".")[2] in _BOUNDS) and all(map(_is_bounds, told)):
             fit[name] = _box
     return fit or dict.fromkeys((name for name in names if name.rpartition(".")[2] in _CELLS), _cell)
+
+
+def _are_cells(values: pd.Series[Any]) -> bool:
+    told = values.dropna().tolist() if values.name != "task_id" else []
+    return bool(told) and all(isinstance(value, str) and H3_CELL.fullmatch(value) for value in told)
 
 
 def _shape(geometry: Any) -> Any:

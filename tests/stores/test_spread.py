@@ -170,6 +170,17 @@ def test_h3_cells_cover_the_earth_once_cut_at_the_antimeridian_and_drawn_to_the_
         ran({"h3": "notacell"}).gdf()
 
 
+def test_h3_cells_are_found_under_any_name_but_not_before_what_is_called_so(ran, geopandas):
+    pytest.importorskip("h3", reason="pip install 'geoflow[h3]' has it")
+    (here, there), words = ("8001fffffffffff", "8009fffffffffff"), "8 is no cell"
+    found = ran({"where": here, "words": words}, {"where": there, "words": words}).gdf()
+    assert found.total_bounds.tolist() == ran({"h3": here}, {"h3": there}).gdf().total_bounds.tolist()
+    named = ran({"parent": here, "cell": there}).gdf()
+    assert named.total_bounds.tolist() == ran({"h3": there}).gdf().total_bounds.tolist()
+    with pytest.raises(ValueError, match="2 columns have geometries: parent, child"):
+        ran({"parent": here, "child": there}).gdf()
+
+
 def test_a_column_that_is_asked_for_is_taken_or_refused(ran, geopandas):
     job = ran({"at": POINT, "to": {"type": "Point", "coordinates": [3, 4]}, "n": 1})
     assert job.gdf(geometry="to").geometry.iloc[0].coords[0] == (3, 4)
