@@ -88,7 +88,9 @@ def make_latest(session: Session) -> None:
     _opened[:] = [*(found for found in _opened if found() not in (None, session.runtime)), weakref.ref(session.runtime)]
 
 
-def register(target: type | DefinesJob | ModuleType | str, handlers: Mapping[str, Handler] | None = None) -> list[str]:
+def register(
+    target: type | DefinesJob | ModuleType | str | os.PathLike[str], handlers: Mapping[str, Handler] | None = None
+) -> list[str]:
     """`Session.register` of the default session."""
     return default_session().register(target, handlers)
 
@@ -119,7 +121,7 @@ def form(job_type: str | type | DefinesJob, session: Session | None = None, **va
 
 
 def check(
-    target: type | DefinesJob | ModuleType | str,
+    target: type | DefinesJob | ModuleType | str | os.PathLike[str],
     handlers: Mapping[str, Handler] | None = None,
     *,
     params: object = None,

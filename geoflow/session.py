@@ -133,7 +133,7 @@ class Session:
 
     def register(
         self,
-        target: type | DefinesJob | ModuleType | str,
+        target: type | DefinesJob | ModuleType | str | os.PathLike[str],
         handlers: Mapping[str, Handler] | None = None,
         *,
         name: str | None = None,
@@ -144,8 +144,8 @@ class Session:
 
         Returns the names registered. Raises ``DefinitionError`` with every problem found.
         """
-        if isinstance(target, str):
-            target = loading.load(target)
+        if isinstance(target, (str, os.PathLike)):
+            target = loading.load(os.fspath(target))
         return self.registry.register(target, handlers, name=name)
 
     # Submitting

@@ -5,13 +5,15 @@
 A cell is of the land when its centre is in one of the polygons. Without ``land=`` the grid is of the whole Earth.
 """
 
+from pathlib import Path
+
 from pydantic import BaseModel, Field
 
 import geoflow as gf
 
 
 class Params(BaseModel):
-    out: str  # a parquet file, one row a cell
+    out: Path  # a parquet file, one row a cell
     resolution: int = Field(ge=0, le=5)  # 2,016,842 cells; finer ones are no table that one task makes
     land: gf.InputFile | None = None  # polygons
 

@@ -5,6 +5,8 @@
 Pixels that a border cuts count by their share. A zone without a pixel has the count 0, and no mean.
 """
 
+from pathlib import Path
+
 from pydantic import BaseModel
 
 import geoflow as gf
@@ -13,7 +15,7 @@ import geoflow as gf
 class Params(BaseModel):
     zones: gf.InputFile  # polygons, in any format that GDAL reads
     raster: gf.InputFile
-    out: str  # a parquet file, one row a zone
+    out: Path  # a parquet file, one row a zone
     by: str = "name"  # the column that names a zone
     only: tuple[str, ...] = ()  # names of zones; all, if there are none
 

@@ -578,6 +578,30 @@ def warp_type(**options: Any) -> gf.JobType:
 WORK = Path()
 
 
+def test_S49_who_names_a_file_by_a_path_has_the_job_of_who_names_it_by_text(
+    open_session: OpenSession, tmp_path: Path
+) -> None:
+    class File(BaseModel):
+        of: gf.InputFile
+        masks: list[gf.InputFile] = []
+        made: gf.OutputFile | None = None
+
+    t = gf.JobType("named", params=File)
+
+    @t.stage
+    def look(file: File) -> File:
+        return File(of=Path(file.of), made=Path(file.of))  # type: ignore[arg-type]
+
+    session, path = open_session(workers=0), tmp_path / "a.tif"
+    path.touch()
+    by_path = t.run(of=path, masks=[path], session=session)
+    by_text = t.submit(of=str(path), masks=[str(path)], session=session)
+    assert by_text.id == by_path.id
+    assert by_path.result() == {"of": str(path), "masks": [], "made": str(path)}
+    with pytest.raises(ValueError, match="valid string"):
+        t.run(of=7, session=session)
+
+
 def test_S49_typed_functions_say_by_their_annotations_what_is_an_input_and_what_an_output(
     open_session: OpenSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

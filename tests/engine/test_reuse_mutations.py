@@ -195,7 +195,7 @@ def test_S48_a_helper_of_another_module_counts_and_a_comment_there_does_not(
     session = open_session(workers=1)
     sys.path.insert(0, str(tmp_path))
     try:
-        session.register(str(tmp_path / "mutant_helped.py"))
+        session.register(tmp_path / "mutant_helped.py")
 
         def updated() -> tuple[dict[str, Any], list[bool]]:
             job = session.run("helped", on_existing="update")

@@ -38,7 +38,7 @@ def run(session: gf.Session) -> Run:
     """Run the job type of a file of examples/geospatial, which is called as the file is."""
 
     def run_one(name: str, /, **parameters: Any) -> gf.JobHandle:
-        session.register(str(EXAMPLES / f"{name}.py"))
+        session.register(EXAMPLES / f"{name}.py")
         return session.run(name, **parameters)
 
     return run_one

@@ -90,7 +90,7 @@ def test_the_built_in_job_types_have_notes_at_most(name: str) -> None:
 def test_the_examples_have_notes_at_most(tmp_path: Path) -> None:
     for number in range(5):
         (tmp_path / f"tile_{number}.asc").write_text("1 2 3 4")
-    assert serious(gf.check(str(ROOT / "examples" / "land_cover.py"), folder=str(tmp_path))) == []
+    assert serious(gf.check(ROOT / "examples" / "land_cover.py", folder=str(tmp_path))) == []
     report = gf.check(str(ROOT / "examples" / "tile_stats.py"), folder=tmp_path / "tiles", make=12)
     assert serious(report) == []
     assert "GF901" not in codes(report)

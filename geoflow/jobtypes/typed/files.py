@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import types
 import typing
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, GetCoreSchemaHandler
+from pydantic_core import core_schema
 
 from geoflow.jobtypes.typed.annotations import is_model
 from geoflow.jobtypes.typed.lowered import Step
@@ -22,12 +24,21 @@ class FileRole:
 
     role: Role
 
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        """As of the text, which is made of a `Path` where that is given: who has a file's name often has it so."""
+        return core_schema.no_info_before_validator_function(_as_text, handler(source))
+
+
+def _as_text(value: Any) -> Any:
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
 
 InputFile = Annotated[str, FileRole("input")]
-"""The path or address of a file or folder that a function reads. Where results are reused, its state counts: its size
-and its times, or what is in it where the stage says ``inputs_by="content"``."""
+"""The path or address of a file or folder that a function reads, as text; of a ``Path`` it is made. Where results are
+reused, its state counts: its size and its times, or what is in it where the stage says ``inputs_by="content"``."""
 OutputFile = Annotated[str, FileRole("output")]
-"""The path of a file that a function has written. Its result is reused only while the file is there as it left it."""
+"""The path of a file that a function has written, as text; of a ``Path`` it is made. Its result is reused only while
+the file is there as it left it."""
 
 
 def files_of(step: Step) -> dict[str, list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from types import ModuleType
@@ -58,6 +59,8 @@ def _subjects(
 ) -> Iterator[tuple[str, Subject | DefinitionError]]:
     """The job types of *target* by name; in place of one that cannot be made, why."""
     only = ""
+    if isinstance(target, os.PathLike):
+        target = os.fspath(target)
     if isinstance(target, str):
         place, _, only = target.partition(":")
         if target not in registry and (place.endswith(".py") or "." in place):
