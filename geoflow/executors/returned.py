@@ -129,22 +129,22 @@ class _Reading:
 
     def returned(self) -> Returned:
         sealed, timed, whole = self._sealed()
+        rows = TIMES.iter_unpack(self._content[self._times : self._times + TIMES.size * timed])
+        known = {calls: (self._base + started, self._base + ended, cpu) for calls, started, ended, cpu in rows}
         attempts: list[Attempt] = []
-        at, plain, now = self._texts, 0, self._base + self._begun
+        at, now = self._texts, self._base + self._begun
         for key in self._batch.keys:
             end = self._content.find(b"\0", at)
             if end <= at or (whole and len(attempts) >= sealed):
                 break
-            # The times of what is not sealed are not known, but to two milliseconds: they follow those of the last.
-            row = TIMES.unpack_from(self._content, self._times + TIMES.size * plain) if plain < timed else None
-            times = (now, now, 0.0) if row is None else (self._base + row[0], self._base + row[1], row[2])
+            # All calls but the last before a seal took less than two milliseconds: they follow the one before.
+            times = known.get(len(attempts) + 1, (now, now, 0.0))
             attempt = self._attempt(key, self._content[at:end], times, now)
             if attempt is None:  # it was killed while it wrote this
                 if len(attempts) < sealed:
                     raise NotSound("what is sealed there does not make sense")
                 break
             attempts.append(attempt)
-            plain += key not in self._names
             at, now = end + 1, attempt.ended_at or now
         if len(attempts) < sealed:
             raise NotSound("what is sealed there is not all there")
@@ -164,7 +164,7 @@ class _Reading:
             else:
                 bad.append(calls)
         calls, timed = max(good)
-        if calls < 0:
+        if calls < 0 or (calls == 0 and max(bad) > 0):
             raise NotSound("it is damaged")
         return calls, timed, max(bad) >= calls
 

@@ -12,8 +12,7 @@ import logging
 import mmap
 import os
 import struct
-from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -23,7 +22,7 @@ from geoflow.support.jsonable import to_json
 
 logger = logging.getLogger("geoflow.executors")
 SUFFIX = ".spool"
-MAGIC = b"gfspool2"  # the last sign is the version
+MAGIC = b"gfspool3"  # the last sign is the version
 # How it begins: the magic, how long the header behind the seals is, where times and texts are, and the header's sum.
 HEAD = struct.Struct("<8sqqqI4x")
 # Two seals that are written in turns, so that one is whole whenever the process is killed: so many calls, times and
@@ -31,26 +30,33 @@ HEAD = struct.Struct("<8sqqqI4x")
 SEAL = struct.Struct("<qqqII")
 SEALS = HEAD.size, HEAD.size + SEAL.size
 HEADER = HEAD.size + 2 * SEAL.size
-TIMES = struct.Struct("<3d")  # started, ended, cpu: of each call that told nothing but a result
+TIMES = struct.Struct("<q3d")  # so many calls had ended, the last of which started, ended, and took of the processor
 # A text is one call's: the JSON of a result, or this and JSON of all that there is to tell. Behind it is a zero.
 TOLD = "!"
-# What is not sealed yet, of calls that ended so long after the last seal, is known by its form alone, and has no times.
+# What is not sealed yet, of calls that ended so long after the last seal, is known by its form alone. Only the last
+# call before a seal has times: all others took less than this.
 SEAL_SECONDS = 0.002
 _LEAST, _PER_CALL = 65_536, 96
 _ZEROS = bytes(_LEAST)
 _MOST = 4_000_000  # bytes of a file that is used again
 
 
+def nowhere(data: bytes) -> None:
+    """Writes nothing."""
+
+
 class Keeping(NamedTuple):
     """How the calls of a chunk are kept.
 
-    ``add`` takes the text of each, in their order, as it returns. ``seal`` takes the time, how many were added, and
-    started, ended and cpu of all that completed; it is due once `SEAL_SECONDS` after the last one, and at the end. It
-    returns when it is due again.
+    ``write`` takes the text of each and a zero, as bytes, in their order, as it returns; it is a file's own, since the
+    shortest calls take hardly longer than a function's call. Where it raises, the text is given to ``extend``, which
+    returns what writes from then on. ``seal`` takes how many were written, and started, ended and cpu of the last one;
+    it is due once `SEAL_SECONDS` after the seal before, and at the end. It returns when it is due again.
     """
 
-    add: Callable[[str], None]
-    seal: Callable[[float, int, Sequence[float], Sequence[float], Sequence[float]], float]
+    write: Callable[[bytes], object]
+    extend: Callable[[str], Callable[[bytes], object]]
+    seal: Callable[[int, float, float, float], float]
 
 
 class _File:
@@ -136,47 +142,36 @@ class Spool:
             logger.warning("what calls return cannot be kept: %s; if this process is killed, they run again", exc)
 
     def _adding(self, file: _File, times: int, texts: int) -> Keeping:
-        view, size, at = file.map, file.size, texts
+        view, whole = file.map, True
         done = seals = 0
         sealed, sums = texts, (0, 0)
+        view.seek(texts)
 
-        def add(text: str) -> None:
-            nonlocal at, size
+        def extend(text: str) -> Callable[[bytes], object]:
+            nonlocal view, whole
             try:
-                data = text.encode()
-                end = at + len(data)
-                if end >= size:
-                    grow(end)
-                view[at:end] = data
+                data, at = (text + "\0").encode(), view.tell()
+                file.grow(at + len(data) + file.size)
+                view = file.map
+                view.seek(at)
+                view.write(data)
             except (OSError, ValueError, MemoryError) as exc:
-                if size:
-                    self._say(exc)
-                size = 0  # what comes behind a text that is not here would be taken for another call's
-                return
-            at = end + 1
+                self._say(exc)
+                whole = False  # what comes behind a text that is not here would be taken for another call's
+                return nowhere
+            return view.write
 
-        def seal(now: float, calls: int, *columns: Sequence[float]) -> float:
+        def seal(calls: int, started: float, ended: float, cpu: float) -> float:
             nonlocal done, seals, sealed, sums
-            if size:
-                begin, done = done, len(columns[0])
-                triples = array("d", bytes(TIMES.size * (done - begin)))
-                for place, column in enumerate(columns):
-                    triples[place::3] = array("d", column[begin:])
-                data = triples.tobytes()
-                view[times + TIMES.size * begin : times + TIMES.size * done] = data
-                sums = crc32(data, sums[0]), crc32(memoryview(view)[sealed:at], sums[1])
-                SEAL.pack_into(view, SEALS[seals & 1], calls, done, at - texts, *sums)
-                seals, sealed, file.used = seals + 1, at, at
-            return now + SEAL_SECONDS
+            if whole and calls > done:
+                row, place, at = TIMES.pack(calls, started, ended, cpu), times + TIMES.size * seals, view.tell()
+                view[place : place + TIMES.size] = row
+                sums = crc32(row, sums[0]), crc32(view[sealed:at], sums[1])
+                done, seals, sealed, file.used = calls, seals + 1, at, at
+                SEAL.pack_into(view, SEALS[seals & 1], calls, seals, at - texts, *sums)
+            return ended + SEAL_SECONDS
 
-        def grow(end: int) -> None:
-            nonlocal view, size
-            if not size:
-                raise ValueError("a text before this one is not here")
-            file.grow(end + file.size)
-            view, size = file.map, file.size
-
-        return Keeping(add, seal)
+        return Keeping(view.write, extend, seal)
 
 
 def _header(chunk: Chunk, code: str, base: float, begun: float, stem: Path) -> bytes:

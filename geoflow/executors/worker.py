@@ -7,7 +7,6 @@ form), the answer is a plain tuple for each call; only the end of the process it
 from __future__ import annotations
 
 import contextlib
-import math
 import resource
 import sys
 import time
@@ -20,7 +19,7 @@ from geoflow.core.chunks import Chunk
 from geoflow.core.models import Category, Failure
 from geoflow.executors.calling import caller
 from geoflow.executors.loaded_code import Codes
-from geoflow.executors.spool import SEAL_SECONDS, Spool, text_of
+from geoflow.executors.spool import SEAL_SECONDS, Spool, nowhere, text_of
 from geoflow.jobtypes.answers import describe
 from geoflow.support import logs
 from geoflow.support.admission import Place, admitted
@@ -153,14 +152,14 @@ def run_chunk(
     after = None if keeper is None else keeper.after
     held = codes.held(chunk.code)  # None: it could not be loaded, and may be another when it can
     keeping = spool.begin(chunk, held.fingerprint, base, zero) if spool is not None and are_tasks and held else None
-    keep, seal = keeping or (None, None)
-    due = math.inf if seal is None else zero + SEAL_SECONDS
+    keep = nowhere if keeping is None else keeping.write
+    due = zero + SEAL_SECONDS
     ran = 0
     for position, call in enumerate(calls):
-        started = running(number, position, call.key)
-        if started is None:
+        begun = running(number, position, call.key)
+        if begun is None:
             break
-        ran = position + 1
+        started, ran = begun, position + 1
         try:
             if are_tasks:
                 about["task_id"] = call.task_id
@@ -190,24 +189,27 @@ def run_chunk(
             ends.append(ended)
             cpus.append(cpu)
             results.append(result)
-            if keep is not None:
-                keep(result)
+            text = result
         else:
             if chunk.kind == "plan":
                 planned, result = result or (), None
             row = (call.key, base + started, base + ended, cpu, result)
             told.append((*row, failure and tuple(failure), printed))
-            if keep is not None:
-                keep(text_of(told[-1], call.task_id))
+            text = "" if keeping is None else text_of(told[-1], call.task_id)
             length += len(printed or "") + (len(failure.traceback or "") if failure else len(result or ""))
-        if ended > due and seal is not None:
-            due = seal(ended, ran, starts, ends, cpus)
+        if keeping is not None:
+            try:
+                keep((text + "\0").encode())
+            except (ValueError, MemoryError):
+                keep = keeping.extend(text)
+            if ended > due:
+                due = keeping.seal(ran, started, ended, cpu)
         if after is not None and after(ended, failure is not None, printed is not None):
             break
         if ended - zero > patience or length > PIECE:
             break
-    if seal is not None:
-        seal(zero, ran, starts, ends, cpus)
+    if keeping is not None and ran:
+        keeping.seal(ran, started, ended, cpu)
     if keeper is not None:
         keeper.look()
     marker.reporting(chunk.number)

@@ -40,7 +40,7 @@ if sys.argv[1] == "returned":
     from geoflow.usercode.packing import Code
     batch = Batch("act", 1, 0, 0, 7, range(7, 8), "[]", "[]")
     chunk = Chunk(5, "tasks", "a" * 64, "acts", 1, Code("act", None, b""), batch, RetryPolicy(), epoch=1)
-    Spool(folder / "slot-0-0", lambda: 0).begin(chunk, "c", 1.0, 0.5).add('{"success":true}')
+    Spool(folder / "slot-0-0", lambda: 0).begin(chunk, "c", 1.0, 0.5).write(b'{"success":true}\\0')
 print(folder, flush=True)
 import os
 os._exit(9)
