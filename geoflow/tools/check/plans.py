@@ -11,6 +11,7 @@ from geoflow.jobtypes.answers import checked_plan
 from geoflow.jobtypes.inputs import Inputs, looked_at, not_taken
 from geoflow.support.jsonable import from_json, to_json
 from geoflow.support.text import shorten
+from geoflow.tools.check.places import gives_credentials, lacking, leaves
 from geoflow.tools.check.trial_state import PLAN, Stop, Trial, named
 from geoflow.tools.check.values import asked, lacks, marked, pairs
 
@@ -61,8 +62,11 @@ def _checked(trial: Trial, stage: int, made: Any) -> list[dict[str, Any]]:
     if twice := trial.ids.intersection(ids):
         raise trial.stop("GF321", f"The task_id {min(twice)!r} of stage {stage} was in one before.")
     trial.ids.update(ids)
-    for task in made:
-        trial.as_json(task["parameters"], "parameters")
+    for task, name, kind in zip(made, ids, types, strict=True):
+        texts_in_it = leaves(trial.as_json(task["parameters"], "parameters"))
+        told = next(filter(None, map(lacking, texts_in_it)), None)
+        if told and not gives_credentials(trial.handlers[kind]):
+            trial.tell("GF128", f"The task {name} of stage {stage} is given an address in {told}")
     return [
         {"task_id": name, "task_type": kind, "parameters": from_json(text)}
         for name, kind, text in zip(ids, types, texts, strict=True)

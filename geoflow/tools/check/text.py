@@ -12,6 +12,7 @@ from geoflow.executors.saved import load, save
 from geoflow.jobtypes.schema import schema_of
 from geoflow.jobtypes.typed.crossing import ADDED
 from geoflow.tools.check.findings import Finding, finding
+from geoflow.tools.check.places import opened, places
 from geoflow.tools.check.subject import Subject, plain_function, shown
 from geoflow.usercode.sources import own, syntax_of
 
@@ -26,6 +27,7 @@ def written(subject: Subject) -> Iterator[Finding]:
     for name in subject.known:
         if isinstance(name, str):
             yield from _read(subject, "handler", name, _of_handler)
+            yield from (subject.finding(code, what, "handler", name) for code, what in opened(subject, name))
     if subject.maker is None and isinstance(subject.job_class, type):
         for name, reader in _METHODS:
             yield from _read(subject, "method", name, reader)
@@ -52,6 +54,7 @@ def _of_handler(subject: Subject, name: str, function: ast.FunctionDef) -> Itera
                 swallowed += said
                 what = "every exception" if clause.type is None else ast.unparse(clause.type)
                 yield "GF201", f"The handler of {name!r} catches {what} and returns success: False.", clause
+    yield from places(f"The handler of {name!r}", function)
     if subject.maker is None:
         yield from _files(subject, name, function)
     if function.decorator_list and subject.maker is None:  # they may mend what it returns
@@ -103,6 +106,10 @@ def _opened(subject: Subject, name: str, function: ast.FunctionDef) -> Iterator[
     for node in own(function):
         if isinstance(node, ast.Call) and (what := _OPENS.get(ast.unparse(node.func))):
             yield "GF311", f"{name} opens {what}: {ast.unparse(node.func)}(...).", node
+
+
+def _placed(subject: Subject, name: str, function: ast.FunctionDef) -> Iterator[tuple[str, str, Any]]:
+    yield from places(name, function)
 
 
 def _schema(subject: Subject, name: str, function: ast.FunctionDef) -> Iterator[tuple[str, str, Any]]:
@@ -161,6 +168,8 @@ _METHODS: tuple[tuple[str, _Reader], ...] = (
     ("validate_job_parameters", _opened),
     ("validate_job_parameters", _schema),
     ("create_tasks_for_stage", _opened),
+    ("create_tasks_for_stage", _placed),
+    ("finalize_job", _placed),
     ("create_job_record", _totals),
     ("queue_job", _totals),
 )
