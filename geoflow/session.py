@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
+import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from itertools import accumulate
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -303,14 +304,27 @@ class Session:
 def _check_preload(names: Sequence[str]) -> None:
     """Say at once what workers would go without: what cannot be found here is not imported there either."""
     for name in names:
-        try:
-            found = importlib.util.find_spec(name.partition(".")[0])
-        except (ImportError, ValueError):
-            found = None
-        if found is None:
+        if not _can_be_found(name):
             warnings.warn(
                 f"preload names {name!r}, which is no module that can be imported here, so workers start without it: "
                 "mend its name, or install it.",
                 GeoflowWarning,
                 stacklevel=stacklevel(),
             )
+
+
+def _can_be_found(name: str) -> bool:
+    """Whether there is a module of that name. It is not imported, and nor is what it is in."""
+    within: Sequence[str] | None = None
+    for part in accumulate(name.split("."), "{}.{}".format):
+        if (known := sys.modules.get(part)) is not None:
+            within = getattr(known, "__path__", [])
+            continue
+        try:
+            spec = next((found for finder in sys.meta_path if (found := finder.find_spec(part, within))), None)
+        except (ImportError, ValueError):
+            return False
+        if spec is None:
+            return False
+        within = spec.submodule_search_locations or []
+    return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
+import logging
 import multiprocessing
 import os
 import resource
@@ -26,6 +27,7 @@ from geoflow.support.identity import UNKNOWN, born
 from geoflow.support.surroundings import Surroundings
 from geoflow.usercode.packing import Code
 
+logger = logging.getLogger("geoflow.executors")
 # One thread for each native pool: the slots already use the processors. Not where the user set them.
 ONE_THREAD = (
     "OMP_NUM_THREADS",
@@ -36,6 +38,11 @@ ONE_THREAD = (
     "GDAL_NUM_THREADS",
 )
 DEFAULT_ENVIRONMENT = {**dict.fromkeys(ONE_THREAD, "1"), "GDAL_CACHEMAX": "64"}
+# What libraries look at as they are loaded, and never again: a process that has them does not see a change.
+READ_ONCE = (
+    *DEFAULT_ENVIRONMENT,
+    *("GDAL_DATA", "GDAL_DRIVER_PATH", "PROJ_DATA", "PROJ_LIB", "NUMBA_NUM_THREADS", "MPLBACKEND"),
+)
 
 
 class Setup(NamedTuple):
@@ -55,6 +62,7 @@ class Setup(NamedTuple):
 
 _state: tuple[Codes, MarkFile, Printed, Restorer, Spool] | None = None
 _weighs = False
+_read: dict[str, str | None] = {}  # by what has run here, of READ_ONCE
 
 
 def initialise(setup: Setup) -> None:
@@ -80,8 +88,10 @@ def initialise(setup: Setup) -> None:
     mark.setting_up()
     logs.configure_worker(Path(setup.log_file) if setup.log_file else None, setup.log_level, setup.secrets)
     for module in setup.preload:
-        with contextlib.suppress(ImportError):  # the handler that needs it says so better
+        try:
             importlib.import_module(module)
+        except ImportError as exc:  # the handler that needs it fails, and says so better
+            logger.warning("preload names %s, which this worker cannot import: %s", module, exc)
     _weighs = setup.weighs
     spool = Spool(Path(setup.mark).with_suffix(""), mark.written_so_far)
     _state = (Codes(), mark, printed, Restorer(), spool)
@@ -122,11 +132,22 @@ def _enter(restorer: Restorer, surroundings: Surroundings | None) -> OSError | N
     if surroundings is not None:
         environment = {**DEFAULT_ENVIRONMENT, **surroundings.environment}
         surroundings = surroundings._replace(environment=environment)
+        restorer.sick = restorer.sick or _outdated(environment)
+    if restorer.sick:
+        return None
     try:
         restorer.enter(surroundings)
     except OSError as exc:
         return exc
     return None
+
+
+def _outdated(environment: dict[str, str]) -> str:
+    """Why another process is to take this one's place, where what has run here has read other values."""
+    before = dict(_read)
+    _read.update((name, environment.get(name)) for name in READ_ONCE)
+    changed = [name for name, value in before.items() if value != _read[name]]
+    return f"{changed[0]} has changed, which libraries read when they are loaded" if changed else ""
 
 
 class _NoCodes(Codes):

@@ -67,6 +67,7 @@ def _start_server() -> None:
     from multiprocessing import forkserver, resource_tracker, util
 
     _complete_main()
+    _renew_server()
     _have_room_for_sockets()
     resource_tracker.ensure_running()  # first: to start it lets interrupts through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -79,6 +80,45 @@ def _start_server() -> None:
         forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _renew_server() -> None:
+    """Have the fork server be one that imports all that is wanted of it: one that runs does not hear of more.
+
+    The one before goes on, for the workers that it has started; it is asked for no others.
+    """
+    from multiprocessing import forkserver
+
+    with _renewing:
+        server: Any = forkserver._forkserver
+        if server._forkserver_pid is not None and not _wanted.keys() <= _imported:
+            _earlier.append(server)
+            server = forkserver._forkserver = forkserver.ForkServer()
+            for name in forkserver.__all__:  # which are its methods
+                setattr(forkserver, name, getattr(server, name))
+        if server._forkserver_pid is None:
+            _imported.clear()
+            _imported.update(_wanted)
+            server.set_forkserver_preload(["geoflow.executors.preloaded", *_imported])
+
+
+def _import_nothing() -> None:
+    """Have fork servers import nothing of what the last one was to: each worker that needs it does, and says so."""
+    from multiprocessing import forkserver
+
+    with _renewing:
+        _left_out.update(_imported)
+        for name in _left_out:
+            _wanted.pop(name, None)
+        _imported.clear()
+        forkserver.set_forkserver_preload(["geoflow.executors.preloaded"])
+
+
+_wanted: dict[str, None] = {}  # what sessions of this process have asked it to import, in this order
+_imported: set[str] = set()  # by the one that runs
+_left_out: set[str] = set()  # since one ended, or hung, that was to import them
+_earlier: list[Any] = []
+_renewing = threading.Lock()
 
 
 def _have_room_for_sockets() -> None:
@@ -134,20 +174,23 @@ class SlotProcess(_Process):  # type: ignore[misc]
         else:
             _complete_main()
         with _without_main():
-            super().start()
+            try:
+                super().start()
+            except (OSError, EOFError):  # it may have died of what it was to import
+                _import_nothing()
+                raise
 
 
 class SlotContext(_Context):  # type: ignore[misc]
     """A multiprocessing context for one process, which it remembers for its exit code.
 
-    The fork server imports *preload* once for all that it starts; later ones than its own first come too late for it.
+    The fork server imports *preload* once for all that it starts.
     """
 
     def __init__(self, preload: tuple[str, ...] = ()) -> None:
         super().__init__()
         self._made: SlotProcess | None = None
-        if _HAS_FORKSERVER:
-            self.set_forkserver_preload(["geoflow.executors.preloaded", *preload])
+        _wanted.update(dict.fromkeys(name for name in preload if name not in _left_out))
 
     def Process(self, *args: Any, **kwargs: Any) -> SlotProcess:
         self._made = SlotProcess(*args, **kwargs)
@@ -175,6 +218,7 @@ def end_server() -> None:
         return
     from multiprocessing import forkserver
 
+    _import_nothing()  # it may hang in that
     pid = getattr(forkserver._forkserver, "_forkserver_pid", None)
     if pid is not None:
         with contextlib.suppress(ProcessLookupError):
@@ -215,10 +259,11 @@ def _prepared(name: str) -> dict[str, Any]:
 def _forget_server() -> None:
     """In a fork of this process, whose child the fork server is not: it starts its own."""
     forkserver = sys.modules.get("multiprocessing.forkserver")
-    server: Any = getattr(forkserver, "_forkserver", None)
-    if getattr(server, "_forkserver_pid", None) is not None:
-        os.close(server._forkserver_alive_fd)
-        server.__init__()  # anew
+    for server in (getattr(forkserver, "_forkserver", None), *_earlier):
+        if getattr(server, "_forkserver_pid", None) is not None:
+            os.close(server._forkserver_alive_fd)
+            server.__init__()  # anew
+    _earlier.clear()
 
 
 if hasattr(os, "register_at_fork"):

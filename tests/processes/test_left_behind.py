@@ -264,3 +264,55 @@ def test_workers_are_replaced_by_size_and_nothing_is_charged(open_session: OpenS
     assert session.run("acts", tasks=[{"do": "tell", "value": leak}] * 40).status == "completed"
     assert len(rows(session, "SELECT DISTINCT pid FROM attempts")) > 1
     assert rows(session, "SELECT max(attempt), max(peak_memory) < 1000000000 FROM attempts") == [(1, 1)]
+
+
+def test_S46_a_variable_that_libraries_read_once_reaches_the_next_job_with_new_workers(
+    open_session: OpenSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = open_session(workers=1)
+    source = "import os\nif not hasattr(os, 'loaded'): os.loaded = os.environ['GDAL_NUM_THREADS']\n"
+    look = {"do": "tell", "value": f"{source}told = [os.loaded, os.environ.get('OTHER')]"}
+    found, values = [], (("1", "a"), ("1", "b"), ("4", "b"))
+    for threads, other in values:
+        monkeypatch.setenv("GDAL_NUM_THREADS", threads)
+        monkeypatch.setenv("OTHER", other)
+        job = session.run("acts", tasks=[look, look], threads=threads, other=other)
+        told = rows(session, "SELECT result FROM tasks WHERE job_id = ?", job.id)
+        (pid,) = rows(session, "SELECT DISTINCT pid FROM attempts WHERE job_id = ?", job.id)
+        found.append(([json.loads(result)["result"]["told"] for (result,) in told], pid))
+    assert [told for told, _ in found] == [[[threads, other]] * 2 for threads, other in values]
+    assert found[0][1] == found[1][1] != found[2][1]
+    assert rows(session, "SELECT count(*) FROM attempts WHERE outcome <> 'completed'") == [(0,)]
+
+
+def test_what_a_later_session_preloads_is_imported_once_for_its_workers_and_bounded_as_they_are(
+    open_session: OpenSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "import os\npid, threads = os.getpid(), os.environ.get('OMP_NUM_THREADS')\n"
+    (tmp_path / "imported_early.py").write_text(text)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    first = open_session("first.db", workers=1)
+    first.run("acts", tasks=[{}])  # the fork server runs
+    second = open_session(workers=2, preload=("imported_early",))
+    look = "import imported_early as it, os, time; told = [it.pid, it.threads, os.getpid()]; time.sleep(0.1)"
+    second.run("acts", tasks=[{"do": "tell", "value": look}] * 4)
+    found = [json.loads(result)["result"]["told"] for (result,) in rows(second, "SELECT result FROM tasks")]
+    assert len({imported_by for imported_by, _, _ in found}) == 1
+    assert {threads for _, threads, _ in found} == {"1"}
+    assert len({pid for _, _, pid in found} - {found[0][0]}) == 2
+    assert first.run("acts", tasks=[{}, {}]).status == "completed"
+
+
+def test_a_module_that_cannot_be_preloaded_is_told_of_and_is_in_no_other_sessions_way(
+    open_session: OpenSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "raises_early.py").write_text("raise ValueError('no licence')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    job = open_session("one.db", workers=1, preload=("raises_early",)).run("acts", tasks=[{}])
+    assert "Worker processes cannot start" in (job.error or "")
+    assert "raises_early.py" in (job.error or "")
+    assert "no licence" in (job.error or "")
+    assert open_session("other.db", workers=1).run("acts", tasks=[{}]).status == "completed"

@@ -33,7 +33,7 @@ from geoflow.tools.doctor.diagnosis import ok
 from geoflow.tools.doctor.geospatial import GEO_VARIABLES, geo_libraries, geo_variables
 from geoflow.tools.doctor.installed import extras, packages, python, sqlite_library
 from geoflow.tools.doctor.places import file_system, folder, locks, log, write_ahead
-from geoflow.tools.doctor.processes import leftovers, open_files, shared_memory, workers
+from geoflow.tools.doctor.processes import leftovers, open_files, shared_memory, worker_environment, workers
 from geoflow.tools.doctor.store import jobs, store_file
 from tests.helpers.sessions import ROOT, OpenSession
 from tests.helpers.waiting import wait_until
@@ -78,6 +78,7 @@ def test_all_checks_are_made_and_nothing_is_left_behind(tmp_path: Path, temp: Pa
             "shared memory",
             "open files",
             "workers",
+            "worker environment",
             "leftovers",
             "store",
             "jobs",
@@ -669,3 +670,14 @@ def test_a_duckdb_file_that_is_damaged_is_told(tmp_path: Path) -> None:
     (tmp_path / "work.duckdb").write_bytes(os.urandom(20_000))
     assert store_file(tmp_path / "work.duckdb").status == "problem"
     assert jobs(tmp_path / "work.duckdb").status == "ok"
+
+
+def test_what_workers_have_otherwise_than_the_session_is_told_and_what_cannot_be_preloaded(tmp_path: Path) -> None:
+    found = worker_environment({"OMP_NUM_THREADS": "4", "MINE": "x"}, ())
+    assert found.status == "ok"
+    assert "and OPENBLAS_NUM_THREADS=1, " in found.text
+    assert "GDAL_CACHEMAX=64, which are not set here. As they are set here: OMP_NUM_THREADS=4. " in found.text
+    (tmp_path / "needs_more.py").write_text("import nothing_of_the_kind")
+    found = worker_environment({**os.environ, "PYTHONPATH": str(tmp_path)}, ("json", "needs_more"))
+    assert found.status == "problem"
+    assert "preload names needs_more, which cannot be imported: ModuleNotFoundError: No module named" in found.text

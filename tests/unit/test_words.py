@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -105,8 +107,17 @@ def test_S4_a_decorator_that_hides_what_its_function_takes_is_told_at_registrati
 
 
 def test_what_is_to_be_preloaded_and_is_not_there_is_told_at_once(tmp_path: Path) -> None:
-    with pytest.warns(GeoflowWarning, match="preload names 'nunpy.linalg', which is no module"):
-        gf.Session(tmp_path / "work.db", workers=1, preload=("json", "nunpy.linalg"))
+    for wrong in ("nunpy.linalg", "json.nunpy", "json.decoder.more", "", "..json", "os.nunpy"):
+        with pytest.warns(GeoflowWarning, match=f"preload names {wrong!r}, which is no module"):
+            gf.Session(tmp_path / "work.db", workers=1, preload=("json", wrong))
+
+
+def test_what_is_to_be_preloaded_is_looked_for_and_not_imported(tmp_path: Path) -> None:
+    before = set(sys.modules)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        gf.Session(tmp_path / "work.db", workers=1, preload=("os.path", "xml.sax.expatreader", "wsgiref.util"))
+    assert not {name for name in set(sys.modules) - before if name.startswith("wsgiref")}
 
 
 def test_the_log_of_a_store_in_memory_says_that_there_is_none(open_session: OpenSession) -> None:

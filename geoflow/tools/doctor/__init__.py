@@ -21,7 +21,7 @@ from geoflow.tools.doctor.diagnosis import Diagnosis, problem
 from geoflow.tools.doctor.geospatial import geo_libraries, geo_variables
 from geoflow.tools.doctor.installed import extras, packages, python, sqlite_library
 from geoflow.tools.doctor.places import file_system, folder, locks, log, mounts, unwritable, write_ahead
-from geoflow.tools.doctor.processes import leftovers, open_files, shared_memory, workers
+from geoflow.tools.doctor.processes import leftovers, open_files, shared_memory, worker_environment, workers
 from geoflow.tools.doctor.store import jobs, store_file
 
 __all__ = ["Diagnosis", "DoctorReport", "doctor"]
@@ -89,6 +89,7 @@ def _checks(settings: Settings) -> Iterator[tuple[str, Callable[[], Diagnosis]]]
     yield "shared memory", shared_memory
     yield "open files", partial(open_files, settings.workers)
     yield "workers", workers
+    yield "worker environment", partial(worker_environment, os.environ, settings.preload)
     yield "leftovers", partial(leftovers, temp)
     if kept:
         yield "store", partial(store_file, store, as_it_lies=not fit)

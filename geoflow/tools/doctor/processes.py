@@ -8,9 +8,11 @@ import shlex
 import shutil
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from multiprocessing import get_all_start_methods
 from pathlib import Path
 
+from geoflow.executors.child import DEFAULT_ENVIRONMENT
 from geoflow.executors.leftovers import is_left
 from geoflow.executors.marker import read_mark
 from geoflow.support.identity import PREFIX
@@ -79,6 +81,18 @@ def workers() -> Diagnosis:
     if "forkserver" in get_all_start_methods():
         return ok(f"One started (forkserver), {text}")
     return ok(f"One started (spawn), {text} There is no fork server here, so each start takes longer.")
+
+
+def worker_environment(environment: Mapping[str, str], preload: Sequence[str]) -> Diagnosis:
+    """What workers have otherwise than this process, and whether they can import what they are to preload."""
+    for name in preload:
+        if error := run_python(f"import {name}", environment=environment)[1]:
+            return problem(f"preload names {name}, which cannot be imported: {error}", "Mend its name, or install it.")
+    added = [f"{name}={value}" for name, value in DEFAULT_ENVIRONMENT.items() if name not in environment]
+    own = [f"{name}={environment[name]}" for name in DEFAULT_ENVIRONMENT if name in environment]
+    more = f", and {', '.join(added)}, which are not set here" if added else ""
+    kept = f". As they are set here: {', '.join(own)}" if own else ""
+    return ok(f"Workers have the variables of this process{more}{kept}. See docs/workers.md.")
 
 
 def leftovers(temp: Path) -> Diagnosis:
