@@ -5,18 +5,22 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import warnings
 from collections.abc import Callable
 from typing import Any
 
+from geoflow.core.batch import NewTasks
 from geoflow.core.models import Attempt, JobStatus
 from geoflow.engine.active_job import ActiveJob
-from geoflow.errors import DriverFailed
+from geoflow.errors import DriverFailed, GeoflowWarning
 from geoflow.stores.store import Store
 from geoflow.support.jsonable import from_json
 from geoflow.support.logs import logger_of
-from geoflow.support.text import count, exact, shorten
+from geoflow.support.text import count, exact, human_bytes, shorten
 
 logger = logger_of("geoflow.machine")
+# Characters of the parameters of a planning, and of each task: a reference is some hundred.
+HEAVY, LIGHT = 10_000_000, 1_000
 
 
 def tell(job: ActiveJob, what: str, level: int = logging.INFO, **fields: Any) -> None:
@@ -40,6 +44,22 @@ def tell_failure(job: ActiveJob, attempt: Attempt, task_id: str, task_type: str)
     fields = {"error_message": error, "error_type": error_type, "error_category": category, "retryable": retryable}
     about = {"task_id": task_id, "task_type": task_type, "attempt": attempt.attempt}
     tell(job, f"task failed: {error_type}", logging.WARNING, **about, **fields)
+
+
+def tell_if_heavy(job: ActiveJob, tasks: NewTasks) -> None:
+    """Warn of tasks whose parameters together are more than what is good for the store, and could be less."""
+    size, number = sum(map(len, tasks.parameters)), len(tasks.task_ids)
+    if size <= HEAVY or size <= LIGHT * number:
+        return
+    stage = job.job_type.stages[job.stage_number - 1]
+    what = f"what the tasks of stage {stage.number} ({stage.name}) are given is {human_bytes(size)} of JSON together"
+    todo = (
+        "have the stage before write it to a file, and give each task the path and its part: a feature, rows, a window"
+    )
+    told = f"{what}, {human_bytes(size / number)} each, and all of it is stored and sent. To be faster, {todo}."
+    tell(job, what, logging.WARNING)
+    with contextlib.suppress(GeoflowWarning):  # where warnings are errors: the job has no part in that
+        warnings.warn_explicit(told[0].upper() + told[1:], GeoflowWarning, job.job_type.name, stage.number)
 
 
 def stopped(job: ActiveJob, error: BaseException) -> DriverFailed:

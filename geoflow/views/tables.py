@@ -85,7 +85,10 @@ def _in_degrees(shapes: Any) -> Any:
         x, y = 180 + _ALMOST, 90 + _ALMOST
         if not (-x <= west <= east <= x and -y <= south <= north <= y):
             bounds = ", ".join(f"{side:g}" for side in shape.bounds)
-            raise TableError(f"Task {task_id}: {bounds} is not in degrees, as GeoJSON has to be: is its CRS another?")
+            why = "is not in degrees, as GeoJSON has to be: is its CRS another?"
+            if max(-west, east) <= 2 * x and max(-south, north) <= y:
+                why = "goes beyond 180 degrees: cut it at the antimeridian."
+            raise TableError(f"Task {task_id}: {bounds} {why}")
         if east - west > 180 and not shapes.crs.is_geographic and _is_torn(before, shapes.crs):
             told = "its geometry crosses the antimeridian, or a pole is in it: cut it there"
             raise TableError(f"Task {task_id}: {told}.")

@@ -6,17 +6,19 @@ import json
 import sqlite3
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import geoflow as gf
 from geoflow.core.batch import NewTasks
 from geoflow.core.chunking import CHUNK_LENGTH, Pace
-from geoflow.engine import asking
+from geoflow.engine import asking, events
 from geoflow.engine.active_job import ActiveJob
-from geoflow.errors import DefinitionError, UnstorableValue
+from geoflow.errors import DefinitionError, GeoflowWarning, UnstorableValue
 from geoflow.executors import worker
 from geoflow.jobtypes import answers as calls
 from geoflow.jobtypes.answers import checked_plan
@@ -290,3 +292,40 @@ def test_frames_of_values_of_any_length_are_read_a_bounded_length_at_a_time(
     assert [len(one["value"]) for one in found["parameters"]] == lengths
     assert [one["result"]["index"] for one in found["result"]] == list(range(len(lengths)))
     assert job.attempts()["task_index"].tolist() == list(range(len(lengths)))
+
+
+PIECES = gf.JobType("pieces")
+
+
+@PIECES.stage
+def pieces(params: dict[str, int]) -> list[str]:
+    return ["x" * params["long"]] * params["many"]
+
+
+@PIECES.each(pieces)
+def measured(item: str) -> int:
+    return len(item)
+
+
+@PIECES.reduce(measured)
+def together(sizes: list[int]) -> int:
+    return sum(sizes)
+
+
+def test_S60_items_that_are_heavy_together_are_warned_of_and_many_small_ones_are_not(
+    open_session: OpenSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "HEAVY", 100_000)
+    session = open_session(":memory:", workers=0)
+    with pytest.warns(
+        GeoflowWarning, match=r"stage 2 \(measured\) are given is 10\d\.\d kB of JSON.*2\.\d kB each"
+    ) as told:
+        PIECES.run(long=2_000, many=50, session=session)
+    assert [
+        str(one.message).endswith("give each task the path and its part: a feature, rows, a window.") for one in told
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        PIECES.run(long=900, many=200, session=session)
+        job = PIECES.run(long=2_000, many=51, session=session)
+    assert job.status == "completed", "a warning that is an error ends no job"

@@ -99,6 +99,7 @@ def test_geojson_keeps_a_box_that_goes_around_the_world_and_values_as_in_json(ge
         ((0, 0, 1, 1), None, "which CRS the geometries of 'at' are is not known. Give crs="),
         ((0, 0, 1, 1), "EPSG:99999", "The CRS 'EPSG:99999' is not known"),
         ((500_000, 0, 600_000, 1), "EPSG:4326", "Task t1: 500000, 0, 600000, 1 is not in degrees"),
+        ((170, 0, 190, 1), "EPSG:4326", "Task t1: 170, 0, 190, 1 goes beyond 180 degrees: cut it at the antimeridian"),
         ((100_000, 0, 300_000, 100_000), "EPSG:32601", "Task t1: its geometry crosses the antimeridian"),
         ((-100_000, -100_000, 100_000, 100_000), "EPSG:3995", "Task t1: .* a pole is in it: cut it"),
     ],
