@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections.abc import Callable, Generator, Iterator
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from geoflow.core.models import JobStatus, Receipt
 from geoflow.core.payloads import is_fallback
 from geoflow.core.rows import JobRow
 from geoflow.engine.runtime import SLICE_SECONDS, Runtime
-from geoflow.errors import DefinitionError, GeoflowWarning, JobFailed
+from geoflow.errors import DefinitionError, JobFailed
 from geoflow.notebook import progress
 from geoflow.notebook.outputs import safely
 from geoflow.render.drawing import job_html, job_line, job_text
@@ -19,6 +19,7 @@ from geoflow.support.jsonable import from_json
 from geoflow.support.masking import safe, unless_fallback
 from geoflow.support.text import shorten
 from geoflow.views.changed import inputs_changed
+from geoflow.views.lines import Wanted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -197,14 +198,24 @@ class JobHandle:
 
         return frames.stages(self.runtime.store, self.id)
 
-    def logs(self) -> pd.DataFrame:
-        """The log lines of this job, its handlers' included; their times are in UTC. A store in memory has none."""
+    def logs(
+        self,
+        *,
+        level: str | None = None,
+        since: datetime | timedelta | None = None,
+        contains: str = "",
+        task: str = "",
+    ) -> pd.DataFrame:
+        """The log lines of this job, its handlers' included; their times are in UTC.
+
+        *level* is the lowest, such as ``"WARNING"``, *since* a time (local, where it has no zone) or how long ago.
+        *contains* is a text in a line's message, error or traceback, in capitals or not; *task* the id of one, or its
+        beginning. All lines of one run have one ``correlation_id``: a resume, a retry and a rerun have others.
+        """
         from geoflow.views import frames
 
-        if self.runtime.settings.log_path is None:
-            told = "A store in memory keeps no log, so there are no lines: give gf.open a file, or log_file=."
-            warnings.warn(told, GeoflowWarning, stacklevel=2)
-        return frames.logs(self.runtime.settings.log_path, self.id)
+        wanted = Wanted.of(self.id, level=level, since=since, contains=contains, task=task)
+        return frames.logs(self.runtime.log_path, wanted)
 
     # One task
 

@@ -6,7 +6,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import accumulate
 from pathlib import Path
 from types import ModuleType
@@ -28,6 +28,7 @@ from geoflow.support import logs
 from geoflow.support.clock import Clock, SystemClock
 from geoflow.support.settings import Settings, load_settings
 from geoflow.usercode.origin import stacklevel
+from geoflow.views.lines import Wanted
 from geoflow.views.snapshot import LISTED, listing
 
 if TYPE_CHECKING:
@@ -268,7 +269,25 @@ class Session:
         """
         from geoflow.views import sql as queries
 
-        return queries.answer(self.store, self.settings.log_path, query, files=self.settings.sql_files)
+        return queries.answer(self.store, self.runtime.log_path, query, files=self.settings.sql_files)
+
+    def logs(
+        self,
+        *,
+        level: str | None = None,
+        since: datetime | timedelta | None = None,
+        contains: str = "",
+        task: str = "",
+    ) -> pd.DataFrame:
+        """The log lines of all jobs, and of the session itself, of all sessions that have written the log.
+
+        For *level*, *since*, *contains* and *task* see `JobHandle.logs`; ``session.sql`` joins the table ``logs`` with
+        the others.
+        """
+        from geoflow.views import frames
+
+        wanted = Wanted.of(level=level, since=since, contains=contains, task=task)
+        return frames.logs(self.runtime.log_path, wanted)
 
     def backup(self, path: str | os.PathLike[str]) -> pd.DataFrame:
         """Copy the store as it is at this moment to the new file *path*, while jobs run; its log goes to
@@ -283,7 +302,7 @@ class Session:
         logs.flush()
         if self.settings.store != ":memory:" and not os.path.exists(self.settings.store):
             raise StoreError(f"There is no store {self.settings.store_name} yet: nothing was copied.")
-        return frames.files(copied=back_up(self.store, Path(path), self.settings.log_path, self.runtime.saved_files))
+        return frames.files(copied=back_up(self.store, Path(path), self.runtime.log_path, self.runtime.saved_files))
 
     def forget(self, *, job_type: str | None = None, before: datetime | None = None) -> int:
         """Have nothing taken over from tasks of that type of job, or any, that ended *before* then; how many these are.

@@ -25,6 +25,7 @@ from geoflow.stores.questions import TaskPlace
 from geoflow.support.masking import mask_text, safe
 from geoflow.support.text import shorten
 from geoflow.usercode.origin import is_ours
+from geoflow.views.lines import Wanted
 from geoflow.views.tracebacks import LIBRARY
 
 if TYPE_CHECKING:
@@ -79,6 +80,12 @@ class TaskHandle(Generic[_Job]):
 
         attempts = frames.attempts(self.runtime.store, self.job_id)
         return attempts[attempts["task_id"] == self.id].reset_index(drop=True)
+
+    def logs(self) -> pd.DataFrame:
+        """The log lines of its attempts; see `JobHandle.logs`."""
+        from geoflow.views import frames
+
+        return frames.logs(self.runtime.log_path, Wanted.of(self.job_id, task=self.id))
 
     def __repr__(self) -> str:
         row = self._row()

@@ -249,7 +249,11 @@ def commands(*, notebook: bool = False) -> Verbs:
     text = "List the attempts that failed in a job, newest last."
     verb("errors", text, latest, latest_of("errors"), whole, epilog=kinds)
     last = _option("--limit", metavar="N", type=_rows, help="only the last N")
-    verb("logs", "List the log lines of a job, its handlers' included.", latest, last)
+    levels = click.Choice(("DEBUG", "INFO", "WARNING", "ERROR"), case_sensitive=False)
+    level = _option("--level", type=levels, help="only those of this level and up")
+    words = _option("--contains", metavar="TEXT", default="", help="only those with this text, in capitals or not")
+    of_task = _option("--task", metavar="TASK", default="", help="only those of tasks whose ids begin so")
+    verb("logs", "List the log lines of a job, its handlers' included.", latest, last, level, words, of_task)
     text = "Show what a task has printed, also while it runs."
     live = _option("--follow", is_flag=True, help="go on as it prints, until it has ended")
     verb("output", text, task, *([] if notebook else [live]))

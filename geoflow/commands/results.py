@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,7 @@ from geoflow.support.masking import mask, unless_fallback
 from geoflow.support.text import aligned, count, first_lines, human_duration, plain
 from geoflow.views import rows
 from geoflow.views.failures import kinds
+from geoflow.views.lines import Wanted
 from geoflow.views.model import JobView
 from geoflow.views.rows import Row
 from geoflow.views.snapshot import listing
@@ -345,14 +346,16 @@ class Errors(OfJob):
 
 @dataclass(eq=False, repr=False)
 class Logs(OfJob):
-    """The last log lines of a job."""
+    """The last log lines of a job that are wanted: of a level, with a text in them, of a task."""
+
+    wanted: Mapping[str, Any]
 
     def value(self) -> pd.DataFrame:
-        logs = self.job.logs()
+        logs = self.job.logs(**self.wanted)
         return logs if self.limit is None else logs.tail(self.limit)
 
     def rows(self) -> list[Row]:
-        lines = rows.logs(self.runtime.settings.log_path, self.job.id)
+        lines = rows.logs(self.runtime.log_path, Wanted.of(self.job.id, **self.wanted))
         return lines[_last(lines, self.limit) :]
 
     def lines(self, width: int) -> list[str]:

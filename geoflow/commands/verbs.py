@@ -218,7 +218,12 @@ VERBS: dict[str, Callable[[Session, Request], Result | Report]] = {
     "errors": lambda session, request: Errors(
         session.runtime, named(session, request), _limit(request), request.traceback
     ),
-    "logs": lambda session, request: Logs(session.runtime, named(session, request), request.limit),
+    "logs": lambda session, request: Logs(
+        session.runtime,
+        named(session, request),
+        request.limit,
+        {name: getattr(request, name) for name in ("level", "contains", "task")},
+    ),
     "output": lambda session, request: Output(
         session.runtime, *named_task(session.runtime, request.task), getattr(request, "follow", False)
     ),

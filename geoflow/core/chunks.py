@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 from geoflow.core.batch import Batch, Completed, NewTasks
 from geoflow.core.models import Attempt
 from geoflow.core.retry import RetryPolicy
+from geoflow.core.rows import Lease
 from geoflow.support.admission import Place
 from geoflow.support.parcel import Texts
 from geoflow.support.surroundings import Surroundings
@@ -61,6 +62,11 @@ class Chunk(NamedTuple):
     result_limit: float | None = None
     place: Place | None = None
     idle_timeout: float | None = None
+
+    @property
+    def correlation_id(self) -> str:
+        """That of its job while it is driven by this lease; see `Lease`."""
+        return Lease(0, self.job_id, self.epoch).correlation_id
 
 
 class Report(NamedTuple):

@@ -172,3 +172,8 @@ class Lease(NamedTuple):
     job_key: int
     job_id: str
     epoch: int
+
+    @property
+    def correlation_id(self) -> str:
+        """What all lines of the log have in common that tell of one way of the job's through engine and workers."""
+        return f"{self.job_id[:8]}.{self.epoch}"

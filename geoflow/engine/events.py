@@ -7,6 +7,7 @@ import logging
 import threading
 import warnings
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import Any
 
 from geoflow.core.batch import NewTasks
@@ -26,6 +27,7 @@ HEAVY, LIGHT = 10_000_000, 1_000
 def tell(job: ActiveJob, what: str, level: int = logging.INFO, **fields: Any) -> None:
     """One line about the job, with what it planned, or why it failed."""
     about = {"job_id": job.job_id, "job_type": job.job_type.name, "stage": job.stage_number}
+    about["correlation_id"] = job.lease.correlation_id
     job_id, stage = job.job_id[:8], job.stage_number
 
     def message() -> str:
@@ -82,7 +84,8 @@ def tell_end(job: ActiveJob, store: Store, callback: Callable[..., object] | Non
         job.finish()
     else:
         try:
-            threading.Thread(target=_call_back, args=(job, store, callback), daemon=True).start()
+            here = copy_context()  # what it says goes to the same log
+            threading.Thread(target=here.run, args=(_call_back, job, store, callback), daemon=True).start()
         except RuntimeError:  # there are no more to be had, or the interpreter exits
             _call_back(job, store, callback)
 

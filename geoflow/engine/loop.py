@@ -39,6 +39,8 @@ class Loop(abc.ABC):
         self._driving = threading.Lock()
         self._handing_over = threading.Lock()
         self._driven = False
+        # Within it, what is said goes to the log of the session.
+        self._logged: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
 
     @abc.abstractmethod
     def turn(self) -> None:
@@ -70,7 +72,7 @@ class Loop(abc.ABC):
 
         With *linger*, wait as many seconds for another job before giving the thread up.
         """
-        with self._driving:
+        with self._driving, self._logged():
             self._driven = True
             try:
                 while not until() and self._has_work(linger):

@@ -59,8 +59,10 @@ class CoreMachine(Asking):
         on_job_complete: Callable[..., object] | None = None,
         ran_at_death: Callable[[str, str], Mapping[int, str | None] | None] = lambda owner, job_id: None,
         returned_at_death: Callable[[str, str], Mapping[Path, Returned]] = lambda owner, job_id: {},
+        logged: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
     ) -> None:
         super().__init__(store, executor, clock, on_job_complete)
+        self._logged = logged
         self._ran_at_death, self._returned_at_death = ran_at_death, returned_at_death
         executor.start(self._inbox)
 

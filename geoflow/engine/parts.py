@@ -18,7 +18,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -37,6 +37,8 @@ from geoflow.stores.store import Store
 from geoflow.support import logs
 from geoflow.support.clock import Clock
 from geoflow.support.identity import label
+from geoflow.support.logfile import LogFile
+from geoflow.support.logs import JsonLines
 from geoflow.support.processors import usable
 from geoflow.support.settings import Settings
 
@@ -90,6 +92,7 @@ class Parts:
         self.claimed: list[ActiveJob] | None = None  # all of them, for as long as `geoflow.testing` wants to know
         self.opening = threading.RLock()
         self._token = secrets.token_hex(8)
+        self.log: LogFile[JsonLines] | None = None  # while the store is open
         _all_parts.add(self)
 
     @_OpenedOnce
@@ -99,7 +102,7 @@ class Parts:
         store.open()
         with contextlib.suppress(OSError):  # there may be no temporary folder
             clear_left(Path(tempfile.gettempdir()))
-        logs.configure(settings.log_path, settings.log_level, secrets=settings.secrets)
+        self.log = logs.configure(self.log_path, settings.log_level, secrets=settings.secrets)
         logger.debug("store opened: %s", settings.store)
         return store
 
@@ -109,7 +112,7 @@ class Parts:
         workers = usable() if settings.workers is None else settings.workers
         output_limit = settings.output_limit
         logged: dict[str, Any] = {
-            "log_file": settings.log_path,
+            "log_file": self.log_path,
             "log_level": settings.log_level,
             "secrets": settings.secrets,
         }
@@ -152,6 +155,7 @@ class Parts:
                 owner, self._which_store(), job_id, self.settings.output_limit
             ),
             returned_at_death=lambda owner, job_id: returned_at_death(owner, self._which_store(), job_id),
+            logged=partial(logs.into, self.log),
         )
 
     @_OpenedOnce
@@ -163,6 +167,18 @@ class Parts:
             return own.name
         folder, name = os.path.split(os.path.realpath(self.settings.store))
         return os.path.join(folder, f".{name}.limits")
+
+    @_OpenedOnce
+    def log_path(self) -> Path:
+        """Where the log goes: beside the store; of one in memory, in a folder of its own, which goes with the session.
+
+        A fork of the process that made that folder leaves it there.
+        """
+        if (path := self.settings.log_path) is not None:
+            return path
+        folder = Path(tempfile.gettempdir(), f"{label()}log-{self._token}")
+        weakref.finalize(self, _remove_here, os.getpid(), folder)
+        return folder / "geoflow.log"
 
     # What is open: to ask for a part would open it
 
@@ -202,6 +218,10 @@ class Parts:
             if self.settings.store == ":memory:":
                 shutil.rmtree(self.saved_files, ignore_errors=True)
         logs.flush()
+        if self.log is not None:
+            self.log.close()
+        if store is not None and self.settings.log_path is None:
+            shutil.rmtree(self.log_path.parent, ignore_errors=True)
 
     # Where jobs have what they save
 
@@ -265,11 +285,18 @@ def _close_here(pid: int, executor: Executor) -> None:
         executor.close()
 
 
+def _remove_here(pid: int, folder: Path) -> None:
+    if pid == os.getpid():
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _forget_the_parents() -> None:
     for parts in list(_all_parts):
         _of_the_parent.append([vars(parts).pop(part, None) for part in _PARTS])
         parts.opening = threading.RLock()  # the old one may be held by a thread that the fork does not have
         parts.active = {}
+        parts._token = secrets.token_hex(8)
+        vars(parts).pop("log_path", None)
 
 
 if hasattr(os, "register_at_fork"):

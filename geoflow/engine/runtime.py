@@ -6,6 +6,8 @@ above: `geoflow.session.Session`, and the handles of jobs and tasks.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import sys
 import time
 import warnings
@@ -25,6 +27,7 @@ from geoflow.jobtypes import loading
 from geoflow.jobtypes.contract import DefinesJob, Registered
 from geoflow.jobtypes.parameters import job_id_of, validated
 from geoflow.stores.store import Store
+from geoflow.support import logs
 from geoflow.support.jsonable import from_json, to_json
 from geoflow.support.text import shorten
 from geoflow.usercode.origin import stacklevel
@@ -33,6 +36,7 @@ from geoflow.views.changed import inputs_changed, unseen
 from geoflow.views.model import JobView
 from geoflow.views.snapshot import snapshot
 
+logger = logs.logger_of("geoflow.runtime")
 OnExisting = Literal["return", "resume", "rerun", "update", "raise"]
 OUTPUT_BYTES = 64_000  # of what a running task has printed
 # A loop that sleeps is not woken by an interrupt of the kernel: it sleeps in short slices.
@@ -173,6 +177,7 @@ class Runtime(Claiming):
                 raise
             return Receipt(job_id=job_id, job_type=registered.name, status="created")
         check_same_job(row, registered, text, self.settings.secrets)
+        self._tell_found_again(row, on_existing)
         receipt = Receipt(
             job_id=job_id,
             job_type=registered.name,
@@ -203,6 +208,12 @@ class Runtime(Claiming):
         intent: Intent = "resume" if on_existing == "resume" else "rerun"
         self.drive(row, registered, intent, codes=codes, here=here, again=again)
         return receipt
+
+    def _tell_found_again(self, row: JobRow, on_existing: OnExisting) -> None:
+        """One line, so that the log has all submissions, and not only those that made a job."""
+        about = {"job_id": row.job_id, "job_type": row.job_type, "operation": "submit", "on_existing": on_existing}
+        with logs.into(self.log), contextlib.suppress(Exception):  # as with all that is told
+            logger.later(logging.INFO, lambda: f"job {row.job_id[:8]} found again: {row.status}", about)
 
     def _again(self, job_type: Registered, how: str, parameters: str | None = None) -> Again:
         """All over again; where results are reused otherwise, a rerun that was asked for reuses none."""

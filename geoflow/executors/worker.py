@@ -138,6 +138,7 @@ def run_chunk(
     cpu_before, asked = time.process_time(), zero
     are_tasks, number, patience = chunk.kind == "tasks", chunk.number, chunk.patience
     about: dict[str, object] = {"job_id": chunk.job_id, "job_type": chunk.job_type, "stage": chunk.stage}
+    about["correlation_id"] = chunk.correlation_id
     logs.set_fields(about)
     act, at_end = _loaded(chunk, codes, passes), ends_of_attempt()
     assert at_end is not None, "this is at work"

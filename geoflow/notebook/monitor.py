@@ -244,8 +244,8 @@ class Monitor:
         with self._lock:
             try:
                 panel.list_tasks(listed(store, self._job_id, panel.part.value))
-                key, settings = panel.chosen, runtime.settings
-                chosen = task(store, self._job_id, key, settings.secrets, settings.log_path) if key else None
+                key, secrets = panel.chosen, runtime.settings.secrets
+                chosen = task(store, self._job_id, key, secrets, runtime.log_path) if key else None
                 panel.show_task(chosen)
             except Exception:
                 logger.exception("the tasks could not be listed", extra={"job_id": self._job_id})

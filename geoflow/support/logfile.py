@@ -131,13 +131,20 @@ class _Ready(logging.LogRecord):
 
 
 _files: weakref.WeakSet[LogFile[Any]] = weakref.WeakSet()
+
+
+def files() -> list[LogFile[Any]]:
+    """All that this process writes to."""
+    return list(_files)
+
+
 # Held while a file is written, and so while this process forks: a fork in the middle of a write would be born with
 # locks that nobody lets go of.
 _writing = threading.RLock()
 
 
 def _in_fork() -> None:
-    for file in list(_files):
+    for file in files():
         file.begin()
     _writing.release()
 

@@ -6,7 +6,9 @@ Nothing here may stop the engine: a log that cannot be written is told once, as 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import errno
+import glob
 import logging
 import os
 import time
@@ -15,8 +17,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import orjson
 
@@ -53,8 +56,8 @@ class _Own(logging.Logger):
         return level >= self.getEffectiveLevel()
 
     def handle(self, record: logging.LogRecord) -> None:
-        if _file is not None:
-            _file.handle(record)
+        if (file := _file_here()) is not None:
+            file.handle(record)
         if record.levelno > self.manager.disable:
             super().handle(record)
 
@@ -65,13 +68,14 @@ class _Own(logging.Logger):
         """
         if not self.isEnabledFor(level):
             return
-        others = [handler for handler in (*ROOT.handlers, *self.handlers) if handler not in (_file, _NOWHERE)]
-        if _file is None or others or ROOT.propagate or self is ROOT:
+        file, handlers = _file_here(), (*ROOT.handlers, *self.handlers)
+        others = [handler for handler in handlers if handler is not _NOWHERE and not isinstance(handler, LogFile)]
+        if file is None or others or ROOT.propagate or self is ROOT:
             self.log(level, "%s", message(), extra=fields)
             return
         told, created, name = {**_of_process, **_bound.get({}), **fields}, time.time(), logging.getLevelName(level)
-        lines = _file.lines
-        _file.say(lambda: lines.line(created, name, self.name, message(), told))
+        lines = file.lines
+        file.say(lambda: lines.line(created, name, self.name, message(), told))
 
 
 def logger_of(name: str) -> _Own:
@@ -91,8 +95,25 @@ ROOT.addHandler(_NOWHERE)
 # What every record made now carries.
 _bound: ContextVar[Mapping[str, object]] = ContextVar("geoflow_log_fields")
 _of_process: Mapping[str, object] = {}
+# Whose log was opened last; and that of the session which this thread, or asyncio task, drives jobs for.
 _file: LogFile[JsonLines] | None = None
+_directed: ContextVar[LogFile[JsonLines] | None] = ContextVar("geoflow_log_file")
+_of_task: LogFile[JsonLines] | None = None  # to which goes what any logger says, for as long as a task runs
 _level_before = logging.NOTSET
+
+
+def _file_here() -> LogFile[JsonLines] | None:
+    return _directed.get(_file)
+
+
+@contextmanager
+def into(file: LogFile[JsonLines] | None) -> Iterator[None]:
+    """What geoflow says within, in this thread or asyncio task, goes to this *file*; where it is None, nowhere."""
+    token = _directed.set(file)
+    try:
+        yield
+    finally:
+        _directed.reset(token)
 
 
 @contextmanager
@@ -110,18 +131,21 @@ def set_fields(fields: Mapping[str, object] | None = None) -> None:
 
     Until None takes them away, what any logger says goes to the file: it is a handler's. What `bind` says goes before.
     """
-    global _of_process, _level_before  # noqa: PLW0603 - a process has one task at a time, and this is that task
+    global _of_process, _of_task, _level_before  # noqa: PLW0603 - a process has one task at a time: this is that task
     _of_process = fields or {}
-    if _file is None or (_file in logging.root.handlers) == bool(fields):
+    if (_of_task is not None) == bool(fields):
         return
     if fields:
-        # For no longer than a task: with a handler, the user's root logger ignores `logging.basicConfig`.
-        logging.root.addHandler(_file)
-        _level_before = logging.root.level
-        logging.root.setLevel(min(_level_before, ROOT.level))
-    else:
-        logging.root.removeHandler(_file)
+        _of_task = _file_here()
+        if _of_task is not None:
+            # For no longer than a task: with a handler, the user's root logger ignores `logging.basicConfig`.
+            logging.root.addHandler(_of_task)
+            _level_before = logging.root.level
+            logging.root.setLevel(min(_level_before, ROOT.level))
+    elif _of_task is not None:
+        logging.root.removeHandler(_of_task)
         logging.root.setLevel(_level_before)
+        _of_task = None
 
 
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", WRITTEN}
@@ -203,10 +227,13 @@ def _message(record: logging.LogRecord) -> str:
         return f"{exact(record.msg)} {exact(record.args)}"
 
 
-def configure(path: FilePath | None, level: str = "INFO", secrets: Sequence[str] = DEFAULT_SECRETS) -> None:
+def configure(
+    path: FilePath | None, level: str = "INFO", secrets: Sequence[str] = DEFAULT_SECRETS
+) -> LogFile[JsonLines] | None:
     """Send what geoflow logs to the rotating file at *path* and nowhere else; without a path, nowhere at all.
 
-    The file is made readable by its owner alone. If that cannot be, one warning tells why.
+    The file is made readable by its owner alone. If that cannot be, one warning tells why. What this returns is for
+    `into`: of several sessions in a process, each has a log of its own.
     """
     if path is not None:
         try:
@@ -225,6 +252,7 @@ def configure(path: FilePath | None, level: str = "INFO", secrets: Sequence[str]
             )
             path = None
     configure_worker(path, level, secrets, behind=True)
+    return _file
 
 
 def configure_worker(
@@ -240,7 +268,7 @@ def configure_worker(
     ROOT.propagate = False
     if _file is not None:
         ROOT.removeHandler(_file)
-        _file.close()
+        _file.flush()
         _file = None
     if path is not None:
         _file = LogFile(path, JsonLines(secrets), behind=behind)
@@ -248,15 +276,15 @@ def configure_worker(
 
 
 def flush() -> None:
-    """Have all that was said here until now in the file."""
-    if _file is not None:
-        _file.flush()
+    """Have all that was said here until now in its file."""
+    for file in logfile.files():
+        file.flush()
 
 
 @atexit.register
 def _at_exit() -> None:
-    if _file is not None:
-        _file.at_once()
+    for file in logfile.files():
+        file.at_once()
 
 
 _LOGGED = "_geoflow_logged"
@@ -291,18 +319,36 @@ def operation(
                 raise
 
 
-def read(path: FilePath) -> Iterator[dict[str, Any]]:
+def read(path: FilePath, having: str = "") -> Iterator[dict[str, Any]]:
     """Every record of the log at *path* and of the files that it was rotated to, oldest first.
 
-    Lines that are not JSON objects are skipped, such as the last one of a process that was killed. A log that does not
-    exist has no records. What processes write meanwhile may be seen or not.
+    With *having* only of lines in which that stands, as it is in JSON. Lines that are not JSON objects are skipped,
+    such as the last one of a process that was killed. A log that does not exist has no records. What is written
+    meanwhile may be seen or not; what was there at the beginning is seen once, also where the log rotates meanwhile.
     """
     flush()
-    path = os.fspath(path)
-    for name in (*(f"{path}.{number}" for number in range(logfile.BACKUPS, 0, -1)), path):
-        with suppress(OSError), open(name, "rb") as file:
+    wanted = having.encode()
+    with contextlib.ExitStack() as opened:
+        for file in _opened(os.fspath(path), opened):
             for line in file:
-                with suppress(orjson.JSONDecodeError):
-                    record = orjson.loads(line)
-                    if isinstance(record, dict):
-                        yield record
+                if wanted in line:
+                    with suppress(orjson.JSONDecodeError):
+                        record = orjson.loads(line)
+                        if isinstance(record, dict):
+                            yield record
+
+
+def _opened(path: str, stack: contextlib.ExitStack) -> list[BinaryIO]:
+    """The log's files, the oldest first.
+
+    The youngest is opened first: it is renamed to what is looked for next, so none is missed, though one may be found
+    twice. While the log rotates, the youngest has a name that says so, and keeps it where the process is killed then.
+    """
+    found: dict[tuple[int, int], BinaryIO] = {}
+    rotating = glob.iglob(f"{glob.escape(path)}.rotate.*")
+    for name in chain((path,), rotating, (f"{path}.{number}" for number in range(1, logfile.BACKUPS + 1))):
+        with suppress(OSError):
+            file = stack.enter_context(open(name, "rb"))  # noqa: SIM115 - closed by the stack
+            status = os.fstat(file.fileno())
+            found.setdefault((status.st_dev, status.st_ino), file)
+    return [*reversed(found.values())]

@@ -22,7 +22,8 @@ from geoflow.stores import columnwise, questions
 from geoflow.stores.columns import ATTEMPTS_PER_TASK, COLUMNS, KINDS
 from geoflow.stores.questions import PlannedStage
 from geoflow.stores.store import Store
-from geoflow.support.logs import FIELDS, read
+from geoflow.support.logs import FIELDS
+from geoflow.views.lines import ALL, Wanted, lines
 from geoflow.views.rows import (
     ATTEMPTS,
     DERIVED,
@@ -149,16 +150,18 @@ def errors(store: Store, job_id: str, limit: int | None = None) -> pd.DataFrame:
     return failed if limit is None else failed[max(len(failed) - limit, 0) :].reset_index(drop=True)
 
 
-def logs(path: str | os.PathLike[str] | None, job_id: str | None = None) -> pd.DataFrame:
-    """The lines of the log at *path* that are about *job_id*, or all of them, oldest first.
+def logs(path: str | os.PathLike[str] | None, wanted: Wanted = ALL) -> pd.DataFrame:
+    """The lines of the log at *path* that are *wanted*, by their times.
 
     Further fields follow. A column with a value that is not of its dtype is left as it is; what is no time is NaT.
     """
-    lines = [line for line in read(path) if job_id in (None, line.get("job_id"))] if path is not None else []
-    names = dict.fromkeys(chain(FIELDS, *lines))
-    frame = pd.DataFrame({name: _typed(None, [line.get(name) for line in lines]) for name in names})
+    found = list(lines(path, wanted)) if path is not None else []
+    names = dict.fromkeys(chain(FIELDS, *found))
+    frame = pd.DataFrame({name: _typed(None, [line.get(name) for line in found]) for name in names})
     frame["time"] = pd.to_datetime(frame["time"], format="ISO8601", utc=True, errors="coerce")
-    return frame.astype({name: KINDS[kind].dtype for name, kind in FIELDS.items()}, errors="ignore")
+    frame = frame.astype({name: KINDS[kind].dtype for name, kind in FIELDS.items()}, errors="ignore")
+    # A worker writes its lines at once, and the session's own process a moment later.
+    return frame.sort_values("time", kind="stable", ignore_index=True)
 
 
 def files(**found: Iterable[str | os.PathLike[str]]) -> pd.DataFrame:

@@ -22,7 +22,8 @@ from geoflow.stores.columns import ATTEMPTS_PER_TASK, COLUMNS
 from geoflow.stores.questions import PlannedStage
 from geoflow.stores.store import Store
 from geoflow.support.jsonable import from_json
-from geoflow.support.logs import FIELDS, read
+from geoflow.support.logs import FIELDS
+from geoflow.views.lines import Wanted, lines
 from geoflow.views.tracebacks import cause
 
 Row = dict[str, Any]
@@ -160,11 +161,12 @@ def failed_last(connection: Any, job_id: str, limit: int | None) -> str:
     return f"{condition} AND attempt_key IN ({', '.join(map(str, keys))})"
 
 
-def logs(path: str | os.PathLike[str] | None, job_id: str) -> list[Row]:
-    """The lines of the log at *path* that are about the job, oldest first; further fields follow those of each line."""
-    lines = [line for line in read(path) if line.get("job_id") == job_id] if path is not None else []
-    names = dict.fromkeys((*FIELDS, *(name for line in lines for name in line)))
-    return [{name: line.get(name) for name in names} | {"time": _moment(line.get("time"))} for line in lines]
+def logs(path: str | os.PathLike[str] | None, wanted: Wanted) -> list[Row]:
+    """The lines of the log at *path* that are *wanted*, by their times; further fields follow those of each line."""
+    found = list(lines(path, wanted)) if path is not None else []
+    names = dict.fromkeys((*FIELDS, *(name for line in found for name in line)))
+    told = [{name: line.get(name) for name in names} | {"time": _moment(line.get("time"))} for line in found]
+    return sorted(told, key=lambda line: (line["time"] is None, line["time"] or _EPOCH))
 
 
 @contextmanager

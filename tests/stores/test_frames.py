@@ -24,6 +24,7 @@ from geoflow.stores.sqlite import SqliteStore
 from geoflow.support import logs
 from geoflow.support.jsonable import to_json
 from geoflow.views import failures, frames
+from geoflow.views.lines import Wanted
 
 NOW = 1_700_000_000.25
 ONE, TWO, THREE = "1" * 64, "2" * 64, "3" * 64
@@ -155,7 +156,7 @@ def all_frames(store: SqliteStore, log: Path) -> dict[str, Any]:
         "history": frames.tasks(store, ONE, history=True),
         "attempts": frames.attempts(store, ONE),
         "errors": frames.errors(store, ONE),
-        "logs": frames.logs(log, ONE),
+        "logs": frames.logs(log, Wanted(ONE)),
     }
 
 
@@ -613,7 +614,7 @@ def test_S40_a_job_s_log_lines_are_a_frame(tmp_path: Path) -> None:
         logs.ROOT.info("of another job", extra={"job_id": TWO})
     finally:
         logs.configure(None)
-    frame = frames.logs(path, ONE)
+    frame = frames.logs(path, Wanted(ONE))
 
     assert frame.message.tolist() == ["mine"]
     line: Any = frame.iloc[0]

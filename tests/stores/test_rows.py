@@ -16,6 +16,7 @@ from geoflow.render.report import records
 from geoflow.stores.duckdb import DuckDbStore
 from geoflow.stores.sqlite import SqliteStore
 from geoflow.views import frames, rows
+from geoflow.views.lines import Wanted
 from tests.stores.test_frames import ONE, THREE, TWO, fill
 
 
@@ -44,8 +45,8 @@ def test_log_lines_are_what_the_frame_has(tmp_path: Path) -> None:
     more = {"stage": 1, "attempt": 2, "retryable": True, "duration_ms": 1.5, "tile": "33_12"}
     lines = [line, line | more, line | {"job_id": TWO}, line | {"time": "never"}]
     log.write_text("".join(json.dumps(each) + "\n" for each in lines))
-    assert rows.logs(log, ONE) == records(frames.logs(log, ONE))
-    assert rows.logs(None, ONE) == rows.logs(tmp_path / "no.log", ONE) == []
+    assert rows.logs(log, Wanted(ONE)) == records(frames.logs(log, Wanted(ONE)))
+    assert rows.logs(None, Wanted(ONE)) == rows.logs(tmp_path / "no.log", Wanted(ONE)) == []
 
 
 def test_tasks_are_the_first_and_those_in_a_state_errors_the_last(store: SqliteStore) -> None:

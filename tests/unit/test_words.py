@@ -118,9 +118,3 @@ def test_what_is_to_be_preloaded_is_looked_for_and_not_imported(tmp_path: Path) 
         warnings.simplefilter("error")
         gf.Session(tmp_path / "work.db", workers=1, preload=("os.path", "xml.sax.expatreader", "wsgiref.util"))
     assert not {name for name in set(sys.modules) - before if name.startswith("wsgiref")}
-
-
-def test_the_log_of_a_store_in_memory_says_that_there_is_none(open_session: OpenSession) -> None:
-    job = open_session(":memory:", workers=0).run(job_type())
-    with pytest.warns(GeoflowWarning, match="keeps no log, .* give gf.open a file, or log_file="):
-        assert job.logs().empty
