@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from geoflow.core.chunks import Chunk
+from geoflow.executors import own_pools
 from geoflow.executors.kept import arm_faulthandler
 from geoflow.executors.loaded_code import Codes
 from geoflow.executors.marker import MarkFile
@@ -69,6 +70,7 @@ def initialise(setup: Setup) -> None:
     """Make this process a worker: deaf to the kernel's interrupts, known to the reaper, its output in a file."""
     global _state, _weighs  # noqa: PLW0603 - one for the process is what it is
     nesting.settle_in()
+    own_pools.settle_in()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.setpgid(0, 0)
     if setup.registry is not None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import dataclasses
 import functools
 import importlib.util
 import json
+import multiprocessing
 import os
 import pickle
 import subprocess
@@ -18,9 +21,11 @@ from typing import Any
 
 import pytest
 
+import geoflow as gf
 from geoflow.builtin import hello_world
 from geoflow.errors import DefinitionError
 from geoflow.usercode.packing import Code, pack, unpack, unshippable
+from tests.helpers.sessions import OpenSession
 
 UNPACK = """
 import json, pickle, sys
@@ -498,3 +503,31 @@ def test_S5_a_file_that_a_handler_does_not_use_is_no_reason_to_refuse(tmp_path: 
     """Its attribute is called like a variable of the notebook; that is all they have in common."""
     with (tmp_path / "tiles.txt").open("w") as file:
         assert unshippable(cell("def handler(params): return params.kept", kept=file)["handler"]) is None
+
+
+@pytest.mark.parametrize("how", ["fork", "spawn"])
+def test_a_handler_of_a_notebook_hands_its_functions_and_classes_to_a_pool_of_its_own(
+    open_session: OpenSession, how: str
+) -> None:
+    pools = gf.JobType("pools")
+
+    @dataclasses.dataclass
+    class Tile:
+        number: int
+
+    def squared(tile: Tile) -> Tile:
+        print("squared", tile.number)
+        return Tile(tile.number**2)
+
+    @pools.stage
+    def use(p) -> list[object]:
+        with concurrent.futures.ProcessPoolExecutor(1, mp_context=multiprocessing.get_context(p["how"])) as pool:
+            tiles = list(pool.map(squared, [Tile(2), Tile(3)]))
+            same = pool.submit(lambda tile: isinstance(tile, Tile), tiles[0]).result()
+        return [same, *(tile.number for tile in tiles if type(tile) is Tile)]
+
+    job = open_session(workers=1).run(pools, how=how)
+    assert job.error is None
+    (task,) = job.tasks().itertuples()
+    assert task.result["result"] == [True, 4, 9]
+    assert job.task(task.task_id).output == "squared 2\nsquared 3\n"
