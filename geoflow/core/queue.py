@@ -1,16 +1,18 @@
 """Which tasks of a stage go out next, and which of them together.
 
 New tasks go out many at a time, in the order of the plan or the largest first. One that failed or was lost before goes
-alone, so that it can take no neighbour with it, and not before its time. The tasks are the store's; here are keys.
+alone, so that it can take no neighbour with it, and not before its time. Those whose need of memory is known go one by
+one, as they fit (`memory`). The tasks are the store's; here are keys.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from geoflow.core.memory import ALONE, UNKNOWN, Line, Part
 from geoflow.core.rows import StageRow, Take
 
 CLOCK_SLACK = 1.0  # seconds by which a clock may be corrected without its counting as set
@@ -26,7 +28,8 @@ class Wait(NamedTuple):
 class TaskQueue:
     """The queued tasks of one stage: so many, of which those *tried* before wait for the times told with their keys.
 
-    *order* is that of the new ones, where it is not that of their keys. Whatever a clock says, none waits longer than
+    *order* is that of the new ones, where it is not that of their keys; *needs* is how much memory each task needs, in
+    bytes, where they are to go out by that, and then there is an order. Whatever a clock says, none waits longer than
     its delay, or than *most* seconds, where that is not known.
     """
 
@@ -36,6 +39,7 @@ class TaskQueue:
         queued: int,
         *,
         order: Iterable[int] | None = None,
+        needs: Mapping[int, float] | None = None,
         tried: Iterable[tuple[int, float | None]] = (),
         most: float = 0.0,
     ) -> None:
@@ -50,7 +54,10 @@ class TaskQueue:
         heapq.heapify(self._tried)
         self._new = queued - len(self._tried)
         self._after = stage.first_key - 1  # the new ones have higher keys
-        self._order = None if order is None else deque(order)  # or they are these
+        self._order = None if order is None or needs is not None else deque(order)  # or they are these
+        self._line = None if order is None or needs is None else Line(order, needs)  # or these
+        self._needs = dict(needs or {})
+        self.is_blocked = False  # whether tasks that are ready wait for memory
         self._left = 0  # so many of them come from what was taken last
 
     def __len__(self) -> int:
@@ -70,17 +77,34 @@ class TaskQueue:
 
     # Out
 
-    def take(self, room: int, size: Callable[[int], int], now: float) -> Take | None:
+    @property
+    def is_weighed(self) -> bool:
+        """Whether its tasks go out by the memory that they need, one by one."""
+        return self._line is not None
+
+    def take(self, room: int, size: Callable[[int], int], now: float, part: Part | None = None) -> Take | None:
         """What is to go out in as many as *room* chunks; *size* says how many of so many new tasks go together.
 
         What was tried or has an *order* is out with that. Of other new tasks the store says which ones it starts.
+        What is to be weighed has a *part* of the memory from now on.
         """
         self._shorten_waits(now)
+        self.is_blocked = False
         groups: list[list[int]] = []
+        weighed = part if self._needs or (part is not None and part.memory.is_for_one) else None
         while len(groups) < room and self._tried and self._tried[0][0] <= now:
+            key = self._tried[0][1]
+            if weighed is not None and not weighed.take(key, self._needs.get(key, UNKNOWN)):
+                self.is_blocked = True
+                break
             groups.append([heapq.heappop(self._tried)[1]])
         self._left, new = 0, self._new
         sizes: list[int] = []
+        if weighed is not None and self._line is not None:
+            groups += self._fitting(self._line, room - len(groups), weighed)
+            new = 0
+        elif weighed is not None and weighed.memory.is_for_one:
+            self.is_blocked, new = self.is_blocked or new > 0, 0
         while new > 0 and len(groups) + len(sizes) < room:
             together = size(new)
             if self._order is None:
@@ -90,11 +114,26 @@ class TaskQueue:
             new -= together
         return Take(self._stage, groups, self._after, sizes) if groups or sizes else None
 
+    def _fitting(self, line: Line, room: int, part: Part) -> Iterator[list[int]]:
+        """The first of the *line*, as far as there is memory for them; the largest that fits passes what does not."""
+        while room > 0 and (key := line.first()) is not None:
+            if self.is_blocked or not part.take(key, self._needs.get(key, UNKNOWN)):
+                self.is_blocked = True
+                if (smaller := line.fitting(part.memory.passing())) is None:
+                    return
+                key = smaller
+                part.let_pass(key, self._needs.get(key, UNKNOWN))
+            line.remove(key)
+            room -= 1
+            yield [key]
+
     def started(self, keys: Sequence[int], group: Sequence[int], *, new: bool) -> None:
         """The store has started *keys*, which are all of the *group* that was taken, or the first ones of it."""
         if not new:
             return
         self._new -= len(keys)
+        if self._line is not None:
+            return
         if self._order is None:
             self._after = keys[-1]
         elif len(group) > len(keys):
@@ -124,7 +163,9 @@ class TaskQueue:
                 heapq.heappush(self._tried, (0.0, key))
             return
         self._new += len(keys)
-        if self._order is None:
+        if self._line is not None:
+            self._line.put_back(keys)
+        elif self._order is None:
             self._after = min(self._after, keys[0] - 1)
         else:
             self._order.extendleft(reversed(keys))
@@ -133,6 +174,14 @@ class TaskQueue:
         """This one failed, and goes out again in *delay* seconds."""
         self._waits[key] = Wait(now, delay)
         heapq.heappush(self._tried, (now + delay, key))
+
+    def be_alone(self, key: int) -> bool:
+        """This one goes out again by itself, with all of the memory; whether it did not have that already."""
+        if self._needs.get(key) == ALONE:
+            return False
+        self._needs[key] = ALONE
+        heapq.heappush(self._tried, (0.0, key))
+        return True
 
     def settled(self, key: int) -> Wait | None:
         """This one ended; how it had waited for that, if it was a retry."""

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from geoflow.core.batch import Batch
 from geoflow.core.chunking import Pace
 from geoflow.core.chunks import Report
+from geoflow.core.memory import Part
 from geoflow.core.models import Attempt, Category, Failure, Outcome
 from geoflow.core.queue import TaskQueue
 from geoflow.core.retry import RetryPolicy, retry_in
@@ -33,8 +34,8 @@ _TOO_OFTEN = Failure(
 class StageTasks:
     """The tasks of a stage: those of the rows *planned*, or none where it is not planned yet.
 
-    They are in the states of *counts*, and at most so many *workers* may be at them. For *order* and *tried* see
-    `TaskQueue`; *failures* have failed for good.
+    They are in the states of *counts*, and at most so many *workers* may be at them. For *order*, *needs* and *tried*
+    see `TaskQueue`; *failures* have failed for good.
     """
 
     def __init__(
@@ -45,13 +46,14 @@ class StageTasks:
         *,
         workers: int | None = None,
         order: Sequence[int] | None = None,
+        needs: Mapping[int, float] | None = None,
         tried: Sequence[tuple[int, float | None]] = (),
         failures: Sequence[FailedRow] = (),
     ) -> None:
         self.policy = policy
         self.planned = planned
         queued, most = counts.get("queued", 0), policy.max_delay
-        self.queue = TaskQueue(planned or _NOT_PLANNED, queued, order=order, tried=tried, most=most)
+        self.queue = TaskQueue(planned or _NOT_PLANNED, queued, order=order, needs=needs, tried=tried, most=most)
         self.counts = {state: counts.get(state, 0) for state in ("processing", "completed", "failed", "cancelled")}
         self.failures = list(failures)
         self.pace = Pace()
@@ -74,7 +76,9 @@ class StageTasks:
     # Out
 
     def can_start(self, now: float) -> bool:
-        """Whether a task is ready to go out, and the stage lets one more run."""
+        """Whether a task is ready to go out, there is memory for one, and the stage lets one more run."""
+        if self.queue.is_blocked:
+            return False
         return self.queue.is_ready(now) and (self._workers is None or self.counts["processing"] < self._workers)
 
     def startable(self, now: float) -> int:
@@ -82,14 +86,18 @@ class StageTasks:
         ready = self.queue.ready(now)
         return ready if self._workers is None else max(min(ready, self._workers - self.counts["processing"]), 0)
 
-    def take(self, room: int, slots: int, seconds: float, now: float) -> Take | None:
-        """What to start in as many as *room* chunks of about so many *seconds*, or None.
+    def may_wait_behind(self) -> bool:
+        """Whether its chunks take so little time that one may wait behind another in a slot."""
+        return self.pace.is_short() and not self.queue.is_weighed
+
+    def take(self, room: int, slots: int, seconds: float, now: float, part: Part | None = None) -> Take | None:
+        """What to start in as many as *room* chunks of about so many *seconds*, or None; *part*, of the memory.
 
         The tasks of a stage that few workers may run at once go alone: what is out can then be counted.
         """
         if self._workers is not None:
             room, seconds = min(room, self._workers - self.counts["processing"]), 0.0
-        return self.queue.take(room, lambda new: self.pace.chunk_size(new, slots, seconds), now)
+        return self.queue.take(room, lambda new: self.pace.chunk_size(new, slots, seconds), now, part)
 
     def started(self, batch: Batch, group: Sequence[int]) -> None:
         """The store has started *batch*, of this *group* of what was taken, if it was a group."""

@@ -41,6 +41,7 @@ class Options:
     finalize_timeout: float | None = None
     reuse: bool = False
     result_limit: float | None = None  # bytes
+    budget: int | None = None  # bytes that its tasks may have together with others'; None is any number
 
 
 class ActiveJob:
@@ -193,6 +194,8 @@ class ActiveJob:
 
     def due(self) -> float | None:
         """When there is something to send again, if that is a matter of time."""
+        if self.tasks.queue.is_blocked:
+            return None
         return self.tasks.queue.due() if self.blocked_until is None else self.blocked_until
 
     def leave_limits(self) -> None:
@@ -222,7 +225,7 @@ class ActiveJob:
         self.asked, self.asked_again = step, 0
         batch = Batch(kind, 1, 0, 0, 0, (0,), f'["{kind}"]', f"[{argument}]")
         chunk = self._chunk(number, kind, stage, self.codes[CLASS], batch, timeout)
-        self.to_send = chunk._replace(texts=texts, answer=answer, look=look)
+        self.to_send = chunk._replace(texts=texts, answer=answer, look=look, budget=self.options.budget)
 
     def asks_again(self, failure: Failure | None) -> bool:
         """Whether a plan whose process died is to be made once more, which is then counted: as for a task (S30)."""

@@ -19,7 +19,7 @@ from geoflow.core.rows import FailedRow, StageRow
 from geoflow.engine.active_job import ActiveJob
 from geoflow.engine.endings import Endings
 from geoflow.engine.events import tell, tell_if_heavy
-from geoflow.engine.recovery import order_of
+from geoflow.engine.recovery import lined_up
 from geoflow.engine.taking_over import FAN_IN_UNIT, look_of, taken_over
 from geoflow.errors import DefinitionError
 from geoflow.jobtypes.contract import task_id
@@ -169,7 +169,7 @@ class Asking(Endings):
             self._fail(job, str(exc))
             return
         counts = {"queued": planned.task_count - len(taken.reused), "completed": len(taken.reused)}
-        job.begin(planned, counts=counts, order=order_of(job, self._store, planned))
+        job.begin(planned, counts=counts, **lined_up(job, self._store, planned))
         tell(job, "planned", tasks=planned.task_count, **({"reused": len(taken.reused)} if taken.reused else {}))
         if not job.job_type.stages[number - 1].is_fan_in:  # which is given what there is
             tell_if_heavy(job, tasks)

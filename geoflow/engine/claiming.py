@@ -19,6 +19,7 @@ from geoflow.engine.loop import Verb
 from geoflow.engine.parts import Parts
 from geoflow.errors import DefinitionError
 from geoflow.jobtypes.contract import Registered
+from geoflow.jobtypes.sizes import too_much
 from geoflow.support.admission import Admission
 from geoflow.support.nesting import refuse_inside
 from geoflow.support.surroundings import Surroundings
@@ -41,7 +42,7 @@ class Claiming(Parts):
         policy = self.retry or RetryPolicy(max_retries=s.max_retries, base_delay=s.base_delay, max_delay=s.max_delay)
         limits = s.task_timeout, s.plan_timeout, s.finalize_timeout
         most = None if s.result_limit is None else s.result_limit * 1e6
-        return Options(policy, s.on_failure, s.allow_failed, *limits, s.reuse, most)
+        return Options(policy, s.on_failure, s.allow_failed, *limits, s.reuse, most, self.budget)
 
     def whose(self) -> str | None:
         """Whose session it is, when it is not for a task that runs in this process to wait in."""
@@ -57,7 +58,12 @@ class Claiming(Parts):
             check_can_start()
 
     def declared(self, job_type: Registered) -> dict[str, Admission]:
-        """The limits of its stages, each declared until it is closed. ``DefinitionError`` if others differ."""
+        """The limits of its stages, each declared until it is closed. ``DefinitionError`` if others differ, or if a
+        stage needs more memory than there is."""
+        for stage in job_type.stages:
+            if self.budget is not None and (needs := stage.memory or 0) > self.budget:
+                who = f"{job_type.name}: each task of stage {stage.number} ({stage.name})"
+                raise DefinitionError(f"{who} needs {too_much(needs, self.budget)}")
         found: dict[str, Admission] = {}
         try:
             for limit in dict.fromkeys(stage.limit for stage in job_type.stages if stage.limit is not None):

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from geoflow.core.chunks import Report
+from geoflow.core.memory import Memory, Part
 from geoflow.core.models import JobStatus
 from geoflow.core.rows import Changes
 from geoflow.engine.active_job import ActiveJob
@@ -29,7 +30,12 @@ class Endings(Loop):
     """The loop of a machine, with all ways out of it."""
 
     def __init__(
-        self, store: Store, executor: Executor, clock: Clock, on_job_complete: Callable[..., object] | None
+        self,
+        store: Store,
+        executor: Executor,
+        clock: Clock,
+        on_job_complete: Callable[..., object] | None,
+        budget: int | None = None,
     ) -> None:
         super().__init__()
         self._store = store
@@ -37,6 +43,12 @@ class Endings(Loop):
         self._clock = clock
         self._on_job_complete = on_job_complete
         self._next_request = 0.0
+        self._memory = None if budget is None else Memory(budget)
+        self._jobs_without_memory: set[ActiveJob] = set()  # whose tasks wait for some
+
+    def _part(self, job: ActiveJob) -> Part | None:
+        """What the job has of the memory, where that is counted."""
+        return None if self._memory is None else Part(self._memory, job.job_id, self._executor.busy)
 
     @abc.abstractmethod
     def _settle(self, report: Report) -> None:
@@ -65,8 +77,14 @@ class Endings(Loop):
 
     def _give_back(self, job: ActiveJob) -> None:
         self._clear_up(job)
-        job.leave_limits()
+        self._leave_all(job)
         self._store.release(job.lease)
+
+    def _leave_all(self, job: ActiveJob) -> None:
+        job.leave_limits()
+        self._jobs_without_memory.discard(job)
+        if self._memory is not None:
+            self._memory.forget(job.job_id)
 
     def _clear_up(self, job: ActiveJob) -> None:
         for path in job.files:
@@ -130,7 +148,7 @@ class Endings(Loop):
                 tell(job, "stopped", logging.ERROR, error_message=str(job.error), error_type=type(error).__name__)
             for act in (
                 self._clear_up,
-                ActiveJob.leave_limits,
+                self._leave_all,
                 lambda job: self._store.release(job.lease),
                 ActiveJob.finish,
             ):

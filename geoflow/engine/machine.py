@@ -60,8 +60,9 @@ class CoreMachine(Asking):
         ran_at_death: Callable[[str, str], Mapping[int, str | None] | None] = lambda owner, job_id: None,
         returned_at_death: Callable[[str, str], Mapping[Path, Returned]] = lambda owner, job_id: {},
         logged: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
+        budget: int | None = None,
     ) -> None:
-        super().__init__(store, executor, clock, on_job_complete)
+        super().__init__(store, executor, clock, on_job_complete, budget)
         self._logged = logged
         self._ran_at_death, self._returned_at_death = ran_at_death, returned_at_death
         executor.start(self._inbox)
@@ -82,6 +83,8 @@ class CoreMachine(Asking):
         for report in self._executor.check():
             self._settle(report)
         self._look_for_requests()
+        self._agenda.touch(self._jobs_without_memory)  # nobody tells what of it has become free
+        self._jobs_without_memory.clear()
         for job in self._agenda.take(self._clock.now(), self._room()):
             if self._jobs.get(job.job_id) is job:
                 self._guarded(job, self._advance)
@@ -90,7 +93,7 @@ class CoreMachine(Asking):
     def _room(self) -> int:
         """How much the first job in line can send."""
         job = self._agenda.first_in_line()
-        reserve = job is not None and job.asked is None and job.tasks.pace.is_short()
+        reserve = job is not None and job.asked is None and job.tasks.may_wait_behind()
         return 0 if job is None else self._executor.capacity(job.job_id, reserve=reserve)
 
     def _received(self) -> Any:
@@ -146,6 +149,8 @@ class CoreMachine(Asking):
                     self._work(job, dispatch)
                     to_send = dispatch and job.blocked_until is None and job.tasks.can_start(self._clock.now())
                     self._agenda.rest(job, to_send=to_send)
+                    if job.tasks.queue.is_blocked:
+                        self._jobs_without_memory.add(job)
                     return
                 case Fail():
                     self._fail(job, failure_message(job.tasks.failures, job.may_fail))
@@ -172,13 +177,13 @@ class CoreMachine(Asking):
     def _work(self, job: ActiveJob, dispatch: bool) -> None:
         """Write all that happened and start what there is room for, in one transaction, then send that."""
         executor = self._executor
-        room = executor.capacity(job.job_id, reserve=job.tasks.pace.is_short()) if dispatch else 0
+        room = executor.capacity(job.job_id, reserve=job.tasks.may_wait_behind()) if dispatch else 0
         now, places, limit = self._clock.now(), list[Place](), job.stage.limit
         job.blocked_until = None
         if limit is not None and room:
             places = job.admitted(limit, room, now)
             room = len(places)
-        take = job.tasks.take(room, executor.slots, executor.chunk_seconds, now)
+        take = job.tasks.take(room, executor.slots, executor.chunk_seconds, now, self._part(job))
         changes = job.tasks.take_changes()
         if take is not None or any(changes):
             batches = self._store.commit(job.lease, *changes, take)
@@ -205,6 +210,8 @@ class CoreMachine(Asking):
 
     def _settle(self, report: Report) -> None:
         job = self._jobs.get(report.chunk.job_id)
+        if self._memory is not None and report.chunk.kind == "tasks":
+            self._memory.leave(report.chunk.batch.keys)
         if job is None:
             return
         self._agenda.touch([job])

@@ -18,7 +18,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -39,6 +39,7 @@ from geoflow.support.clock import Clock
 from geoflow.support.identity import label
 from geoflow.support.logfile import LogFile
 from geoflow.support.logs import JsonLines
+from geoflow.support.memory import budget
 from geoflow.support.processors import usable
 from geoflow.support.settings import Settings
 
@@ -156,7 +157,16 @@ class Parts:
             ),
             returned_at_death=lambda owner, job_id: returned_at_death(owner, self._which_store(), job_id),
             logged=partial(logs.into, self.log),
+            budget=self.budget,
         )
+
+    @cached_property
+    def budget(self) -> int | None:
+        """How many bytes of memory its tasks may need together, as far as they say it; None is any number."""
+        said = self.settings.memory
+        if said != "auto":
+            return said
+        return None if self.pool is not None else budget()  # which may have its processes anywhere
 
     @_OpenedOnce
     def limits_folder(self) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
+from geoflow.core.memory import UNKNOWN
 from geoflow.core.models import JobStatus
 from geoflow.core.rows import JobRow, Move, StageRow
 from geoflow.core.stage import lost_with_engine
@@ -41,9 +43,9 @@ def recover(
     if planned is None:
         job.begin(None)
         return
-    order, counts, tried = order_of(job, store, planned), store.counts(planned), store.tried_before(planned)
+    counts, tried = store.counts(planned), store.tried_before(planned)
     failures = store.failed(planned) if counts.get("failed") else []
-    job.begin(planned, counts=counts, order=order, tried=tried, failures=failures)
+    job.begin(planned, counts=counts, tried=tried, failures=failures, **lined_up(job, store, planned))
 
 
 def take_in(job: ActiveJob, store: Store, now: float, returned: Iterable[Returned]) -> None:
@@ -65,10 +67,17 @@ def take_in(job: ActiveJob, store: Store, now: float, returned: Iterable[Returne
         store.commit(job.lease, *changes)
 
 
-def order_of(job: ActiveJob, store: Store, planned: StageRow) -> list[int] | None:
-    """The new tasks in the order that their stage wants them to start in; None is as they are planned."""
-    is_largest_first = job.job_type.stages[planned.stage - 1].order == "largest"
-    return store.largest_first(planned) if is_largest_first else None
+def lined_up(job: ActiveJob, store: Store, planned: StageRow) -> dict[str, Any]:
+    """The order that their stage wants the new tasks to start in, and the memory that each task needs, if it says so.
+
+    No order is as they are planned. See `TaskQueue` for both.
+    """
+    stage = job.job_type.stages[planned.stage - 1]
+    order = store.largest_first(planned) if stage.order == "largest" else None
+    if job.options.budget is None or not (stage.memory or stage.memory_differs):
+        return {"order": order}
+    new, told = store.needs(planned)
+    return {"order": order or new, "needs": {key: stage.memory or need or UNKNOWN for key, need in told.items()}}
 
 
 def _planned(store: Store, row: JobRow) -> StageRow | None:

@@ -28,6 +28,7 @@ from geoflow.executors.loaded_code import Codes
 from geoflow.jobtypes.answers import checked_plan, outcome, shown
 from geoflow.jobtypes.contract import has_parameter
 from geoflow.jobtypes.inputs import looked_at
+from geoflow.jobtypes.sizes import with_sizes
 from geoflow.support import logs
 from geoflow.support.jsonable import from_json, to_json
 from geoflow.support.parcel import IN_MEMORY, Spool, Texts
@@ -101,6 +102,7 @@ def _plan(chunk: Chunk, job_class: Any, argument: dict[str, Any]) -> tuple[Any, 
         if has_parameter(make, "context"):
             asked["context"] = PlanContext(chunk.job_id, chunk.job_type, chunk.stage, missing_in(argument))
         tasks = make(chunk.stage, argument["job_params"], chunk.job_id, previous or None, **asked)
+        tasks = with_sizes(job_class, chunk.stage, tasks, chunk.budget)
         spool = Spool(chunk.answer) if chunk.answer is not None else None
         columns = checked_plan(tasks, chunk.stage, chunk.task_types, spool)
     return _with_inputs(chunk, spool, columns)

@@ -29,7 +29,9 @@ from geoflow.jobtypes.contract import (
     normalise,
 )
 from geoflow.support.allowance import is_allowance
+from geoflow.support.amount import bytes_of, is_amount
 from geoflow.support.exception_names import are_exceptions
+from geoflow.support.text import shorten
 from geoflow.usercode.origin import stacklevel
 from geoflow.usercode.packing import unshippable
 
@@ -255,7 +257,7 @@ def _odd(stage: Mapping[str, Any]) -> dict[str, str]:
     """The parallelism and the options that the engine does not know, and what it makes of them."""
     parallelism = stage.get("parallelism", "single")
     odd = {} if parallelism in PARALLELISM else {"parallelism": f" {parallelism!r}; {_ASKED}"}
-    values = {key: stage[key] for key in _OPTIONS if key != "allow_failed" and stage.get(key) is not None}
+    values = {key: stage[key] for key in _OPTIONS if key not in _REFUSED and stage.get(key) is not None}
     return odd | {key: f"={value!r}, {_UNKNOWN}" for key, value in values.items() if not _OPTIONS[key](value)}
 
 
@@ -272,17 +274,21 @@ def _of_class(job_class: type) -> dict[str, Any]:
 
 
 def _not_allowed(stage: Mapping[str, Any]) -> list[str]:
-    """What is wrong with an ``allow_failed``: another number than the one that was meant would let failures pass."""
-    value = stage.get("allow_failed")
-    if value is None or is_allowance(value):
-        return []
-    return [f"has allow_failed={value!r}: give a number of tasks, such as 5, or a share of them from 0.0 to 1.0."]
+    """What is wrong with the options that are not left to the author: to run on without what was meant does harm."""
+    wrong = {key: stage[key] for key in _REFUSED if stage.get(key) is not None and not _OPTIONS[key](stage[key])}
+    said = [f"has {key}={shorten(repr(value), 60)}: {_REFUSED[key]}." for key, value in wrong.items()]
+    if stage.get("parallelism") == "fan_in" and callable(stage.get("memory")):
+        said.append(f"is fan_in, and its memory is a function: {_REFUSED['memory']}.")
+    return said
 
 
 def _stage(number: int, stage: Mapping[str, Any], shared: Mapping[str, Any]) -> Stage:
     """The stage as the engine keeps it, with the options that it has not of its own from those that all *shared*."""
     kept = {**shared, **_kept(stage)}
     kept |= {"name": stage["name"], "task_type": normalise(stage["task_type"])}
+    if "memory" in kept:
+        differs = callable(kept["memory"])
+        kept |= {"memory": None if differs else bytes_of(kept["memory"]), "memory_differs": differs}
     return Stage(number=number, parallelism=str(stage.get("parallelism", "single")), **kept)
 
 
@@ -308,10 +314,17 @@ _OPTIONS: dict[str, Callable[[Any], bool]] = {
     "on_failure": lambda value: value in ("drain", "stop", "continue"),
     "allow_failed": is_allowance,
     "order": lambda value: value in ("planned", "largest"),
+    "size": lambda value: isinstance(value, str) or callable(value),
+    "memory": lambda value: is_amount(value) or callable(value),
     "reuse": lambda value: isinstance(value, bool),
     "inputs": _are_names,
     "inputs_by": lambda value: value in ("time", "content"),
     "outputs": _are_names,
+}
+# Of these a wrong one is no remark: with another number than the one that was meant, failures would be let pass.
+_REFUSED = {
+    "allow_failed": "give a number of tasks, such as 5, or a share of them from 0.0 to 1.0",
+    "memory": "give bytes, from a million on, or text such as '8GB' or '512MiB'",
 }
 _SHARED = ("on_failure", "allow_failed", "reuse")
 

@@ -178,8 +178,15 @@ class TableReader(abc.ABC):
         )
         new = "AND status = 'queued' AND retries = 0 AND losses = 0 ORDER BY task_key"
         rows = self._of(stage, f"SELECT task_key, task_id, metadata {_TASKS} {new}")
-        sizes = {key: _size(metadata) or took.get(name, 0.0) for key, name, metadata in rows}
+        sizes = {key: _said(metadata, "size") or took.get(name, 0.0) for key, name, metadata in rows}
         return sorted(sizes, key=lambda key: -sizes[key])
+
+    def needs(self, stage: StageRow) -> tuple[list[int], dict[int, float]]:
+        """The keys of the queued tasks that are new, in order, and the bytes that each queued one needs, or 0."""
+        queued = f"SELECT task_key, retries + losses, metadata {_TASKS} AND status = 'queued' ORDER BY task_key"
+        rows = self._of(stage, queued)
+        new = [key for key, tries, _ in rows if not tries]
+        return new, {key: _said(metadata, "memory") for key, _, metadata in rows}
 
     def codes(self, stage: StageRow) -> list[tuple[str, str, int]]:
         """(task type, fingerprint, how many) of the code that the stage's completed tasks ran with."""
@@ -209,11 +216,11 @@ def _is_hex(text: str) -> bool:
     return not set(text) - set("0123456789abcdef")
 
 
-def _size(metadata: str | None) -> float:
-    """The size that a task's metadata tell, or 0."""
+def _said(metadata: str | None, what: str) -> float:
+    """The number that a task's metadata have under the name *what*, or 0."""
     try:
         values = json.loads(metadata) if metadata else None
-    except (ValueError, RecursionError):  # another program's: it says no size
+    except (ValueError, RecursionError):  # another program's: it says nothing
         values = None
-    size = values.get("size") if isinstance(values, dict) else None
-    return float(size) if isinstance(size, int | float) else 0.0
+    said = values.get(what) if isinstance(values, dict) else None
+    return float(said) if isinstance(said, int | float) else 0.0

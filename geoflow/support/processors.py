@@ -6,7 +6,9 @@ import contextlib
 import math
 import os
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+
+from geoflow.support.control_groups import told
 
 
 def usable(root: Path = Path("/")) -> int:
@@ -19,20 +21,8 @@ def usable(root: Path = Path("/")) -> int:
 
 def _quotas(root: Path) -> Iterator[float]:
     """The processors' worth of time that this process's control groups, and those that they are in, are given."""
-    with contextlib.suppress(OSError, ValueError):
-        for line in (root / "proc/self/cgroup").read_text().splitlines():
-            number, controllers, path = line.split(":", 2)
-            groups = PurePosixPath(path.lstrip("/"))
-            if number == "0":
-                yield from _each(root, "sys/fs/cgroup", groups, ("cpu.max",))
-            elif "cpu" in controllers.split(","):
-                for mount in (controllers, "cpu"):
-                    yield from _each(root, f"sys/fs/cgroup/{mount}", groups, ("cpu.cfs_quota_us", "cpu.cfs_period_us"))
-
-
-def _each(root: Path, mount: str, groups: PurePosixPath, names: tuple[str, ...]) -> Iterator[float]:
-    for group in (groups, *groups.parents):  # a container sees its own group as the top one
-        with contextlib.suppress(OSError, ValueError):
-            quota, period = " ".join((root / mount / group / name).read_text() for name in names).split()
+    for text in told(root, "cpu", ("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
+        with contextlib.suppress(ValueError):
+            quota, period = text.split()
             if quota not in ("max", "-1") and float(quota) > 0:
                 yield float(quota) / float(period)

@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from geoflow.errors import ParameterError
 from geoflow.support.allowance import AllowFailed, of_text
+from geoflow.support.amount import bytes_of
 from geoflow.support.masking import DEFAULT_SECRETS, mask_text
 from geoflow.support.text import shorten
 
@@ -38,10 +39,15 @@ def _store(value: object) -> object:
     return "geoflow.duckdb" if value == "duckdb" else _path(value)
 
 
+def _budget(value: object) -> object:
+    return value if value is None or value == "auto" else bytes_of(value)
+
+
 Number = Annotated[int, Field(ge=0, le=1000)]
 Delay = Annotated[float, Field(ge=0, le=86_400)]
 Limit = Annotated[Annotated[float, Field(gt=0)] | None, BeforeValidator(_none)]
 Allowed = Annotated[AllowFailed, BeforeValidator(of_text), BeforeValidator(_none)]
+Budget = Annotated[int | Literal["auto"] | None, BeforeValidator(_budget), BeforeValidator(_none)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_words)]
 
 
@@ -75,6 +81,9 @@ class Settings(BaseModel):
     # many megabytes. For code that leaks; where none does, a process that stays is the faster one.
     worker_max_tasks: Annotated[Annotated[int, Field(ge=1)] | None, BeforeValidator(_none)] = None
     worker_max_memory: Limit = None
+    # Bytes, or text such as "12GB", that all tasks together may need which say what they need; by default what the
+    # machine or its control group has, less a reserve.
+    memory: Budget = "auto"
     result_limit: Limit = 16.0  # megabytes of JSON that one task may return
     output_limit: Annotated[int, Field(ge=0)] = 64_000  # characters
     display: Literal["auto", "html", "text", "none"] = "auto"

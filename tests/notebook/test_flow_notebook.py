@@ -252,7 +252,7 @@ DEFINITIONS = [
     ),
     (
         "@t.each(scan, kee='name')\ndef f(tile): ...",
-        "each has the options key, over, retries, permanent, transient, timeout, idle_timeout, workers, limit,",
+        "each has the options key, over, size, retries, permanent, transient, timeout, idle_timeout, workers, limit,",
     ),
     ("@t.each(scan)\ndef f(tile: int): ...", "f takes tile: int, but scan gives it Tile (it returns list[Tile])"),
     ("@t.each(scan)\ndef f(p: Params): ...", "f takes no item. It is given its item, then the parameters of the job"),

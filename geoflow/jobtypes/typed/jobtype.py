@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict  # pydantic reads typing's own from Python 3.12 on only
 
-from geoflow.core.models import InputsBy, Limit, OnFailure
+from geoflow.core.models import InputsBy, Limit, OnFailure, Order
 from geoflow.errors import DefinitionError
 from geoflow.jobtypes.contract import MAX_RETRIES, MAX_WORKERS, Handler, normalise
 from geoflow.jobtypes.typed.annotations import core, fields_of, form, is_model, older, same, show
@@ -22,6 +22,7 @@ from geoflow.jobtypes.typed.crossing import problems_of
 from geoflow.jobtypes.typed.lowered import Kind, Pick, Step
 from geoflow.jobtypes.typed.stage import defined, linked, lower, outdated
 from geoflow.support.allowance import Allowance, AllowFailed
+from geoflow.support.amount import Amounts
 from geoflow.support.exception_names import Exceptions
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -44,6 +45,8 @@ class StageOptions(TypedDict, total=False):
     idle_timeout: Annotated[float, Field(gt=0, lt=1e9)] | None
     workers: Annotated[int, Field(ge=1, le=MAX_WORKERS)] | None
     limit: Limit | None
+    order: Order | None
+    memory: Amounts
     on_failure: OnFailure | None
     allow_failed: AllowFailed
     reuse: bool | None
@@ -132,7 +135,8 @@ class TypedJob:
 
         *retries* of a failed task, *timeout* in seconds for each, *idle_timeout* in seconds for one that neither prints
         nor tells of its progress (``gf.progress``, ``gf.track``), how many *workers* may run tasks of this stage at
-        once in each job, the *limit* (``gf.Limit``) that counts over all jobs of the store, and *on_failure*
+        once in each job, the *limit* (``gf.Limit``) that counts over all jobs of the store, the *memory* that each has
+        to have (bytes, or text such as ``"8GB"``: no more tasks are out than there is memory for), and *on_failure*
         (``"drain"``, ``"stop"`` or ``"continue"``) overrule the session's; so do
         *permanent* and *transient*, exception classes or their names (``"rasterio.errors.RasterioIOError"``), which are
         not retried, and which are: see ``gf.RetryPolicy``. With
@@ -151,6 +155,7 @@ class TypedJob:
         *,
         key: How = None,
         over: How = None,
+        size: How = None,
         **options: Unpack[StageOptions],
     ) -> Callable[[F], F]:
         """A stage of one task for each item of the stage *previous*. The options are those of `stage`.
@@ -161,8 +166,11 @@ class TypedJob:
 
         *key* tells an item from the others: the name of a field of it, or a function of it. It becomes part of the
         task's id, which then stays the same when other items come or go. Without it, an item is known by its place.
+
+        *size* tells how large it is, in any unit: the name of a field that is a number, or a function of it. It is for
+        *order* and for `Session.probe`. *memory* may be a function of the item here.
         """
-        return self._decorator("each", options, previous, key=key, over=over)
+        return self._decorator("each", options, previous, key=key, over=over, size=size)
 
     def reduce(self, previous: Callable[..., Any] | str, /, **options: Unpack[StageOptions]) -> Callable[[F], F]:
         """A stage of one task, which is given all results of the stage *previous* as a list.
@@ -214,6 +222,11 @@ class TypedJob:
         before = self._known(previous, kind) if kind in ("each", "reduce") else None
         known = [*how, *StageOptions.__annotations__]
         kept = {**self._options(kind, options, known), "parallelism": _PARALLELISM.get(kind)}
+        if callable(kept.get("memory")):
+            if kind != "each":
+                must = "give an amount, such as '8GB': a function is given an item, and has one in each"
+                raise DefinitionError(f"{self.name}: memory= of {kind} cannot be a function: {must}.")
+            how["memory"] = kept.pop("memory")
         picks = {what: None if pick is None else Pick(what, pick) for what, pick in how.items()}
 
         def decorate(function: F) -> F:

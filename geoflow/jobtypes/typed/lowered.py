@@ -31,7 +31,7 @@ SMALL = 2_000
 
 @dataclass(frozen=True)
 class Pick:
-    """``over=`` or ``key=``: the name of a field, or a function of what *taken* makes of the JSON."""
+    """``over=``, ``key=`` and their like: the name of a field, or a function of what *taken* makes of the JSON."""
 
     what: str
     how: str | Callable[[Any], Any]
@@ -48,6 +48,17 @@ class Pick:
         if isinstance(value, dict) and self.how in value:
             return value[self.how]
         raise ContractViolationError(f"{self}: {whence} has no {self.how!r}; it is {_shown(value)}.")
+
+
+@dataclass(frozen=True)
+class OfItem:
+    """What a stage's dict has to say of each task, which is made for one item: what *pick* finds in that."""
+
+    pick: Pick
+    previous: str
+
+    def __call__(self, parameters: dict[str, Any]) -> Any:
+        return self.pick(parameters["item"], f"an item of what {self.previous} returned")
 
 
 @dataclass(frozen=True)
@@ -68,6 +79,8 @@ class Step:
     options: Mapping[str, Any] = field(default_factory=dict)
     over: Pick | None = None
     key: Pick | None = None
+    size: Pick | None = None
+    memory: Pick | None = None
     shape: Shape = "whole"
     number: int = 1
     added: Mapping[str, Crossing] = field(default_factory=dict)
@@ -85,8 +98,14 @@ class Step:
         return any(role == "context" for role, _ in self.takes.values())
 
     def picks(self) -> dict[str, Callable[[Any], Any]]:
-        """The functions that find its items and their keys."""
-        return {pick.what: pick.how for pick in (self.over, self.key) if pick and callable(pick.how)}
+        """The functions that find its items, their keys, sizes and memory."""
+        picks = (self.over, self.key, self.size, self.memory)
+        return {pick.what: pick.how for pick in picks if pick and callable(pick.how)}
+
+    @property
+    def of_each(self) -> dict[str, OfItem]:
+        """What is told of each of its tasks, for the stage's dict."""
+        return {pick.what: OfItem(pick, str(self.previous)) for pick in (self.size, self.memory) if pick}
 
     def call(self, function: Callable[..., Any], values: Mapping[Role, Any]) -> Any:
         """Call *function* with what *values* has for each role."""

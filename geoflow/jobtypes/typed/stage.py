@@ -122,8 +122,10 @@ def linked(step: Step, previous: Step | None, number: int = 1) -> Step:
             f"{who} takes {name}: {show(wanted)}, but {previous.name} gives it {show(given)} (it returns "
             f"{show(returns)}). Make the two annotations agree."
         )
-    key = step.key and _checked(who, step.key, given if core(wanted) is Any else wanted)
-    return replace(step, number=number, previous=previous.name, shape=shape, over=over, key=key)
+    taken = given if core(wanted) is Any else wanted
+    key, size, memory = (pick and _checked(who, pick, taken) for pick in (step.key, step.size, step.memory))
+    more: dict[str, Any] = {"over": over, "key": key, "size": size, "memory": memory}
+    return replace(step, number=number, previous=previous.name, shape=shape, **more)
 
 
 def outdated(step: Step, previous: Step) -> str:
@@ -197,7 +199,7 @@ def lower(
         "description": description,
         "stages": [
             {"number": step.number, "name": step.name, "task_type": step.task_type}
-            | {**files_of(step), **options, **step.options}
+            | {**files_of(step), **options, **step.options, **step.of_each}
             for step in steps
         ],
         "parameters_schema": schema(params),

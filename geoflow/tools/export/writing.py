@@ -140,7 +140,11 @@ class Writer:
         self.gathered.take("ClassVar", {"ClassVar": ClassVar}, "the exported module")
         mark = "@_ending\n" if "_ending" in self.gathered.code else ""
         code = list(self.gathered.code.values())
-        stages = [{key: value for key, value in stage.items() if key != "limit"} for stage in made.stages]
+        left_out = ("limit", "size", "memory")
+        stages = [{key: value for key, value in stage.items() if key not in left_out} for stage in made.stages]
+        for step, stage in zip(self.steps, made.stages, strict=True):
+            for key in (key for key in left_out[1:] if key in stage):
+                self.gathered.notes.append(f"{key}= of {step.name} is geoflow's alone: it is left out.")
         for limit in dict.fromkeys(stage["limit"] for stage in made.stages if "limit" in stage):
             self.gathered.notes.append(f"the limit {limit.name!r} ({limit}) is geoflow's alone: it is left out.")
         title = " ".join(plain(made.description or made.job_type).split()).replace("\\", "\\\\").replace('"', "'")

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from geoflow.jobtypes.answers import checked_plan
 from geoflow.jobtypes.contract import PARALLELISM, PROBE_OF, Handler, Registered
 from geoflow.jobtypes.registry import Registry
+from geoflow.jobtypes.sizes import SIZE, with_sizes
 
 MARK = "geoflow_probe"  # where the metadata of its tasks say what the whole would have been
 ALONE = 10  # so many results, at most, are also planned for one by one
@@ -49,7 +50,7 @@ class Sampled:
         """A few of the tasks that *of* plans, once all of these have been checked."""
         singles = [copy.deepcopy((job_params, job_id, [result])) for result in (previous_results or [])[:ALONE]]
         began = time.perf_counter()
-        made = cls.of.create_tasks_for_stage(stage, job_params, job_id, previous_results)
+        made = with_sizes(cls.of, stage, cls.of.create_tasks_for_stage(stage, job_params, job_id, previous_results))
         note: dict[str, Any] = {"seconds": time.perf_counter() - began, "results": len(previous_results or [])}
         checked_plan(made, stage, cls.task_types)
         note["planned"] = len(made)
@@ -57,7 +58,7 @@ class Sampled:
             if len(singles) > 1:
                 note["alone"] = [len(cls.of.create_tasks_for_stage(stage, *single)) for single in singles]
         own = [metadata if isinstance(metadata := task.get("metadata"), dict) else {} for task in made]
-        sizes = [size if isinstance(size := metadata.get("size"), int | float) else None for metadata in own]
+        sizes = [size if isinstance(size := metadata.get(SIZE), int | float) else None for metadata in own]
         places = picked(sizes, cls.items, f"{cls.seed}|{stage}")
         largest = max((sizes[place] or 0 for place in places), default=0)
         # How far the mean of all tasks lies, by their sizes, on the way from those that run to the largest one.
