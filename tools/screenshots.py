@@ -70,7 +70,7 @@ def shots(lab: Lab, theme: str) -> None:
 
     cell = lab.run('job = clip_scenes.run(area="Po valley", scenes=400, session=session)', wait=False)
     button(cell, "Cancel").wait_for()
-    lab.page.wait_for_function("/1\\d\\d completed/.test(document.body.innerText)")
+    lab.page.wait_for_function("/1\\d\\d.400/.test(document.body.innerText)")
     save(cell, f"running-{theme}")
     use(button(cell, "Cancel"))
     lab.until_run(cell)

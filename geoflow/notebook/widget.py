@@ -31,7 +31,11 @@ class Panel:
         def html(value: str = "") -> Any:
             return widgets.HTML(value, layout={"margin": "0"})
 
-        self._top, self._more = html(), html()
+        self._html = html
+        self._row = widgets.HBox
+        self._top, self._stages, self._title, self._more = html(), html(), html(), html()
+        self._errors = widgets.VBox()
+        self._groups: dict[str, _Group] = {}
         self.buttons = {
             name: widgets.Button(description=words, tooltip=tip, layout=_HIDDEN)
             for name, (words, tip) in ACTIONS.items()
@@ -51,7 +55,8 @@ class Panel:
         self._browser = widgets.VBox([self.part, self.tasks, self._note, self.card], layout=_HIDDEN)
         row = widgets.HBox([*self.buttons.values(), self.opener], layout={"flex_flow": "row wrap"})
         self.tools = widgets.VBox([row, self._said, self._browser], layout={"padding": "0 0 0 6px"})
-        self.root = widgets.VBox([html(STYLE), self._top, self._more, self.tools])
+        drawing = [self._stages, self._title, self._errors, self._more]
+        self.root = widgets.VBox([html(STYLE), self._top, self.tools, *drawing])
         self._filling = False
         self._browse = browse
         for widget in (self.opener, self.part, self.tasks):
@@ -65,12 +70,26 @@ class Panel:
     # The job
 
     def draw(self, view: JobView) -> int:
-        """Bring it up to date; how many characters had to be sent for that."""
-        sent = 0
-        for widget, html in zip((self._top, self._more), job_parts(view), strict=True):
-            if widget.value != html:
-                widget.value = html
-                sent += len(html)
+        """Bring it up to date; how many characters had to be sent for that.
+
+        What has not changed stays on the page as it is. So does a group of errors that is there already while the job
+        runs, but for its number: who reads it, or has opened it, is not disturbed.
+        """
+        parts = job_parts(view)
+        whole = (self._top, parts.head), (self._stages, parts.stages), (self._title, parts.title)
+        sent = sum(_set(widget, html) for widget, html in (*whole, (self._more, parts.more)))
+        new = [key for key, *_ in parts.errors if key not in self._groups]
+        self._groups.update((key, _Group(self._row, self._html(), self._html())) for key in new)
+        for key, number, rest in parts.errors:
+            group = self._groups[key]
+            sent += _set(group.number, number)
+            if key in new or view.driver is None or not _is_shown(group.row):
+                sent += _set(group.rest, rest)
+        if new:  # those that are there already stay where they are
+            self._errors.children = (*self._errors.children, *(self._groups[key].row for key in new))
+        there = {key for key, *_ in parts.errors}
+        for key, group in self._groups.items():
+            _show(group.row, key in there)
         for name, button in self.buttons.items():
             _show(button, name in view.actions)
         return sent
@@ -127,6 +146,27 @@ class Panel:
         html = task_html(task) if task else ""
         if html != self.card.value:
             self.card.value = html
+
+
+class _Group:
+    """A group of errors: how many there are, and beside it what they are."""
+
+    def __init__(self, row: Callable[..., Any], number: Any, rest: Any) -> None:
+        self.number, self.rest = number, rest
+        rest.layout = {"margin": "0", "flex": "1 1 0", "min_width": "0"}
+        self.row = row([number, rest], layout={"align_items": "flex-start"})
+
+
+def _set(widget: Any, html: str) -> int:
+    """Have it show *html*, if it does not; how many characters that takes."""
+    if widget.value == html:
+        return 0
+    widget.value = html
+    return len(html)
+
+
+def _is_shown(widget: Any) -> bool:
+    return bool(widget.layout.display != "none")
 
 
 def _show(widget: Any, shown: bool) -> None:

@@ -7,48 +7,77 @@ styles and drawings: what they show is there in words too.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby, starmap
+from collections.abc import Iterable, Iterator
+from itertools import starmap
+from typing import NamedTuple
 
-from geoflow.render.markup import Html, block, element, faint, head, line, state, table, title
-from geoflow.support.text import aligned, columns, first_lines, fit, last_lines, pad, plain, shorten
-from geoflow.views.model import (
-    GIVEN,
-    SYMBOLS,
-    WHOLE,
-    ErrorGroup,
-    JobView,
-    RunningTask,
-    StageView,
-    TaskView,
-    took,
-    when,
-    worst,
+from geoflow.render.markup import (
+    CELLS,
+    Html,
+    bar,
+    block,
+    element,
+    faint,
+    head,
+    line,
+    piece,
+    source,
+    state,
+    table,
+    title,
 )
+from geoflow.support.text import aligned, columns, first_lines, fit, last_lines, pad, plain, shorten
+from geoflow.views.model import FIRST_TOLD, GIVEN, SYMBOLS, WHOLE, ErrorGroup, JobView, RunningTask, TaskView, when
+from geoflow.views.stages import StageView, folded, took
 from geoflow.views.tracebacks import NEWEST_FIRST
 
 _ID = Html('<code title="{}">{}</code>')
 _FROM_START = (GIVEN, "Message")  # details of which text has the first lines, not the last
-_NODE, _GAP, _TOP, _HIGH = 150, 74, 16, 42
-_BAR = Html(
-    '<svg class="gf-strip" width="100" height="8" viewBox="0 0 100 8" role="img" aria-label="{} %">'
-    '<path class="gf-cell gf-queued" stroke-width="2" d="M0 4h100"/>'
-    '<path class="gf-cell gf-completed" stroke-width="8" d="M0 4h{}"/></svg>'
+# What stands for a task in a bar of a terminal, by its state.
+_IN_TEXT = {"completed": "█", "failed": "✗", "cancelled": "⊘", "processing": "▒", "queued": "░"}
+_ARROWS = {"fan_out": "M2 7L12 2M2 7h10M2 7l10 5", "fan_in": "M2 2L12 7M2 7h10M2 12l10-5"}
+
+
+_STAGES = Html(
+    '<table class="gf-stages"><thead><tr><th scope="col">Stage</th><th scope="col">Tasks</th><th scope="col">Time</th>'
+    "</tr></thead><tbody>{}</tbody></table>"
 )
-# Where a cell's bar has its middle, and how high it is, of ten: the strip can be read without its colours.
-_BARS = {"failed": (5, 10), "processing": (5, 8), "completed": (5, 6), "cancelled": (5, 3), "queued": (7, 1)}
+
+
+class Parts(NamedTuple):
+    """A job's drawing in parts, without the style; ``errors`` has of each group its key, how many, and the rest.
+
+    What stands in one part changes together: so what one reads, and has opened, stays as it is while the rest moves.
+    """
+
+    head: str
+    stages: str
+    title: str
+    errors: tuple[tuple[str, str, str], ...]
+    more: str
 
 
 def job_html(view: JobView, pictures: Iterable[tuple[str, str]] = ()) -> str:
     """The job as an element of its own, with its style in it; below it *pictures*, folded, each with its name."""
     folded = Html('<details class="gf-more"><summary>{}</summary>{}</details>')
-    return str(element(_label(view), (*_above(view), *_below(view), *starmap(folded.format, pictures))))
+    return str(element(_label(view), (*_top(view), *_rest(view), *starmap(folded.format, pictures))))
 
 
-def job_parts(view: JobView) -> tuple[str, str]:
-    """The same in two, without the style: what changes all the time, and errors and the like, which hardly do."""
-    more = element(f"{_label(view)}, more", _below(view), "")
-    return str(element(_label(view), _above(view), "")), str(more)
+def job_halves(view: JobView) -> tuple[str, str]:
+    """The same in two, for what stands between: its head, with the style, and the rest."""
+    return str(element(_label(view), _top(view))), str(element(f"{_label(view)}, more", _rest(view), ""))
+
+
+def job_parts(view: JobView) -> Parts:
+    """The same in the parts of a live view."""
+    errors = (
+        (group.key, str(piece(_number(group))), str(piece(_group(group, place == 0))))
+        for place, group in enumerate(view.errors)
+    )
+    head = element(_label(view), _top(view), "")
+    stages = element(f"{_label(view)}, stages", _stages(view), "")
+    more = element(f"{_label(view)}, more", _more(view), "")
+    return Parts(str(head), str(stages), str(piece(Html().join(_errors_title(view)))), tuple(errors), str(more))
 
 
 def job_line(view: JobView, note: str) -> str:
@@ -80,36 +109,54 @@ def _id(view: JobView) -> Html:
     return _ID.format(view.job_id, view.job_id[:8])
 
 
-def _above(view: JobView) -> Iterator[Html]:
+def _top(view: JobView) -> Iterator[Html]:
     parameter = Html('<span class="gf-param">{} = <code>{}</code></span>')
     yield _head(view, view.about)
     yield line(Html(" ").join(starmap(parameter.format, view.parameters)))
+
+
+def _rest(view: JobView) -> Iterator[Html]:
+    yield from _stages(view)
+    yield from _errors_title(view)
+    for place, group in enumerate(view.errors):
+        yield Html('<div class="gf-group">{}{}</div>').format(_number(group), _group(group, place == 0))
+    yield from _more(view)
+
+
+def _stages(view: JobView) -> Iterator[Html]:
     yield line(view.error if view.error != view.state else "")
     yield line(view.goes_without)
     yield block("Traceback", view.traceback)
-    yield _graph(view.stages)
-    yield table(("Stage, handler", "Tasks made", "State", "Tasks, in order", "Time"), map(_cells, view.stages))
-    yield _running(view)
+    rows = Html().join(_row(stage, view.job_type) for stage in folded(view.stages))
+    yield _STAGES.format(rows)
 
 
-def _below(view: JobView) -> Iterator[Html]:
-    yield from _errors(view)
-    yield block("Result", view.result_preview)
-    yield line(view.hint and Html("Next: <code>{}</code>").format(view.hint))
+def _row(stage: StageView, job_type: str) -> Html:
+    handler = ""
+    if stage.task_type not in (stage.name, f"{job_type}_{stage.name}", ""):
+        handler = Html("<code>{}</code>").format(shorten(stage.task_type, 40))
+    tasks = faint(stage.facts[0])
+    if stage.tasks:
+        said = ", ".join(f"{number:,} {name}" for name, number in stage.counts.items())
+        tasks = bar(f"Tasks: {said}", stage.shares(CELLS), [*stage.facts, *stage.remarks])
+    times = Html('<span title="{}">{} {}</span>')
+    return Html('<tr><th scope="row">{}{}{} {}</th><td>{}</td><td>{}</td></tr>').format(
+        _fed(stage),
+        state(stage.state, kind="gf-mark"),
+        stage.label,
+        handler,
+        tasks,
+        times.format(", ".join(stage.means), took(stage.elapsed), faint("".join(stage.means[:1]))),
+    )
 
 
-def _cells(stage: StageView) -> Iterator[str]:
-    name, task_type = shorten(stage.name, 40), shorten(stage.task_type, 40)
-    yield Html("{} {}<div><code>{}</code></div>").format(stage.number, name, task_type)
-    yield stage.shape
-    yield state(stage.state)
-    below = Html('<div class="gf-faint">{}</div>').format
-    if counts := Html().join(starmap(state, stage.counts.items())):
-        said = Html().join(map(below, stage.remarks))
-        yield Html('<div class="gf-tasks">{}{}</div>{}').format(counts, _strip(stage), said)
-    else:
-        yield "none" if stage.planned else ""
-    yield Html("{}{}").format(took(stage.elapsed), Html().join(map(below, stage.means)))
+def _fed(stage: StageView) -> Html:
+    """An arrow from what feeds it: lines that part or meet."""
+    if stage.number == 1 or stage.until is not None:
+        return Html('<span class="gf-fed"></span>')
+    return Html(
+        '<svg class="gf-fed" width="14" height="14" role="img" aria-label="{}"><path class="gf-arrow" d="{}"/></svg>'
+    ).format(stage.shape, _ARROWS.get(stage.parallelism, "M7 1v11M3 8l4 4l4-4"))
 
 
 def _running(view: JobView) -> Html:
@@ -121,9 +168,12 @@ def _running(view: JobView) -> Html:
 
 def _running_cells(task: RunningTask) -> Iterator[str]:
     yield Html("<code>{}</code><div>{}</div>").format(shorten(task.task_id, 40), faint(f"stage {task.stage}"))
-    bar = "" if task.share is None else _BAR.format(f"{100 * task.share:.0f}", f"{100 * task.share:.1f}")
     printed = Html("<code>{}</code>").format(shorten(task.last_line, 100)) if task.last_line else ""
-    yield Html('<div class="gf-tasks">{}{}</div>{}').format(bar, " · ".join(task.facts), printed)
+    far = Html(" · ").join(task.facts)
+    if task.share is not None:
+        done = round(CELLS * task.share)
+        far = bar(f"{100 * task.share:.0f} %", [("completed", done), ("queued", CELLS - done)], task.facts)
+    yield Html("<div>{}</div>{}").format(far, printed)
 
 
 def running_text(view: JobView) -> Iterator[str]:
@@ -136,75 +186,37 @@ def running_text(view: JobView) -> Iterator[str]:
     yield f"    {others}" if others else ""
 
 
-def _graph(stages: Sequence[StageView]) -> Html:
-    """The stages as nodes in a row."""
-    parts = Html().join(_node(stage, 1 + place * (_NODE + _GAP)) for place, stage in enumerate(stages))
-    said = (f"{stage.number} {shorten(stage.name, 40)}, {stage.shape}, {stage.state}" for stage in stages)
-    return Html(
-        '<div class="gf-wide" tabindex="0" role="group" aria-label="Stages">'
-        '<svg width="{width}" height="{height}" role="img" aria-label="{label}">{parts}</svg></div>'
-    ).format(width=len(stages) * (_NODE + _GAP) - _GAP + 2, height=_TOP + _HIGH + 2, label="; ".join(said), parts=parts)
+def _more(view: JobView) -> Iterator[Html]:
+    yield _running(view)
+    yield block("Result", view.result_preview)
+    yield line(view.hint and Html("Next: <code>{}</code>").format(view.hint))
 
 
-def _node(stage: StageView, x: int) -> Html:
-    name, done = fit(f"{stage.number} {shorten(stage.name, 40)}", 20), stage.state
-    if stage.planned:
-        done = f"{stage.counts.get('completed', 0):,} / {stage.tasks:,}" if stage.tasks else "no tasks"
-    box = Html('<rect class="gf-node gf-{}" x="{}" y="{}" width="{}" height="{}" rx="5"/>')
-    return Html('{}{}<text x="{}" y="{}">{}</text><text class="gf-small" x="{}" y="{}">{} {}</text>').format(
-        "" if stage.number == 1 else _arrow(stage, x),
-        box.format(stage.state, x, _TOP, _NODE, _HIGH),
-        *(x + 9, _TOP + 17, name),
-        *(x + 9, _TOP + 33, SYMBOLS[stage.state], done),
-    )
-
-
-def _arrow(stage: StageView, x: int) -> Html:
-    """To *stage* at *x* from the one before it: lines that part or meet, and the word for it."""
-    start, end, y = x - _GAP + 2, x - 2, _TOP + _HIGH // 2
-    parts, meets = stage.parallelism == "fan_out", stage.parallelism == "fan_in"
-    spread = (-11, 0, 11) if parts or meets else (0,)
-    lines = "".join(f"M{start} {y + meets * aside}L{end} {y + parts * aside}" for aside in spread)
-    path = f"{lines}M{end - 6} {y - 4}L{end} {y}L{end - 6} {y + 4}"
-    return Html(
-        '<path class="gf-arrow" d="{}"/><text class="gf-small" x="{}" y="{}" text-anchor="middle">{}</text>'
-    ).format(path, x - _GAP // 2, y - 17, fit(stage.shape, 11))
-
-
-def _strip(stage: StageView) -> Html:
-    """The stage's tasks in order, in cells whose colour and height say the state."""
-    cells, place = len(stage.strip), 0
-    lines = dict.fromkeys(stage.strip, "")
-    for name, alike in groupby(stage.strip):
-        length = len(list(alike))
-        lines[name] += f"M{place} {_BARS[name][0]}h{length}"
-        place += length
-    bar = Html('<path class="gf-cell gf-{}" stroke-width="{}" d="{}"/>')  # as wide as the bars are high
-    return Html(
-        '<svg class="gf-strip" width="{width}" height="16" viewBox="0 0 {cells} 10"{apart} '
-        'preserveAspectRatio="none" role="img" aria-label="Tasks in order: {said}">{bars}</svg>'
-    ).format(
-        width=min(200, 12 * cells),
-        cells=cells,
-        apart=Html(' stroke-dasharray="0.85 0.15"') if cells <= 40 else "",
-        said=", ".join(f"{number:,} {name}" for name, number in stage.counts.items()),
-        bars=Html().join(bar.format(name, _BARS[name][1], path) for name, path in lines.items()),
-    )
-
-
-def _errors(view: JobView) -> Iterator[Html]:
+def _errors_title(view: JobView) -> Iterator[Html]:
     if view.errors:  # not h4: a notebook would take it into its table of contents
         yield title(view.errors_title, 4)
-    for group in view.errors:
-        is_open = Html(" open" if group is view.errors[0] else "")
-        yield Html("<details{}><summary>{}").format(is_open, state("failed", group.tasks))
-        yield Html("<b>{}</b> {}").format(shorten(group.error_type, 60), shorten(group.message, 200))
-        yield Html('{}</summary><div class="gf-body">').format(faint(f"({group.fate})"))
-        yield line(group.cause and f"Caused by {shorten(group.cause, 300)}")
-        yield line(group.why)
-        yield line(group.where and f"Raised by {shorten(group.where, 200)}", "gf-faint")
-        yield from starmap(block, group.details)
-        yield Html("</div></details>")
+
+
+def _number(group: ErrorGroup) -> Html:
+    return Html('<div class="gf-count">{}</div>').format(state("failed", group.tasks))
+
+
+def _group(group: ErrorGroup, is_open: bool) -> Html:
+    """What went wrong and the line that raised it, then the user's frames, then, folded, all else."""
+    parts = (
+        line(group.cause and f"Caused by {shorten(group.cause, 300)}"),
+        source(group.source),
+        line(group.where and f"Raised by {shorten(group.where, 200)}", "gf-faint"),
+        line(group.why),
+        *(block(name, said, folded=name not in FIRST_TOLD) for name, said in group.details),
+    )
+    return Html('<details{}><summary><b>{}</b> {} {}</summary><div class="gf-body">{}</div></details>').format(
+        Html(" open" if is_open else ""),
+        shorten(group.error_type, 60),
+        shorten(group.message, 200),
+        faint(f"({group.fate})"),
+        Html().join(parts),
+    )
 
 
 def jobs_html(views: Iterable[JobView], name: str = "Jobs", note: str = "") -> str:
@@ -234,7 +246,7 @@ def _parts(view: JobView, width: int) -> Iterator[str]:
     yield from _wrapped(view.error or "", width, 4)
     yield from _wrapped(view.goes_without, width)
     yield _indented(view.traceback or "")
-    for stage in view.stages:
+    for stage in folded(view.stages):
         yield _stage(stage, width)
         yield from (f"    {remark}" for remark in stage.remarks)
     yield from running_text(view)
@@ -245,6 +257,7 @@ def _parts(view: JobView, width: int) -> Iterator[str]:
         yield from _wrapped(f"caused by {shorten(group.cause, 300)}" if group.cause else "", width)
         yield f"  ({group.fate}) {shorten(group.where or '', 200)}"
         if group is view.errors[0]:
+            yield _indented(group.source or "", from_start=True)
             yield from _wrapped(group.why, width)
             yield from _details(group, columns(summary) > width, width)
     yield f"Result\n{_indented(view.result_preview, from_start=True)}" if view.result_preview else ""
@@ -275,16 +288,13 @@ def _done(*stages: StageView) -> str:
 
 
 def _stage(stage: StageView, width: int) -> str:
-    name, done = f"{stage.number} {shorten(stage.name, 60)}", _done(stage) if stage.planned else stage.state
-    cells = (pad(name, width // 5), pad(stage.shape, 7), pad(done, 28), pad(took(stage.elapsed), 11))
-    head = " ".join((SYMBOLS[stage.state], *cells, ""))
-    return head + "".join(SYMBOLS[name] for name in narrow(stage.strip, width - columns(head)))
-
-
-def narrow(strip: Sequence[str], cells: int) -> Iterator[str]:
-    """*strip* in at most *cells* states, each the worst of those it stands for."""
-    width = max(1, -(-len(strip) // max(cells, 1)))
-    return (worst(strip[place : place + width]) for place in range(0, len(strip), width))
+    cells, facts = max(width // 8, 4), stage.facts
+    bar = "".join(_IN_TEXT[name] * number for name, number in stage.shares(cells)) if stage.tasks else ""
+    parts = (pad(stage.label, width // 5), pad(stage.shape, 7), pad(took(stage.elapsed), 9), pad(bar, cells), "")
+    head = " ".join((SYMBOLS[stage.state], *parts))
+    while len(facts) > 1 and columns(head + " · ".join(facts)) > width:
+        facts = facts[:-1]  # the counts come first
+    return head + " · ".join(facts)
 
 
 def _indented(text: str, *, from_start: bool = False) -> str:

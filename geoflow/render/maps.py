@@ -18,7 +18,7 @@ from geoflow.render.pictures import WIDTH, Picture, nothing
 from geoflow.support.text import count
 from geoflow.views.footprints import Part, Point, window
 from geoflow.views.located import Footprint, Located
-from geoflow.views.model import STATES
+from geoflow.views.stages import STATES
 
 LEAST = 0.02  # degrees across: of a smaller window a coast tells nothing
 POINTS = 8_000  # of all footprints

@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from geoflow.support.text import plain, shorten
-from geoflow.views.model import SYMBOLS, WHOLE
+from geoflow.views.model import HIT, SYMBOLS, WHOLE
 
 
 class Html(Markup):
@@ -49,6 +49,13 @@ STYLE = Html("<style>{}</style>").format(_CSS)
 _FAINT = Html('<span class="gf-faint">{}</span>')
 _LINE = Html('<div class="gf-line {}">{}</div>')
 _STATE = Html('<span class="gf-is gf-{} {}"><b aria-hidden="true">{}</b> {}</span> ')
+CELLS = 250  # parts of a bar
+_BAR = Html(
+    '<div class="gf-far"><svg viewBox="0 0 250 20" preserveAspectRatio="none" role="img" aria-label="{}">{}</svg>'
+    "<span>{}</span></div>"
+)
+_SOURCE = Html('<pre tabindex="0" role="group" aria-label="Where it was raised">{}</pre>')
+_SHARE = Html('<g class="gf-{}"><path d="{}"/><path d="{}"/></g>')
 _HEAD, _ROW, _CELL = Html('<th scope="col">{}</th>'), Html("<tr>{}</tr>"), Html("<td>{}</td>")
 _TABLE = Html('<div class="gf-wide"><table class="gf-table"><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>')
 
@@ -58,6 +65,11 @@ def element(label: str, parts: Iterable[str], style: str = STYLE) -> Html:
     body = Html("\n").join(filter(None, parts))
     around = Html('<div class="geoflow" role="region" aria-label="{}">{}{}</div>')
     return around.format(label, style, body) if body else body
+
+
+def piece(part: str) -> Html:
+    """A part of an element that stands by itself on the page, but is no region of its own."""
+    return Html('<div class="geoflow gf-piece">{}</div>').format(part) if part else Html()
 
 
 def head(name: str, said: str = "", *, badge: str = "", level: int = 3) -> Html:
@@ -78,12 +90,12 @@ def line(said: str | None, kind: str = "") -> Html:
     return _LINE.format(kind, said) if said else Html()
 
 
-def block(name: str, said: str | None) -> Html:
+def block(name: str, said: str | None, *, folded: bool = False) -> Html:
     """Text that may be long. It scrolls, and must be within reach of the keyboard for that."""
     if not said:
         return Html()
     scrolling = Html('<pre tabindex="0" role="group" aria-label="{}">{}</pre>').format(name, said)
-    if name == WHOLE:
+    if folded or name == WHOLE:
         return Html('<details class="gf-more"><summary>{}</summary>{}</details>').format(name, scrolling)
     return Html('<div class="gf-faint">{}</div>{}').format(name, scrolling)
 
@@ -91,6 +103,26 @@ def block(name: str, said: str | None) -> Html:
 def state(name: str, number: int | None = None, kind: str = "") -> Html:
     words = name if number is None else f"{number:,} {name}"
     return _STATE.format(name, kind, SYMBOLS[name], words)
+
+
+def bar(name: str, shares: Iterable[tuple[str, int]], said: Iterable[str]) -> Html:
+    """What is *said* on a bar whose parts, by their states, have so many of `CELLS`; *name* is for a screen reader."""
+    place, drawn = 0, []
+    for named, cells in shares:
+        drawn.append(_SHARE.format(named, f"M{place} 10h{cells}", f"M{place} 19h{cells}"))
+        place += cells
+    return _BAR.format(name, Html().join(drawn), " · ".join(said))
+
+
+def source(lines: str | None) -> Html:
+    """Lines of code, the one that is meant in bold."""
+    if not lines:
+        return Html()
+    hit = Html('<b class="gf-hit">{}</b>').format
+    drawn = Html("\n").join(hit(each) if each.startswith(HIT) else each for each in lines.splitlines())
+    return Html('<pre class="gf-code" tabindex="0" role="group" aria-label="Where it was raised">{}</pre>').format(
+        drawn
+    )
 
 
 def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> Html:

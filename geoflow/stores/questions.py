@@ -105,24 +105,23 @@ def span(connection: Any, first: int, last: int) -> tuple[float | None, float | 
     return began, ended
 
 
-class Cell(NamedTuple):
-    """So many tasks in one state, of those that one cell of a strip stands for; ``first`` is the first one's place."""
+class InState(NamedTuple):
+    """So many tasks of a stage in one state, of which so many wait until they are tried again."""
 
-    first: int
     status: str
     tasks: int
     waiting: int
 
 
-def not_completed(connection: Any, stage: StageRow, width: int) -> list[Cell]:
-    """The tasks that have not completed, for a strip with one cell for each *width* tasks."""
-    # The completed are left over: grouping them too takes six times as long. And "/" is not the same everywhere.
+def not_completed(connection: Any, stage: StageRow) -> list[InState]:
+    """The tasks that have not completed, counted by their state."""
+    # The completed are left over: grouping them too takes six times as long.
     sql = (
-        "SELECT (task_key - $first) - (task_key - $first) % $width, status, count(*), count(not_before) FROM task"
-        " WHERE task_key >= $first AND task_key < $end AND status <> 'completed' GROUP BY 1, 2"
+        "SELECT status, count(*), count(not_before) FROM task"
+        " WHERE task_key >= $first AND task_key < $end AND status <> 'completed' GROUP BY status"
     )
-    bounds = {"first": stage.first_key, "width": width, "end": stage.end_key}
-    return list(map(Cell._make, connection.execute(sql, bounds).fetchall()))
+    bounds = {"first": stage.first_key, "end": stage.end_key}
+    return list(map(InState._make, connection.execute(sql, bounds).fetchall()))
 
 
 def means(connection: Any, stage: StageRow, since: float, sample: int) -> list[float | None]:
@@ -343,6 +342,7 @@ class Attempted(NamedTuple):
     traceback: str | None
     output: str | None
     parameters: str
+    ended_at: float | None
 
 
 class FailedAttempt(NamedTuple):
@@ -370,7 +370,7 @@ def attempts_of(connection: Any, key: int, limit: int, longest: int) -> list[Att
     """The last attempts of the task *key*, the newest first, with as much of its parameters as *longest* characters."""
     sql = (
         "SELECT a.attempt, backoff, outcome, duration, coalesce(error_type || ': ' || error, ''), traceback, output,"
-        " substr(t.parameters, 1, ?) FROM attempts a JOIN task t ON t.task_key = a.task_key"
+        " substr(t.parameters, 1, ?), a.ended_at FROM attempts a JOIN task t ON t.task_key = a.task_key"
         " WHERE a.task_key = ? ORDER BY a.attempt DESC LIMIT ?"
     )
     return list(map(Attempted._make, connection.execute(sql, (longest, key, limit)).fetchall()))

@@ -15,8 +15,9 @@ from geoflow.core.rows import StageRow
 from geoflow.stores.questions import Attempted, FailedTask, attempts_of, failed_attempts, failed_tasks, task_id
 from geoflow.support.masking import mask_text
 from geoflow.support.text import cut, human_duration, shorten
-from geoflow.views.model import GIVEN, READ, WHOLE, ErrorGroup, readable
-from geoflow.views.tracebacks import cause, causes, fold, place
+from geoflow.views.model import FIRST_TOLD, GIVEN, READ, WHOLE, ErrorGroup, readable
+from geoflow.views.source_lines import around
+from geoflow.views.tracebacks import cause, causes, fold, place, raised_by
 
 EXAMINED, GROUPS, ATTEMPTS, TASKS = 200, 8, 5, 5  # the first failures are examined, and this much of them is shown
 
@@ -28,7 +29,7 @@ def groups(connection: Any, stages: Sequence[StageRow], secrets: Sequence[str]) 
         where, led = place(task.traceback), folded(cause(task.traceback) or "")
         alike[task.error_type, folded(task.error), where, led].append(task)
     largest = sorted(alike.items(), key=lambda group: -len(group[1]))[:GROUPS]
-    return tuple(_group(connection, where, tasks, secrets) for (_, _, where, _), tasks in largest)
+    return tuple(_group(connection, kind, tasks, secrets) for kind, tasks in largest)
 
 
 class FailureKind(NamedTuple):
@@ -81,11 +82,15 @@ def folded(message: str) -> str:
     return _VARYING.sub("*", message[:300])
 
 
-def _group(connection: Any, where: str | None, alike: list[FailedTask], secrets: Sequence[str]) -> ErrorGroup:
+def _group(
+    connection: Any, kind: tuple[str, str, str | None, str], alike: list[FailedTask], secrets: Sequence[str]
+) -> ErrorGroup:
     key, _, retries, error_type, error, category, traceback = alike[0]
     attempts = attempts_of(connection, key, ATTEMPTS, READ)
     more = f" and {len(alike) - TASKS:,} more" if len(alike) > TASKS else ""
     message = cut(mask_text(error, secrets), 1000)
+    raised = raised_by(traceback)
+    source = raised and around(raised, attempts[0].ended_at)
     details = {
         "Tasks": ", ".join(shorten(task.task_id, 100) for task in alike[:TASKS]) + more,
         "Message": message if len(message) > 200 or "\n" in message else "",
@@ -93,9 +98,14 @@ def _group(connection: Any, where: str | None, alike: list[FailedTask], secrets:
         GIVEN: readable(attempts[0].parameters, 600, secrets),
     }
     fate = f"{shorten(category, 20) or 'unknown'}, {'retried' if retries else 'not retried'}"
-    shown = tuple((title, text) for title, text in details.items() if text)
+    shown = tuple((title, details[title]) for title in sorted(details, key=_is_told_later) if details[title])
     led = cut(mask_text(cause(traceback) or "", secrets), 1000) or None
-    return ErrorGroup(len(alike), error_type, message, where, fate, why(error_type, category, retries), shown, led)
+    about = (error_type, message, kind[2], fate, why(error_type, category, retries), shown, led)
+    return ErrorGroup(len(alike), *about, source and mask_text(source, secrets), repr(kind))
+
+
+def _is_told_later(title: str) -> bool:
+    return title not in FIRST_TOLD
 
 
 def history(attempts: Sequence[Attempted], secrets: Sequence[str], limit: int) -> dict[str, str]:

@@ -11,8 +11,8 @@ from geoflow.stores.store import Store
 from geoflow.support.jsonable import from_json
 from geoflow.support.text import count, shorten
 from geoflow.views.footprints import Boundary, Shape, Unread, footprint
-from geoflow.views.model import worst
 from geoflow.views.rows import at_once
+from geoflow.views.stages import worst
 
 MOST = 400  # tasks that are looked at, half of them failed ones at most
 LONGEST = 100_000  # characters of JSON that are looked into

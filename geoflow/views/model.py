@@ -7,7 +7,7 @@ words. Times are seconds since the epoch, durations seconds. Pure.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from math import isfinite
 from typing import Any, NamedTuple
@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 from geoflow.core.models import Progress
 from geoflow.support.jsonable import from_json
 from geoflow.support.masking import mask, mask_text
-from geoflow.support.text import count, first_lines, human_bytes, human_duration, shorten
+from geoflow.support.text import count, first_lines, human_bytes, shorten
+from geoflow.views.stages import StageView, left_of, took
 
-STATES = ("failed", "processing", "cancelled", "queued", "completed")  # of tasks, worst first
 SYMBOLS = {
     "queued": "○",
     "processing": "▸",
@@ -40,66 +40,15 @@ ACTIONS = {
 WHOLE = "Whole traceback"
 # The title of what a failed task was given, which is JSON.
 GIVEN = "Parameters of the task"
+# What an error is told with before all else; the rest is folded where that can be.
+FIRST_TOLD = ("Tasks", "Message", "Traceback")
+HIT = "→"  # before the line of code that raised an error
 # A task that runs for so long is shown by itself, or one that tells of its progress; so many at most.
 SHOWN_SECONDS, MOST_RUNNING = 2.0, 8
 # It is overdue from here on, and once it has run for so many times as long as others of its stage.
 OVERDUE_SECONDS, OVERDUE_TIMES = 10.0, 5.0
 # JSON longer than this is not parsed to be drawn: a drawing is made several times a second.
 READ = 50_000
-
-
-def worst(states: Iterable[str]) -> str:
-    return min(states, key=STATES.index)
-
-
-class StageView(NamedTuple):
-    """One stage. ``counts`` has the states that tasks are in, best first.
-
-    ``strip`` has a state for each cell, which is the worst of its tasks', so that no failure is hidden. ``elapsed`` is
-    from when its tasks were written to when the next stage's were, or to the end of the job. ``waited`` and ``ran`` are
-    means over the last attempts of its tasks, of a sample where there are many. ``waiting`` are the queued tasks that
-    have failed before and wait for their retry, while somebody drives the job. ``let_pass`` says that the job went on
-    without those that failed; ``reused`` have taken over the result of another task.
-    """
-
-    number: int
-    name: str
-    task_type: str
-    parallelism: str
-    planned: bool
-    tasks: int
-    counts: Mapping[str, int]
-    strip: tuple[str, ...]
-    elapsed: float | None
-    waited: float | None = None
-    ran: float | None = None
-    waiting: int = 0
-    let_pass: bool = False
-    reused: int = 0
-
-    @property
-    def state(self) -> str:
-        """The worst state of its tasks; ``completed`` when it made none, ``not planned`` before it has any."""
-        state = worst(self.counts or ["completed"]) if self.planned else "not planned"
-        return "completed with errors" if state == "failed" and self.let_pass else state
-
-    @property
-    def shape(self) -> str:
-        """Its parallelism in words."""
-        return shorten(self.parallelism.replace("_", " "), 20)
-
-    @property
-    def means(self) -> list[str]:
-        """How long its tasks run and wait, on average."""
-        means = (("run", self.ran), ("wait", self.waited))
-        return [f"{'mean ' * (self.tasks > 1)}{word} {took(span)}" for word, span in means if span is not None]
-
-    @property
-    def remarks(self) -> list[str]:
-        """That some of its tasks wait until they are tried again, and how many ran, where others were taken over."""
-        ran = self.counts.get("completed", 0) + self.counts.get("failed", 0) - self.reused
-        waits = f"{self.waiting:,} wait for their retries" if self.waiting > 1 else "1 waits for its retry"
-        return [waits] * (self.waiting > 0) + [f"{self.reused:,} reused, {ran:,} ran"] * (self.reused > 0)
 
 
 class ErrorGroup(NamedTuple):
@@ -117,6 +66,8 @@ class ErrorGroup(NamedTuple):
     why: str
     details: tuple[tuple[str, str], ...]
     cause: str | None = None
+    source: str | None = None
+    key: str = ""
 
 
 class RunningTask(NamedTuple):
@@ -246,15 +197,15 @@ class JobView(NamedTuple):
                 now = "its other tasks still run"
             elif self.status == "processing" and all(stage.state.startswith("completed") for stage in self.stages):
                 now = "finalizing"
-            elif self.remaining is not None:
-                now = self._left(max(round(self.remaining), 1))
+            if self.remaining is not None:
+                now = ", ".join(filter(None, (now, self._left())))
         return [part for part in (took(self.elapsed), now, f"submitted {when(self.created_at)}", driven) if part]
 
-    def _left(self, seconds: int) -> str:
+    def _left(self) -> str:
         """How long it will take yet, in words that claim no more than is known: later stages have no pace yet."""
         at = max((stage.number for stage in self.stages if stage.planned), default=len(self.stages))
         of = "" if at == len(self.stages) else f" of stage {at}"
-        return f"about {f'{seconds} s' if seconds < 60 else human_duration(seconds)} left{of}"
+        return f"about {left_of(self.remaining or 0)} left{of}"
 
     @property
     def goes_without(self) -> str:
@@ -297,10 +248,6 @@ class TaskView(NamedTuple):
 
 def when(at: float) -> str:
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC"
-
-
-def took(seconds: float | None) -> str:
-    return "" if seconds is None else human_duration(seconds)
 
 
 def readable(text: str, limit: int, secrets: Sequence[str]) -> str:

@@ -22,10 +22,11 @@ from geoflow.support.masking import DEFAULT_SECRETS, mask, mask_text
 from geoflow.support.text import cut, human_bytes, overwritten, shorten
 from geoflow.views.changed import inputs_changed
 from geoflow.views.failures import groups
-from geoflow.views.model import ACTIONS, READ, STATES, JobView, RunningTask, StageView, readable, worst
+from geoflow.views.model import ACTIONS, READ, JobView, RunningTask, readable
+from geoflow.views.stages import STATES, StageView
 from geoflow.views.tracebacks import fold
 
-CELLS, LISTED = 200, 50
+LISTED = 50
 LOOKED_AT = 10_000  # tasks whose inputs are compared with those of now
 SAMPLE = 200  # tasks of a stage whose times are looked at, however many it has
 
@@ -110,14 +111,15 @@ def _ended(row: JobRow) -> bool:
 
 def _with_times(connection: Any, view: JobView, row: JobRow, plans: Sequence[StageRow], now: float) -> JobView:
     """With how long its tasks take, and will take yet."""
-    began, left, stages = _since(row), None, list(view.stages)
+    began, stages = _since(row), list(view.stages)
     for place, plan in enumerate(plans):
         # Machines' clocks differ, and none of them ran backwards.
         means = questions.means(connection, plan, began, SAMPLE) if plan.task_count else [None] * 3
         ran, waited, share = (mean and max(mean, 0.0) for mean in means)
         stages[place] = stages[place]._replace(ran=ran, waited=waited)
-        if plan is plans[-1] and view.driver and view.status == JobStatus.PROCESSING:
-            left = _remaining(stages[place], now - max(began, plan.planned_at), share)
+        if stages[place].at_work:
+            stages[place] = _at_its_pace(stages[place], now - max(began, plan.planned_at), share)
+    left = next((stage.left for stage in stages if stage.left is not None), None)
     return view._replace(stages=tuple(stages), remaining=left)
 
 
@@ -135,11 +137,13 @@ def _since(row: JobRow) -> float:
         return row.created_at
 
 
-def _remaining(stage: StageView, seconds: float, share: float | None) -> float | None:
-    """Seconds until its tasks will have ended, at the pace of the *share* that did in this run; None if unknown."""
+def _at_its_pace(stage: StageView, seconds: float, share: float | None) -> StageView:
+    """With its pace, that of the *share* of its tasks that ended in this run, and how long the rest takes so."""
     ended = sum(stage.counts.get(state, 0) for state in ("completed", "failed"))
     left, lately = stage.tasks - ended, ended * (1.0 if share is None else share)
-    return seconds * left / lately if left > 0 and lately > 0 and seconds > 0 else None
+    if left <= 0 or lately <= 0 or seconds <= 0:
+        return stage
+    return stage._replace(rate=lately / seconds, left=seconds * left / lately)
 
 
 def _outline(
@@ -170,31 +174,28 @@ def _stages(
     for place, declared in enumerate(from_json(row.stages)):
         names = (place + 1, declared["name"], declared["task_type"], declared.get("parallelism", "single"))
         if place >= len(plans):
-            yield StageView(*names, False, 0, {}, (), None)
+            yield StageView(*names, False, 0, {}, None)
             continue
         plan, following = plans[place], plans[place + 1] if place + 1 < len(plans) else None
-        width = max(1, -(-plan.task_count // CELLS))
         let_pass = plan.stage_key in row.let_pass
         # Else all tasks of a stage that the job has left are completed, and need not be counted.
         left = following or row.status == JobStatus.COMPLETED
-        others = questions.not_completed(connection, plan, width) if let_pass or not left else []
+        others = questions.not_completed(connection, plan) if let_pass or not left else []
         time = _elapsed(plan.planned_at, following.planned_at if following else row.ended_at, now)
-        seen = aggregate(plan.task_count, width, [cell[:3] for cell in others])
-        waiting = 0 if now is None else sum(cell.waiting for cell in others)
-        reused = questions.reused(connection, plan) if reusing else 0
-        view = StageView(*names, True, plan.task_count, *seen, time)
-        yield view._replace(waiting=waiting, let_pass=let_pass, reused=reused)
+        is_driven = now is not None
+        yield StageView(*names, True, plan.task_count, counted(plan.task_count, others), time)._replace(
+            waiting=sum(some.waiting for some in others) if is_driven else 0,
+            let_pass=let_pass,
+            reused=questions.reused(connection, plan) if reusing else 0,
+            at_work=is_driven and following is None and not _ended(row),
+        )
 
 
-def aggregate(tasks: int, width: int, others: Iterable[tuple[int, str, int]]) -> tuple[dict[str, int], tuple[str, ...]]:
-    """Counts and strip of a stage; *others* has (first of a cell, state, how many) of all but the completed tasks."""
-    counts = {"completed": tasks}
-    cells = ["completed"] * -(-tasks // width)
-    for first, state, number in others:
-        counts[state] = counts.get(state, 0) + number
-        counts["completed"] -= number
-        cells[first // width] = worst((cells[first // width], state))
-    return {state: counts[state] for state in reversed(STATES) if counts.get(state)}, tuple(cells)
+def counted(tasks: int, others: Iterable[questions.InState]) -> dict[str, int]:
+    """How many of so many *tasks* are in which state, best first; *others* has all but the completed ones."""
+    counts = {some.status: some.tasks for some in others}
+    counts["completed"] = tasks - sum(counts.values())
+    return {state: counts[state] for state in reversed(STATES) if counts.get(state)}
 
 
 def _fallback(result: str | None) -> Mapping[str, Any]:

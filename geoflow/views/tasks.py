@@ -14,7 +14,8 @@ from geoflow.stores.store import Store
 from geoflow.support.masking import mask_text
 from geoflow.support.text import cut, shorten
 from geoflow.views.failures import history, why
-from geoflow.views.model import READ, STATES, SYMBOLS, TaskLine, TaskView, readable, took, when
+from geoflow.views.model import READ, SYMBOLS, TaskLine, TaskView, readable, when
+from geoflow.views.stages import STATES, took
 
 LISTED, ATTEMPTS, LOGGED, LOG_BYTES = 200, 20, 40, 2_000_000
 

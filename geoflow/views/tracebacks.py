@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from itertools import groupby
 from pathlib import PurePath
+from typing import NamedTuple
 
 from geoflow.support.text import count
 from geoflow.usercode.origin import PACKAGE, is_ours
 
 _FRAME = re.compile(r'^ +File "([^"\n]+)", line (\d+)(?:,? in (.+))?$', re.MULTILINE)
+# The text of a frame's line, which stands below it.
+_TEXT = re.compile(r'\n    (?! *File ")(.*)')
 # A frame with the lines that belong to it, or any other line.
 _PART = re.compile(rf'{_FRAME.pattern}(?:\n    (?! *File ").*)*|^.*$', re.MULTILINE)
 # Cython's files have no path, since they were compiled elsewhere.
@@ -23,18 +26,37 @@ _LINKS = {
 }
 
 
-def place(traceback: str) -> str | None:
-    """The last frame of the user's own in *traceback*, in words; of a library, when there is none of the user's.
+class Frame(NamedTuple):
+    """A place in code, and the text of its line, which may be empty."""
+
+    file: str
+    line: int
+    function: str
+    text: str
+
+
+def raised_by(traceback: str) -> Frame | None:
+    """The last frame of the user's own in *traceback*; of a library, when there is none of the user's.
 
     None of a stack that a process wrote as it was ended: that may have been anywhere.
     """
     if NEWEST_FIRST in traceback:
         return None
-    frames = _FRAME.findall(traceback)
-    own = [frame for frame in frames if not (LIBRARY.search(frame[0]) or is_ours(frame[0]))] or frames
+    frames = list(_FRAME.finditer(traceback))
+    own = [frame for frame in frames if not (LIBRARY.search(frame[1]) or is_ours(frame[1]))] or frames
     if not own:
         return None
-    file, line, function = own[-1]
+    file, line, function = own[-1].groups("")
+    text = _TEXT.match(traceback, own[-1].end())
+    return Frame(file, int(line), function, text[1].rstrip() if text else "")
+
+
+def place(traceback: str) -> str | None:
+    """What `raised_by` finds, in words."""
+    frame = raised_by(traceback)
+    if frame is None:
+        return None
+    file, line, function, _ = frame
     return f"{function and f'{function} in '}{'a cell' if _CELL.search(file) else PurePath(file).name}, line {line}"
 
 

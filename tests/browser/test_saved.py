@@ -76,7 +76,7 @@ def test_what_was_saved_shows_how_jobs_ended_when_the_kernel_is_gone(
     notebook.reload()
     for cell, words in ((failed, "Errors: 1 failed task"), (cancelled, "⊘ cancelled")):
         until(cell, words)
-        assert cell.get_by_text("Tasks, in order").is_visible()
+        assert cell.locator(".gf-stages").is_visible()
         assert "widget" not in cell.inner_text()
         assert cell.get_by_role("button").count() == 0
     for cell in (failed, cancelled):

@@ -22,8 +22,8 @@ def until_it_moves(cell: Cell) -> None:
     """Wait until some tasks have completed, and then some more."""
 
     def completed() -> int:
-        said = cell.get_by_text(re.compile(r"^\D*\d+ completed"))
-        return int("".join(filter(str.isdigit, said.first.inner_text()))) if said.count() else 0
+        said = cell.get_by_text(re.compile(r"^\d+/\d+( · |$)"))
+        return int(said.first.inner_text().partition("/")[0]) if said.count() else 0
 
     wait_until(lambda: completed() > 0)
     before = completed()
@@ -86,22 +86,33 @@ def test_S37_retry_failed_runs_the_failed_tasks_alone_and_shows_it_in_its_place(
     cell = notebook.run(f"job = session.run('acts', tasks={MENDED_LATER})")
     until(cell, "1 failed")
     use(button(cell, "Retry failed"), how)
-    until(cell, "3 completed")
+    until(cell, "3/3")
     button(cell, "Retry failed").wait_for(state="hidden")
     assert "[2, 1, 1]" in notebook.run("job.tasks().attempts.tolist()").inner_text()
 
 
 @by_mouse_and_keyboard
-def test_a_group_of_errors_opens_and_stays_open_while_the_job_goes_on(notebook: Lab, how: str) -> None:
-    cell = notebook.run(f"job = session.submit('acts', tasks={TWO_KINDS} + {SLOW})\njob.watch()")
-    until(cell, "Errors: 3 failed tasks in 2 groups")
-    traceback = cell.get_by_text("raise errors[name]")
-    assert [shown.is_visible() for shown in traceback.all()] == [True, False], "the first group is open"
-    use(cell.get_by_text("a OSError on purpose").first, how)
-    traceback.nth(1).wait_for()
-    until_it_moves(cell)
-    assert traceback.nth(1).is_visible()
-    assert "s1-t2" in cell.inner_text()
+def test_groups_of_errors_stay_as_they_were_opened_and_focus_where_it_was_while_their_numbers_grow(
+    notebook: Lab, how: str
+) -> None:
+    one_after_the_other = f"({TWO_KINDS} + ({SLOW})[:20]) * 6"
+    cell = notebook.run(f"job = session.submit('acts', tasks={one_after_the_other})\njob.watch()")
+    groups = cell.locator("details:has(> .gf-body)")
+    groups.nth(1).wait_for()
+    tracebacks = groups.locator("pre[aria-label='Traceback']")
+    assert [shown.is_visible() for shown in tracebacks.all()] == [True, False], "the first group is open"
+    for group in (0, 1):
+        use(groups.nth(group).locator("> summary"), how)
+    tracebacks.nth(1).wait_for()
+    before, place = notebook.page.evaluate("() => document.activeElement.innerText"), groups.nth(1).bounding_box()
+    numbers = cell.locator(".gf-count")
+    said = numbers.nth(1).inner_text()
+    wait_until(lambda: numbers.nth(1).inner_text() not in ("", said))
+    assert [shown.is_visible() for shown in tracebacks.all()] == [False, True]
+    assert notebook.page.evaluate("() => document.activeElement.innerText") == before
+    assert "a OSError on purpose" in before
+    assert groups.nth(1).bounding_box() == place, "nothing has moved"
+    use(button(cell, "Cancel"))
 
 
 @by_mouse_and_keyboard

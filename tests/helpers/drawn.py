@@ -6,7 +6,8 @@ from html.parser import HTMLParser
 from typing import Any
 
 from geoflow.core.models import Progress
-from geoflow.views.model import STATES, ErrorGroup, JobView, RunningTask, StageView
+from geoflow.views.model import ErrorGroup, JobView, RunningTask
+from geoflow.views.stages import StageView
 
 JOB = "3fa9" * 16
 
@@ -66,13 +67,12 @@ def checked(html: str) -> Read:
 
 def a_stage(text: str = "read", **changes: Any) -> StageView:
     counts = {"completed": 99_987, "queued": 1, "cancelled": 1, "processing": 1, "failed": 10}
-    strip = ("completed",) * 50 + STATES * 10 + ("queued",) * 100
-    return StageView(2, text, text, text, True, 100_000, counts, strip, 9.0)._replace(**changes)
+    return StageView(2, text, text, text, True, 100_000, counts, 9.0)._replace(**changes)
 
 
 def a_view(text: str, **changes: Any) -> JobView:
     details = tuple((title, text) for title in ("Tasks", "Message", "Attempts", "Traceback", "What it printed"))
-    groups = tuple(ErrorGroup(n, text, text, text, text, text, details, text) for n in (7, 3))
+    groups = tuple(ErrorGroup(n, text, text, text, text, text, details, text, text, f"{n}") for n in (7, 3))
     view = JobView(
         *(JOB, text, "failed", False, 100.0, 101.0, 160.0, 59.0, text, (a_stage(text),), ((text, text),)),
         error=text,

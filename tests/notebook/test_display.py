@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import re
 import unicodedata
 from collections import Counter
@@ -22,13 +23,15 @@ from geoflow.core.models import Attempt, Failure
 from geoflow.core.rows import Lease, Move, NewJob
 from geoflow.errors import JobNotFound
 from geoflow.executors import worker
-from geoflow.render.drawing import job_html, job_parts, job_text, jobs_html, jobs_text, narrow
+from geoflow.render.drawing import job_halves, job_html, job_parts, job_text, jobs_html, jobs_text
 from geoflow.stores.duckdb import DuckDbStore
 from geoflow.stores.sqlite import SqliteStore
 from geoflow.stores.store import Store
 from geoflow.views.failures import folded, why
-from geoflow.views.model import STATES, ErrorGroup, JobView
-from geoflow.views.snapshot import CELLS, SAMPLE, aggregate, listing, snapshot
+from geoflow.views.model import HIT, ErrorGroup, JobView
+from geoflow.views.snapshot import SAMPLE, listing, snapshot
+from geoflow.views.stages import STATES
+from geoflow.views.stages import folded as together
 from geoflow.views.tasks import listed, task
 from geoflow.views.tracebacks import cause, causes, fold, place
 from tests.helpers.drawn import HOSTILE, JOB, a_stage, a_view, checked, text_of
@@ -134,8 +137,6 @@ def test_a_snapshot_of_a_failed_job_says_what_the_store_says(store):
         ("read", "failed", 5, {"completed": 3, "failed": 2}),
         ("merge", "not planned", 0, {}),
     ]
-    done, failed = "completed", "failed"
-    assert [stage.strip for stage in view.stages] == [(done,), (failed, done, done, done, failed), ()]
     assert [stage.elapsed for stage in view.stages] == [3.0, 5.0, None]
     assert view.hint is not None
     assert view.hint.startswith("job.retry_failed()")
@@ -409,7 +410,7 @@ def test_a_stage_says_how_long_its_tasks_ran_and_waited(store):
     stage, *later = snapshot(store, JOB, now=500.0).stages
     assert (stage.ran, stage.waited) == (1.0, 2.5)
     assert [each.ran for each in later] == [None, None]
-    assert "mean run 1.0 s mean wait 2.5 s" in text_of(job_html(snapshot(store, JOB, now=500.0)))
+    assert 'title="mean run 1.0 s, mean wait 2.5 s"' in job_html(snapshot(store, JOB, now=500.0))
 
 
 def test_the_times_of_many_tasks_are_those_of_some_all_over_the_stage(store):
@@ -477,24 +478,7 @@ def test_a_task_that_waits_for_its_retry_says_until_when(store):
     assert view.why is None
 
 
-# Strips
-
-
-@st.composite
-def task_states(draw):
-    """The states of a stage's tasks: runs of any state, and single failures anywhere."""
-    runs = draw(st.lists(st.tuples(st.sampled_from(STATES), st.integers(1, 400)), max_size=8))
-    states = [state for state, length in runs for _ in range(length)]
-    for index in draw(st.lists(st.integers(0, len(states) - 1), max_size=5)) if states else []:
-        states[index] = "failed"
-    return states
-
-
-def counted(states: list[str]) -> tuple[dict[str, int], tuple[str, ...], int]:
-    """The counts and the strip of a stage, and how many tasks a cell of it has."""
-    width = max(1, -(-len(states) // CELLS))
-    cells = Counter((place - place % width, state) for place, state in enumerate(states) if state != "completed")
-    return *aggregate(len(states), width, [(*key, number) for key, number in cells.items()]), width
+# Bars
 
 
 def test_a_stage_says_how_many_of_its_tasks_wait_for_their_retries_while_the_job_is_driven(store):
@@ -513,27 +497,59 @@ def test_a_stage_says_how_many_of_its_tasks_wait_for_their_retries_while_the_job
     assert len(keys) == 5
 
 
-@given(task_states())
-def test_no_cell_of_a_strip_hides_a_failure(states):
-    counts, strip, width = counted(states)
-    assert len(strip) <= CELLS
-    assert counts == Counter(states)
-    for cell, state in enumerate(strip):
-        inside = states[cell * width : (cell + 1) * width]
-        assert state == min(inside, key=STATES.index)
+@given(st.lists(st.integers(0, 10_000), min_size=5, max_size=5).filter(any), st.sampled_from([4, 10, 250]))
+def test_a_bar_hides_no_state_and_exaggerates_none_by_more_than_a_cell_for_each(numbers, cells):
+    counts = {state: number for state, number in zip(STATES, numbers, strict=True) if number}
+    stage = a_stage(counts=counts, tasks=sum(numbers))
+    shares = dict(stage.shares(cells))
+    assert shares.keys() == counts.keys()
+    assert min(shares.values()) >= 1
+    assert sum(shares.values()) == max(cells, len(counts))
+    for state, given_cells in shares.items():
+        assert abs(given_cells - cells * counts[state] / stage.tasks) <= len(counts)
 
 
-@given(st.lists(st.sampled_from(STATES), max_size=CELLS), st.integers(1, CELLS))
-def test_a_strip_made_narrower_hides_no_failure(strip, cells):
-    narrower = list(narrow(strip, cells))
-    width = -(-len(strip) // cells)
-    assert len(narrower) <= cells
-    assert all(narrower[index // width] == "failed" for index, state in enumerate(strip) if state == "failed")
+def test_a_thousandth_of_failures_is_a_sliver_and_72_of_84_done_are_no_crosses():
+    few = a_stage(counts={"completed": 99_900, "failed": 100}, tasks=100_000)
+    assert few.shares(250) == [("completed", 249), ("failed", 1)]
+    stage = a_stage(number=1, counts={"completed": 72, "failed": 12}, tasks=84)
+    (row,) = (each for each in job_text(a_view("x", stages=(stage,), errors=())).splitlines() if "72/84" in each)
+    assert row.count("█") == 9
+    assert row.count("✗") == 2, "one of them is the stage's state"
+    assert row.endswith("72/84 · 12 failed")
+
+
+def test_a_stage_that_is_at_work_is_processing_whatever_has_failed_and_says_how_long_yet():
+    counts = {"completed": 182, "failed": 1, "processing": 8, "queued": 309}
+    at_work = a_stage(counts=counts, tasks=500, at_work=True, rate=29.2, left=10.1)
+    assert at_work.state == "processing"
+    assert at_work.facts == ["182/500", "1 failed", "36 %", "29/s", "10 s left"]
+    assert at_work._replace(at_work=False).state == "failed"
+    assert at_work._replace(at_work=False).facts == ["182/500", "1 failed"]
+    done = at_work._replace(counts={"completed": 499, "failed": 1})
+    assert (done.state, done.facts) == ("failed", ["499/500", "1 failed"])
+
+
+@pytest.mark.parametrize(("rate", "said"), [(1234.5, "1,234/s"), (2.54, "2.5/s"), (0.2, "12/min"), (1 / 1200, "3.0/h")])
+def test_a_pace_is_said_in_a_unit_that_can_be_imagined(rate, said):
+    assert said in a_stage(at_work=True, rate=rate).facts
+
+
+def test_of_forty_stages_those_that_are_done_and_those_to_come_have_one_row_each():
+    done = [a_stage("x", number=n, counts={"completed": 5}, tasks=5, elapsed=2.0) for n in range(1, 18)]
+    now = a_stage("now", number=18, at_work=True)
+    to_come = [a_stage("x", number=n, planned=False, tasks=0, counts={}, elapsed=None) for n in range(19, 41)]
+    before, here, after = together([*done, now, *to_come])
+    assert (before.label, before.facts, before.elapsed) == ("1–17: 17 stages", ["85/85"], 34.0)
+    assert (here, after.label, after.facts) == (now, "19–40: 22 stages", ["not planned"])
+    assert together(done[:12]) == done[:12], "so many have their place"
+    failed = [each._replace(counts={"failed": 5}) for each in done]
+    assert together(failed) == failed, "what failed is never folded"
 
 
 @a_share(0.2)
 @given(st.integers(1, 900), st.data())
-def test_the_strip_that_the_store_counts_is_that_of_its_tasks(tasks, data):
+def test_the_counts_that_the_store_makes_are_those_of_its_tasks(tasks, data):
     store = SqliteStore(":memory:")
     lease = started(store)
     keys = planned(store, lease, 1, tasks)
@@ -543,9 +559,49 @@ def test_the_strip_that_the_store_counts_is_that_of_its_tasks(tasks, data):
     fail(store, lease, failed)
     states = ["failed" if key in failed else "completed" if key in done else "queued" for key in keys]
     view = snapshot(store, JOB, now=500.0)
-    assert (view.stages[0].counts, view.stages[0].strip) == counted(states)[:2]
+    assert view.stages[0].counts == Counter(states)
     assert sum(group.tasks for group in view.errors) == view.failed == len(failed)
     store.close()
+
+
+# The order of an error
+
+
+def test_an_error_is_told_with_its_line_then_the_users_frames_and_the_rest_folded(store, tmp_path):
+    file = tmp_path / "tiles.py"
+    file.write_text("import rasterio\n\ndef read(path):\n    with rasterio.open(path) as it:\n        return it\n\n\n")
+    os.utime(file, (50.0, 50.0))
+    frame = f'  File "{file}", line 4, in read\n    with rasterio.open(path) as it:\n'
+    traceback = f"Traceback (most recent call last):\n{frame}E: x\n"
+
+    def source_of(at: float) -> list[str]:
+        lease = started(store, job_id=f"{int(at):064x}")
+        (key,) = planned(store, lease, 1, 1)
+        failed = Attempt(key, 1, "failed", at, at, failure=failure("x")._replace(traceback=traceback), output="said\n")
+        store.commit(lease, [Move("start", [key]), Move("fail", [key])], [failed])
+        store.change_job(lease, "fail", now=at, error="x")
+        store.end_job(lease, error=None, now=at)
+        store.release(lease)
+        view = snapshot(store, f"{int(at):064x}", now=500.0)
+        read = checked(job_html(view))
+        told = [name for name in (*read.text,) if name in ("Traceback", "Attempts", "Parameters of the task")]
+        assert told == ["Traceback", "Attempts", "Parameters of the task"]
+        assert [tag for tag, _ in read.elements if tag == "details"] == ["details"] * 4, "these and what it printed"
+        assert f"{HIT}    4  " in job_text(view)
+        (group,) = view.errors
+        return (group.source or "").splitlines()
+
+    assert source_of(100.0) == [
+        "     2",
+        "     3  def read(path):",
+        f"{HIT}    4      with rasterio.open(path) as it:",
+        "     5          return it",
+        "     6",
+    ]
+    assert source_of(40.0) == [f"{HIT}    4  with rasterio.open(path) as it:"], "the file has changed since"
+    file.write_text("\n" * 8)
+    os.utime(file, (60.0, 60.0))
+    assert source_of(101.0) == [f"{HIT}    4  with rasterio.open(path) as it:"], "it is not that line any more"
 
 
 # HTML
@@ -602,9 +658,9 @@ def test_a_failed_job_shows_its_errors_with_the_first_group_open(store):
     ):
         assert part in text
     opened = ["open" in attributes for tag, attributes in checked(html).elements if tag == "details"]
-    assert opened == [True, False], "the error is, the whole traceback in it is not"
+    assert opened == [True, False, False, False, False], "the error is, what is told of it last is not"
     opened = ["open" in attributes for tag, attributes in checked(job_html(a_view("x"))).elements if tag == "details"]
-    assert opened == [True, False]
+    assert opened == [True, False, False, False, False, False], "of the first group alone"
 
 
 def test_no_failed_task_is_left_out_of_the_account(store):
@@ -620,13 +676,14 @@ def test_no_failed_task_is_left_out_of_the_account(store):
 
 @pytest.mark.parametrize("state", ["queued", "processing", "completed", "failed", "cancelled"])
 def test_every_state_is_a_word_and_a_symbol_of_its_own_and_not_only_a_colour(state):
-    stage = a_stage(counts={state: 3}, tasks=3, strip=(state,) * 3)
+    stage = a_stage(counts={state: 3}, tasks=3)
     view = a_view("x", status=state, stages=(stage,), driver="process 1", errors=())
     symbols = {job_text(view._replace(status=other))[0] for other in STATES}
     assert len(symbols) == len(STATES)
     symbol = job_text(view)[0]
     assert text_of(job_html(view)).startswith(f"{symbol} {state} x")
-    assert f"3 {state}" in text_of(job_html(view))
+    assert f"Tasks: 3 {state}" in job_html(view)
+    assert f"{symbol} {state} 2 read" in text_of(job_html(view))
 
 
 def test_what_is_drawn_is_told_to_a_screen_reader_too():
@@ -634,8 +691,8 @@ def test_what_is_drawn_is_told_to_a_screen_reader_too():
     drawings = [attributes for tag, attributes in elements if tag == "svg"]
     assert all(attributes["role"] == "img" for attributes in drawings)
     assert [attributes["aria-label"] for attributes in drawings] == [
-        "2 read, read, failed",
-        "Tasks in order: 99,987 completed, 1 queued, 1 cancelled, 1 processing, 10 failed",
+        "read",
+        "Tasks: 99,987 completed, 1 queued, 1 cancelled, 1 processing, 10 failed",
         "30 %",
     ]
     assert elements[0] == ("div", {"class": "geoflow", "role": "region", "aria-label": "Job read 3fa93fa9: failed"})
@@ -690,10 +747,7 @@ def test_the_worst_drawing_stays_below_120_kilobytes():
     details |= {"Parameters of the task": text[:600], "What it printed": text[:1000]}
     about = ("E" * 300, text[:1000], "w" * 200, "unknown", text[:200], tuple(details.items()))
     groups = tuple(ErrorGroup(n, *about) for n in range(8))
-    stages = (
-        a_stage("s" * 200, strip=("failed", "completed") * 100),
-        *(a_stage("s" * 200, strip=("completed",) * 200),) * 11,
-    )
+    stages = (*(a_stage("s" * 200),) * 40,)
     parameters = tuple((f"name_{n}" * 8, "v" * 200) for n in range(21))
     view = a_view("x", errors=groups, stages=stages, parameters=parameters, traceback=text, result_preview=text[:1500])
     assert len(job_html(view).encode()) < 120_000
@@ -712,8 +766,8 @@ def test_a_failed_job_fits_a_terminal_of_eighty_columns(store):
     assert lines[1].split(", ")[0] == "  9.0 s"
     stages = [" ".join(line.split()) for line in lines if line[:4] in ("✓ 1 ", "✗ 2 ", "· 3 ")]
     assert stages == [
-        "✓ 1 list single 1/1 3.0 s ✓",
-        "✗ 2 read fan out 3/5, 2 failed 5.0 s ✗✓✓✓✗",
+        "✓ 1 list single 3.0 s ██████████ 1/1",
+        "✗ 2 read fan out 5.0 s ██████✗✗✗✗ 3/5 · 2 failed",
         "· 3 merge fan in not planned",
     ]
     assert lines[-1] == "Next: job.retry_failed()  # Run the failed tasks again, with the code of now."
@@ -767,9 +821,9 @@ def test_what_is_cut_off_parameters_and_errors_has_a_sign():
 
 
 def test_the_counts_of_a_stage_are_never_cut_off_in_a_terminal():
-    stage = a_stage("名前" * 50, counts={"completed": 99_000, "failed": 1_000}, strip=("completed", "failed") * 100)
+    stage = a_stage("名前" * 50, counts={"completed": 99_000, "failed": 1_000}, at_work=True, rate=9.0, left=7.0)
     line = job_text(a_view("x", stages=(stage,), errors=())).splitlines()
-    assert any("99,000/100,000, 1,000 failed" in each for each in line)
+    assert any("99,000/100,000 · 1,000 failed" in each for each in line)
 
 
 def test_a_table_of_jobs_has_a_line_for_each(store):
@@ -793,11 +847,13 @@ def test_S45_jobs_are_a_table_in_html_too():
     assert "<table" not in jobs_html([], "Jobs", "none yet")
 
 
-def test_the_two_parts_of_a_live_drawing_are_the_whole_without_its_style():
+def test_the_parts_of_a_live_drawing_are_the_whole_without_its_style():
     view = a_view("read")
-    together = " ".join(text_of(part) for part in job_parts(view))
-    assert together == text_of(job_html(view))
-    assert "<style>" not in "".join(job_parts(view))
+    head, stages, title, errors, more = job_parts(view)
+    parts = (head, stages, title, *itertools.chain.from_iterable(group[1:] for group in errors), more)
+    assert " ".join(map(text_of, parts)) == text_of(job_html(view))
+    assert "<style>" not in "".join(parts)
+    assert " ".join(map(text_of, job_halves(view))) == text_of(job_html(view))
 
 
 def test_an_empty_store_has_no_lines(store):

@@ -80,9 +80,9 @@ class Kernel:
         return "".join(streams + [m.content["ename"] for m in self.sent if m.kind == "error"])
 
     def drawings(self) -> list[str]:
-        """What the live drawing said, each time that it was sent anew."""
+        """What the head of the live drawing said, each time that it was sent anew."""
         states = [m.content["data"].get("state", {}).get("value") for m in self.sent if m.kind == "comm_msg"]
-        return [text_of(value) for value in states if isinstance(value, str) and "Tasks, in order" in value]
+        return [text_of(value) for value in states if isinstance(value, str) and "gf-badge" in value]
 
     def shown(self) -> list[dict[str, Any]]:
         """The outputs of the cell, as they are now."""

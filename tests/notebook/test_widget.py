@@ -348,7 +348,7 @@ def test_the_job_is_not_drawn_twice_in_one_cell(open_notebook: OpenSession, page
     assert "see above" in job._repr_html_()
     page.next_cell()
     assert "see above" not in job._repr_html_()
-    assert "Tasks, in order" in job._repr_html_()
+    assert "gf-stages" in job._repr_html_()
 
 
 def test_without_ipywidgets_the_drawing_is_updated_all_the_same(
