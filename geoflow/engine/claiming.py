@@ -99,7 +99,7 @@ class Claiming(Parts):
         here = Surroundings.now()
         lease, claimed = self.store.held(row), row._replace(owner=None)
         if lease is None:
-            lease = self.store.claim(row.job_key, self.owner(row.job_id, row.owner))
+            lease = self.store.claim(row.job_key, self.owner(row.job_id, job_type.stages, row.owner))
         try:
             if lease.epoch > row.epoch:
                 fresh = self.store.job(row.job_id)

@@ -16,13 +16,13 @@ import tempfile
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from geoflow.core.models import RunningCall
+from geoflow.core.models import RunningCall, Stage
 from geoflow.core.retry import RetryPolicy
 from geoflow.core.rows import JobRow
 from geoflow.engine.active_job import ActiveJob
@@ -256,8 +256,11 @@ class Parts:
         """What the workers are at of the session that drives the *job*, here or in another process of the user's."""
         return running_calls(job.owner or "{}", self._which_store(), job.job_id, limit)
 
-    def owner(self, job_id: str, before: str | None) -> str:
-        """Who drives the job from here, as JSON text for `Store.claim`; *before* is that of now."""
+    def owner(self, job_id: str, stages: Iterable[Stage], before: str | None) -> str:
+        """Who drives the job from here, as JSON text for `Store.claim`; *before* is that of now.
+
+        It says under which limits of its *stages*, too, since whoever looks at the job may not have its code.
+        """
         folder = self.executor.where()
         owner = {
             "pid": os.getpid(),
@@ -266,7 +269,8 @@ class Parts:
             "folder": folder,
             "seal": seal(folder, self._which_store(), job_id),
         }
-        return json.dumps(with_earlier(owner, before))
+        limits = {str(stage.number): f"{stage.limit.name} ({stage.limit})" for stage in stages if stage.limit}
+        return json.dumps(with_earlier(owner | ({"limits": limits} if limits else {}), before))
 
 
 _all_parts: weakref.WeakSet[Parts] = weakref.WeakSet()

@@ -163,7 +163,7 @@ class Runtime(Claiming):
         new = NewJob(job_id, registered.name, to_json(stages), text, self.clock.now(), source)
         # Who finds a job needs no workers: the first submission of a session looks before it starts what they need.
         is_there = "executor" not in vars(self) and self.store.job(job_id) is not None
-        row, created = self.store.create(new, owner=None if is_there else self.owner(job_id, None))
+        row, created = self.store.create(new, owner=None if is_there else self.owner(job_id, registered.stages, None))
         begun = [] if begun is None else begun
         if created:
             begun.append(row)

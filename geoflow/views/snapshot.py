@@ -19,7 +19,7 @@ from geoflow.stores import questions
 from geoflow.stores.store import Store
 from geoflow.support.jsonable import from_json
 from geoflow.support.masking import DEFAULT_SECRETS, mask, mask_text
-from geoflow.support.text import cut, human_bytes, overwritten, shorten
+from geoflow.support.text import cut, human_bytes, overwritten, plain, shorten
 from geoflow.views.changed import inputs_changed
 from geoflow.views.failures import groups
 from geoflow.views.model import ACTIONS, READ, JobView, RunningTask, readable
@@ -112,11 +112,12 @@ def _ended(row: JobRow) -> bool:
 def _with_times(connection: Any, view: JobView, row: JobRow, plans: Sequence[StageRow], now: float) -> JobView:
     """With how long its tasks take, and will take yet."""
     began, stages = _since(row), list(view.stages)
+    limits = _limits(row) if view.driver and not _ended(row) else {}
     for place, plan in enumerate(plans):
         # Machines' clocks differ, and none of them ran backwards.
         means = questions.means(connection, plan, began, SAMPLE) if plan.task_count else [None] * 3
         ran, waited, share = (mean and max(mean, 0.0) for mean in means)
-        stages[place] = stages[place]._replace(ran=ran, waited=waited)
+        stages[place] = stages[place]._replace(ran=ran, waited=waited, limit=limits.get(plan.stage))
         if stages[place].at_work:
             stages[place] = _at_its_pace(stages[place], now - max(began, plan.planned_at), share)
     left = next((stage.left for stage in stages if stage.left is not None), None)
@@ -135,6 +136,15 @@ def _since(row: JobRow) -> float:
         return datetime.fromisoformat(json.loads(row.owner or "{}")["since"]).timestamp()
     except (KeyError, TypeError, ValueError):
         return row.created_at
+
+
+def _limits(row: JobRow) -> dict[int, str]:
+    """By stage, the limits that whoever drives the job keeps to, by its own account."""
+    try:
+        told = json.loads(row.owner or "{}").get("limits", {})
+        return {int(stage): plain(shorten(str(limit), 100)) for stage, limit in told.items()}
+    except (AttributeError, ValueError):
+        return {}
 
 
 def _at_its_pace(stage: StageView, seconds: float, share: float | None) -> StageView:

@@ -25,7 +25,8 @@ class StageView(NamedTuple):
     queued tasks that have failed before and wait for their retry, while somebody drives the job. ``let_pass`` says that
     the job went on without those that failed; ``reused`` have taken over the result of another task. It is ``at_work``
     where somebody drives the job and is at it: so many of its tasks end in a second then, ``rate``, and ``left`` are
-    the seconds that it takes yet. It stands for all stages up to ``until`` where that is a number.
+    the seconds that it takes yet; the ``limit`` is what its tasks wait for, in words, while somebody drives the job. It
+    stands for all stages up to ``until`` where that is a number.
     """
 
     number: int
@@ -45,6 +46,7 @@ class StageView(NamedTuple):
     rate: float | None = None
     left: float | None = None
     until: int | None = None
+    limit: str | None = None
 
     @property
     def state(self) -> str:
@@ -95,10 +97,12 @@ class StageView(NamedTuple):
 
     @property
     def remarks(self) -> list[str]:
-        """That some of its tasks wait until they are tried again, and how many ran, where others were taken over."""
+        """What its tasks wait for, and how many ran, where others were taken over."""
+        held = self.counts.get("queued", 0) - self.waiting if self.limit else 0
         ran = self.counts.get("completed", 0) + self.counts.get("failed", 0) - self.reused
         waits = f"{self.waiting:,} wait for their retries" if self.waiting > 1 else "1 waits for its retry"
-        return [waits] * (self.waiting > 0) + [f"{self.reused:,} reused, {ran:,} ran"] * (self.reused > 0)
+        said = [waits] * (self.waiting > 0) + [f"{self.reused:,} reused, {ran:,} ran"] * (self.reused > 0)
+        return said + [f"{held:,} {'wait' if held > 1 else 'waits'} under limit {self.limit}"] * (held > 0)
 
     def shares(self, cells: int) -> list[tuple[str, int]]:
         """Its states, each with as many of *cells* as is its share: none that is there has none of them.

@@ -82,11 +82,16 @@ def test_S57_what_waits_for_a_limit_occupies_no_worker_and_goes_on_when_its_hold
         free = session.run("hello_world", n=3)  # on the only worker
         assert free.error is None
         assert list(waiting.tasks().status) == ["completed", "queued", "queued"]
+        said = "2 wait under limit service (at_once=1)"
+        assert said in str(waiting)
+        assert said in waiting._repr_html_()
+        assert said in str(open_session(workers=0).job(waiting.id)), "which has not its code"
     finally:
         other.kill()
         other.communicate()
     waiting.wait()
     assert waiting.error is None
+    assert "under limit" not in str(waiting)
 
 
 def test_S57_no_more_begin_in_a_second_than_a_limit_says(open_session: OpenSession, tmp_path: Path) -> None:
