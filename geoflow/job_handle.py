@@ -139,7 +139,9 @@ class JobHandle:
         """One row a task. *flat* turns parameters and results into columns; *history* adds those of earlier runs.
 
         ``stale`` says whether a task ran with older code than its handler's of now, where that is known.
-        ``reused_from`` is the id of the job, perhaps this one, whose result the task has taken over.
+        ``reused_from`` is the id of the job, perhaps this one, whose result the task has taken over. ``key`` is
+        ``task_id`` without the job's part, by which `task` finds it, too. Printed, a frame has what tells rows apart in
+        80 columns, and names the other columns.
         """
         from geoflow.views import frames
 
@@ -147,7 +149,7 @@ class JobHandle:
         tasks = frames.tasks(self.runtime.store, self.id, flat=flat, history=history, reused_from=True)
         with contextlib.suppress(DefinitionError):  # its type is not registered here, or cannot be at the moment
             now = self.runtime.fingerprints(row)
-        return frames.with_stale(tasks, now)
+        return frames.with_key(frames.with_stale(tasks, now), self.id)
 
     def frame(self, stage: int | str | None = None) -> pd.DataFrame:
         """What the tasks of one stage took and gave, one row a task, for work with the results.
@@ -180,7 +182,7 @@ class JobHandle:
         """
         from geoflow.views import frames
 
-        return frames.attempts(self.runtime.store, self.id, reused_from=True)
+        return frames.with_key(frames.attempts(self.runtime.store, self.id, reused_from=True), self.id)
 
     def errors(self, *, limit: int | None = None) -> pd.DataFrame:
         """The attempts that failed, newest last; with *limit* only the last so many.
@@ -190,7 +192,7 @@ class JobHandle:
         """
         from geoflow.views import frames
 
-        return frames.errors(self.runtime.store, self.id, limit)
+        return frames.with_key(frames.errors(self.runtime.store, self.id, limit), self.id)
 
     def stages(self) -> pd.DataFrame:
         """One row a stage, with how many of its tasks are in each state."""

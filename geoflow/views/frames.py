@@ -24,6 +24,7 @@ from geoflow.stores.questions import PlannedStage
 from geoflow.stores.store import Store
 from geoflow.support.logs import FIELDS
 from geoflow.views.lines import ALL, Wanted, lines
+from geoflow.views.readable import Readable
 from geoflow.views.rows import (
     ATTEMPTS,
     DERIVED,
@@ -109,6 +110,16 @@ def _reused_from(store: Store, job_id: str, attempts: Any) -> Any:
             for plan in questions.plans(connection, job_id, history=True):
                 found |= questions.reused_from(connection, plan.first, plan.last)
     return _typed("text", [found.get(key) for key in attempts.tolist()])
+
+
+def with_key(frame: pd.DataFrame, job_id: str) -> pd.DataFrame:
+    """*frame* with a first column ``key``: the author's own part of ``task_id``, without what says of which job."""
+    before, ids = f"{job_id[:8]}-", frame["task_id"].tolist()
+    # In a third of the time that pandas takes for it.
+    frame.insert(
+        0, "key", _typed("text", [each.removeprefix(before) if isinstance(each, str) else None for each in ids])
+    )
+    return frame
 
 
 def with_stale(frame: pd.DataFrame, codes: Mapping[str, str]) -> pd.DataFrame:
@@ -286,4 +297,4 @@ def _typed(kind: Any, *values: Sequence[Any]) -> Any:
 
 def _frame(names: Iterable[str], columns: Mapping[str, Any]) -> pd.DataFrame:
     columns = {**columns, "duration": columns["ended_at"] - columns["started_at"]}
-    return pd.DataFrame({name: columns[name] for name in names}, copy=False)
+    return Readable({name: columns[name] for name in names}, copy=False)
