@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Generator, Iterator
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoflow.core.models import JobStatus, Receipt
@@ -319,6 +321,19 @@ class JobHandle:
         from geoflow.views import located
 
         return maps.map_picture(located.located(self.runtime.store, self.id), self._name())
+
+    def save(
+        self, path: str | os.PathLike[str], *, tasks: int = 1_000, lines: int = 1_000, overwrite: bool = False
+    ) -> Path:
+        """Write the job as one HTML file that can be sent: it needs no network, no script and no geoflow. Its path.
+
+        It has what the job draws, its pictures, *tasks* tasks at most, those that failed first, the last log *lines*,
+        and the versions of Python, geoflow and key packages that the job ran with. What looks secret is masked. Of a
+        job that runs it shows this moment. Raises ``FileExistsError`` without *overwrite*.
+        """
+        from geoflow.tools.page import write
+
+        return write(self.runtime, self.id, self._pictures(), path, tasks=tasks, lines=lines, overwrite=overwrite)
 
     def _timing(self) -> Timing:
         """What both pictures are drawn of: to read it is what costs."""

@@ -36,6 +36,7 @@ from geoflow.stores.opening import store_at
 from geoflow.stores.store import Store
 from geoflow.support import logs
 from geoflow.support.clock import Clock
+from geoflow.support.environment import environment
 from geoflow.support.identity import label
 from geoflow.support.logfile import LogFile
 from geoflow.support.logs import JsonLines
@@ -267,6 +268,7 @@ class Parts:
             "host": socket.gethostname(),
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
             "folder": folder,
+            "ran_with": environment(),
             "seal": seal(folder, self._which_store(), job_id),
         }
         limits = {str(stage.number): f"{stage.limit.name} ({stage.limit})" for stage in stages if stage.limit}
