@@ -118,6 +118,10 @@ class StoreBusy(StoreError):
     """Another process drives this job, or holds this store."""
 
 
+class ResultRemoved(StoreError):
+    """A result that a plan was to take over was removed from the store meanwhile; the plan is made anew."""
+
+
 class TooLarge(StoreError):
     """What a job is given, or gives, is more than can be held at once; that ends the job, which says what to do."""
 

@@ -8,25 +8,23 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import accumulate
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from geoflow.core.models import Receipt
 from geoflow.core.retry import RetryPolicy
 from geoflow.engine.runtime import OnExisting, Runtime
-from geoflow.errors import GeoflowWarning, ParameterError, StoreError
+from geoflow.errors import GeoflowWarning, ParameterError
+from geoflow.housekeeping import Housekeeping
 from geoflow.job_handle import JobHandle
 from geoflow.jobtypes import loading
-from geoflow.jobtypes.contract import DefinesJob, Handler, normalise
+from geoflow.jobtypes.contract import DefinesJob, Handler
 from geoflow.jobtypes.parameters import by_name
 from geoflow.jobtypes.registry import Registry
 from geoflow.notebook import progress
 from geoflow.render.drawing import jobs_html
-from geoflow.stores.store import Store
-from geoflow.support import logs
 from geoflow.support.clock import Clock, SystemClock
-from geoflow.support.settings import Settings, load_settings
+from geoflow.support.settings import load_settings
 from geoflow.usercode.origin import stacklevel
 from geoflow.views.lines import Wanted
 from geoflow.views.snapshot import LISTED, listing
@@ -42,7 +40,7 @@ if TYPE_CHECKING:
     from geoflow.tools.forecast.probe import Probe
 
 
-class Session:
+class Session(Housekeeping):
     """Runs job types on this machine and keeps all that happens in one store.
 
     *store* is a SQLite file, ``":memory:"``, or a DuckDB file that ends in ``.duckdb`` (``"duckdb"`` alone means
@@ -113,19 +111,9 @@ class Session:
         return jobs_html(views, f"Jobs in {self.settings.store_name}", notes.get(len(views), ""))
 
     @property
-    def settings(self) -> Settings:
-        """What it was opened with, and what stands for the rest."""
-        return self.runtime.settings
-
-    @property
     def registry(self) -> Registry:
         """The job types that it knows."""
         return self.runtime.registry
-
-    @property
-    def store(self) -> Store:
-        """Where its jobs are kept, opened when it is first asked for."""
-        return self.runtime.store
 
     def close(self) -> None:
         """Interrupt what runs, so that it can be resumed, end the workers and close the store. It may be used again."""
@@ -254,12 +242,6 @@ class Session:
         row, place = named(self.runtime, name)
         return TaskHandle(self.runtime, row, place, JobHandle(self.runtime, row.job_id))
 
-    def jobs(self) -> pd.DataFrame:
-        """All jobs of the store, one row each, oldest first."""
-        from geoflow.views import frames
-
-        return frames.jobs(self.store)
-
     def sql(self, query: str) -> pd.DataFrame:
         """What *query* finds in the tables ``jobs``, ``stages``, ``tasks``, ``attempts`` and ``logs``, by DuckDB.
 
@@ -288,28 +270,6 @@ class Session:
 
         wanted = Wanted.of(level=level, since=since, contains=contains, task=task)
         return frames.logs(self.runtime.log_path, wanted)
-
-    def backup(self, path: str | os.PathLike[str]) -> pd.DataFrame:
-        """Copy the store as it is at this moment to the new file *path*, while jobs run; its log goes to
-        ``<path>.log``, and what its jobs have saved to ``<path>.files``.
-
-        The copy is checked before it gets its name; what was made, and how many bytes. Raises ``StoreError`` where
-        something is there already. ``geoflow restore`` puts it in the store's place again.
-        """
-        from geoflow.stores.backup import back_up
-        from geoflow.views import frames
-
-        logs.flush()
-        if self.settings.store != ":memory:" and not os.path.exists(self.settings.store):
-            raise StoreError(f"There is no store {self.settings.store_name} yet: nothing was copied.")
-        return frames.files(copied=back_up(self.store, Path(path), self.runtime.log_path, self.runtime.saved_files))
-
-    def forget(self, *, job_type: str | None = None, before: datetime | None = None) -> int:
-        """Have nothing taken over from tasks of that type of job, or any, that ended *before* then; how many these are.
-
-        The jobs, their tasks and their results stay. A time without a zone is local.
-        """
-        return self.store.forget(job_type and normalise(job_type), before.timestamp() if before else None)
 
     def resume(self) -> list[JobHandle]:
         """Go on with every job that was interrupted, or whose process ended; the jobs that were taken up.

@@ -17,6 +17,8 @@ from click.exceptions import Exit
 
 from geoflow import __version__
 from geoflow.commands.values import UsageError
+from geoflow.support.moments import WORDS
+from geoflow.views.chosen import STATES
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -209,6 +211,8 @@ def commands(*, notebook: bool = False) -> Verbs:
     start = (*work, existing, _option("--update", "on_existing", flag_value="update", help=daily))
     states = click.Choice(("queued", "processing", "completed", "failed", "cancelled"))
     new = "a file that is not there yet"
+    such = "only those in this state; may be given again for another"
+    which_states = _option("--state", type=click.Choice(STATES), multiple=True, help=such)
 
     def verb(name: str, text: str, *params: click.Parameter, epilog: str = "") -> None:
         top.add_command(Verb(name, text, *params, *common, epilog=epilog))
@@ -299,6 +303,14 @@ def commands(*, notebook: bool = False) -> Verbs:
     verb("convert", "Copy a store, from SQLite to DuckDB or back, and check the copy.", source, target)
     text = "Copy the store and its log while jobs run, to a new file, and check the copy."
     verb("backup", text, Place("target", "PATH", new, type=_FILE))
+    ended = f"only those that ended before then: {WORDS}"
+    kept = _option("--keep", metavar="N", type=_rows, help="keep the last N of them")
+    kind = _option("--type", "job_type", metavar="TYPE", help="only those of this job type")
+    sure = _option("--confirm", is_flag=True, help="remove them; else they are shown")
+    until = _option("--before", metavar="WHEN", help=ended)
+    text = "Show which jobs would be removed, with what they saved, and with --confirm remove them."
+    verb("prune", text, until, which_states, kind, kept, sure)
+    verb("reset", "Remove all jobs of the store, with what they saved; without --confirm they are shown.", sure)
     text = "Put a backup in the store's place; the store that is there gets another name."
     verb("restore", text, Place("source", "BACKUP", "what geoflow backup made; it stays as it is", type=_FILE))
     return top

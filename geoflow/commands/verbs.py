@@ -150,6 +150,20 @@ def backup(session: Session, request: Request) -> Frame:
         raise StoreBusy(f"{exc} Or make the backup where it is held: {there}.") from None
 
 
+def prune(session: Session, request: Request) -> Report:
+    return session.prune(
+        before=request.before,
+        state=request.state,
+        job_type=request.job_type,
+        keep=request.keep,
+        confirm=request.confirm,
+    )
+
+
+def reset(session: Session, request: Request) -> Report:
+    return session.reset(confirm=request.confirm)
+
+
 def restore(session: Session, request: Request) -> Frame:
     """What was put in the store's place, and what has another name now. No session may have the store open."""
     from geoflow.stores.backup import restore as put_back
@@ -206,7 +220,7 @@ def _stage(request: Request) -> int | str | None:
     return int(stage) if stage and stage.isdecimal() else stage
 
 
-_NAMED = (run, submit, resume, rerun, cancel, tasks, sql, convert, backup, restore, export, check)
+_NAMED = (run, submit, resume, rerun, cancel, tasks, sql, convert, backup, restore, prune, reset, export, check)
 VERBS: dict[str, Callable[[Session, Request], Result | Report]] = {
     **{verb.__name__: verb for verb in _NAMED},
     "plan": lambda session, request: session.plan(request.job_type, _given(request)),

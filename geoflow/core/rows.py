@@ -114,6 +114,15 @@ class Keyed(NamedTuple):
     inputs: str
 
 
+class SeenJob(NamedTuple):
+    """A job as somebody has seen it, who wants to remove that one and no other."""
+
+    job_id: str
+    status: str
+    ended_at: float | None
+    tasks: int
+
+
 class TakenOver(NamedTuple):
     """The tasks of a plan, by their places, that take over results, and the keys of the attempts that made these; and
     what later plans are to know others by."""

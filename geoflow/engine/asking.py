@@ -21,7 +21,7 @@ from geoflow.engine.endings import Endings
 from geoflow.engine.events import tell, tell_if_heavy
 from geoflow.engine.recovery import lined_up
 from geoflow.engine.taking_over import FAN_IN_UNIT, look_of, taken_over
-from geoflow.errors import DefinitionError
+from geoflow.errors import DefinitionError, ResultRemoved
 from geoflow.jobtypes.contract import task_id
 from geoflow.support.jsonable import MAX_BYTES, to_json
 from geoflow.support.parcel import packed
@@ -165,6 +165,9 @@ class Asking(Endings):
         taken = taken_over(job, self._store, number, tasks)
         try:
             planned = self._store.plan(job.lease, number, tasks, now=self._clock.now(), taken=taken)
+        except ResultRemoved:
+            self._planned(job, number, tasks)  # and takes over what is there by now
+            return
         except DefinitionError as exc:
             self._fail(job, str(exc))
             return

@@ -18,7 +18,7 @@ from geoflow.core.rows import JobRow, StageRow
 from geoflow.support.jsonable import from_json
 
 _LATEST = 1e11  # seconds: the year 5138
-_HIGHEST = 1 << 50  # of a task's key; an attempt's is 4,096 times that
+HIGHEST = 1 << 50  # of a task's key; an attempt's is 4,096 times that
 _MOST_STAGES, _NAME = 10_000, 1_000
 _PARSED = 100_000  # characters of a JSON text that is parsed for the check
 _STAGES = '[{"number":1,"name":"?","task_type":"?","parallelism":"single"}]'
@@ -80,7 +80,7 @@ def stage_rows(rows: Iterable[Sequence[Any]], last_key: int) -> list[StageRow]:
     plans = []
     for stage_key, stage, first_key, count, planned_at in rows:
         if all(isinstance(number, int) for number in (stage_key, stage, first_key, count)):
-            first = first_key if 1 <= first_key <= _HIGHEST else last_key + 1
+            first = first_key if 1 <= first_key <= HIGHEST else last_key + 1
             there = max(0, min(count, last_key - first + 1))
             plans.append(StageRow(stage_key, stage, first, there, planned_at if _is_time(planned_at) else 0.0))
     return plans
@@ -111,4 +111,4 @@ def _is_time(value: object) -> bool:
 
 
 def _is_key(value: object) -> bool:
-    return isinstance(value, int) and 0 <= value <= _HIGHEST
+    return isinstance(value, int) and 0 <= value <= HIGHEST

@@ -82,6 +82,13 @@ class DuckDbStore(Store):
             file.copy_to(target)
         check_whole(target)
 
+    def room(self) -> tuple[int, int]:
+        ((size, blocks, free),) = self._rows("SELECT block_size, total_blocks, free_blocks FROM pragma_database_size()")
+        return size * blocks, size * free
+
+    def shrink(self) -> None:
+        self._rows("CHECKPOINT")
+
     @contextlib.contextmanager
     def _transaction(self, lease: Lease | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
         file = self._open_file()
@@ -95,6 +102,7 @@ class DuckDbStore(Store):
                 file.connection.commit()
                 file.settled()
             except BaseException:
+                file.tables = None
                 with contextlib.suppress(duckdb.Error):  # a commit that failed has rolled back already
                     file.connection.rollback()
                 raise

@@ -41,6 +41,10 @@ class JobLeases(TableReader):
     def _changed(self, connection: Any, sql: str, values: dict[str, Any]) -> int:
         """Run *sql*, which may leave out some of *values*; how many rows it changed."""
 
+    @abc.abstractmethod
+    def _next_key(self, connection: Any, table: str) -> int:
+        """The key of the next row of *table*, which no row has had before."""
+
     def create(self, job: NewJob, *, owner: str | None = None) -> tuple[JobRow, bool]:
         """The job's row, and whether this call made it: one row, however many submit at once.
 
@@ -53,10 +57,14 @@ class JobLeases(TableReader):
                     connection,
                     "INSERT INTO job (job_key, job_id, job_type, status, stages, parameters, created_at, source, epoch,"
                     " owner)"
-                    " VALUES ((SELECT coalesce(max(job_key), 0) + 1 FROM job WHERE job_key < 1000000000),"
-                    " $job_id, $job_type, 'queued', $stages,"
+                    " VALUES ($job_key, $job_id, $job_type, 'queued', $stages,"
                     " $parameters, $created_at, $source, $epoch, $owner) ON CONFLICT (job_id) DO NOTHING",
-                    {**job._asdict(), "epoch": 0 if owner is None else 1, "owner": owner},
+                    {
+                        **job._asdict(),
+                        "job_key": self._next_key(connection, "job"),
+                        "epoch": 0 if owner is None else 1,
+                        "owner": owner,
+                    },
                 )
                 row = job_row(
                     connection.execute(f"SELECT {JOB_COLUMNS} FROM job WHERE job_id = ?", (job.job_id,)).fetchone()

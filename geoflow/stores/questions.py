@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from geoflow.core.rows import JobRow, StageRow
 from geoflow.stores import columns
-from geoflow.stores.checked import job_row
+from geoflow.stores.checked import HIGHEST, job_row
 from geoflow.stores.columns import ATTEMPTS_BETWEEN, ATTEMPTS_PER_TASK
 
 # Jobs
@@ -87,9 +87,12 @@ def plans(connection: Any, job_id: str, *, history: bool = False) -> list[Planne
     )
     planned = list(map(PlannedStage._make, rows.fetchall()))
     (last,) = connection.execute("SELECT coalesce(max(task_key), 0) FROM task").fetchone()
-    there = [plan for plan in planned if 1 <= plan.first <= last + 1]
+    # One without tasks may begin behind them: those that were there have been removed.
+    there = [plan for plan in planned if 1 <= plan.first <= (last if plan.first <= plan.last else HIGHEST)]
     ends = [plan.first - 1 for plan in there[1:]] + [last]  # whatever a plan of another program's making says
-    return [plan._replace(last=min(plan.last, end)) for plan, end in zip(there, ends, strict=False)]
+    return [
+        plan._replace(last=max(min(plan.last, end), plan.first - 1)) for plan, end in zip(there, ends, strict=False)
+    ]
 
 
 def states(connection: Any, first: int, last: int) -> dict[str, int]:
@@ -150,11 +153,14 @@ def reused(connection: Any, stage: StageRow) -> int:
 
 
 def reused_from(connection: Any, first: int, last: int) -> dict[int, str]:
-    """The attempts of these tasks that have another one's result, by their keys, and the job that this was of."""
+    """The attempts of these tasks that have another one's result, by their keys, and the job that this was of.
+
+    Without those whose results have become their own, since that job was removed.
+    """
     sql = (
         "SELECT r.attempt_key, j.job_id FROM reused r JOIN task t ON t.task_key = r.source_key >> 12"
         " JOIN stage s ON s.stage_key = t.stage_key JOIN job j ON j.job_key = s.job_key"
-        " WHERE r.attempt_key BETWEEN $first * 4096 AND $last * 4096 + 4095"
+        " WHERE r.attempt_key BETWEEN $first * 4096 AND $last * 4096 + 4095 AND r.source_key <> r.attempt_key"
     )
     return dict(connection.execute(sql, {"first": first, "last": last}).fetchall())
 

@@ -11,16 +11,19 @@ from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 from geoflow.core.rows import Again, Anew, Keyed, Move, Reusable, Reuse, StageRow, TakenOver
+from geoflow.errors import ResultRemoved
 from geoflow.stores.columns import ATTEMPTS_PER_TASK, COLUMNS, KINDS, last_attempt
 from geoflow.stores.leases import JobLeases
 from geoflow.stores.reading import COMPLETED
 from geoflow.support.parcel import PIECE
 
-# Their columns, the key first. `source_key` is that of the attempt that made the result: it ran.
+# Their columns, the key first, which says whose a row is. `source_key` is that of the attempt that made the result: it
+# ran; that of the result's own attempt where the other one was removed. `removed` has the highest keys that there were.
 TABLES = {
     "reused": ("attempt_key", "source_key"),
     "anew": ("job_key", "mode", "since"),
     "reusable": ("task_key", "digest", "inputs"),
+    "removed": ("job_key", "stage_key", "task_key"),
 }
 _FIRST_AT_ONCE, _AT_ONCE = 100, 5_000
 # Nobody ran it, so that it took no time and has no process; it ended when what it takes over did.
@@ -184,16 +187,23 @@ class ReusedResults(JobLeases):
         sources = self._sources(connection, list(reused.values()))
         keys = sorted(first_key + place for place in reused)
         attempts = [key * ATTEMPTS_PER_TASK + 1 for key in keys]
+        if len(sources) < len(set(reused.values())):
+            raise ResultRemoved("A result that was to be taken over was removed meanwhile: nothing was planned.")
         rows = [(key, sources[reused[place - first_key]]) for key, place in zip(attempts, keys, strict=True)]
         self.insert_rows(connection, "reused", ("attempt_key", "source_key"), rows)
         connection.execute(_TAKEN_OVER, (attempts[0], attempts[-1]))
         self._move(connection, [Move("reuse", keys)])
 
     def _sources(self, connection: Any, attempts: Sequence[int]) -> dict[int, int]:
-        """The attempts that ran, by those whose results are wanted: these may have been taken over themselves."""
-        sources = {key: key for key in attempts}
+        """The attempts that ran, by those whose results are wanted, less those that are gone.
+
+        These may have been taken over themselves.
+        """
+        sources: dict[int, int] = {}
         for start in range(0, len(attempts), _AT_ONCE):
             among = ", ".join(map(str, attempts[start : start + _AT_ONCE]))
+            sql = f"SELECT attempt_key, attempt_key FROM attempt WHERE attempt_key IN ({among})"
+            sources.update(connection.execute(sql).fetchall())
             sql = (
                 "SELECT r.attempt_key, r.source_key FROM reused r JOIN attempt a ON a.attempt_key = r.source_key"
                 f" WHERE r.attempt_key IN ({among}) AND a.outcome = 'completed'"

@@ -9,13 +9,10 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-import sys
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cache
+from collections.abc import Callable, Iterator, Sequence
 from importlib import resources
-from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +23,7 @@ from geoflow.stores.columns import COMPLETED_OWN, COMPLETED_SAME
 from geoflow.stores.copies import write_copy
 from geoflow.stores.file_guard import Guard, close_as_it_is, tidy
 from geoflow.stores.files import check_place, file_at, gone, rescued, set_aside
+from geoflow.stores.insert_many import insert_many
 from geoflow.stores.job_locks import Ownership
 from geoflow.stores.migrations import bring_up_to_date
 from geoflow.stores.store import Store, completed_columns
@@ -38,11 +36,9 @@ BUSY_SECONDS = 30.0
 # SQLite's own 1,000 have it copy its log back into the file after every 4 MB, for a fifth of the time of all inserts.
 LOG_PAGES = 10_000
 _SMALLEST_DATABASE = 512  # a page, of the smallest size that there is
-# Many rows in one statement take two thirds of their time in one each. In these numbers, since each is parsed once.
-_ROWS_AT_ONCE = (50, 10, 1)
-# Whether a value is given once and named in each row, as ``?1``, for a fifth less time for all inserts. Python 3.12.0
-# and some after it warn of each, which is an error where warnings are, and takes ten times the time where they are not.
-_NUMBERED = sys.version_info[:2] != (3, 12)
+_STANDS_IN = (
+    "INSERT OR IGNORE INTO task (task_key, stage_key, task_id, task_type, parameters) VALUES (?, ?, '', '', '')"
+)
 
 
 class SqliteStore(Store):
@@ -194,6 +190,23 @@ class SqliteStore(Store):
             finally:
                 connection.rollback()
 
+    def room(self) -> tuple[int, int]:
+        asked = ("page_size", "page_count", "freelist_count")
+        size, pages, free = (self._rows(f"PRAGMA {name}")[0][0] for name in asked)
+        return size * pages, size * free
+
+    def shrink(self) -> None:
+        with self._lock:
+            self._writer()
+            if self._guard is not None:
+                self._guard.begin(self.name, BUSY_SECONDS)
+            try:
+                self._rows("VACUUM")
+                self._rows("PRAGMA wal_checkpoint(TRUNCATE)")
+            finally:
+                if self._guard is not None:
+                    self._guard.end()
+
     @contextlib.contextmanager
     def _transaction(self, lease: Lease | None = None) -> Iterator[sqlite3.Connection]:
         with self._lock:
@@ -228,20 +241,24 @@ class SqliteStore(Store):
         connection.executemany(f"INSERT INTO {table} ({', '.join(names)}) VALUES ({marks})", rows)
 
     def _insert_tasks(self, connection: sqlite3.Connection, stage_key: int, first_key: int, tasks: NewTasks) -> None:
-        # No keys: SQLite counts on from the highest one, which is how `first_key` came about.
+        # No keys: SQLite counts on from the highest one, which is how `first_key` came about. Where that was removed,
+        # a row has it for the moment.
+        stands_in = self.has("removed") and connection.execute(_STANDS_IN, (first_key - 1, stage_key)).rowcount
         texts = tasks.task_ids, tasks.parameters
         if len(set(tasks.task_types)) == 1 and isinstance(tasks.metadata, list | tuple) and not any(tasks.metadata):
             same = stage_key, tasks.task_types[0]
-            _insert(connection, "task (task_id, parameters, stage_key, task_type)", same, *texts)
+            insert_many(connection, "task (task_id, parameters, stage_key, task_type)", same, *texts)
         else:
             into = "task (task_id, parameters, task_type, metadata, stage_key)"
-            _insert(connection, into, (stage_key,), *texts, tasks.task_types, tasks.metadata)
+            insert_many(connection, into, (stage_key,), *texts, tasks.task_types, tasks.metadata)
+        if stands_in:
+            connection.execute("DELETE FROM task WHERE task_key = ?", (first_key - 1,))
 
     def _insert_completed(self, connection: sqlite3.Connection, completed: Sequence[Completed]) -> None:
         into = f"attempt ({', '.join(COMPLETED_OWN + COMPLETED_SAME)})"
         for several in completed:
             own, same = completed_columns(several)
-            _insert(connection, into, same, *own)
+            insert_many(connection, into, same, *own)
 
     def _rows(self, sql: str, *values: Any) -> list[Any]:
         with self._lock:
@@ -276,34 +293,6 @@ def one_row(connection: sqlite3.Connection, sql: str, values: Any, longest: int 
         return None
     finally:
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, before)
-
-
-def _insert(connection: sqlite3.Connection, into: str, same: tuple[Any, ...], *columns: Iterable[Any]) -> None:
-    """Insert what stands in *columns*, one row after another, and behind it in each row what is the *same* in all."""
-    rows: Iterable[Iterable[Any]] = zip(*columns, strict=True)
-    if not _NUMBERED:
-        rows = ((*row, *same) for row in rows)
-    width = len(columns) + (0 if _NUMBERED else len(same))
-    # Some at a time, since columns may come from a file.
-    values = chain.from_iterable(rows)
-    while some := list(islice(values, _ROWS_AT_ONCE[0] * width)):
-        begun = 0
-        for lines in _ROWS_AT_ONCE:
-            while begun + lines * width <= len(some):
-                few = some if lines * width == len(some) else some[begun : begun + lines * width]
-                sql = _insert_sql(into, len(columns), len(same), lines)
-                connection.execute(sql, (*same, *few) if _NUMBERED else few)
-                begun += lines * width
-
-
-@cache
-def _insert_sql(into: str, own: int, same: int, rows: int) -> str:
-    if not _NUMBERED:
-        row = f"({', '.join('?' * (own + same))})"
-        return f"INSERT INTO {into} VALUES {', '.join([row] * rows)}"
-    numbers, again = count(same + 1), [f"?{number}" for number in range(1, same + 1)]
-    each = (", ".join([*(f"?{number}" for number in islice(numbers, own)), *again]) for _ in range(rows))
-    return f"INSERT INTO {into} VALUES {', '.join(f'({row})' for row in each)}"
 
 
 def schema() -> str:

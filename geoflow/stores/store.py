@@ -23,7 +23,7 @@ from geoflow.core.rows import Again, Lease, Move, StageRow, Take, TakenOver
 from geoflow.core.transitions import TASK_TRANSITIONS, job_after, task_after
 from geoflow.errors import DefinitionError, IllegalTransition, StoreError
 from geoflow.stores.columns import ATTEMPT, ATTEMPTS_PER_TASK
-from geoflow.stores.reused import ReusedResults
+from geoflow.stores.removing import RemovableJobs
 from geoflow.support.jsonable import from_json, to_json
 from geoflow.support.parcel import PIECE
 
@@ -71,7 +71,7 @@ def _task_change(event: str) -> str:
     )
 
 
-class Store(ReusedResults):
+class Store(RemovableJobs):
     """A place that keeps jobs, tasks and attempts. Its methods may be called from any thread."""
 
     # What the database raises for a row that the schema refuses.
@@ -159,16 +159,16 @@ class Store(ReusedResults):
     def plan(self, lease: Lease, stage: int, tasks: NewTasks, *, now: float, taken: TakenOver = _NOTHING) -> StageRow:
         """Write a stage's tasks and make it the current stage; ``DefinitionError`` when a task id is taken.
 
-        Those that have *taken* over a result are complete.
+        Those that have *taken* over a result are complete; ``ResultRemoved`` where one of these is gone.
         """
         count = len(tasks.task_ids)
         with self._transaction(lease) as connection:
             ids = self._earlier_ids(connection, lease.job_key, stage, tasks.task_ids)
-            (first_key,) = connection.execute("SELECT coalesce(max(task_key), 0) + 1 FROM task").fetchone()
+            first_key = self._next_key(connection, "task")
             (stage_key,) = connection.execute(
                 "INSERT INTO stage (stage_key, job_key, stage, first_key, task_count, planned_at)"
-                " VALUES ((SELECT coalesce(max(stage_key), 0) + 1 FROM stage), ?, ?, ?, ?, ?) RETURNING stage_key",
-                (lease.job_key, stage, first_key, count, now),
+                " VALUES (?, ?, ?, ?, ?, ?) RETURNING stage_key",
+                (self._next_key(connection, "stage"), lease.job_key, stage, first_key, count, now),
             ).fetchone()
             self._insert_tasks(connection, stage_key, first_key, tasks)
             self._take_over(connection, first_key, taken)

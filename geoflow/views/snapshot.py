@@ -49,7 +49,7 @@ def snapshot(
     row = store.job(job_id) or row  # again: it may have ended since, and must not be taken for interrupted
     plans = _known(row, store.stages(row.job_key))
     reusing = store.has("reused")
-    calls = running(row) if driver and not _ended(row) else ()
+    calls = running(row) if driver and not has_ended(row) else ()
     with store.reading() as connection:
         outline = _outline(connection, row, plans, driver, now, reusing=reusing)
         view = _with_times(connection, outline, row, plans, now)
@@ -99,20 +99,21 @@ def listing(store: Store, now: float, limit: int | None = LISTED) -> tuple[JobVi
         rows = questions.outlines(connection, limit)
         plans = questions.plans_since(connection, rows[-1].job_key if rows else 0)
         # Who drives a job that has ended, to finalize it once more, is not told in a list.
-        drivers = (None if _ended(row) else store.driver(row.job_key) for row in rows)
+        drivers = (None if has_ended(row) else store.driver(row.job_key) for row in rows)
         known = (_known(row, plans.get(row.job_key, [])) for row in rows)
         outlined = zip(rows, known, drivers, strict=True)
         return tuple(_outline(connection, row, plans, driver, now) for row, plans, driver in outlined)
 
 
-def _ended(row: JobRow) -> bool:
+def has_ended(row: JobRow | JobView) -> bool:
+    """Whether the job is at its end."""
     return row.ended_at is not None and row.status not in (JobStatus.QUEUED, JobStatus.PROCESSING)
 
 
 def _with_times(connection: Any, view: JobView, row: JobRow, plans: Sequence[StageRow], now: float) -> JobView:
     """With how long its tasks take, and will take yet."""
     began, stages = _since(row), list(view.stages)
-    limits = _limits(row) if view.driver and not _ended(row) else {}
+    limits = _limits(row) if view.driver and not has_ended(row) else {}
     for place, plan in enumerate(plans):
         # Machines' clocks differ, and none of them ran backwards.
         means = questions.means(connection, plan, began, SAMPLE) if plan.task_count else [None] * 3
@@ -197,7 +198,7 @@ def _stages(
             waiting=sum(some.waiting for some in others) if is_driven else 0,
             let_pass=let_pass,
             reused=questions.reused(connection, plan) if reusing else 0,
-            at_work=is_driven and following is None and not _ended(row),
+            at_work=is_driven and following is None and not has_ended(row),
         )
 
 

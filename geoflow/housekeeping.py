@@ -1,0 +1,100 @@
+"""What a session does with its store as a whole: it lists what is there, copies it, and removes what is not needed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from geoflow.engine.runtime import Runtime
+from geoflow.errors import StoreError
+from geoflow.jobtypes.contract import normalise
+from geoflow.stores.store import Store
+from geoflow.support import logs
+from geoflow.support.moments import Moment, moment
+from geoflow.support.settings import Settings
+from geoflow.views.chosen import Choice, states_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from geoflow.tools.keeping.prune import Pruned
+
+
+class Housekeeping:
+    """The part of a `geoflow.session.Session` that keeps its store in order."""
+
+    runtime: Runtime
+
+    @property
+    def store(self) -> Store:
+        """Where its jobs are kept, opened when it is first asked for."""
+        return self.runtime.store
+
+    @property
+    def settings(self) -> Settings:
+        """What it was opened with, and what stands for the rest."""
+        return self.runtime.settings
+
+    def jobs(self) -> pd.DataFrame:
+        """All jobs of the store, one row each, oldest first."""
+        from geoflow.views import frames
+
+        return frames.jobs(self.store)
+
+    def backup(self, path: str | os.PathLike[str]) -> pd.DataFrame:
+        """Copy the store as it is at this moment to the new file *path*, while jobs run; its log goes to
+        ``<path>.log``, and what its jobs have saved to ``<path>.files``.
+
+        The copy is checked before it gets its name; what was made, and how many bytes. Raises ``StoreError`` where
+        something is there already. ``geoflow restore`` puts it in the store's place again.
+        """
+        from geoflow.stores.backup import back_up
+        from geoflow.views import frames
+
+        logs.flush()
+        if self.settings.store != ":memory:" and not os.path.exists(self.settings.store):
+            raise StoreError(f"There is no store {self.settings.store_name} yet: nothing was copied.")
+        return frames.files(copied=back_up(self.store, Path(path), self.runtime.log_path, self.runtime.saved_files))
+
+    def forget(self, *, job_type: str | None = None, before: datetime | None = None) -> int:
+        """Have nothing taken over from tasks of that type of job, or any, that ended *before* then; how many these are.
+
+        The jobs, their tasks and their results stay. A time without a zone is local.
+        """
+        return self.store.forget(job_type and normalise(job_type), before.timestamp() if before else None)
+
+    def prune(
+        self,
+        *,
+        before: Moment | None = None,
+        state: str | Sequence[str] | None = None,
+        job_type: str | None = None,
+        keep: int | None = None,
+        confirm: bool = False,
+    ) -> Pruned:
+        """Show which jobs of the store would be removed, and with ``confirm=True`` remove them, with what they saved.
+
+        They are those of which all holds that is said: that ended *before* then (``"2026-01-31"``, a datetime, or how
+        long ago, as ``"30d"`` or a timedelta), are in that *state* or one of these (as ``session.jobs()`` shows them:
+        ``"completed"``, ``"with_errors"``, ``"failed"``, ``"cancelled"``, ``"interrupted"``, ``"queued"``), of that
+        *job_type*, and not among the last so many to *keep*. Without a state, those that have ended. A job that
+        somebody drives stays. What other jobs took over from them stays theirs, with the files that it names. The
+        store's file gets smaller. Their log lines stay. Raises ``ParameterError`` where nothing is said.
+        """
+        from geoflow.tools.keeping.prune import prune
+
+        choice = Choice(states_of(state), job_type and normalise(job_type))
+        at = None if before is None else moment(before, self.runtime.clock.now(), "before")
+        return prune(self.runtime, choice, before=at, keep=keep, confirm=confirm)
+
+    def reset(self, *, confirm: bool = False) -> Pruned:
+        """Remove all jobs, with what they saved; without ``confirm=True`` show them. The log stays.
+
+        Raises ``StoreBusy``, and does nothing, while one of them is driven.
+        """
+        from geoflow.tools.keeping.prune import reset
+
+        return reset(self.runtime, confirm=confirm)
