@@ -62,6 +62,8 @@ def _done(request: Request) -> int:
         from geoflow.executors.spawning import warm_up
 
         warm_up()  # the workers' server starts while this process imports the rest
+    if request.verb == "mcp":
+        return _mcp(request)
     from geoflow.commands import results, verbs
 
     session = verbs.open_session(request)
@@ -75,6 +77,15 @@ def _done(request: Request) -> int:
         for run in list(session.runtime.active.values()):
             if run.interrupted:
                 tell(f"Job {run.job_id[:8]} was put back.\nNext: {command(request, 'resume', run.row)}")
+
+
+def _mcp(request: Request) -> int:
+    try:
+        from geoflow.commands import mcp_server
+    except ImportError as exc:
+        raise GeoflowError(f"geoflow mcp needs the package mcp: pip install 'geoflow[mcp]' ({exc}).") from None
+    gc.enable()
+    return mcp_server.serve(request)
 
 
 def _printed(lines: Iterable[str | bytes]) -> bool:

@@ -297,6 +297,9 @@ def commands(*, notebook: bool = False) -> Verbs:
     seconds = _option("--seconds", metavar="S", type=float, default=60.0, help="stop the trial then; default: 60")
     text = "Look for what is wrong with a job type, before production finds out."
     verb("check", text, *work, some, seconds, epilog=examples)
+    if not notebook:
+        allowed = _option("--allow-run", is_flag=True, help="may run and retry jobs, and try tasks to check a job type")
+        verb("mcp", "Answer a program's questions about jobs, on standard input (Model Context Protocol).", allowed)
     verb("doctor", "Look for what is wrong with this machine for this work, and say what to do.")
     source = Place("source", "SOURCE", type=_FILE)
     target = Place("target", "TARGET", f"{new}; .duckdb makes it a DuckDB one", type=_FILE)

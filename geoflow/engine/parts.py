@@ -27,6 +27,7 @@ from geoflow.core.retry import RetryPolicy
 from geoflow.core.rows import JobRow
 from geoflow.engine.active_job import ActiveJob
 from geoflow.engine.machine import CoreMachine
+from geoflow.engine.spans import told_too
 from geoflow.executors.base import Executor
 from geoflow.executors.leftovers import clear_left, ran_at_death, returned_at_death, seal, with_earlier
 from geoflow.executors.running import running_calls
@@ -152,7 +153,7 @@ class Parts:
             self.store,
             self.executor,
             self.clock,
-            on_job_complete=self._on_job_complete,
+            on_job_complete=told_too(self.store, self.settings.secrets, self._on_job_complete),
             ran_at_death=lambda owner, job_id: ran_at_death(
                 owner, self._which_store(), job_id, self.settings.output_limit
             ),

@@ -13,7 +13,7 @@ def settle_in() -> None:
 
     What a notebook or a script defines is in a worker, but in no module there: its pools would refuse to pickle it.
     """
-    ForkingPickler.reducer_override = _by_value  # type: ignore[attr-defined]
+    setattr(ForkingPickler, "reducer_override", _by_value)  # noqa: B010 - stubs differ about whether it has one
 
 
 def _by_value(pickler: ForkingPickler, value: Any) -> Any:

@@ -152,6 +152,13 @@ def errors(store: Store, job_id: str, limit: int | None = None) -> list[Row]:
     return [{name: row[name] if name in row else cause(row["traceback"]) for name in ERRORS} for row in last]
 
 
+def attempts_ended_after(store: Store, job_id: str, stage: int, moment: float) -> Iterator[Row]:
+    """The attempts of one stage that ended after *moment*, in seconds since the epoch."""
+    with at_once(store) as connection:
+        condition = f" AND attempt.ended_at > {moment!r}"
+        yield from _of_job(connection, "attempts", ATTEMPTS, job_id, condition, history=True, stage=stage)
+
+
 def failed_last(connection: Any, job_id: str, limit: int | None) -> str:
     """The condition that holds for attempts that failed; where a few are asked for, for the last *limit* of them."""
     condition = " AND outcome = 'failed'"

@@ -528,6 +528,6 @@ def test_a_handler_of_a_notebook_hands_its_functions_and_classes_to_a_pool_of_it
 
     job = open_session(workers=1).run(pools, how=how)
     assert job.error is None
-    (task,) = job.tasks().itertuples()
-    assert task.result["result"] == [True, 4, 9]
-    assert job.task(task.task_id).output == "squared 2\nsquared 3\n"
+    (task,) = job.tasks().to_dict("records")
+    assert task["result"]["result"] == [True, 4, 9]
+    assert job.task(task["task_id"]).output == "squared 2\nsquared 3\n"
