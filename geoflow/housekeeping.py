@@ -16,6 +16,7 @@ from geoflow.support import logs
 from geoflow.support.moments import Moment, moment
 from geoflow.support.settings import Settings
 from geoflow.views.chosen import Choice, states_of
+from geoflow.views.snapshot import listing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,11 +39,32 @@ class Housekeeping:
         """What it was opened with, and what stands for the rest."""
         return self.runtime.settings
 
-    def jobs(self) -> pd.DataFrame:
-        """All jobs of the store, one row each, oldest first."""
+    def jobs(
+        self,
+        *,
+        state: str | Sequence[str] | None = None,
+        job_type: str | None = None,
+        since: Moment | None = None,
+        limit: int | None = None,
+    ) -> pd.DataFrame:
+        """The jobs of the store, one row each, oldest first: all of them, or those of which all holds that is said.
+
+        They are in that *state*, or one of these (see `prune`; ``"processing"`` too), of that *job_type*, submitted
+        *since* then (``"2026-01-31"``, a datetime, or how long ago, as ``"2d"`` or a timedelta), and the last *limit*
+        of these.
+        """
         from geoflow.views import frames
 
-        return frames.jobs(self.store)
+        frame, choice = frames.jobs(self.store), self.choice(state, job_type, since)
+        if choice == Choice():
+            return frame if limit is None else frame.tail(limit)
+        chosen = {view.job_id for view in listing(self.store, self.runtime.clock.now(), limit, choice.means)}
+        return frame[frame["job_id"].isin(chosen)].reset_index(drop=True)
+
+    def choice(self, state: str | Sequence[str] | None, job_type: str | None, since: Moment | None = None) -> Choice:
+        """Which jobs are meant by what is said of them, see `jobs`."""
+        at = None if since is None else moment(since, self.runtime.clock.now(), "since")
+        return Choice(states_of(state), job_type and normalise(job_type), at)
 
     def backup(self, path: str | os.PathLike[str]) -> pd.DataFrame:
         """Copy the store as it is at this moment to the new file *path*, while jobs run; its log goes to
@@ -86,7 +108,7 @@ class Housekeeping:
         """
         from geoflow.tools.keeping.prune import prune
 
-        choice = Choice(states_of(state), job_type and normalise(job_type))
+        choice = self.choice(state, job_type)
         at = None if before is None else moment(before, self.runtime.clock.now(), "before")
         return prune(self.runtime, choice, before=at, keep=keep, confirm=confirm)
 

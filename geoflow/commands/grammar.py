@@ -211,8 +211,9 @@ def commands(*, notebook: bool = False) -> Verbs:
     start = (*work, existing, _option("--update", "on_existing", flag_value="update", help=daily))
     states = click.Choice(("queued", "processing", "completed", "failed", "cancelled"))
     new = "a file that is not there yet"
-    such = "only those in this state; may be given again for another"
-    which_states = _option("--state", type=click.Choice(STATES), multiple=True, help=such)
+    such = f"only those in this state, or one of these: {', '.join(STATES)}"
+    of_type = _option("--type", "job_type", metavar="TYPE", help="only those of this job type")
+    which_states = _option("--state", metavar="STATE", type=click.Choice(STATES), multiple=True, help=such)
 
     def verb(name: str, text: str, *params: click.Parameter, epilog: str = "") -> None:
         top.add_command(Verb(name, text, *params, *common, epilog=epilog))
@@ -236,7 +237,8 @@ def commands(*, notebook: bool = False) -> Verbs:
     verb("plan", "Show what a job would be: its id, stages and first tasks. Nothing runs.", *work, epilog=examples)
     few = _option("--items", metavar="N", type=int, default=3, help="how many tasks of each stage; default: 3")
     verb("probe", "Run a few tasks of each stage, and forecast the whole job.", *work, few, epilog=examples)
-    verb("jobs", "List the jobs of the store, oldest first.", latest_of("jobs"))
+    from_then = _option("--since", metavar="WHEN", help=f"only those submitted since then: {WORDS}")
+    verb("jobs", "List the jobs of the store, oldest first.", latest_of("jobs"), which_states, from_then, of_type)
     verb("status", "Show a job: its stages, its errors, its result.", latest)
     verb("watch", "Show a job while it runs, whoever runs it.", latest)
     first = _option("--limit", metavar="N", type=_rows, help="only the first N")
@@ -308,11 +310,10 @@ def commands(*, notebook: bool = False) -> Verbs:
     verb("backup", text, Place("target", "PATH", new, type=_FILE))
     ended = f"only those that ended before then: {WORDS}"
     kept = _option("--keep", metavar="N", type=_rows, help="keep the last N of them")
-    kind = _option("--type", "job_type", metavar="TYPE", help="only those of this job type")
     sure = _option("--confirm", is_flag=True, help="remove them; else they are shown")
     until = _option("--before", metavar="WHEN", help=ended)
     text = "Show which jobs would be removed, with what they saved, and with --confirm remove them."
-    verb("prune", text, until, which_states, kind, kept, sure)
+    verb("prune", text, until, which_states, of_type, kept, sure)
     verb("reset", "Remove all jobs of the store, with what they saved; without --confirm they are shown.", sure)
     text = "Put a backup in the store's place; the store that is there gets another name."
     verb("restore", text, Place("source", "BACKUP", "what geoflow backup made; it stays as it is", type=_FILE))

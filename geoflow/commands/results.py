@@ -32,6 +32,7 @@ from geoflow.support.jsonable import from_json
 from geoflow.support.masking import mask, unless_fallback
 from geoflow.support.text import aligned, count, first_lines, human_duration, plain
 from geoflow.views import rows
+from geoflow.views.chosen import Choice
 from geoflow.views.failures import kinds
 from geoflow.views.lines import Wanted
 from geoflow.views.model import JobView
@@ -191,25 +192,43 @@ class Listing(Result):
     """The jobs of a store, or the last of them."""
 
     session: Session
+    request: Request
     limit: int | None
 
     def value(self) -> pd.DataFrame:
-        frame = self.session.jobs()
-        return frame if self.limit is None else frame.tail(self.limit)
+        return self.session.jobs(**self._said, limit=self.limit)
 
     def document(self) -> list[Row]:
         every = rows.jobs(self.session.store)
+        if self._choice != Choice():
+            chosen = {view.job_id for view in self._views(None)}
+            every = [row for row in every if row["job_id"] in chosen]
         return _masked(every[_last(every, self.limit) :], self.session.settings.secrets)
 
     def lines(self, width: int) -> list[str]:
         session = self.session
-        views = listing(session.store, session.runtime.clock.now(), self.limit)
+        asked = self._choice != Choice()
+        views = self._views(self.limit)
         if not views:
-            return [f"There are no jobs in {plain(session.settings.store_name)} yet."]
+            like = " like that" if asked else ""
+            return [f"There are no jobs{like} in {plain(session.settings.store_name)}{' yet' * (not asked)}."]
         with session.store.reading() as connection:
             number = number_of_jobs(connection)
         more = [f"The last {len(views):,} of {number:,}; --limit {number} shows all."] if number > len(views) else []
+        if asked:
+            more = [f"The last {len(views):,} of these; --limit N shows more."] if len(views) == self.limit else []
         return more + jobs_text(reversed(views), width).splitlines()
+
+    @property
+    def _said(self) -> dict[str, Any]:
+        return {name: getattr(self.request, name) for name in ("state", "job_type", "since")}
+
+    @property
+    def _choice(self) -> Choice:
+        return self.session.choice(**self._said)
+
+    def _views(self, limit: int | None) -> Sequence[JobView]:
+        return listing(self.session.store, self.session.runtime.clock.now(), limit, self._choice.means)
 
 
 # Tables

@@ -225,7 +225,7 @@ VERBS: dict[str, Callable[[Session, Request], Result | Report]] = {
     **{verb.__name__: verb for verb in _NAMED},
     "plan": lambda session, request: session.plan(request.job_type, _given(request)),
     "probe": lambda session, request: session.probe(request.job_type, _given(request), items=request.items),
-    "jobs": lambda session, request: Listing(session, _limit(request)),
+    "jobs": lambda session, request: Listing(session, request, _limit(request)),
     "status": lambda session, request: Job(named(session, request), request),
     # Until the job has ended, or nobody drives it. An interrupt ends the watching alone.
     "watch": lambda session, request: _followed(session, named(session, request), request),

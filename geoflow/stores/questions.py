@@ -26,18 +26,18 @@ def number_of_jobs(connection: Any) -> int:
     return int(connection.execute("SELECT count(*) FROM job").fetchone()[0])
 
 
-def outlines(connection: Any, limit: int | None = None) -> list[JobRow]:
-    """The last *limit* jobs, or all of them, the newest first, without what may be long."""
-    newest = connection.execute(f"SELECT {_OUTLINE} FROM job ORDER BY job_key DESC LIMIT ?", (limit or 1 << 62,))
-    return [job_row(row) for row in newest.fetchall()]
+def outlines(connection: Any, limit: int | None = None, before: int = 1 << 62) -> list[JobRow]:
+    """The last *limit* jobs *before* that key, or all of them, the newest first, without what may be long."""
+    newest = f"SELECT {_OUTLINE} FROM job WHERE job_key < ? ORDER BY job_key DESC LIMIT ?"
+    return [job_row(row) for row in connection.execute(newest, (before, limit or 1 << 62)).fetchall()]
 
 
-def plans_since(connection: Any, job_key: int) -> dict[int, list[StageRow]]:
-    """The current plans of each job from *job_key* on, in the order of its stages."""
+def plans_of(connection: Any, first: int, last: int) -> dict[int, list[StageRow]]:
+    """The current plans of each job from the key *first* to *last*, in the order of its stages."""
     plans: dict[int, list[StageRow]] = {}
     planned = f"SELECT job_key, {', '.join(StageRow._fields)} FROM stage"
-    sql = f"{planned} WHERE job_key >= ? AND superseded = 0 ORDER BY job_key, stage"
-    for key, *plan in connection.execute(sql, (job_key,)).fetchall():
+    sql = f"{planned} WHERE job_key BETWEEN ? AND ? AND superseded = 0 ORDER BY job_key, stage"
+    for key, *plan in connection.execute(sql, (first, last)).fetchall():
         plans.setdefault(key, []).append(StageRow._make(plan))
     return plans
 

@@ -23,7 +23,7 @@ class Choice(NamedTuple):
     job_type: str | None = None
     since: float | None = None
 
-    def __call__(self, view: JobView) -> bool:
+    def means(self, view: JobView) -> bool:
         return (
             (not self.states or view.state in [_SHOWN.get(state, state) for state in self.states])
             and self.job_type in (None, view.job_type)

@@ -93,16 +93,24 @@ def _with_failures(view: JobView, plans: Sequence[StageRow]) -> list[StageRow]:
     return [plan for stage, plan in zip(view.stages, plans, strict=False) if stage.counts.get("failed")]
 
 
-def listing(store: Store, now: float, limit: int | None = LISTED) -> tuple[JobView, ...]:
-    """The outlines of the last *limit* jobs of *store*, or of all of them, newest first."""
+def listing(
+    store: Store, now: float, limit: int | None = LISTED, chosen: Callable[[JobView], bool] = lambda view: True
+) -> tuple[JobView, ...]:
+    """The outlines of the last *limit* jobs of *store* that are *chosen*, or of all of them, newest first."""
+    views: list[JobView] = []
     with store.reading() as connection:
         rows = questions.outlines(connection, limit)
-        plans = questions.plans_since(connection, rows[-1].job_key if rows else 0)
-        # Who drives a job that has ended, to finalize it once more, is not told in a list.
-        drivers = (None if has_ended(row) else store.driver(row.job_key) for row in rows)
-        known = (_known(row, plans.get(row.job_key, [])) for row in rows)
-        outlined = zip(rows, known, drivers, strict=True)
-        return tuple(_outline(connection, row, plans, driver, now) for row, plans, driver in outlined)
+        while rows:
+            plans = questions.plans_of(connection, rows[-1].job_key, rows[0].job_key)
+            # Who drives a job that has ended, to finalize it once more, is not told in a list.
+            drivers = (None if has_ended(row) else store.driver(row.job_key) for row in rows)
+            known = (_known(row, plans.get(row.job_key, [])) for row in rows)
+            outlined = zip(rows, known, drivers, strict=True)
+            views += filter(chosen, (_outline(connection, row, plans, driver, now) for row, plans, driver in outlined))
+            if limit is None or len(views) >= limit:
+                break
+            rows = questions.outlines(connection, max(limit, LISTED), rows[-1].job_key)
+    return tuple(views[:limit])
 
 
 def has_ended(row: JobRow | JobView) -> bool:

@@ -229,6 +229,25 @@ def test_S62_the_file_of_a_sqlite_store_gets_smaller(open_session: OpenSession, 
     check_intact(session.store)
 
 
+def test_S62_jobs_are_listed_by_state_type_and_time(open_session: OpenSession) -> None:
+    session = open_session(workers=0)
+    for number in range(3):
+        session.submit("hello_world", message=str(number), n=1).wait()
+    failed = session.submit("list_container_contents", container="gone", strict=True).wait()
+
+    def ids(**said: Any) -> list[str]:
+        return list(session.jobs(**said)["job_id"])
+
+    every = ids()
+    assert every[-1] == failed.id
+    assert len(every) == 4
+    assert ids(state="completed") == every[:3] == ids(job_type="hello_world") == ids(state="completed", since="1h")
+    assert ids(state="completed", limit=2) == every[1:3]
+    assert ids(limit=2) == every[2:]
+    assert ids(state=["failed", "cancelled"]) == [failed.id] == ids(state="failed", limit=1)
+    assert ids(since=timedelta(hours=-1)) == [] == ids(state="interrupted")
+
+
 def test_moments_are_said_as_dates_times_or_how_long_ago() -> None:
     now = datetime(2026, 2, 1, tzinfo=UTC).timestamp()
     for ago in ("31d", "31 d", "744h", timedelta(days=31), datetime(2026, 1, 1, tzinfo=UTC), "2026-01-01T00:00Z"):

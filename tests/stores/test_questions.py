@@ -63,11 +63,11 @@ def test_the_latest_completed_job_is_told_by_its_type(filled: Filled) -> None:
 
 def test_current_plans_come_by_job_and_those_set_aside_do_not(filled: Filled) -> None:
     (one, two) = filled[0].jobs()
-    assert ask(filled, questions.plans_since, 0) == {
+    assert ask(filled, questions.plans_of, 0, 9) == {
         one.job_key: filled[0].stages(one.job_key),
         two.job_key: filled[0].stages(two.job_key),
     }
-    assert ask(filled, questions.plans_since, two.job_key).keys() == {two.job_key}
+    assert ask(filled, questions.plans_of, two.job_key, two.job_key).keys() == {two.job_key}
 
 
 def test_what_has_not_completed_is_counted_by_state(filled: Filled) -> None:

@@ -108,7 +108,7 @@ def prune(
     if "processing" in choice.states:
         raise ParameterError("A job that runs is not removed: cancel it first, or wait for its end.")
     views = [view for view in listing(runtime.store, runtime.clock.now(), None) if view.driver is None]
-    meant = [view for view in views if choice(view) and (choice.states or has_ended(view))]
+    meant = [view for view in views if choice.means(view) and (choice.states or has_ended(view))]
     meant = [view for view in meant[keep or 0 :] if before is None or _last_sign(runtime.store, view) < before]
     return _removed(runtime, meant, confirm)
 
