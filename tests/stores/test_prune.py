@@ -233,7 +233,7 @@ def test_S62_jobs_are_listed_by_state_type_and_time(open_session: OpenSession) -
     session = open_session(workers=0)
     for number in range(3):
         session.submit("hello_world", message=str(number), n=1).wait()
-    failed = session.submit("list_container_contents", container="gone", strict=True).wait()
+    failed = session.submit("two_acts", tasks=[{"do": "raise", "value": "ValueError"}], tasks_2=[], n=1).wait()
 
     def ids(**said: Any) -> list[str]:
         return list(session.jobs(**said)["job_id"])
