@@ -143,12 +143,13 @@ class JobHandle:
         ``stale`` says whether a task ran with older code than its handler's of now, where that is known.
         ``reused_from`` is the id of the job, perhaps this one, whose result the task has taken over. ``key`` is
         ``task_id`` without the job's part, by which `task` finds it, too. Printed, a frame has what tells rows apart in
-        80 columns, and names the other columns.
+        80 columns, and names the other columns. ``warnings`` is how many of Python's its last attempt has shown; what
+        they say is in its output.
         """
         from geoflow.views import frames
 
         row, now = self._row(), dict[str, str]()
-        tasks = frames.tasks(self.runtime.store, self.id, flat=flat, history=history, reused_from=True)
+        tasks = frames.tasks(self.runtime.store, self.id, flat=flat, history=history, more=True)
         with contextlib.suppress(DefinitionError):  # its type is not registered here, or cannot be at the moment
             now = self.runtime.fingerprints(row)
         return frames.with_key(frames.with_stale(tasks, now), self.id)

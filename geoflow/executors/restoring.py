@@ -54,7 +54,6 @@ class Restorer:
 
     def _learn(self) -> None:
         """Be told of changes to what has come to be loaded, and know how it is."""
-        self._modules = len(sys.modules)
         for name, kind in KEPT.items():
             functions = [
                 (_find(place), function) for place, _, function in (by.rpartition(".") for by in kind.by.split())
@@ -67,6 +66,7 @@ class Restorer:
             for place, function in functions:
                 self._wrap(name, place, function)
         self._path, self._filters = self._was["module path"], self._was["warning filters"]
+        self._modules = len(sys.modules)  # last: to look for what is in numpy imports more of it
 
     def _wrap(self, kind: str, place: Any, name: str) -> None:
         function = getattr(place, name, None)

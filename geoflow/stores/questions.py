@@ -168,6 +168,14 @@ def reused_from(connection: Any, first: int, last: int) -> dict[int, str]:
 # Tasks
 
 
+def that_warned(connection: Any, first: int, last: int) -> Iterator[tuple[int, str]]:
+    """The attempts of these tasks whose output may have warnings in it, by their keys, with that."""
+    sql = "SELECT attempt_key, output FROM attempt WHERE attempt_key BETWEEN $first * 4096 AND $last * 4096 + 4095"
+    cursor = connection.execute(f"{sql} AND output LIKE '%Warning: %'", {"first": first, "last": last})
+    while (row := cursor.fetchone()) is not None:
+        yield row
+
+
 class TaskPlace(NamedTuple):
     """Which task it is."""
 

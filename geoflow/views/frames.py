@@ -8,6 +8,7 @@ parameters, results and metadata are objects: what the JSON says, or None. A fra
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -46,6 +47,8 @@ for _name, _enum in {"status": TaskStatus, "outcome": Outcome, "error_category":
     _KINDS[_name] = pd.CategoricalDtype([str(word) for word in _enum])
 _TEXT = pd.StringDtype("python")  # also where pyarrow is installed
 
+# As the module warnings writes one: where, its class, what it says.
+_WARNING = re.compile(r"^\S.*:\d+: [\w.]*Warning: ", re.MULTILINE)
 # Columns that are mostly alike.
 _ALIKE = words(
     "task_type status attempts retries attempt outcome error error_type error_category retryable traceback code",
@@ -79,22 +82,24 @@ def tasks(
     stage: int | None = None,
     flat: bool = False,
     history: bool = False,
-    reused_from: bool = False,
+    more: bool = False,
 ) -> pd.DataFrame:
     """The tasks of one job, or of one *stage* of it, one row each, in the order in which they were planned.
 
     ``error`` and what belongs to it, ``started_at``, ``ended_at`` and ``code`` are those of the last attempt that
     ended, until another one begins; ``result`` is all that the handler returned. *history* adds the tasks of plans that
-    a rerun set aside, and a column ``superseded`` that tells them apart. *reused_from* adds a column of that
-    name: the id of the job whose result a task has taken over, which may be this one.
+    a rerun set aside, and a column ``superseded`` that tells them apart. With *more* there are ``reused_from``,
+    the id of the job whose result a task has taken over, which may be this one, and ``warnings``, how many of Python's
+    its last attempt has shown, as far as its output was kept.
 
     *flat* spreads dicts into columns ``parameters.x``, ``parameters.x.z`` and ``result.y``, at the end. Where a handler
     returned nothing but ``"success"`` and a dict ``"result"``, that dict is the result.
     """
     columns = _of_job(store, job_id, "tasks", TASKS, history=history, stage=stage)
     frame = _frame([*TASKS, "superseded"] if history else TASKS, columns)
-    if reused_from:
-        frame["reused_from"] = _reused_from(store, job_id, columns["key"] * ATTEMPTS_PER_TASK + columns["attempts"])
+    if more:
+        last = columns["key"] * ATTEMPTS_PER_TASK + columns["attempts"]
+        frame["reused_from"], frame["warnings"] = _reused_from(store, job_id, last), _warnings(store, job_id, last)
     if flat:
         results = [_contents(value) for value in columns["result"]]
         more = _flat("parameters", columns["parameters"].tolist()) | _flat("result", results)
@@ -120,6 +125,16 @@ def with_key(frame: pd.DataFrame, job_id: str) -> pd.DataFrame:
         0, "key", _typed("text", [each.removeprefix(before) if isinstance(each, str) else None for each in ids])
     )
     return frame
+
+
+def _warnings(store: Store, job_id: str, attempts: Any) -> Any:
+    """For each of *attempts*, by their keys, how many warnings it has shown."""
+    found: dict[int, int] = {}
+    with at_once(store) as connection:
+        for plan in questions.plans(connection, job_id, history=True):
+            for key, output in questions.that_warned(connection, plan.first, plan.last):
+                found[key] = len(_WARNING.findall(str(output)))
+    return _typed("count", [found.get(key, 0) for key in attempts.tolist()])
 
 
 def with_stale(frame: pd.DataFrame, codes: Mapping[str, str]) -> pd.DataFrame:

@@ -201,8 +201,12 @@ def test_tasks_that_leave_more_files_open_than_a_process_may_have_all_complete(t
 def test_a_warning_is_shown_once_an_attempt_and_not_once_a_worker(one_worker: gf.Session, tmp_path: Path) -> None:
     (tmp_path / "warns_often.py").write_text("import warnings\ndef go():\n    warnings.warn('mind the gap')\n")
     call = f"sys.path.append({str(tmp_path)!r}); import warns_often; [warns_often.go() for _ in range(3)]"
-    outputs = [output for _, output, _ in tell(one_worker, *[call] * 3)]
-    assert [output.count("mind the gap") for output in outputs if output] == [2] * 3  # the line of code has it as well
+    two = f"{call}; import warnings; warnings.warn('another', RuntimeWarning)"
+    outputs = [output for _, output, _ in tell(one_worker, call, call, two, "print('Warning: 3: not UserWarning: one')")]
+    assert [output.count("mind the gap") for output in outputs] == [2, 2, 2, 0]  # the line of code has it as well
+    latest = one_worker.store.latest()
+    assert latest is not None
+    assert one_worker.job(latest.job_id).tasks()["warnings"].tolist()[-5:] == [0, 1, 1, 2, 0]
 
 
 def test_workers_draw_different_random_numbers_also_of_what_was_preloaded(open_session: OpenSession) -> None:
