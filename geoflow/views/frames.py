@@ -102,8 +102,8 @@ def tasks(
         frame["reused_from"], frame["warnings"] = _reused_from(store, job_id, last), _warnings(store, job_id, last)
     if flat:
         results = [_contents(value) for value in columns["result"]]
-        more = _flat("parameters", columns["parameters"].tolist()) | _flat("result", results)
-        frame = frame.drop(columns=["parameters", "result"]).join(pd.DataFrame(more, index=frame.index))
+        spread = _flat("parameters", columns["parameters"].tolist()) | _flat("result", results)
+        frame = frame.drop(columns=["parameters", "result"]).join(pd.DataFrame(spread, index=frame.index))
     return frame
 
 

@@ -202,7 +202,9 @@ def test_a_warning_is_shown_once_an_attempt_and_not_once_a_worker(one_worker: gf
     (tmp_path / "warns_often.py").write_text("import warnings\ndef go():\n    warnings.warn('mind the gap')\n")
     call = f"sys.path.append({str(tmp_path)!r}); import warns_often; [warns_often.go() for _ in range(3)]"
     two = f"{call}; import warnings; warnings.warn('another', RuntimeWarning)"
-    outputs = [output for _, output, _ in tell(one_worker, call, call, two, "print('Warning: 3: not UserWarning: one')")]
+    outputs = [
+        output for _, output, _ in tell(one_worker, call, call, two, "print('Warning: 3: not UserWarning: one')")
+    ]
     assert [output.count("mind the gap") for output in outputs] == [2, 2, 2, 0]  # the line of code has it as well
     latest = one_worker.store.latest()
     assert latest is not None
