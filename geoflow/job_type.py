@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from geoflow import api
 from geoflow.jobtypes.typed import InputFile, OutputFile, TypedJob, identity, register_type
+from geoflow.notebook.mistakes import show_in_cells_as_text
 
 if TYPE_CHECKING:
     from geoflow.job_handle import JobHandle
     from geoflow.session import Session
 
+show_in_cells_as_text()
 
 __all__ = ["InputFile", "JobType", "OutputFile", "identity", "register_type"]
 

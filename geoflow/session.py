@@ -21,7 +21,7 @@ from geoflow.jobtypes import loading
 from geoflow.jobtypes.contract import DefinesJob, Handler
 from geoflow.jobtypes.parameters import by_name
 from geoflow.jobtypes.registry import Registry
-from geoflow.notebook import progress
+from geoflow.notebook import mistakes, progress
 from geoflow.render.drawing import jobs_html
 from geoflow.support.clock import Clock, SystemClock
 from geoflow.support.settings import load_settings
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from geoflow.task_handle import TaskHandle
     from geoflow.tools.forecast.plan import Plan
     from geoflow.tools.forecast.probe import Probe
+
+mistakes.show_in_cells_as_text()
 
 
 class Session(Housekeeping):

@@ -23,6 +23,7 @@ from geoflow.commands.values import UsageError, is_variable, variable, written
 from geoflow.errors import GeoflowError
 from geoflow.job_handle import JobHandle
 from geoflow.jobtypes.contract import Handler, accepts_context, defines_job
+from geoflow.notebook.mistakes import show_whole
 from geoflow.session import Session
 from geoflow.support.masking import mask, mask_text, safe
 from geoflow.support.settings import load_settings
@@ -49,6 +50,7 @@ class Magic:
             value = self._done(said, cell)
         except GeoflowError as exc:
             if "--debug" in line.split():
+                show_whole(exc)
                 raise
             # The class itself: of one derived from it, IPython shows the whole traceback.
             raise OneLine(safe(str(exc))) from None

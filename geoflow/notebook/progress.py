@@ -12,6 +12,7 @@ from geoflow.core.models import Receipt
 from geoflow.core.rows import JobRow
 from geoflow.engine.runtime import OnExisting, Runtime
 from geoflow.jobtypes.contract import PROBE_OF, DefinesJob
+from geoflow.notebook.mistakes import show_as_a_line
 from geoflow.notebook.outputs import SECONDS_BETWEEN, safely, shell
 from geoflow.render.drawing import job_text, running_text
 from geoflow.support.masking import safe
@@ -37,9 +38,10 @@ def run(
         receipt = runtime.submit(job_type, given, on_existing, here=True, begun=begun)
         remark(receipt)
         follow(runtime, receipt.job_id)
-    except KeyboardInterrupt:  # wherever it came: nothing that was begun here goes on behind the user's back
+    except KeyboardInterrupt as interrupt:  # wherever it came: nothing that was begun here goes on behind one's back
         for row in begun:
             runtime.put_back(row)
+            _say_it_was_put_back(interrupt, row.job_id)
         raise
     return receipt
 
@@ -53,9 +55,10 @@ def follow(runtime: Runtime, job_id: str) -> None:
                 runtime.wait(job_id, refresh=refresh)
             else:
                 runtime.wait_for(driven, refresh=refresh)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
             if driven is not None:
                 runtime.ask("interrupt", driven)
+                _say_it_was_put_back(interrupt, job_id)
             raise
     if driven is not None and driven.error is not None:
         raise driven.error
@@ -83,6 +86,10 @@ def watching(runtime: Runtime, job_id: str, how: str) -> Iterator[Callable[[], N
             raise
 
 
+def _say_it_was_put_back(interrupt: KeyboardInterrupt, job_id: str) -> None:
+    show_as_a_line(interrupt, f'Interrupted. Job {job_id[:8]} was put back. Next: session.job("{job_id[:8]}").resume()')
+
+
 def _say_how_to_go_on(runtime: Runtime, job_id: str, interrupt: KeyboardInterrupt) -> None:
     """Have the traceback of *interrupt* end with what became of the job: whoever called has no handle of it."""
     view = runtime.snapshot(job_id)
@@ -107,8 +114,13 @@ def remark(said: Callable[[], str], how: str) -> None:
 def waiting(runtime: Runtime, job_id: str) -> Iterator[None]:
     """Show the job live, if this is a notebook, while there is something to wait for."""
     shown = _is_live(runtime.settings.display) and runtime.driver(job_id) is not None
-    with _live(runtime, job_id) if shown else nullcontext():
-        yield
+    try:
+        with _live(runtime, job_id) if shown else nullcontext():
+            yield
+    except KeyboardInterrupt as interrupt:
+        if runtime.driver(job_id) is not None:
+            show_as_a_line(interrupt, f"Interrupted. Job {job_id[:8]} goes on: job.cancel() ends it.")
+        raise
 
 
 def watch(runtime: Runtime, job_id: str) -> None:

@@ -490,6 +490,39 @@ def test_a_kernel_has_the_magic_its_values_and_its_errors_in_one_line(kernel: Ke
     assert told.reply["ename"] == "JobNotFound"
 
 
+@pytest.mark.parametrize(
+    ("cell", "shown"),
+    [
+        ("session.run('tile_stats')", "DefinitionError: Unknown job type 'tile_stats'."),
+        ("session.run('hello_world', n=-1)", "ParameterError: "),
+        ("session.job('ffff')", "JobNotFound: No job in work.db has an id that begins with 'ffff'; see jobs()."),
+        ("session.run('acts', tasks=[{'do': 'fail', 'token': 'x'}], note=5).result()", "JobFailed: Job "),
+        ("gf.JobType('x y')", "DefinitionError: "),
+        (
+            "tiles = gf.JobType('tiles')\n@tiles.each(print)\ndef measure(item):\n    return item",
+            "DefinitionError: tiles: ",
+        ),
+    ],
+)
+def test_a_mistake_is_one_block_of_text_in_a_cell_and_no_traceback(kernel: Kernel, cell: str, shown: str) -> None:
+    told = kernel(cell)
+    assert told["error"].startswith(shown)
+    assert "Traceback" not in told["error"]
+    assert "site-packages" not in told["error"]
+    assert (told.reply["status"], told.reply["ename"]) == ("error", shown.partition(":")[0])
+
+
+def test_a_mistake_has_its_traceback_where_user_code_is_in_it_and_for_who_asks(kernel: Kernel) -> None:
+    told = kernel("def ask():\n    return session.job('ffff')\n\nask()")
+    assert "Traceback" in told["error"]
+    assert "return session.job('ffff')" in told["error"]
+    kernel("%xmode Verbose")
+    assert "Traceback" in kernel("session.job('ffff')")["error"]
+    kernel("%xmode Context")
+    assert kernel("session.job('ffff')")["error"].startswith("JobNotFound: ")
+    assert "ZeroDivisionError" in kernel("1 / 0")["error"]
+
+
 def test_a_kernel_is_given_the_next_cell(kernel: Kernel) -> None:
     kernel("%geoflow run acts tasks=[{'do': 'fail', 'value': {'retryable': False}}]")
     [payload] = kernel("%geoflow load").reply["payload"]

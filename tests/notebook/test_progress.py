@@ -79,6 +79,11 @@ class Kernel:
         streams = [m.content["text"] for m in self.sent if m.kind == "stream"]
         return "".join(streams + [m.content["ename"] for m in self.sent if m.kind == "error"])
 
+    def errors(self) -> list[str]:
+        """The name of what the cell raised, and how it is shown."""
+        errors = [message.content for message in self.sent if message.kind == "error"]
+        return [" ".join((content["ename"], *content["traceback"])) for content in errors]
+
     def drawings(self) -> list[str]:
         """What the head of the live drawing said, each time that it was sent anew."""
         states = [m.content["data"].get("state", {}).get("value") for m in self.sent if m.kind == "comm_msg"]
@@ -173,7 +178,8 @@ def test_waiting_shows_the_job_and_an_interrupt_ends_the_waiting_only(kernel: Ke
     kernel.until(kernel.drawings)
     kernel.manager.interrupt_kernel()
     kernel.until(lambda: kernel.is_idle(cell))
-    assert [message.content["ename"] for message in kernel.sent if message.kind == "error"] == ["KeyboardInterrupt"]
+    (told,) = kernel.errors()
+    assert re.fullmatch(r"KeyboardInterrupt Interrupted\. Job \w{8} goes on: job\.cancel\(\) ends it\.", told)
     assert kernel.run("print(job.status); job.cancel()").startswith("processing")
 
 
@@ -183,6 +189,9 @@ def test_S38_an_interrupt_of_run_leaves_the_job_as_interrupted(kernel: Kernel) -
     kernel.manager.interrupt_kernel()
     kernel.until(lambda: kernel.is_idle(cell))
     assert kernel.said().startswith("‖ interrupted acts")
+    (told,) = kernel.errors()
+    shown = r'KeyboardInterrupt Interrupted\. Job (\w{8}) was put back\. Next: session\.job\("\1"\)\.resume\(\)'
+    assert re.fullmatch(shown, told), "and no traceback"
     hint = r'Next: session\.job\("\w{8}"\)\.resume\(\)'
     assert re.search(hint, kernel.said()), "a handle that the cell would have assigned is not there"
 
