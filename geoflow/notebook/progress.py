@@ -14,7 +14,7 @@ from geoflow.engine.runtime import OnExisting, Runtime
 from geoflow.jobtypes.contract import PROBE_OF, DefinesJob
 from geoflow.notebook.mistakes import show_as_a_line
 from geoflow.notebook.outputs import SECONDS_BETWEEN, safely, shell
-from geoflow.render.drawing import job_text, running_text
+from geoflow.render.drawing import job_html, job_text, running_text
 from geoflow.support.masking import safe
 from geoflow.support.text import columns, fit, pad, plain, shorten
 from geoflow.views.model import JobView
@@ -75,6 +75,9 @@ def watching(runtime: Runtime, job_id: str, how: str) -> Iterator[Callable[[], N
             yield lambda: None
     elif how == "none":
         yield lambda: None
+    elif how in ("auto", "html") and (marimo := _marimo()) is not None:
+        with _in_cell(runtime, job_id, marimo) as refresh:
+            yield refresh
     else:
         is_seen = sys.stderr is not None and (how != "auto" or _is_terminal())
         try:
@@ -151,6 +154,12 @@ def _in_notebook() -> bool:
     return shell() is not None
 
 
+def _marimo() -> Any:
+    """The module, where a notebook of it runs."""
+    marimo = sys.modules.get("marimo")
+    return marimo if marimo is not None and marimo.running_in_notebook() else None
+
+
 def _monitor(runtime: Runtime, job_id: str) -> Monitor:
     from geoflow.notebook.monitor import monitor_of  # with all that is of widgets, which a terminal has no use for
 
@@ -168,6 +177,33 @@ def _live(runtime: Runtime, job_id: str) -> Iterator[None]:
 
 
 @contextmanager
+def _in_cell(runtime: Runtime, job_id: str, marimo: Any) -> Iterator[Callable[[], None]]:
+    """The job's drawing as the output of a cell of marimo, which shows no widgets of Jupyter's."""
+
+    def draw() -> None:
+        marimo.output.replace(marimo.Html(job_html(runtime.snapshot(job_id))))
+
+    safely(draw)
+    try:
+        yield _now_and_then(draw)
+    finally:
+        safely(draw)
+
+
+def _now_and_then(draw: Callable[[], None]) -> Callable[[], None]:
+    """Draws when it is called, but no more often than a person sees."""
+    drawn = time.monotonic()
+
+    def refresh() -> None:
+        nonlocal drawn
+        if time.monotonic() - drawn >= SECONDS_BETWEEN:
+            safely(draw)
+            drawn = time.monotonic()
+
+    return refresh
+
+
+@contextmanager
 def _in_terminal(runtime: Runtime, job_id: str) -> Iterator[Callable[[], None]]:
     """One line for each stage that has been planned, on the standard error."""
     from rich.console import Console
@@ -176,7 +212,6 @@ def _in_terminal(runtime: Runtime, job_id: str) -> Iterator[Callable[[], None]]:
     from rich.text import Text
 
     lines: dict[int, Any] = {}
-    drawn = time.monotonic()
     view: JobView | None = None
 
     class Shown(Progress):
@@ -208,12 +243,6 @@ def _in_terminal(runtime: Runtime, job_id: str) -> Iterator[Callable[[], None]]:
                 lines[stage.number] = progress.add_task(pad(label, wide), **said)
         progress.refresh()
 
-    def refresh() -> None:
-        nonlocal drawn
-        if time.monotonic() - drawn >= SECONDS_BETWEEN:
-            safely(draw)
-            drawn = time.monotonic()
-
     parts = (
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=16),
@@ -224,6 +253,6 @@ def _in_terminal(runtime: Runtime, job_id: str) -> Iterator[Callable[[], None]]:
     )
     with Shown(*parts, console=Console(stderr=True), auto_refresh=False, expand=True) as progress:
         try:
-            yield refresh
+            yield _now_and_then(draw)
         finally:
             safely(draw)
