@@ -39,7 +39,7 @@ class Chunk(NamedTuple):
     it has taken ``patience`` seconds, it goes back with what is done. ``surroundings`` are None for a process that is
     in them already. ``look`` is what a plan is to look at, ``epoch`` that of the lease, and ``files`` the job's
     folder, for what its calls save. No result of a task may be more than ``result_limit`` bytes. A ``place`` is to be
-    held while the call runs. No task of a plan may need more memory than the ``budget``, in bytes.
+    held while the call runs. There is a ``budget`` of memory for all tasks, in bytes: none of a plan may need more.
     """
 
     number: int

@@ -75,6 +75,7 @@ class Category(Word):
     UNKNOWN = "unknown"
     LOST = "lost"
     TIMEOUT = "timeout"
+    MEMORY = "memory"
 
 
 OnFailure = Literal["drain", "stop", "continue"]
@@ -312,7 +313,8 @@ class Attempt(NamedTuple):
     """One execution of one task, told by itself: it failed, printed, was lost, or had been tried before.
 
     Times are seconds since the epoch, ``cpu`` seconds of this task (its duration, if that is below 0.1 ms),
-    ``peak_memory`` bytes of the whole worker process up to the end of the attempt's chunk. ``result`` is JSON text.
+    ``peak_memory`` bytes of the whole worker process while the attempt's chunk ran, where the system can tell (Linux),
+    else up to its end. ``result`` is JSON text.
     ``code`` is the version of the handler's code. ``queued_at`` and ``backoff`` (the seconds that the policy had it
     wait) are kept for retries only: a first attempt was queued when its stage was planned.
     """

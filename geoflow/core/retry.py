@@ -28,6 +28,7 @@ _TABLE = {
         "ServiceBusError", "DatabaseError",
     },
     Category.BUSINESS: {"TaskExecutionError", "BusinessLogicError"},
+    Category.MEMORY: {"MemoryError"},
 }  # fmt: skip
 
 _FAIL_AT_ONCE = "to fail at once, raise ResourceNotFoundError, or return success: False with retryable: False"
@@ -47,6 +48,10 @@ _WHY: dict[str, str] = {
     Category.LOST: (
         "Its process ended while the task ran, which is retried; a task that keeps ending its process runs out of "
         "retries."
+    ),
+    Category.MEMORY: (
+        "There was too little memory. The task is first run again alone, with all that there is, which is charged "
+        "nothing; if that fails too, it is retried like any other, alone again."
     ),
     Category.TIMEOUT: (
         "The task ran past its timeout or idle_timeout and was stopped, which counts as transient and is retried."

@@ -35,7 +35,8 @@ class StageTasks:
     """The tasks of a stage: those of the rows *planned*, or none where it is not planned yet.
 
     They are in the states of *counts*, and at most so many *workers* may be at them. For *order*, *needs* and *tried*
-    see `TaskQueue`; *failures* have failed for good.
+    see `TaskQueue`; *failures* have failed for good. One that memory did not suffice for runs again alone, if it
+    *can_be_alone*.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class StageTasks:
         workers: int | None = None,
         order: Sequence[int] | None = None,
         needs: Mapping[int, float] | None = None,
+        can_be_alone: bool = False,
         tried: Sequence[tuple[int, float | None]] = (),
         failures: Sequence[FailedRow] = (),
     ) -> None:
@@ -58,6 +60,7 @@ class StageTasks:
         self.failures = list(failures)
         self.pace = Pace()
         self._workers = workers
+        self._can_be_alone = can_be_alone
         self._changes = Changes([], [], [])
 
     def take_changes(self) -> Changes:
@@ -131,23 +134,32 @@ class StageTasks:
         """Account for attempts that ended; those that failed for good."""
         completed: list[int] = []
         failed: list[Attempt] = []
+        crowded: list[int] = []
         retried: dict[float, list[int]] = {}
         for ended in attempts:
             key, failure = ended.key, ended.failure
             wait = self.queue.settled(key)
             attempt = ended if wait is None else ended._replace(queued_at=wait.since, backoff=wait.delay)
-            self._changes.attempts.append(attempt)
-            if failure is None:
+            if failure is not None and failure.category == Category.MEMORY and self._is_next_alone(key):
+                attempt = attempt._replace(outcome=Outcome.LOST)
+                crowded.append(key)
+            elif failure is None:
                 completed.append(key)
             elif (delay := retry_in(failure, batch.retries, self.policy)) is not None:
                 retried.setdefault(delay, []).append(key)
                 self.queue.retry(key, delay, now)
             else:
                 failed.append(attempt)
+            self._changes.attempts.append(attempt)
+        self._move("lose", crowded)
         for delay, keys in retried.items():
             self._move("retry", keys, not_before=now + delay)
         self._move("complete", completed, "completed")
         return failed
+
+    def _is_next_alone(self, key: int) -> bool:
+        """Whether this one, for which memory did not suffice, goes out again with all of it, before that counts."""
+        return self._can_be_alone and self.queue.be_alone(key)
 
     def _lose(self, batch: Batch, keys: Sequence[int], *, suspects: bool) -> list[Attempt]:
         """Account for what was running in a process that died; the attempts that were one too many."""

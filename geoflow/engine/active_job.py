@@ -123,7 +123,8 @@ class ActiveJob:
             self.stage_number = planned.stage
         self.blocked_until = None
         policy = self.options.policy.of_stage(self.stage)
-        self.tasks = StageTasks(policy, planned, workers=self.stage.at_once, **state)
+        alone = self.options.budget is not None
+        self.tasks = StageTasks(policy, planned, workers=self.stage.at_once, can_be_alone=alone, **state)
 
     @property
     def stage(self) -> Stage:
@@ -225,7 +226,7 @@ class ActiveJob:
         self.asked, self.asked_again = step, 0
         batch = Batch(kind, 1, 0, 0, 0, (0,), f'["{kind}"]', f"[{argument}]")
         chunk = self._chunk(number, kind, stage, self.codes[CLASS], batch, timeout)
-        self.to_send = chunk._replace(texts=texts, answer=answer, look=look, budget=self.options.budget)
+        self.to_send = chunk._replace(texts=texts, answer=answer, look=look)
 
     def asks_again(self, failure: Failure | None) -> bool:
         """Whether a plan whose process died is to be made once more, which is then counted: as for a task (S30)."""
@@ -249,4 +250,5 @@ class ActiveJob:
         policy = self.tasks.policy if kind == "tasks" else self.options.policy
         named = (number, kind, self.job_id, self.job_type.name, stage, code, batch, policy, timeout, task_types)
         more: dict[str, Any] = {"files": self.saved_to, "result_limit": self.options.result_limit}
+        more["budget"] = self.options.budget
         return Chunk(*named, patience, surroundings=self.surroundings, epoch=self.lease.epoch, **more)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import importlib
 import logging
 import multiprocessing
 import os
-import resource
 import signal
 import time
 from pathlib import Path
@@ -22,9 +20,10 @@ from geoflow.executors.marker import MarkFile
 from geoflow.executors.printed import Printed
 from geoflow.executors.restoring import Restorer
 from geoflow.executors.spool import Spool
-from geoflow.executors.worker import NO_CODE, NOT_BEGUN, peak_memory, run_chunk
+from geoflow.executors.worker import NO_CODE, NOT_BEGUN, run_chunk
 from geoflow.support import attempt, logs, nesting
 from geoflow.support.identity import UNKNOWN, born
+from geoflow.support.memory import Peak, of_process, peak
 from geoflow.support.surroundings import Surroundings
 from geoflow.usercode.packing import Code
 
@@ -61,7 +60,7 @@ class Setup(NamedTuple):
     secrets: tuple[str, ...]
 
 
-_state: tuple[Codes, MarkFile, Printed, Restorer, Spool] | None = None
+_state: tuple[Codes, MarkFile, Printed, Restorer, Spool, Peak] | None = None
 _weighs = False
 _read: dict[str, str | None] = {}  # by what has run here, of READ_ONCE
 
@@ -96,7 +95,7 @@ def initialise(setup: Setup) -> None:
             logger.warning("preload names %s, which this worker cannot import: %s", module, exc)
     _weighs = setup.weighs
     spool = Spool(Path(setup.mark).with_suffix(""), mark.written_so_far)
-    _state = (Codes(), mark, printed, Restorer(), spool)
+    _state = (Codes(), mark, printed, Restorer(), spool, Peak())
     mark.ready()
     gc.freeze()  # what is there now is never garbage, and looking for some in it takes time from every chunk
 
@@ -119,15 +118,16 @@ def work(chunk: Chunk | None) -> tuple[Any, ...]:
     assert _state is not None
     if chunk is None:
         return ()
-    codes, mark, printed, restorer, spool = _state
+    codes, mark, printed, restorer, spool, highest = _state
     trouble = _enter(restorer, chunk.surroundings)
     if restorer.sick or not mark.begins(chunk.number):
         return tuple(NOT_BEGUN._replace(sick=restorer.sick))
     if not chunk.code.is_whole and codes.held(chunk.code) is None:
         return tuple(NO_CODE)
     codes = codes if trouble is None else _NoCodes(trouble)
+    highest.begin()
     answer = run_chunk(chunk, codes, mark, printed, os.getpid(), keeper=restorer, spool=spool)
-    return tuple(answer._replace(memory=_memory()) if _weighs else answer)
+    return tuple(answer._replace(memory=of_process(os.getpid()) or peak()) if _weighs else answer)
 
 
 def _enter(restorer: Restorer, surroundings: Surroundings | None) -> OSError | None:
@@ -161,10 +161,3 @@ class _NoCodes(Codes):
 
     def get(self, code: Code) -> tuple[Any, bool]:
         raise self._reason
-
-
-def _memory() -> int:
-    """How much this process has in memory now, in bytes; at most so far, where the system does not say."""
-    with contextlib.suppress(OSError):
-        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-    return peak_memory()

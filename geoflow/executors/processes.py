@@ -27,6 +27,7 @@ from geoflow.executors.watch import Watch
 from geoflow.executors.worker import Answer
 from geoflow.support.identity import label
 from geoflow.support.masking import DEFAULT_SECRETS
+from geoflow.support.memory import Kills
 
 
 class ProcessExecutor:
@@ -57,6 +58,7 @@ class ProcessExecutor:
         self._folder: Path | None = None
         self._lifeline: Lifeline | None = None
         self._opening = threading.Lock()
+        self._kills, self._next_look_at_kills = Kills(), 0.0
 
     def start(self, inbox: SimpleQueue[Any]) -> None:
         self._inbox = inbox
@@ -70,7 +72,15 @@ class ProcessExecutor:
                 sign(self._folder)
                 self._lifeline = Lifeline(self._folder)
                 forget = self._lifeline.forget
-                shared = self._folder, self._setup, forget, self._watch, self._start_timeout, self._limits
+                shared = (
+                    self._folder,
+                    self._setup,
+                    forget,
+                    self._watch,
+                    self._start_timeout,
+                    self._limits,
+                    self._kills,
+                )
                 self._slots = [Slot(number, *shared) for number in range(self.slots)]
             except BaseException:  # an interrupt, mostly: the next call begins anew
                 self.close()
@@ -120,7 +130,9 @@ class ProcessExecutor:
             slot.written()
 
     def check(self) -> list[Report]:
-        self._watch.look()
+        if (now := self._watch.look()) >= self._next_look_at_kills:  # an old one is to explain no later death
+            self._next_look_at_kills = now + 1.0
+            self._kills.look()
         reports = [report for slot in self._slots for report in slot.check()]
         idle = sum(1 for slot in self._slots if not slot.chunks)
         for slot in self._slots:

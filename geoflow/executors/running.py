@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import resource
 import time
-from contextlib import suppress
 from pathlib import Path
 
 from geoflow.core.models import Progress, RunningCall
@@ -12,6 +10,7 @@ from geoflow.executors.leftovers import at_work
 from geoflow.executors.marker import printed_before, read_mark
 from geoflow.executors.printed import read_output
 from geoflow.support.identity import is_running
+from geoflow.support.memory import of_process
 from geoflow.support.progress import SUFFIX, last_told
 
 _LOOKS = 10  # at what is written anew just now
@@ -37,7 +36,7 @@ def _call(path: Path, limit: int) -> RunningCall | None:
     printed = read_output(path.with_suffix(".out"), limit, printed_before(content))
     progress = told_in(path.with_suffix(SUFFIX), mark.since)
     # A mark that is torn, since it was written meanwhile, is another the second time.
-    call = RunningCall(mark.key, mark.pid, seconds, _memory(mark.pid), printed, progress)
+    call = RunningCall(mark.key, mark.pid, seconds, of_process(mark.pid), printed, progress)
     return call if read_mark(_content(path)) == mark else None  # else what was read may be another's
 
 
@@ -56,10 +55,4 @@ def told_in(path: Path, began: float) -> Progress | None:
             return Progress(*told)
         if not content:
             break
-    return None
-
-
-def _memory(pid: int) -> int | None:
-    with suppress(OSError, ValueError, IndexError):
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
     return None

@@ -23,6 +23,7 @@ from geoflow.executors.reports import from_answer, from_mark, has_ended, with_re
 from geoflow.executors.watch import Watch
 from geoflow.executors.worker import Answer
 from geoflow.executors.worker_process import WorkerProcess
+from geoflow.support.memory import Kills, too_little
 from geoflow.support.text import cut
 
 logger = logging.getLogger("geoflow.executors")
@@ -69,6 +70,7 @@ class Slot:
         watch: Watch,
         start_timeout: float | None,
         limits: WorkerLimits,
+        kills: Kills,
     ) -> None:
         self.number = number
         self.generation = next(_generations)
@@ -79,7 +81,7 @@ class Slot:
         self._forget = forget
         self._recalled: set[int] = set()
         self._start_failures = 0
-        self._watch, self._start_timeout = watch, start_timeout
+        self._watch, self._start_timeout, self._kills = watch, start_timeout, kills
         self._sign: tuple[object, ...] = ()  # the last sign of life, and when it was first seen
         self._sign_since = 0.0
         self._most_tasks, self._most_memory = limits.tasks or math.inf, limits.memory or math.inf
@@ -268,7 +270,11 @@ class Slot:
             # A plan or a finalize is sent to an idle slot, and nothing behind it: all that it has is of one kind.
             kind = next((chunk.kind for chunk in self.chunks), "tasks")
             who, when = (f" {pid}", WHILE[kind]) if pid else ("", "before it said anything")
-            what = f"worker process{who} {self._process.how_it_ended()} {when}"
+            how, is_crowded = self._process.how_it_ended(out_of_memory=self._kills.look)
+            what = f"worker process{who} {how} {when}"
+            if is_crowded and kind == "tasks":
+                what = f"{what}; {too_little(self._process.memory, self.chunks[0].budget)}"
+                return self._end(Failure(what, "WorkerDied", Category.MEMORY, True))
         return self._end(Failure(what, "WorkerDied", Category.LOST, True))
 
     def _end(self, failure: Failure | None, judged: Mark | None = None) -> list[Report]:

@@ -7,8 +7,6 @@ form), the answer is a plain tuple for each call; only the end of the process it
 from __future__ import annotations
 
 import contextlib
-import resource
-import sys
 import time
 from array import array
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +22,7 @@ from geoflow.jobtypes.answers import describe
 from geoflow.support import logs
 from geoflow.support.admission import Place, admitted
 from geoflow.support.attempt import attempts, ends_of_attempt
+from geoflow.support.memory import peak, too_little
 from geoflow.support.nesting import here
 from geoflow.support.parcel import PIECE
 
@@ -176,6 +175,8 @@ def run_chunk(
             result, failure = None, describe(exc, chunk.policy, chunk.code.own)
             if failure.category == Category.UNKNOWN and isinstance(exc, _CANNOT_LOAD) and not codes.held(chunk.code):
                 failure = failure._replace(category=str(Category.PERMANENT), retryable=False)
+            if failure.category == Category.MEMORY:
+                failure = failure._replace(error=f"{failure.error}; {too_little(peak(), chunk.budget)}")
         printed = take()
         ended = clock()
         cpu = ended - started
@@ -219,12 +220,7 @@ def run_chunk(
     held = codes.held(chunk.code) if chunk.code.is_whole else None
     sick = keeper.sick if keeper is not None else ""
     spent = time.monotonic() - zero
-    return Answer(pid, ran, spent, peak_memory(), completed, told, planned, sick, 0, held and tuple(held))
-
-
-def peak_memory() -> int:
-    """The most that this process has had in memory, in bytes, of which macOS tells so, and others in kilobytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return Answer(pid, ran, spent, peak(), completed, told, planned, sick, 0, held and tuple(held))
 
 
 def _in_place(act: _Act, place: Place) -> _Act:

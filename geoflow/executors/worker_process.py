@@ -27,6 +27,7 @@ from geoflow.executors.spawning import SlotContext, end_server
 from geoflow.executors.spool import SUFFIX
 from geoflow.support import progress
 from geoflow.support.identity import end_group, is_running
+from geoflow.support.memory import of_process
 from geoflow.support.surroundings import Surroundings
 from geoflow.usercode.packing import Code
 
@@ -56,6 +57,7 @@ class WorkerProcess:
         self._held: dict[str, Held] = {}
         self._modules: dict[str, str] = {}
         self._next_look = 0.0
+        self.memory: int | None = None  # that it had at the last look
         self._surroundings: Surroundings | None = None
         self._warm: Future[Any] | None = None
         try:
@@ -167,6 +169,7 @@ class WorkerProcess:
             return True
         self._next_look = now + ALIVE_SECONDS
         mark = self.mark.read()
+        self.memory = of_process(mark.pid) or self.memory
         return is_running(mark.pid, mark.born)
 
     def is_heard(self) -> bool:
@@ -214,18 +217,22 @@ class WorkerProcess:
         """Where that is kept: not to be removed before it is in the store."""
         return list(self._mark_path.parent.glob(f"{self._mark_path.stem}-*{SUFFIX}"))
 
-    def how_it_ended(self) -> str:
+    def how_it_ended(self, *, out_of_memory: Callable[[], bool] = lambda: False) -> tuple[str, bool]:
+        """In words, and whether it was for want of memory; that is asked about a death that may be of it."""
         if self._pool is not None:
             _cut_off(self._pool)  # not after the pool has let go of its queues
             self._pool.shutdown(wait=False)
         code = self._context.exit_code(1.0) if self._context else None
         if code is None:
-            return "ended"
+            return "ended", False
         if code >= 0:
-            return f"ended with exit status {code}"
+            return f"ended with exit status {code}", False
         name = next((known.name for known in signal.Signals if known == -code), "?")
-        hint = "; it may have been out of memory" if -code == signal.SIGKILL else ""
-        return f"was ended by signal {-code} ({name}{hint})"
+        if -code != signal.SIGKILL:
+            return f"was ended by signal {-code} ({name})", False
+        if out_of_memory():
+            return f"was ended by the system, which had no memory left for it ({name})", True
+        return f"was ended by signal {-code} ({name}; it may have been out of memory)", False
 
     # Ending
 

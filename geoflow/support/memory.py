@@ -1,16 +1,22 @@
-"""How much memory there is for tasks: what the machine or a control group has, less a reserve."""
+"""How much memory there is for tasks, how much a process has, and whether the system ended one that had too much."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import resource
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from geoflow.support.control_groups import told
+from geoflow.support.text import human_bytes
 
 # For the system, and for the process that drives jobs: a tenth, and at least so many bytes, but never more than half.
 RESERVE = 300_000_000
+# Of several processes that die at once, the system has ended all, if one: nobody counts which.
+_AT_ONCE_SECONDS = 1.0
 
 
 def budget(root: Path = Path("/")) -> int | None:
@@ -31,3 +37,72 @@ def _limits(root: Path) -> Iterator[int]:
         with contextlib.suppress(ValueError):  # of which "max" is one
             if int(text) > 0:
                 yield int(text)
+
+
+# What a process has
+
+
+def of_process(pid: int) -> int | None:
+    """How much it has in memory now, in bytes, where the system says so."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
+    return None
+
+
+class Peak:
+    """The most that this process has had in memory, since `begin` where the system can forget what was before."""
+
+    def __init__(self) -> None:
+        self._file = -1
+        with contextlib.suppress(OSError):
+            self._file = os.open("/proc/self/clear_refs", os.O_WRONLY | os.O_CLOEXEC)
+
+    def begin(self) -> None:
+        if self._file >= 0:
+            try:
+                os.write(self._file, b"5")  # "reset the peak resident set size to the current one", proc(5)
+            except OSError:
+                self._file = -1
+
+
+def peak() -> int:
+    """The most that this process has had in memory, in bytes, of which macOS tells so, and others in kilobytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def too_little(had: int | None, there: int | None) -> str:
+    """What a process *had* that got no more, and what there is *there* for all tasks, as the end of a sentence."""
+    said = [] if had is None else [f"its process had {human_bytes(had)} of memory"]
+    if there is not None:
+        said.append(f"there are {human_bytes(there)} for all tasks")
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit != resource.RLIM_INFINITY:
+        said.append(f"its addresses are limited to {human_bytes(limit)}")
+    return ", ".join(said)
+
+
+# Whether the system ended it
+
+
+class Kills:
+    """The processes that the system has ended for want of memory, counted where this one would be."""
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self._root = root
+        self._seen = self._count()
+        self._until = 0.0
+
+    def _count(self) -> int:
+        """Of its control group, or of the machine."""
+        texts = told(self._root, "memory", ("memory.events",), ("memory.oom_control",))
+        with contextlib.suppress(OSError, ValueError):
+            text = next(texts, None) or (self._root / "proc/vmstat").read_text()
+            return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("oom_kill "))
+        return 0
+
+    def look(self) -> bool:
+        """Whether there was one since the last look, or a moment ago; ask when a process has died."""
+        count, now = self._count(), time.monotonic()
+        if count > self._seen:
+            self._seen, self._until = count, now + _AT_ONCE_SECONDS
+        return now < self._until

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import geoflow as gf
 from geoflow.errors import DefinitionError, JobFailed, ParameterError
+from geoflow.support.memory import Kills
 from tests.helpers import jobs
 from tests.helpers.sessions import OpenSession
 
@@ -35,12 +40,27 @@ def most_at_once(session: gf.Session, need: str) -> float:
     return max(accumulate(float(need) for _, need in sorted(moments)))
 
 
+def meet(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Be there with so many ``others`` at once, or fail."""
+    folder = Path(parameters["folder"])
+    (folder / parameters["name"]).touch()
+    deadline = time.monotonic() + 30
+    while len(os.listdir(folder)) < 1 + parameters["others"]:
+        if time.monotonic() > deadline:
+            raise ValueError("nobody came")
+        time.sleep(0.005)
+    return {"success": True, "result": {}}
+
+
 @pytest.mark.on_duckdb
-def test_S56_tasks_that_need_half_of_the_budget_run_by_twos_whatever_the_workers(open_session: OpenSession) -> None:
+def test_S56_tasks_that_need_half_of_the_budget_run_by_twos_whatever_the_workers(
+    open_session: OpenSession, tmp_path: Path
+) -> None:
     session = open_session(workers=3, memory="100MB")
-    session.register(weighing("halves", "50MB"), jobs.ALL_HANDLERS)
-    job = session.run("halves", tasks=[{"do": "sleep", "value": 0.05}] * 6)
-    assert job.status == "completed"
+    session.register(weighing("halves", "50MB"), {"act": meet})
+    (tmp_path / "met").mkdir()
+    tasks = [{"folder": str(tmp_path / "met"), "others": 1, "name": f"{number}"} for number in range(6)]
+    assert session.run("halves", tasks=tasks).status == "completed"
     assert most_at_once(session, "50") == 100
 
 
@@ -132,3 +152,107 @@ def test_S56_a_function_of_an_item_is_refused_where_there_is_no_item() -> None:
 def test_S56_the_setting_says_what_it_cannot_be(open_session: OpenSession) -> None:
     with pytest.raises(ParameterError, match=r"memory cannot be '8 bananas': .*text such as '8GB'"):
         open_session(memory="8 bananas")
+
+
+# Where memory does not suffice
+
+
+def take_much(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Have no memory left where another one is at it as well: raise, or be ended as the system would."""
+    folder = Path(parameters["folder"])
+    mine = folder / "at-work" / f"{os.getpid()}"
+    mine.touch()
+    try:
+        if not (folder / "crowd").exists():  # the first ones wait for each other
+            while len(os.listdir(mine.parent)) < 2 and not (folder / "crowd").exists():
+                time.sleep(0.005)
+            (folder / "crowd").touch()
+        if parameters.get("never") or len(os.listdir(mine.parent)) > 1:
+            if "counter" in parameters:
+                Path(parameters["counter"]).write_text("low 0\noom_kill 1\n")
+                mine.unlink()
+                os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(0.05)  # so that the other sees it
+            raise MemoryError("no room for an array")
+        return {"success": True, "result": {}}
+    finally:
+        mine.unlink(missing_ok=True)
+
+
+def crowded(session: gf.Session, folder: Path, **parameters: Any) -> gf.JobHandle:
+    (folder / "crowded/at-work").mkdir(parents=True)
+    session.register(jobs.Acts, {"act": take_much})
+    return session.run("acts", tasks=[{"folder": str(folder / "crowded"), "name": n, **parameters} for n in range(4)])
+
+
+@pytest.mark.on_duckdb
+def test_S56_a_task_that_had_too_little_memory_runs_again_alone_before_that_counts(
+    open_session: OpenSession, tmp_path: Path
+) -> None:
+    session = open_session(workers=2, max_retries=0)
+    assert crowded(session, tmp_path).status == "completed"
+    counts = session.sql("SELECT outcome, count(*) AS number FROM attempts GROUP BY 1").set_index("outcome")["number"]
+    assert counts["completed"] == 4
+    assert counts.index.tolist() in (["completed", "lost"], ["lost", "completed"])
+    lost = session.sql("SELECT * FROM attempts WHERE outcome = 'lost'")
+    assert set(lost["error_category"]) == {"memory"}
+    assert (
+        lost["error"]
+        .str.fullmatch(r"no room for an array; its process had .*B of memory, there are .* all tasks")
+        .all()
+    )
+    assert most_at_once(session, "CASE WHEN a.attempt > 1 THEN 10 ELSE 1 END") == 10, (
+        "what runs again has nobody beside it"
+    )
+
+
+def test_S56_what_fails_alone_is_retried_like_any_other_and_alone_again(
+    open_session: OpenSession, tmp_path: Path
+) -> None:
+    session = open_session(workers=2, max_retries=1, base_delay=0.0)
+    job = crowded(session, tmp_path, never=True)
+    assert job.status == "failed"
+    rows = session.sql("SELECT task_id, list(outcome ORDER BY attempt) AS ended FROM attempts GROUP BY 1")
+    assert [list(ended) for ended in rows["ended"]] == [["lost", "failed", "failed"]] * 4
+    assert "no room for an array; its process had" in (job.error or "")
+
+
+def test_S56_without_a_budget_too_little_memory_is_a_failure_like_any_other(
+    open_session: OpenSession, tmp_path: Path
+) -> None:
+    session = open_session(workers=2, max_retries=0, memory="none")
+    assert crowded(session, tmp_path, never=True).status == "failed"
+    assert set(session.sql("SELECT outcome FROM attempts")["outcome"]) == {"failed"}
+
+
+def test_S56_a_worker_that_the_system_ended_for_want_of_memory_counts_as_that(
+    open_session: OpenSession, tmp_path: Path
+) -> None:
+    counter = tmp_path / "sys/fs/cgroup/box/memory.events"
+    counter.parent.mkdir(parents=True)
+    counter.write_text("low 0\noom_kill 0\n")
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text("0::/box\n")
+    session = open_session(workers=2, max_retries=0)
+    vars(session.runtime.executor)["_kills"] = Kills(tmp_path)  # where no system counts
+    job = crowded(session, tmp_path, counter=str(counter))
+    lost = session.sql("SELECT * FROM attempts WHERE outcome = 'lost' AND error_type = 'WorkerDied'")
+    assert set(lost["error_category"]) == {"memory"}
+    assert lost["error"].str.contains("was ended by the system, which had no memory left for it .SIGKILL.").all()
+    assert job.status == "completed"
+
+
+def hold(parameters: dict[str, Any]) -> dict[str, Any]:
+    return {"success": True, "result": {"held": len(b"x" * (parameters["megabytes"] * MB))}}
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="the system cannot forget a peak")
+def test_S56_the_peak_of_a_small_task_behind_a_large_one_is_its_own(open_session: OpenSession) -> None:
+    session = open_session(workers=1)
+    session.register(weighing("one_by_one", "50MB"), {"act": hold})
+    session.run("one_by_one", tasks=[{"megabytes": number} for number in (1, 200, 2)])
+    frame = session.sql("SELECT peak_memory, pid FROM attempts ORDER BY started_at")
+    first, large, small = (int(peak) for peak in frame["peak_memory"])
+    assert frame["pid"].nunique() == 1
+    assert large > first + 150 * MB
+    assert small < first + 50 * MB

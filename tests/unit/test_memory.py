@@ -12,7 +12,7 @@ from geoflow.core.memory import ALONE, Line, Memory, Part
 from geoflow.core.queue import TaskQueue
 from geoflow.core.rows import StageRow, Take
 from geoflow.support.amount import bytes_of
-from geoflow.support.memory import budget
+from geoflow.support.memory import Kills, budget
 
 NEEDS = st.lists(st.one_of(st.integers(1, 100), st.just(ALONE)), max_size=12)
 
@@ -163,3 +163,15 @@ def test_the_budget_is_what_the_tightest_control_group_allows_less_a_reserve(tmp
     assert budget(tmp_path) == 2_000_000
     (tmp_path / "sys/fs/cgroup/memory/outer/memory.limit_in_bytes").write_text("100000000000000\n")
     assert budget(tmp_path) == machine
+
+
+def test_the_system_has_ended_a_process_if_it_counts_one_more_than_at_the_last_look(tmp_path: Path) -> None:
+    (tmp_path / "proc").mkdir()
+    counter = tmp_path / "proc/vmstat"
+    counter.write_text("oom_kill 3\n")
+    kills = Kills(tmp_path)
+    assert not kills.look()
+    counter.write_text("oom_kill_else 9\noom_kill 5\n")
+    assert kills.look()
+    assert kills.look(), "of two that die at once, too"
+    assert not Kills(tmp_path / "nothing there").look()

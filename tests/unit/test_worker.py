@@ -329,7 +329,7 @@ class TileMissing(errors.ResourceNotFoundError):
         (errors.DatabaseError("d"), "transient", True),
         (errors.TaskExecutionError("b"), "business", True),
         (ZeroDivisionError("z"), "unknown", True),
-        (MemoryError(), "unknown", True),
+        (MemoryError(), "memory", True),
         (RecursionError("r"), "unknown", True),
         (StopIteration(1), "unknown", True),
         (KeyboardInterrupt(), "unknown", True),
