@@ -10,7 +10,7 @@ types: ; mypy
 layers: ; lint-imports
 format: ; ruff check --fix . && ruff format .
 notebooks: ; .ci/notebooks
-outputs: ; jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
+outputs: ; jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False --ExecutePreprocessor.store_widget_state=False notebooks/*.ipynb
 screenshots: ; python tools/screenshots.py
 examples: ; .ci/examples
 readme: ; python .ci/readme_blocks.py README.md

@@ -52,14 +52,14 @@ def cut_window(params):
             rasterio.shutil.copy(draft, path, driver="COG", compress="deflate", blocksize=512, num_threads=1)
             valid, errors, warnings = cog_validate(path, quiet=True)
             with rasterio.open(path) as cog:
-                bounds = list(cog.bounds)
+                bbox = list(cog.bounds)
     if not valid:
         return refused("COG_INVALID", target, "; ".join([*errors, *warnings]))
     ones = (pixels == 1).sum(axis=1)
     latitudes = transform.f + transform.e * (np.arange(window.height) + 0.5)
     weighed = float((ones * np.cos(np.radians(latitudes))).sum())
     counted = {"pixels": pixels.size, "ones": int(ones.sum()), "weighed": weighed}
-    return {"success": True, "result": {"cog": str(target), "bounds": bounds, **counted}}
+    return {"success": True, "result": {"cog": str(target), "bbox": bbox, **counted}}
 
 
 class ProcessLargeRaster:

@@ -67,7 +67,7 @@ def make_cog(params):
         rasterio.shutil.copy(params["raster"], path, driver="COG", compress="deflate", blocksize=256, num_threads=1)
         valid, errors, warnings = cog_validate(path, quiet=True)
         with rasterio.open(path) as cog:
-            made = {"cog": str(target), "bounds": list(cog.bounds), "bytes": Path(path).stat().st_size}
+            made = {"cog": str(target), "bbox": list(cog.bounds), "bytes": Path(path).stat().st_size}
             made["checksums"] = [cog.checksum(band) for band in cog.indexes]
     if not valid:
         return refused("COG_INVALID", target, "; ".join([*errors, *warnings]))
@@ -82,7 +82,7 @@ def make_mosaic(params):
 
     cogs = [handled["result"] for handled in params["previous_results"]]
     asked = params["job_parameters"]
-    boxes = [shapely.box(*cog["bounds"]) for cog in cogs]
+    boxes = [shapely.box(*cog["bbox"]) for cog in cogs]
     index = geopandas.GeoDataFrame({"location": [cog["cog"] for cog in cogs]}, geometry=boxes, crs=asked["crs"])
     west, south, east, north = index.total_bounds.tolist()
     with rasterio.open(cogs[0]["cog"]) as first:
@@ -111,7 +111,7 @@ def make_stac(params):
     asked = params["job_parameters"]
     when, items = datetime.fromisoformat(asked["datetime"]).astimezone(UTC), []
     for cog in made["cogs"]:
-        bbox = rasterio.warp.transform_bounds(asked["crs"], "OGC:CRS84", *cog["bounds"])
+        bbox = rasterio.warp.transform_bounds(asked["crs"], "OGC:CRS84", *cog["bbox"])
         about = {"proj:code": asked["crs"]}
         box = shapely.box(*bbox).__geo_interface__
         items.append(pystac.Item(Path(cog["cog"]).stem, box, list(bbox), when, about))
