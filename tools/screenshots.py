@@ -78,7 +78,7 @@ def shots(lab: Lab, theme: str) -> None:
     lab.run('broken, absent = ("S2A_0007", "S2A_0031", "S2A_0052"), ("S2A_0044",)')
     cell = lab.run('job = clip_scenes.run(area="Po valley", scenes=60, session=session)')
     use(button(cell, "Tasks"))
-    cell.get_by_role("option").first.wait_for()
+    cell.locator(".geoflow-row").first.wait_for()
     save(cell, f"failed-{theme}")
 
     lab.run("broken = absent = (); unlucky = True")

@@ -243,8 +243,11 @@ class Monitor:
             return
         with self._lock:
             try:
-                panel.list_tasks(listed(store, self._job_id, panel.part.value))
-                key, secrets = panel.chosen, runtime.settings.secrets
+                secrets, table, view = runtime.settings.secrets, panel.table, self._last
+                running = {it.task_id: it.seconds for it in view.running} if view else {}
+                found = listed(store, self._job_id, table.wanted, table.first, running, secrets)
+                table.fill(found, view.counts if view else {})
+                key = table.chosen
                 chosen = task(store, self._job_id, key, secrets, runtime.log_path) if key else None
                 panel.show_task(chosen)
             except Exception:

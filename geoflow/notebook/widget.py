@@ -7,14 +7,14 @@ makes a `Panel` says how to act and where tasks come from, and keeps it up to da
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from geoflow.notebook.task_table import TaskTable
 from geoflow.render.drawing import job_parts, task_html
 from geoflow.render.markup import STYLE, Html
 from geoflow.support.text import shorten
-from geoflow.views.model import ACTIONS, JobView, TaskLine, TaskView
-from geoflow.views.tasks import LISTED
+from geoflow.views.model import ACTIONS, JobView, TaskView
 
 _HIDDEN = {"display": "none"}
 
@@ -43,24 +43,15 @@ class Panel:
         for name, button in self.buttons.items():
             button.on_click(lambda _, name=name: act(name))
         self.opener = widgets.ToggleButton(description="Tasks", tooltip="Look at the tasks, one by one.")
-        # JupyterLab takes the arrow keys from a Select, and leaves them to what is typed into.
-        self.part = widgets.Combobox(
-            description="Find:",
-            placeholder="part of a task's id, then Enter",
-            continuous_update=False,
-            layout={"width": "350px"},
-        )
-        self.tasks = widgets.Select(description="Tasks:", options=(), rows=8, layout={"width": "auto"})
-        self.card, self._said, self._note = html(), html(), html()
-        self._browser = widgets.VBox([self.part, self.tasks, self._note, self.card], layout=_HIDDEN)
+        self.table = TaskTable(widgets, browse)
+        self.card, self._said = html(), html()
+        self._browser = widgets.VBox([self.table.root, self.card], layout=_HIDDEN)
         row = widgets.HBox([*self.buttons.values(), self.opener], layout={"flex_flow": "row wrap"})
         self.tools = widgets.VBox([row, self._said, self._browser], layout={"padding": "0 0 0 6px"})
         drawing = [self._stages, self._title, self._errors, self._more]
         self.root = widgets.VBox([html(STYLE), self._top, self.tools, *drawing])
-        self._filling = False
         self._browse = browse
-        for widget in (self.opener, self.part, self.tasks):
-            widget.observe(self._changed, "value")
+        self.opener.observe(self._opened, "value")
 
     def close(self) -> None:
         """Take all of it off the page, and out of the kernel's memory."""
@@ -110,37 +101,9 @@ class Panel:
         """Whether the list of tasks is open."""
         return bool(self.opener.value)
 
-    @property
-    def chosen(self) -> int | None:
-        """The key of the task that is selected."""
-        key: int | None = self.tasks.value
-        return key
-
-    def _changed(self, change: Any) -> None:
-        if change.owner is self.opener:
-            _show(self._browser, self.browsing)
-        if not self._filling:
-            self._browse()
-
-    def list_tasks(self, tasks: Sequence[TaskLine]) -> None:
-        """Offer *tasks*, and keep the one that is selected; of those that were looked for, select the first."""
-        if not self.part.value:
-            self.part.options = tuple(task.task_id for task in tasks)
-        options = tuple((task.label, task.key) for task in tasks)
-        if options != self.tasks.options:
-            chosen = self.chosen
-            keys = [task.key for task in tasks]
-            self._filling = True  # each step of this looks like a choice
-            try:
-                with self.tasks.hold_sync():
-                    self.tasks.index = None
-                    self.tasks.options = options
-                    first = 0 if self.part.value and keys else None
-                    self.tasks.index = keys.index(chosen) if chosen in keys else first
-            finally:
-                self._filling = False
-        note = f"The worst {LISTED} are listed; find others by their ids." if len(tasks) >= LISTED else ""
-        self._note.value = Html('<div class="geoflow gf-faint">{}</div>').format(note) if note else ""
+    def _opened(self, change: Any) -> None:
+        _show(self._browser, self.browsing)
+        self._browse()
 
     def show_task(self, task: TaskView | None) -> None:
         html = task_html(task) if task else ""

@@ -27,7 +27,18 @@ from geoflow.render.markup import (
     title,
 )
 from geoflow.support.text import aligned, columns, first_lines, fit, last_lines, pad, plain, shorten
-from geoflow.views.model import FIRST_TOLD, GIVEN, SYMBOLS, WHOLE, ErrorGroup, JobView, RunningTask, TaskView, when
+from geoflow.views.model import (
+    GIVEN,
+    LAST_TOLD,
+    SYMBOLS,
+    TASKS,
+    WHOLE,
+    ErrorGroup,
+    JobView,
+    RunningTask,
+    TaskView,
+    when,
+)
 from geoflow.views.stages import StageView, folded, took
 from geoflow.views.tracebacks import NEWEST_FIRST
 
@@ -71,7 +82,7 @@ def job_halves(view: JobView) -> tuple[str, str]:
 def job_parts(view: JobView) -> Parts:
     """The same in the parts of a live view."""
     errors = (
-        (group.key, str(piece(_number(group))), str(piece(_group(group, place == 0))))
+        (group.key, str(piece(_number(group))), str(piece(_group(_while_more_come(group), place == 0))))
         for place, group in enumerate(view.errors)
     )
     head = element(_label(view), _top(view), "")
@@ -201,6 +212,12 @@ def _number(group: ErrorGroup) -> Html:
     return Html('<div class="gf-count">{}</div>').format(state("failed", group.tasks))
 
 
+def _while_more_come(group: ErrorGroup) -> ErrorGroup:
+    """*group* without what changes with each failure: of its tasks only the one that all else is told of."""
+    others = (detail for detail in group.details if detail[0] != TASKS)
+    return group._replace(details=(("For one", group.example), *others))
+
+
 def _group(group: ErrorGroup, is_open: bool) -> Html:
     """What went wrong and the line that raised it, then the user's frames, then, folded, all else."""
     parts = (
@@ -208,7 +225,7 @@ def _group(group: ErrorGroup, is_open: bool) -> Html:
         source(group.source),
         line(group.where and f"Raised by {shorten(group.where, 200)}", "gf-faint"),
         line(group.why),
-        *(block(name, said, folded=name not in FIRST_TOLD) for name, said in group.details),
+        *(block(name, said, folded=name in LAST_TOLD) for name, said in group.details),
     )
     return Html('<details{}><summary><b>{}</b> {} {}</summary><div class="gf-body">{}</div></details>').format(
         Html(" open" if is_open else ""),

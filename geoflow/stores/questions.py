@@ -186,16 +186,6 @@ class TaskPlace(NamedTuple):
     task_index: int
 
 
-class ListedTask(NamedTuple):
-    """A task as a line of a list; the type of error is that of its last attempt."""
-
-    task_key: int
-    task_id: str
-    status: str
-    retries: int
-    error_type: str
-
-
 class Task(NamedTuple):
     """A task with what its last attempt came to; its texts are cut."""
 
@@ -252,25 +242,6 @@ def places(
     )
     values: dict[str, Any] = dict(ChainMap({"job_key": job_key, "limit": limit}, *meant.values()))
     return list(map(TaskPlace._make, connection.execute(sql, values).fetchall()))
-
-
-def listed_tasks(
-    connection: Any, stage: StageRow, part: str, limit: int, states: Sequence[str]
-) -> Iterator[ListedTask]:
-    """The first tasks of *stage* whose ids contain *part*, in the order of *states*."""
-    order = f"CASE status {' '.join(f'WHEN {state!r} THEN {place}' for place, state in enumerate(states))} END"
-    # Only what is listed is looked up among the attempts.
-    chosen = (
-        "SELECT * FROM task WHERE task_key >= $first AND task_key < $end AND instr(lower(task_id), $part) > 0"
-        f" ORDER BY {order}, task_key LIMIT $limit"
-    )
-    sql = (
-        "SELECT chosen.task_key, task_id, status, retries, coalesce(a.error_type, '')"
-        f" FROM ({chosen}) chosen"
-        f" LEFT JOIN {columns.last_attempt('chosen')} ORDER BY {order}, chosen.task_key"
-    )
-    bounds = {"first": stage.first_key, "end": stage.end_key, "part": part.lower(), "limit": limit}
-    return map(ListedTask._make, connection.execute(sql, bounds).fetchall())
 
 
 def running_tasks(connection: Any, stages: Sequence[StageRow], keys: Sequence[int]) -> dict[int, tuple[str, int]]:

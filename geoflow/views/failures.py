@@ -15,11 +15,11 @@ from geoflow.core.rows import StageRow
 from geoflow.stores.questions import Attempted, FailedTask, attempts_of, failed_attempts, failed_tasks, task_id
 from geoflow.support.masking import mask_text
 from geoflow.support.text import cut, human_duration, shorten
-from geoflow.views.model import FIRST_TOLD, GIVEN, READ, WHOLE, ErrorGroup, readable
+from geoflow.views.model import GIVEN, LAST_TOLD, LED, PRINTED, READ, TASKS, TRIED, WHOLE, ErrorGroup, readable
 from geoflow.views.source_lines import around
 from geoflow.views.tracebacks import cause, causes, fold, place, raised_by
 
-EXAMINED, GROUPS, ATTEMPTS, TASKS = 200, 8, 5, 5  # the first failures are examined, and this much of them is shown
+EXAMINED, GROUPS, ATTEMPTS, NAMED = 200, 8, 5, 5  # the first failures are examined, and this much of them is shown
 
 
 def groups(connection: Any, stages: Sequence[StageRow], secrets: Sequence[str]) -> tuple[ErrorGroup, ...]:
@@ -87,25 +87,23 @@ def _group(
 ) -> ErrorGroup:
     key, _, retries, error_type, error, category, traceback = alike[0]
     attempts = attempts_of(connection, key, ATTEMPTS, READ)
-    more = f" and {len(alike) - TASKS:,} more" if len(alike) > TASKS else ""
+    more = f" and {len(alike) - NAMED:,} more" if len(alike) > NAMED else ""
     message = cut(mask_text(error, secrets), 1000)
     raised = raised_by(traceback)
     source = raised and around(raised, attempts[0].ended_at)
     details = {
-        "Tasks": ", ".join(shorten(task.task_id, 100) for task in alike[:TASKS]) + more,
+        TASKS: ", ".join(shorten(task.task_id, 100) for task in alike[:NAMED]) + more,
         "Message": message if len(message) > 200 or "\n" in message else "",
         **history(attempts, secrets, limit=1000),
         GIVEN: readable(attempts[0].parameters, 600, secrets),
     }
     fate = f"{shorten(category, 20) or 'unknown'}, {'retried' if retries else 'not retried'}"
-    shown = tuple((title, details[title]) for title in sorted(details, key=_is_told_later) if details[title])
+    shown = tuple((title, details[title]) for title in sorted(details, key=LAST_TOLD.__contains__) if details[title])
     led = cut(mask_text(cause(traceback) or "", secrets), 1000) or None
     about = (error_type, message, kind[2], fate, why(error_type, category, retries), shown, led)
-    return ErrorGroup(len(alike), *about, source and mask_text(source, secrets), repr(kind))
-
-
-def _is_told_later(title: str) -> bool:
-    return title not in FIRST_TOLD
+    return ErrorGroup(
+        len(alike), *about, source and mask_text(source, secrets), repr(kind), shorten(alike[0].task_id, 100)
+    )
 
 
 def history(attempts: Sequence[Attempted], secrets: Sequence[str], limit: int) -> dict[str, str]:
@@ -113,11 +111,11 @@ def history(attempts: Sequence[Attempted], secrets: Sequence[str], limit: int) -
     whole = mask_text(attempts[0].traceback or "", secrets)
     short = fold(whole)
     return {
-        "Attempts": "\n".join(_attempt(attempt, secrets) for attempt in reversed(attempts)),
-        "Cause chain": cut(causes(whole) or "", limit),
+        TRIED: "\n".join(_attempt(attempt, secrets) for attempt in reversed(attempts)),
+        LED: cut(causes(whole) or "", limit),
         "Traceback": cut(short, 2 * limit),
         WHOLE: cut(whole, 2 * limit) if whole != short else "",
-        "What it printed": cut(mask_text(attempts[0].output or "", secrets), limit),
+        PRINTED: cut(mask_text(attempts[0].output or "", secrets), limit),
     }
 
 

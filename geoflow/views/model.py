@@ -7,6 +7,7 @@ words. Times are seconds since the epoch, durations seconds. Pure.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from math import isfinite
@@ -40,8 +41,9 @@ ACTIONS = {
 WHOLE = "Whole traceback"
 # The title of what a failed task was given, which is JSON.
 GIVEN = "Parameters of the task"
-# What an error is told with before all else; the rest is folded where that can be.
-FIRST_TOLD = ("Tasks", "Message", "Traceback")
+# The titles of which tasks failed alike, of what these were tried, what they printed, and what led to their error.
+TASKS, TRIED, PRINTED, LED = "Tasks", "Attempts", "What it printed", "Cause chain"
+LAST_TOLD = (TRIED, GIVEN, PRINTED, LED, WHOLE)  # of an error; folded where that can be
 HIT = "→"  # before the line of code that raised an error
 # A task that runs for so long is shown by itself, or one that tells of its progress; so many at most.
 SHOWN_SECONDS, MOST_RUNNING = 2.0, 8
@@ -68,6 +70,7 @@ class ErrorGroup(NamedTuple):
     cause: str | None = None
     source: str | None = None
     key: str = ""
+    example: str = ""
 
 
 class RunningTask(NamedTuple):
@@ -168,6 +171,11 @@ class JobView(NamedTuple):
         return "interrupted" if half_way and self.driver is None else self.status
 
     @property
+    def counts(self) -> Counter[str]:
+        """How many of its tasks are in which state."""
+        return sum((Counter(stage.counts) for stage in self.stages), Counter[str]())
+
+    @property
     def failed(self) -> int:
         """How many of its tasks have failed."""
         return sum(stage.counts.get("failed", 0) for stage in self.stages)
@@ -233,6 +241,14 @@ class TaskLine(NamedTuple):
     key: int
     task_id: str
     label: str
+
+
+class Listing(NamedTuple):
+    """Some of so many tasks, ``total``, that were looked for; ``errors`` are all types of errors, and how many."""
+
+    tasks: tuple[TaskLine, ...]
+    total: int
+    errors: tuple[tuple[str, int], ...]
 
 
 class TaskView(NamedTuple):

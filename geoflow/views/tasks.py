@@ -3,42 +3,76 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import orjson
 
-from geoflow.stores import questions
+from geoflow.stores import questions, task_lists
 from geoflow.stores.store import Store
-from geoflow.support.masking import mask_text
-from geoflow.support.text import cut, shorten
+from geoflow.support.masking import DEFAULT_SECRETS, mask_text
+from geoflow.support.text import aligned, cut, shorten
 from geoflow.views.failures import history, why
-from geoflow.views.model import READ, SYMBOLS, TaskLine, TaskView, readable, when
+from geoflow.views.model import READ, SYMBOLS, Listing, TaskLine, TaskView, readable, when
 from geoflow.views.stages import STATES, took
 
-LISTED, ATTEMPTS, LOGGED, LOG_BYTES = 200, 20, 40, 2_000_000
+_ALL, _NONE = task_lists.Wanted(), MappingProxyType[str, float]({})
+LISTED, ATTEMPTS, LOGGED, LOG_BYTES = 20, 20, 40, 2_000_000
+WIDE = 112  # characters of a line
 
 
-def listed(store: Store, job_id: str, part: str = "", limit: int = LISTED) -> tuple[TaskLine, ...]:
-    """Tasks of the job whose ids contain *part*: of the last stage first, and of each stage the worst first."""
-    row = store.job(job_id)
-    lines: list[TaskLine] = []
+def listed(
+    store: Store,
+    job_id: str,
+    wanted: task_lists.Wanted = _ALL,
+    first: int = 0,
+    running: Mapping[str, float] = _NONE,
+    secrets: Sequence[str] = DEFAULT_SECRETS,
+) -> Listing:
+    """*LISTED* of the tasks that are *wanted*, from the place *first* on; the worst first are of the last stage first.
+
+    *running* are the seconds since tasks began that run now, by their ids.
+    """
+    row, found, total = store.job(job_id), list[tuple[task_lists.ListedTask, int]](), 0
+    errors = Counter[str]()
     with store.reading() as connection:
         for plan in reversed(store.stages(row.job_key)) if row else ():
-            tasks = questions.listed_tasks(connection, plan, part, limit - len(lines), STATES)
-            lines += (_line(task, plan.stage) for task in tasks)
-            if len(lines) >= limit:
-                break
-    return tuple(lines)
+            tasks = task_lists.tasks(connection, plan, wanted, first + LISTED, STATES)
+            found += ((task, plan.stage) for task in tasks)
+            total += task_lists.number(connection, plan, wanted)
+            errors.update(task_lists.error_types(connection, plan))
+    found.sort(key=_ORDERS[wanted.order])
+    page = found[first : first + LISTED]
+    cells = [_cells(task, stage, job_id, running.get(task.task_id), secrets) for task, stage in page]
+    labels = aligned(cells, WIDE, gives_way=4) if cells else ()
+    lines = (TaskLine(task.task_key, task.task_id, label) for (task, _), label in zip(page, labels, strict=True))
+    return Listing(tuple(lines), total, tuple(errors.most_common()))
 
 
-def _line(task: questions.ListedTask, stage: int) -> TaskLine:
-    key, task_id, state, retries, error_type = task
-    error = error_type if state != "completed" else ""
-    said = " ".join(filter(None, (error, f"after {_retries(retries)}" if retries else "")))
-    words = (f"{SYMBOLS[state]} {state}", shorten(task_id, 60), f"stage {stage}", said)
-    return TaskLine(key, task_id, shorten(" · ".join(filter(None, words)), 140))
+_ORDERS: dict[str, Callable[[tuple[task_lists.ListedTask, int]], Any]] = {
+    "worst": lambda found: (STATES.index(found[0].status), -found[1]),
+    "longest": lambda found: -(found[0].duration or 0.0),
+    "planned": lambda found: found[1],
+}
+
+
+def _cells(
+    task: task_lists.ListedTask, stage: int, job_id: str, seconds: float | None, secrets: Sequence[str]
+) -> tuple[str, ...]:
+    """What a line says: state, id without the job's, stage, how long, and what went wrong."""
+    error = f"{task.error_type}: {mask_text(task.error, secrets)}" if task.error_type else ""
+    again = f"after {_retries(task.retries)}" if task.retries else ""
+    return (
+        f"{SYMBOLS[task.status]} {task.status}",
+        shorten(task.task_id.removeprefix(f"{job_id[:8]}-"), 40),
+        f"stage {stage}",
+        took(task.duration) if seconds is None else f"for {took(seconds)}",
+        ", ".join(filter(None, (error if task.status != "completed" else "", again))),
+    )
 
 
 def _retries(number: int) -> str:

@@ -72,7 +72,7 @@ def a_stage(text: str = "read", **changes: Any) -> StageView:
 
 def a_view(text: str, **changes: Any) -> JobView:
     details = tuple((title, text) for title in ("Tasks", "Message", "Attempts", "Traceback", "What it printed"))
-    groups = tuple(ErrorGroup(n, text, text, text, text, text, details, text, text, f"{n}") for n in (7, 3))
+    groups = tuple(ErrorGroup(n, text, text, text, text, text, details, text, text, f"{n}", f"t-{n}") for n in (7, 3))
     view = JobView(
         *(JOB, text, "failed", False, 100.0, 101.0, 160.0, 59.0, text, (a_stage(text),), ((text, text),)),
         error=text,

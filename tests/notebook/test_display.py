@@ -27,6 +27,7 @@ from geoflow.render.drawing import job_halves, job_html, job_parts, job_text, jo
 from geoflow.stores.duckdb import DuckDbStore
 from geoflow.stores.sqlite import SqliteStore
 from geoflow.stores.store import Store
+from geoflow.stores.task_lists import Wanted
 from geoflow.views.failures import folded, why
 from geoflow.views.model import HIT, ErrorGroup, JobView
 from geoflow.views.snapshot import SAMPLE, listing, snapshot
@@ -425,20 +426,55 @@ def test_the_times_of_many_tasks_are_those_of_some_all_over_the_stage(store):
 # Tasks, one by one
 
 
-def test_tasks_are_listed_by_their_stage_the_last_first_and_in_it_the_worst(store):
+def test_tasks_are_listed_the_worst_first_and_of_these_the_last_stage_first(store):
     lease = failed_job(store)
-    assert [line.label for line in listed(store, JOB)] == [
-        "✗ failed · s2-0 · stage 2 · RasterioIOError after 1 retry",
-        "✗ failed · s2-4 · stage 2 · RasterioIOError",
-        "✓ completed · s2-1 · stage 2",
-        "✓ completed · s2-2 · stage 2",
-        "✓ completed · s2-3 · stage 2",
-        "✓ completed · s1-0 · stage 1",
+    assert [" ".join(line.label.split()) for line in listed(store, JOB).tasks] == [
+        "✗ failed s2-0 stage 2 1.0 s RasterioIOError: tile 0 is broken, after 1 retry",
+        "✗ failed s2-4 stage 2 1.5 s RasterioIOError: tile 6 is broken",
+        "✓ completed s2-1 stage 2 1.0 s",
+        "✓ completed s2-2 stage 2 1.0 s",
+        "✓ completed s2-3 stage 2 1.0 s",
+        "✓ completed s1-0 stage 1 1.0 s",
     ]
-    assert [line.task_id for line in listed(store, JOB, limit=3)] == ["s2-0", "s2-4", "s2-1"]
-    assert [line.task_id for line in listed(store, JOB, "S1-")] == ["s1-0"]
-    assert listed(store, JOB, "'; DROP TABLE task") == ()
+    assert listed(store, JOB).errors == (("RasterioIOError", 2),)
     store.release(lease)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ({"status": "failed"}, ["s2-0", "s2-4"]),
+        ({"error_type": "RasterioIOError", "order": "longest"}, ["s2-4", "s2-0"]),
+        ({"error_type": "ValueError"}, []),
+        ({"part": "S1-"}, ["s1-0"]),
+        ({"part": "TILE 6 IS"}, ["s2-4"]),
+        ({"part": '"i": 3'}, ["s2-3"]),
+        ({"part": "'; DROP TABLE task"}, []),
+        ({"order": "planned", "status": "completed"}, ["s1-0", "s2-1", "s2-2", "s2-3"]),
+        ({"order": "longest"}, ["s2-4", "s2-0", "s2-1", "s2-2", "s2-3", "s1-0"]),
+    ],
+)
+def test_tasks_are_found_by_state_error_and_any_of_their_texts_in_the_order_that_is_asked_for(store, wanted, found):
+    failed_job(store)
+    listing = listed(store, JOB, Wanted(**wanted))
+    assert [line.task_id for line in listing.tasks] == found
+    assert listing.total == len(found)
+    assert [line.task_id for line in listed(store, JOB, Wanted(**wanted), first=1).tasks] == found[1:]
+
+
+def test_a_task_that_runs_is_listed_with_the_time_since_it_began(store):
+    lease = started(store)
+    (key,) = planned(store, lease, 1, 1)
+    store.commit(lease, [Move("start", [key])], [])
+    (line,) = listed(store, JOB, running={"s1-0": 12.0}).tasks
+    assert " ".join(line.label.split()) == "▸ processing s1-0 stage 1 for 12.0 s"
+
+
+def test_S44_a_list_of_tasks_masks_what_their_errors_tell(store):
+    lease = started(store)
+    fail(store, lease, planned(store, lease, 1, 1), "password=hunter2")
+    (line,) = listed(store, JOB).tasks
+    assert "password=***" in line.label
 
 
 def test_S44_a_task_is_shown_with_all_that_is_known_of_it_and_without_its_secrets(store, tmp_path):
@@ -450,7 +486,7 @@ def test_S44_a_task_is_shown_with_all_that_is_known_of_it_and_without_its_secret
         {"job_id": "b" * 64, "task_id": "s2-0", "message": "not this job"},
     ]
     log.write_text("\n".join(map(json.dumps, lines)) + '\n{"job_id": "' + JOB + '", "task_id": "s2-0" cut off')
-    key = listed(store, JOB)[0].key
+    key = listed(store, JOB).tasks[0].key
     view = task(store, JOB, key, secrets=("token", "password", "api_key"), log=log)
     assert view is not None
     assert (view.task_id, view.state, view.error) == ("s2-0", "failed", "RasterioIOError: tile 0 is broken")
@@ -730,7 +766,7 @@ def test_no_question_to_the_store_goes_through_all_of_its_tasks_or_attempts(stor
         connection.set_trace_callback(asked.append)
         snapshot(store, JOB, now=500.0)
         listing(store, now=500.0)
-        task(store, JOB, listed(store, JOB)[0].key, ())
+        task(store, JOB, listed(store, JOB).tasks[0].key, ())
         connection.set_trace_callback(None)
         plans = [str(row[3]) for sql in asked for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}").fetchall()]
     assert any("SEARCH" in step for step in plans)
@@ -851,7 +887,8 @@ def test_the_parts_of_a_live_drawing_are_the_whole_without_its_style():
     view = a_view("read")
     head, stages, title, errors, more = job_parts(view)
     parts = (head, stages, title, *itertools.chain.from_iterable(group[1:] for group in errors), more)
-    assert " ".join(map(text_of, parts)) == text_of(job_html(view))
+    whole = text_of(job_html(view)).replace("Tasks read", "For one t-7", 1).replace("Tasks read", "For one t-3", 1)
+    assert " ".join(map(text_of, parts)) == whole, "but for what changes with each task that fails"
     assert "<style>" not in "".join(parts)
     assert " ".join(map(text_of, job_halves(view))) == text_of(job_html(view))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import importlib
+import re
 import sys
 import threading
 import weakref
@@ -18,9 +19,11 @@ import geoflow as gf
 from geoflow.notebook import monitor as monitors
 from geoflow.notebook import outputs
 from geoflow.notebook.monitor import Monitor, monitor_of
+from geoflow.notebook.task_table import TaskTable
 from geoflow.notebook.widget import Panel
 from geoflow.render.drawing import task_html
-from geoflow.views.model import ACTIONS, TaskLine, TaskView
+from geoflow.stores.task_lists import Wanted
+from geoflow.views.model import ACTIONS, Listing, TaskLine, TaskView
 from tests.helpers import jobs
 from tests.helpers.drawn import HOSTILE, a_view, checked, text_of
 from tests.helpers.sessions import OpenSession
@@ -156,25 +159,49 @@ def test_a_view_that_has_not_changed_is_not_sent_again() -> None:
 def test_the_controls_can_be_used_and_read_without_a_mouse() -> None:
     panel = a_panel()
     assert {button.description for button in panel.buttons.values()} == {words for words, _ in ACTIONS.values()}
-    assert panel.tasks.description == "Tasks:"
-    assert panel.part.description == "Find:"
+    assert (panel.table.part.description, panel.table.order.description) == ("Find:", "Order:")
     panel.say("it did not work")
     assert 'role="alert"' in panel._said.value
     panel.close()
 
 
-def test_the_task_that_is_selected_stays_so_when_the_list_changes() -> None:
+def said_by(table: TaskTable) -> list[str]:
+    """The rows that can be seen."""
+    return [row.description.strip() for row in table.rows if row.layout.display != "none"]
+
+
+def test_the_task_that_is_chosen_stays_so_when_the_list_changes_and_its_row_is_the_same_widget() -> None:
     chosen: list[int | None] = []
-    panel = a_panel(browse=lambda: chosen.append(panel.chosen))
-    lines = [TaskLine(key, f"t-{key}", f"queued t-{key}") for key in range(1, 4)]
-    panel.list_tasks(lines)
-    assert (panel.chosen, chosen) == (None, [])
-    panel.tasks.value = 2
+    panel = a_panel(browse=lambda: chosen.append(table.chosen))
+    table = panel.table
+    lines = tuple(TaskLine(key, f"t-{key}", f"t-{key} is queued") for key in range(1, 4))
+    table.fill(Listing(lines, 3, ()), {"queued": 3})
+    rows = list(table.rows)
+    table.rows[1].click()
     assert chosen == [2]
-    panel.list_tasks(lines[::-1])
-    assert (panel.chosen, panel.tasks.index, chosen) == (2, 1, [2])
-    panel.list_tasks(lines[2:])
-    assert (panel.chosen, chosen) == (None, [2])
+    table.fill(Listing(lines[::-1], 3, ()), {"queued": 3})
+    assert said_by(table) == ["t-3 is queued", "▾ t-2 is queued", "t-1 is queued"]
+    table.fill(Listing(lines[2:], 1, ()), {"queued": 1})
+    assert (said_by(table), table.chosen, table.rows) == (["t-3 is queued"], 2, rows)
+    table.fill(Listing(lines, 3, ()), {"queued": 3})
+    table.rows[1].click()
+    assert chosen == [2, None], "a second click closes it"
+    panel.close()
+
+
+def test_of_the_chips_one_is_on_at_most_and_they_stay_where_they_are() -> None:
+    asked: list[Wanted] = []
+    panel = a_panel(browse=lambda: asked.append(table.wanted))
+    table = panel.table
+    table.fill(Listing((), 0, (("OSError", 2), ("KeyError", 1))), {"failed": 3, "completed": 9})
+    chips = [chip for chip in (*table.states.values(), *table.kinds) if chip.layout.display != "none"]
+    assert [chip.description for chip in chips] == ["✗ 3 failed", "✓ 9 completed", "2 OSError", "1 KeyError"]
+    table.states["failed"].value = True
+    table.kinds[1].value = True
+    assert asked == [Wanted("failed"), Wanted("", "KeyError")]
+    table.fill(Listing((), 0, (("KeyError", 1), ("ValueError", 5))), {"completed": 9})
+    assert [chip.description for chip in table.kinds[:3]] == ["2 OSError", "1 KeyError", "5 ValueError"]
+    assert [chip.layout.display for chip in table.kinds[:3]] == ["none", None, None]
     panel.close()
 
 
@@ -295,15 +322,15 @@ def test_the_list_of_tasks_has_the_worst_first_and_shows_all_of_one(open_noteboo
     job = open_notebook(base_delay=0.0, max_retries=1).run("acts", tasks=[loud, {"do": "raise", "value": "OSError"}])
     panel = panel_of(job)
     panel.opener.value = True
-    wait_until(lambda: len(panel.tasks.options) == 2)
-    failed, completed = panel.tasks.options
-    assert failed[0] == "✗ failed · s1-t1 · stage 1 · OSError after 1 retry"
-    panel.tasks.value = failed[1]
+    wait_until(lambda: len(said_by(panel.table)) == 2)
+    failed = re.sub(r"\s+[\d.]+ m?s ", " ", said_by(panel.table)[0])
+    assert " ".join(failed.split()) == "✗ failed s1-t1 stage 1 OSError: a OSError on purpose, after 1 retry"
+    panel.table.rows[0].click()
     wait_until(lambda: "s1-t1" in panel.card.value)
     said = text_of(panel.card.value)
     for part in ("OSError: a OSError on purpose", "that of a missing file too", "waited 0 ms", "in _raise", '"do":'):
         assert part in said
-    panel.tasks.value = completed[1]
+    panel.table.rows[1].click()
     wait_until(lambda: "s1-t0" in panel.card.value)
     said = text_of(panel.card.value)
     for part in ("Result", "from native code", '"api_key": "***"', "users.own logged: password=***", "(attempt 1)"):
@@ -317,14 +344,17 @@ def test_a_part_of_its_id_finds_a_task_among_more_than_are_listed(open_notebook:
     job.watch()
     panel = panel_of(job)
     panel.opener.value = True
-    wait_until(lambda: len(panel.tasks.options) == 200)
-    assert "The worst 200 are listed" in panel._note.value
-    panel.part.value = "T449"
-    wait_until(lambda: [name for name, _ in panel.tasks.options] == ["✓ completed · s1-t449 · stage 1"])
+    table = panel.table
+    wait_until(lambda: "1 to 20 of 450" in table.note.value)
+    assert table.states["completed"].description == "✓ 450 completed"
+    table.after.click()
+    wait_until(lambda: "21 to 40 of 450" in table.note.value)
+    table.part.value = "T449"
+    wait_until(lambda: "1 to 1 of 1" in table.note.value)
+    assert said_by(table)[0].startswith("▾ ✓ completed  s1-t449  stage 1")
     wait_until(lambda: "s1-t449" in panel.card.value)
-    panel.part.value = ""
-    wait_until(lambda: len(panel.tasks.options) == 200)
-    assert panel.part.options == tuple(name.split(" · ")[1] for name, _ in panel.tasks.options)
+    table.part.value = ""
+    wait_until(lambda: "1 to 20 of 450" in table.note.value)
 
 
 # What else may happen

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from geoflow.core.rows import Again, StageRow
-from geoflow.stores import questions
+from geoflow.stores import questions, task_lists
 from geoflow.stores.duckdb import DuckDbStore
 from geoflow.stores.sqlite import SqliteStore
+from geoflow.stores.task_lists import Wanted
 from tests.stores.test_frames import BROKEN, NOW, ONE, TWO, WRONG, Engine
 
 Filled = tuple[SqliteStore | DuckDbStore, StageRow]
@@ -93,15 +94,18 @@ def test_tasks_are_found_by_id_beginning_and_state_in_current_plans_alone(filled
     assert ask(filled, questions.places, one.job_key, 10, begins="S1") == []
 
 
-def test_a_list_of_tasks_has_those_whose_id_contains_the_text_in_the_order_of_their_states(filled: Filled) -> None:
+def test_a_list_of_tasks_has_those_with_the_text_in_the_order_of_their_states(filled: Filled) -> None:
     states = ("failed", "processing", "cancelled", "queued", "completed")
-    listed = list(ask(filled, questions.listed_tasks, filled[1], "S1-", 4, states))
+    listed = ask(filled, task_lists.tasks, filled[1], Wanted(part="S1-"), 4, states)
     assert [(task.task_id, task.error_type) for task in listed] == [
         ("s1-2", "ValueError"),
         ("s1-3", "OSError"),
         ("s1-4", ""),
         ("s1-5", ""),
     ]
+    assert ask(filled, task_lists.number, filled[1], Wanted(part="S1-")) == 7
+    assert ask(filled, task_lists.number, filled[1], Wanted(error_type="OSError")) == 0, "that one is tried again"
+    assert ask(filled, task_lists.error_types, filled[1]) == {"ValueError": 1}
 
 
 def test_a_task_is_told_with_texts_of_a_bounded_length_and_only_of_its_own_job(filled: Filled) -> None:
