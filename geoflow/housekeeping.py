@@ -21,6 +21,7 @@ from geoflow.views.snapshot import listing
 if TYPE_CHECKING:
     import pandas as pd
 
+    from geoflow.tools.keeping.config import Config
     from geoflow.tools.keeping.prune import Pruned
 
 
@@ -111,6 +112,16 @@ class Housekeeping:
         choice = self.choice(state, job_type)
         at = None if before is None else moment(before, self.runtime.clock.now(), "before")
         return prune(self.runtime, choice, before=at, keep=keep, confirm=confirm)
+
+    def config(self) -> Config:
+        """Each setting of the session, its value, and where that comes from.
+
+        An argument counts before a variable (``GEOFLOW_WORKERS``), that before ``[tool.geoflow]`` of the nearest
+        ``pyproject.toml``, in the folder where the session was opened or one above it, and that before the default.
+        """
+        from geoflow.tools.keeping.config import Config
+
+        return Config(self.settings)
 
     def reset(self, *, confirm: bool = False) -> Pruned:
         """Remove all jobs, with what they saved; without ``confirm=True`` show them. The log stays.

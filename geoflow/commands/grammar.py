@@ -302,6 +302,7 @@ def commands(*, notebook: bool = False) -> Verbs:
     if not notebook:
         allowed = _option("--allow-run", is_flag=True, help="may run and retry jobs, and try tasks to check a job type")
         verb("mcp", "Answer a program's questions about jobs, on standard input (Model Context Protocol).", allowed)
+    verb("config", "Show each setting, its value and where that comes from.")
     verb("doctor", "Look for what is wrong with this machine for this work, and say what to do.")
     source = Place("source", "SOURCE", type=_FILE)
     target = Place("target", "TARGET", f"{new}; .duckdb makes it a DuckDB one", type=_FILE)

@@ -160,6 +160,10 @@ def prune(session: Session, request: Request) -> Report:
     )
 
 
+def config(session: Session, request: Request) -> Report:
+    return session.config()
+
+
 def reset(session: Session, request: Request) -> Report:
     return session.reset(confirm=request.confirm)
 
@@ -220,7 +224,7 @@ def _stage(request: Request) -> int | str | None:
     return int(stage) if stage and stage.isdecimal() else stage
 
 
-_NAMED = (run, submit, resume, rerun, cancel, tasks, sql, convert, backup, restore, prune, reset, export, check)
+_NAMED = (run, submit, resume, rerun, cancel, tasks, sql, convert, backup, restore, prune, reset, config, export, check)
 VERBS: dict[str, Callable[[Session, Request], Result | Report]] = {
     **{verb.__name__: verb for verb in _NAMED},
     "plan": lambda session, request: session.plan(request.job_type, _given(request)),
@@ -248,7 +252,7 @@ VERBS: dict[str, Callable[[Session, Request], Result | Report]] = {
 }
 
 
-_WITHOUT_STORE = ("run", "submit", "plan", "probe", "convert", "restore", "export", "check", "doctor")
+_WITHOUT_STORE = ("run", "submit", "plan", "probe", "convert", "restore", "export", "check", "doctor", "config")
 
 
 def open_session(request: Request) -> Session:

@@ -1,4 +1,4 @@
-"""Settings: arguments first, then GEOFLOW_* variables, then defaults.
+"""Settings: arguments first, then GEOFLOW_* variables, then what the project's pyproject.toml says, then defaults.
 
 The variables are read here, in three lines: to import pydantic-settings for it took a sixth of a cold start.
 """
@@ -8,15 +8,17 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 
 from geoflow.errors import ParameterError
 from geoflow.support.allowance import AllowFailed, of_text
 from geoflow.support.amount import bytes_of
 from geoflow.support.masking import DEFAULT_SECRETS, mask_text
+from geoflow.support.project import project_settings
 from geoflow.support.text import shorten
 
 PREFIX = "GEOFLOW_"
@@ -88,6 +90,13 @@ class Settings(BaseModel):
     output_limit: Annotated[int, Field(ge=0)] = 64_000  # characters
     display: Literal["auto", "html", "text", "none"] = "auto"
 
+    # Where those that are not the default come from.
+    _where: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    def origin(self, name: str) -> str:
+        """Where the setting comes from: ``argument``, a variable, the path of a ``pyproject.toml``, ``default``."""
+        return self._where.get(name, "default")
+
     def in_place(self) -> Settings:
         """The same with its paths as they are from the folder of now, whatever folder the process goes to later."""
         store = self.store if self.store == ":memory:" else os.path.abspath(self.store)
@@ -111,7 +120,8 @@ class Settings(BaseModel):
 def load_settings(**overrides: Any) -> Settings:
     """The settings in force. An override that is None counts as not given; ``"none"`` takes a time limit away.
 
-    Raises `ParameterError` with every argument and variable that cannot be used, and what would be allowed.
+    Raises `ParameterError` with every argument, variable and entry of ``pyproject.toml`` that cannot be used, and what
+    would be allowed.
     """
     given = {name: value for name, value in overrides.items() if value is not None}
     unknown = sorted(given.keys() - Settings.model_fields.keys())
@@ -122,13 +132,22 @@ def load_settings(**overrides: Any) -> Settings:
         )
     said = {variable.upper(): value for variable, value in os.environ.items() if value}
     variables = {name: said[PREFIX + name.upper()] for name in Settings.model_fields if PREFIX + name.upper() in said}
+    path, of_project = project_settings()
+    if unknown := sorted(of_project.keys() - Settings.model_fields.keys()):
+        near = get_close_matches(unknown[0], Settings.model_fields, n=1)
+        meant = f"Did you mean {near[0]}?" if near else f"The settings are: {', '.join(sorted(Settings.model_fields))}."
+        raise ParameterError(f"{path}: geoflow has no setting {', '.join(map(repr, unknown))}. {meant}")
+    where = dict.fromkeys(of_project, str(path))
+    where |= {name: PREFIX + name.upper() for name in variables} | dict.fromkeys(given, "argument")
     try:
-        return Settings(**{**variables, **given})
+        settings = Settings(**{**of_project, **variables, **given})
+        settings._where.update(where)
+        return settings
     except ValidationError as error:
         problems = error.errors(include_url=False)
     lines = []
     for problem in problems:
         name = str(problem["loc"][0])
-        where = name if name in given else PREFIX + name.upper()
-        lines.append(f"{where} cannot be '{shorten(mask_text(str(problem['input'])), 60)}': {problem['msg']}.")
+        named = f"{name} in {path}" if where.get(name) == str(path) else name if name in given else where[name]
+        lines.append(f"{named} cannot be '{shorten(mask_text(str(problem['input'])), 60)}': {problem['msg']}.")
     raise ParameterError("\n".join(lines))

@@ -1,4 +1,4 @@
-"""Settings come from arguments, then GEOFLOW_* variables, then defaults; what is wrong is named."""
+"""Settings: arguments, then GEOFLOW_* variables, then pyproject.toml, then defaults; what is wrong is named."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 import geoflow as gf
-from geoflow.errors import ParameterError
+from geoflow.errors import GeoflowWarning, ParameterError
 from geoflow.support import settings as config
 from geoflow.support.masking import DEFAULT_SECRETS
 from geoflow.support.settings import load_settings
@@ -155,3 +155,76 @@ def test_the_log_lies_beside_the_store_unless_it_is_put_elsewhere(tmp_path, monk
     assert load_settings(store="~/work.db").store == str(tmp_path / "work.db")
     assert load_settings(log_file="~/x.log", store=":memory:").log_path == tmp_path / "x.log"
     assert load_settings(store=":memory:").log_path is None
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """Write what a project's pyproject.toml says, and be in a folder of that project."""
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    return (tmp_path / "pyproject.toml").write_text
+
+
+def test_what_pyproject_says_counts_before_the_default_and_after_all_else(project, tmp_path, monkeypatch):
+    project('[project]\nname = "x"\n[tool.geoflow]\nstore = "data.db"\nworkers = 3\nsecrets = ["pin"]\nreuse = true\n')
+    monkeypatch.setenv("GEOFLOW_WORKERS", "2")
+
+    settings = load_settings(reuse=False)
+
+    assert (settings.store, settings.workers, settings.reuse) == (str(tmp_path / "data.db"), 2, False)
+    assert settings.secrets == ("pin",)
+    where = [settings.origin(name) for name in ("store", "workers", "reuse", "max_retries")]
+    assert where == [str(tmp_path / "pyproject.toml"), "GEOFLOW_WORKERS", "argument", "default"]
+    with gf.Session(workers=0) as session:
+        told = {row["setting"]: row for row in session.config().document()}
+        assert told["workers"] == {"setting": "workers", "value": 0, "from": "argument"}
+        assert told["store"]["from"] == str(tmp_path / "pyproject.toml")
+        assert str(session.config()).endswith("\npyproject.toml is ../pyproject.toml")
+    assert not (tmp_path / "data.db").exists()
+
+
+@pytest.mark.parametrize("text", ["", "[tool.other]\nworkers = 3", "# geoflow\n[tool]\n", "not TOML ["])
+def test_a_pyproject_that_says_nothing_of_geoflow_changes_nothing(project, text):
+    project(text)
+
+    assert load_settings() == config.Settings()
+
+
+def test_the_nearest_pyproject_alone_is_read(project, tmp_path):
+    project("[tool.geoflow]\nworkers = 3")
+    (tmp_path / "notebooks" / "pyproject.toml").write_text("[tool.other]")
+
+    assert load_settings().workers is None
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("[tool.geoflow]\nworker = 3", "{path}: geoflow has no setting 'worker'. Did you mean workers?"),
+        (
+            "[tool.geoflow]\nworkers = -3",
+            "workers in {path} cannot be '-3': Input should be greater than",
+        ),
+        ("[tool]\ngeoflow = 3", "{path}: tool.geoflow is no table of settings."),
+        ("[tool.geoflow]\nworkers = ", "{path} cannot be read: Invalid value"),
+        ("tool = 'geoflow'", "{path} cannot be read: "),
+    ],
+)
+def test_what_is_wrong_in_pyproject_is_told_with_its_path(project, tmp_path, text, why):
+    project(text)
+
+    with pytest.raises(ParameterError) as raised:
+        load_settings()
+
+    assert str(raised.value).startswith(why.format(path=tmp_path / "pyproject.toml"))
+
+
+def test_S43_a_pyproject_of_another_user_is_not_used(project, tmp_path, monkeypatch):
+    project("[tool.geoflow]\npreload = ['planted']")
+    if os.getuid() == 0:
+        os.chown(tmp_path / "pyproject.toml", 12_345, -1)
+    else:
+        monkeypatch.setattr(os, "getuid", lambda: 12_345)
+
+    with pytest.warns(GeoflowWarning, match="belongs to another user"):
+        assert load_settings().preload == ()
