@@ -259,10 +259,10 @@ def commands(*, notebook: bool = False) -> Verbs:
     level = _option("--level", type=levels, help="only those of this level and up")
     words = _option("--contains", metavar="TEXT", default="", help="only those with this text, in capitals or not")
     of_task = _option("--task", metavar="TASK", default="", help="only those of tasks whose ids begin so")
-    verb("logs", "List the log lines of a job, its handlers' included.", latest, last, level, words, of_task)
-    text = "Show what a task has printed, also while it runs."
-    live = _option("--follow", is_flag=True, help="go on as it prints, until it has ended")
-    verb("output", text, task, *([] if notebook else [live]))
+    kinds = (latest, last, level, words, of_task)
+    live = [] if notebook else [_option("--follow", is_flag=True, help="go on with what comes, until the end")]
+    verb("logs", "List the log lines of a job, its handlers' included.", *kinds, *live)
+    verb("output", "Show what a task has printed, also while it runs.", task, *live)
     verb("debug", "Run one task again, here, and open a debugger where it raises.", task, code)
     if notebook:
         verb("load", "Put a task's parameters, and a call of its handler, into the next cell.", task, code)

@@ -1,4 +1,4 @@
-"""What a task has printed, in a terminal: all of it by now, or as it is printed until the task has ended."""
+"""What is told while a job runs, in a terminal: what a task prints, and what is logged, as it comes, until the end."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from geoflow.commands.results import Result
+from geoflow.commands.results import Logs, Result
 from geoflow.core.rows import JobRow
 from geoflow.engine.runtime import Runtime
 from geoflow.engine.tasks import output_of, outputs_of, task_row
 from geoflow.stores.questions import TaskPlace
+from geoflow.support.logs import read_on
 from geoflow.support.masking import mask_text
 from geoflow.support.text import overwritten, plain
+from geoflow.views.lines import Wanted
 
 SECONDS_BETWEEN = 0.3
+_COLUMNS = ("time", "level", "task_id", "message")
 MORE = "… more than can be followed: geoflow output TASK has its beginning and its end"
 
 
@@ -57,3 +60,25 @@ class Output(Result):
                 return
             sys.stdout.flush()
             time.sleep(SECONDS_BETWEEN)
+
+
+class Followed(Logs):
+    """The log lines of a job, those that there are and each one that comes, until nobody drives the job."""
+
+    def lines(self, width: int) -> Iterator[str]:
+        path, wanted = self.runtime.log_path, Wanted.of(self.job.id, **self.wanted)
+        if path is None:
+            return
+        was_over = False  # then all that there is has been written, and is read once more
+        for place, records in enumerate(read_on(path, self.job.id)):
+            driven = self.runtime.driver(self.job.id) is not None
+            told = sorted(filter(wanted.has, records), key=lambda record: str(record.get("time")))
+            for record in told if place or self.limit is None else told[max(len(told) - self.limit, 0) :]:
+                moment, level, *about = (str(record.get(name) or "") for name in _COLUMNS)
+                said = (moment[:19].replace("T", " "), f"{level:7}", *filter(None, about))
+                yield plain(mask_text("  ".join(said), self.secrets))
+            if was_over:
+                return
+            was_over = not driven
+            sys.stdout.flush()
+            time.sleep(0.0 if was_over else SECONDS_BETWEEN)

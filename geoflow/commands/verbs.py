@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from geoflow import api
 from geoflow.commands.grammar import SHOWN, Request
 from geoflow.commands.hints import command, tell
-from geoflow.commands.printing import Output
+from geoflow.commands.printing import Followed, Output
 from geoflow.commands.results import Errors, Frame, Job, Jobs, Listing, Logs, Result, Returned, Tasks
 from geoflow.commands.values import UsageError, parameters, written
 from geoflow.core.models import Receipt
@@ -236,7 +236,7 @@ VERBS: dict[str, Callable[[Session, Request], Result | Report]] = {
     "errors": lambda session, request: Errors(
         session.runtime, named(session, request), _limit(request), request.traceback
     ),
-    "logs": lambda session, request: Logs(
+    "logs": lambda session, request: (Followed if getattr(request, "follow", False) else Logs)(
         session.runtime,
         named(session, request),
         request.limit,

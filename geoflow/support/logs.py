@@ -331,11 +331,41 @@ def read(path: FilePath, having: str = "") -> Iterator[dict[str, Any]]:
     with contextlib.ExitStack() as opened:
         for file in _opened(os.fspath(path), opened):
             for line in file:
-                if wanted in line:
-                    with suppress(orjson.JSONDecodeError):
-                        record = orjson.loads(line)
-                        if isinstance(record, dict):
-                            yield record
+                if wanted in line and (record := _record(line)) is not None:
+                    yield record
+
+
+def read_on(path: FilePath, having: str = "") -> Iterator[list[dict[str, Any]]]:
+    """What `read` reads, and then, as often as one asks, what was written since: each record once.
+
+    A line of which the end is yet to be written waits for that.
+    """
+    wanted, done = having.encode(), dict[tuple[int, int], int]()
+    while True:
+        flush()
+        records, reached = list[dict[str, Any]](), dict[tuple[int, int], int]()
+        with contextlib.ExitStack() as opened:
+            for file in _opened(os.fspath(path), opened):
+                status = os.fstat(file.fileno())
+                file_id = status.st_dev, status.st_ino
+                at = done.get(file_id, 0)
+                file.seek(at)
+                for line in file:
+                    if not line.endswith(b"\n"):
+                        break
+                    at += len(line)
+                    if wanted in line and (record := _record(line)) is not None:
+                        records.append(record)
+                reached[file_id] = at
+        done = reached
+        yield records
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    with suppress(orjson.JSONDecodeError):
+        record = orjson.loads(line)
+        return record if isinstance(record, dict) else None
+    return None
 
 
 def _opened(path: str, stack: contextlib.ExitStack) -> list[BinaryIO]:

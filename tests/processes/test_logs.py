@@ -714,3 +714,33 @@ def test_S41_an_interrupt_passes_and_is_no_failure(path, kind):
 
     assert called == []
     assert list(logs.read(path)) == []
+
+
+def test_S40_who_reads_on_gets_each_line_once_also_where_the_log_rotates_meanwhile(tmp_path):
+    path = tmp_path / "work.log"
+    reading = logs.read_on(path, having="one")
+
+    def add(file, *texts):
+        with file.open("a") as out:
+            out.write("".join(texts))
+
+    def line(number, job="one"):
+        return json.dumps({"n": number, "job": job}) + "\n"
+
+    def read():
+        return [record["n"] for record in next(reading)]
+
+    assert read() == []
+    add(path, line(1), line(2, "other"), line(3)[:-5])
+    assert read() == [1]
+    add(path, line(3)[-5:], "nonsense of one\n", line(4))
+    assert read() == [3, 4]
+    add(path, line(5))
+    path.rename(f"{path}.1")
+    add(path, line(6))
+    assert read() == [5, 6]
+    Path(f"{path}.1").rename(f"{path}.2")
+    path.rename(f"{path}.1")
+    add(path, line(7))
+    assert read() == [7]
+    assert read() == []

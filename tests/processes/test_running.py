@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import geoflow as gf
-from geoflow.commands.printing import MORE, Output
+from geoflow.commands.printing import MORE, Followed, Output
 from geoflow.core.models import Progress
 from geoflow.engine.tasks import place_of
 from geoflow.executors.running import told_in
@@ -122,6 +122,22 @@ def test_S53_who_follows_what_is_too_long_to_be_kept_is_told_so(open_session: Op
     assert [next(lines), next(lines)] == ["before", "x" * 200]
     gate.touch()
     assert list(lines) == [MORE]
+
+
+def test_S40_what_is_logged_of_a_job_can_be_followed_to_its_end_each_line_once(
+    open_session: OpenSession, tmp_path: Path
+) -> None:
+    session, gate = open_session(workers=1), tmp_path / "gate"
+    source = "import logging; logging.getLogger('mine').warning('{} token=hush')"
+    task = held(gate, source.format("halfway"))
+    task["value"] += source.format("the end")
+    job = session.submit("acts", tasks=[task])
+    lines = Followed(session.runtime, job, None, {"level": "WARNING"}).lines(80)
+    assert next(lines).endswith("  WARNING  s1-t0  halfway token=***")
+    gate.touch()
+    assert [line.rpartition("  ")[2] for line in lines] == ["the end token=***"]
+    last_two = list(Followed(session.runtime, job, 2, {}).lines(80))  # of a job that has ended
+    assert [line.rpartition("  ")[2] for line in last_two] == ["the end token=***", f"job {job.id[:8]} completed"]
 
 
 @pytest.mark.parametrize("how", ["cancel", "interrupt"])

@@ -511,6 +511,7 @@ def test_logs_are_the_lines_of_a_job_the_last_ones_if_so_asked(geoflow: Type) ->
     shown = geoflow("logs", job_id, "--limit", "1").out.splitlines()
     assert len(shown) == 2
     assert shown[1].endswith(f"job {job_id[:8]} completed")
+    assert geoflow("logs", job_id, "--limit", "1", "--follow").out.endswith(f"  INFO     job {job_id[:8]} completed\n")
 
 
 def test_log_lines_say_what_was_planned_and_why_a_job_failed(geoflow: Type) -> None:
