@@ -225,7 +225,7 @@ class JobHandle:
     # One task
 
     def task(self, task_id: str | None = None) -> TaskHandle[JobHandle]:
-        """The task whose id is, or begins with, *task_id*; without one, the first that failed."""
+        """The task whose id is, begins with, or has as its last part *task_id*; without one, the first that failed."""
         from geoflow.engine.tasks import place_of
         from geoflow.task_handle import TaskHandle
 

@@ -333,6 +333,10 @@ class Runtime(Claiming):
         reuse = self._again(job_type, "rerun").reuse
         self.drive(row, job_type, "rerun", again=(again or Again())._replace(reuse=reuse))
 
+    def rerun_stale(self, job_id: str) -> None:
+        """`rerun` what is stale, as a button does it."""
+        self.rerun(job_id, stale=True)
+
     def update(self, job_id: str) -> None:
         """Plan all of it anew, and run what is not the same as what is there; see `JobHandle.update`."""
         row = self.row(job_id)

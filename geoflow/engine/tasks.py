@@ -151,7 +151,8 @@ def named(runtime: Runtime, name: str | None = None) -> tuple[JobRow, TaskPlace]
 def place_of(store: Store, job: JobRow, task_id: str | None = None) -> TaskPlace:
     """The task of *job* whose id is, or begins with, *task_id*; without one, the first that failed.
 
-    The short id of the job, which an id begins with as a rule, may be left out.
+    The short id of the job, which an id begins with as a rule, may be left out, and so may what the stage puts behind
+    it: of ``3fa93fa9-clip-S2_00457`` the key ``S2_00457`` is enough.
     """
     if not isinstance(task_id, str | None):
         raise ParameterError(
@@ -165,14 +166,15 @@ def place_of(store: Store, job: JobRow, task_id: str | None = None) -> TaskPlace
             return failed[0]
         raise TaskNotFound(f"No task of {name} failed. Name one: {_names(_places(store, job))}.")
     ids = task_id, f"{job.job_id[:8]}-{task_id}"
-    ways = [{way: each} for way in ("task_id", "begins") for each in ids]
+    ways = [{way: each} for way in ("task_id", "begins") for each in ids] + [{"ends": f"-{task_id}"}]
     places = next(filter(None, (_places(store, job, **way) for way in ways)), [])
     if len(places) == 1:
         return places[0]
     if places:
-        raise TaskNotFound(f"Several tasks of {name} have ids that begin with {task_id!r}: {_names(places)}.")
+        raise TaskNotFound(f"Several tasks of {name} have ids that begin or end with {task_id!r}: {_names(places)}.")
     others = f"Those that failed are {_names(failed)}." if failed else f"It has {_names(_places(store, job))}."
-    raise TaskNotFound(f"No task of {name} has an id that begins with {task_id!r}. {others} For another job: JOB/TASK.")
+    no_id = f"No task of {name} has an id that begins or ends with {task_id!r}."
+    raise TaskNotFound(f"{no_id} {others} For another job: JOB/TASK.")
 
 
 def _places(store: Store, job: JobRow, **which: str) -> list[TaskPlace]:

@@ -15,6 +15,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import Context
 from typing import TypeGuard
 
@@ -144,7 +145,8 @@ class Monitor:
         if store is None:  # to close it is to interrupt its jobs
             return None if self._last is None else self._last._replace(driver=None, remaining=None)
         try:
-            self._last = runtime.seen_in(store, self._job_id)
+            view = runtime.seen_in(store, self._job_id)
+            self._last = view if view.driver else view._replace(stale=_stale(runtime, self._job_id))
         except Exception:
             logger.exception("the job could not be looked at", extra={"job_id": self._job_id})
             return None
@@ -257,6 +259,13 @@ class Monitor:
     def _soon(self, act: Callable[..., None], *given: object) -> None:
         """In a thread, so that the loop that brought the click goes on."""
         threading.Thread(target=self._context.copy().run, args=(act, *given), name="geoflow-click", daemon=True).start()
+
+
+def _stale(runtime: Runtime, job_id: str) -> int:
+    """How many of its tasks completed with older code; none where this session does not know that."""
+    with suppress(Exception):  # its type may be unknown here, or wrong at the moment: then nothing is offered
+        return sum(kind.tasks for kind in runtime.stale(job_id))
+    return 0
 
 
 _monitors: weakref.WeakKeyDictionary[Runtime, dict[str, Monitor]] = weakref.WeakKeyDictionary()

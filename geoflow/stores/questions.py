@@ -225,13 +225,15 @@ def places(
     status: str | None = None,
     task_id: str | None = None,
     begins: str | None = None,
+    ends: str | None = None,
     failed_first: bool = False,
 ) -> list[TaskPlace]:
-    """The first tasks of the job's current plans that have this *status* or *task_id*, or an id that *begins* so."""
+    """The first tasks of a job's current plans with this *status* or *task_id*, or an id that *begins* or *ends* so."""
     conditions: dict[str, dict[str, Any]] = {
         "status = $status": {"status": status},
         "task_id = $task_id": {"task_id": task_id},
         "substr(task_id, 1, $length) = $begins": {"begins": begins, "length": len(begins or "")},
+        "substr(task_id, -$size) = $ends": {"ends": ends, "size": len(ends or "")},
     }
     meant = {condition: values for condition, values in conditions.items() if None not in values.values()}
     order = "status <> 'failed', task_key" if failed_first else "task_key"

@@ -29,10 +29,11 @@ SYMBOLS = {
     "completed with errors": "!",
     "not planned": "·",
 }
-# What can be done with a job, by the name of its handle's method: what its button is called, and what it does.
+# What can be done with a job, by the name of what does it: what its button is called, and what it does.
 ACTIONS = {
     "retry_failed": ("Retry failed", "Run the failed tasks again, with the code of now."),
     "resume": ("Resume", "Go on with what has not completed, with the code of now."),
+    "rerun_stale": ("Run stale again", "Run what completed with older code again, and what is behind it."),
     "refinalize": ("Finalize again", "Run finalize alone again, with the code of now."),
     "update": ("Update", "Run what is new or has changed, and what is behind it; the rest is taken over."),
     "cancel": ("Cancel", "End the job. While a cell waits for it, interrupting the kernel (■) works everywhere."),
@@ -132,7 +133,8 @@ class JobView(NamedTuple):
     the largest groups. ``hint`` is what to type next, with a comment. ``remaining`` is how long the stage that it is at
     will take yet, at the pace of its tasks in this run. ``inputs_changed`` is how many of a job's tasks that have
     completed had declared files that are not the same by now. ``running`` are its tasks that run now, the longest
-    first, where that can be seen.
+    first, where that can be seen. ``stale`` have completed with older code than their handlers' of now, where that was
+    asked.
     """
 
     job_id: str
@@ -154,6 +156,7 @@ class JobView(NamedTuple):
     remaining: float | None = None
     inputs_changed: int = 0
     running: tuple[RunningTask, ...] = ()
+    stale: int = 0
 
     @property
     def shown_running(self) -> tuple[tuple[RunningTask, ...], str]:
@@ -182,9 +185,14 @@ class JobView(NamedTuple):
 
     @property
     def actions(self) -> tuple[str, ...]:
-        """What can be done with it now: names of methods of its handle, what leads on first."""
+        """What can be done with it now, by the names of `ACTIONS`, what leads on first."""
         if self.driver is not None:
             return ("cancel",)
+        is_done = self.status in ("completed", "failed")
+        return (*self._leading_on, *(("rerun_stale",) if self.stale and is_done else ()))
+
+    @property
+    def _leading_on(self) -> tuple[str, ...]:
         if self.status == "completed" and self.failed:
             return ("retry_failed",)
         if self.status == "completed":

@@ -832,5 +832,6 @@ def test_a_task_is_found_without_the_jobs_part_of_its_id(open_session: OpenSessi
     job = session.run("eleven")
     for name in ("work-1", "work-10", "plan"):
         assert job.task(name).id == f"{job.id[:8]}-{name}"
+    assert job.task("10").id == f"{job.id[:8]}-work-10", "its key alone"
     with pytest.raises(LookupError, match=r"work-0.*and more"):
         job.task("work")

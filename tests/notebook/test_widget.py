@@ -134,6 +134,8 @@ def a_panel(act: Callable[[str], None] = lambda name: None, browse: Callable[[],
         ({"status": "completed", "driver": None, "with_errors": True, "stages": ()}, ["refinalize"]),
         ({"status": "completed", "driver": None, "with_errors": True}, ["retry_failed"]),
         ({"status": "completed", "driver": None, "stages": ()}, []),
+        ({"status": "completed", "driver": None, "stages": (), "stale": 3}, ["rerun_stale"]),
+        ({"status": "cancelled", "driver": None, "stale": 3}, ["resume"]),
     ],
 )
 def test_each_button_is_there_only_where_it_applies(state: dict[str, Any], buttons: list[str]) -> None:
@@ -287,6 +289,25 @@ def test_S34_a_click_on_finalize_again_runs_the_finalize_of_now(open_notebook: O
     wait_until(lambda: "mended" in page.drawing["text/html"] and WIDGET not in page.drawing)
     assert job.result() == {"mended": 1}
     assert len(page.outputs) == 2
+
+
+def test_what_is_stale_can_be_run_again_by_a_click_once_the_code_has_changed(
+    open_notebook: OpenSession, page: Page
+) -> None:
+    session = open_notebook()
+    job = session.run("acts", tasks=[{"value": 1}, {"value": 2}])
+
+    def act(params: dict[str, Any]) -> dict[str, Any]:
+        return {"success": True, "result": {"value": 10 * params["value"]}}
+
+    session.register(jobs.Acts, handlers={**jobs.ALL_HANDLERS, "act": act})
+    page.next_cell()
+    job.watch()
+    panel = panel_of(job)
+    wait_until(lambda: shown(panel) == ["rerun_stale"])
+    panel.buttons["rerun_stale"].click()
+    wait_until(lambda: shown(panel) == [] and job.attempts().attempt.tolist() == [1, 2, 1, 2])
+    assert job.stale == 0
 
 
 def test_what_is_wrong_with_an_action_stands_in_one_line_and_the_button_can_be_used_again(

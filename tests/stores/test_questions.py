@@ -92,6 +92,7 @@ def test_tasks_are_found_by_id_beginning_and_state_in_current_plans_alone(filled
     first, *others = ask(filled, questions.places, one.job_key, 3, begins="s1", failed_first=True)
     assert (first.task_id, [place.task_id for place in others]) == ("s1-2", ["s1-0", "s1-1"])
     assert ask(filled, questions.places, one.job_key, 10, begins="S1") == []
+    assert [place.task_id for place in ask(filled, questions.places, one.job_key, 10, ends="-3")] == ["s1-3"]
 
 
 def test_a_list_of_tasks_has_those_with_the_text_in_the_order_of_their_states(filled: Filled) -> None:
