@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,6 +48,36 @@ def candidates(line: str, command: click.Command, variables: Mapping[str, Any]) 
         items = shell.get_completions([word.text for word in typed], fragment)
         offers = [offer for item in items for offer in _as_text(item)]
     return fragment, list(dict.fromkeys(offer for offer in offers if offer[0].startswith(fragment)))[:MOST]
+
+
+# Where the name of a parameter may be typed in a cell: at a line's beginning in YAML, after { or a comma in JSON.
+_IN_YAML, _IN_JSON = re.compile(r"\w*"), re.compile(r"(?:.*[{,])?\s*(\"?\w*)")
+_NAMED = re.compile(r"[\s{,]*[\"']?(\w+)[\"']?\s*:")
+
+
+def in_cell(
+    head: str, body: str, place: int, command: click.Command, variables: Mapping[str, Any]
+) -> tuple[str, list[tuple[str, str]]]:
+    """The parameters that may be named at a *place* of the cell's *body*; *head* is its line, less the magic's name.
+
+    What is returned is as of `candidates`. In a value, and where the head names no job type, there is nothing to offer.
+    """
+    before, after = body[:place], body[place:]
+    lines, is_json = before.split("\n"), body.lstrip().startswith("{")
+    found = (_IN_JSON if is_json else _IN_YAML).fullmatch(lines[-1])
+    verb = next((word.text for word in words(head)), "")
+    if found is None or verb not in ("run", "submit") or (not is_json and body.startswith("- ")):
+        return "", []
+    fragment = found[found.lastindex or 0]
+    bare = fragment.lstrip('"')
+    others = [line for number, line in enumerate(body.split("\n")) if number != len(lines) - 1] + [lines[-1]]
+    given = {name for line in others for name in _NAMED.findall(line)}
+    _, offers = candidates(f"{head.rstrip()} {bare}", command, variables)
+    names = [text[:-1] for text, _ in offers if text.endswith("=") and text[:-1] not in given]
+    if not is_json:
+        return fragment, [(f"{name}: ", "words") for name in names]
+    ends = "" if after.startswith('"') else '": '  # an editor closes quotes by itself
+    return fragment, [(f'"{name}{ends}', "words") for name in names]
 
 
 def _as_text(item: CompletionItem[str]) -> list[tuple[str, str]]:

@@ -126,14 +126,20 @@ def _matcher(shell: Any) -> Callable[[CompletionContext], dict[str, Any]]:
     """What the Tab key asks in *shell*."""
 
     def matcher(context: CompletionContext) -> dict[str, Any]:
-        magic = _MAGIC.fullmatch(context.line_with_cursor[: context.cursor_position])
-        in_body = context.cursor_line > 0 and context.full_text.lstrip().startswith("%%")
-        if magic is None or in_body:
-            return {"completions": []}
-        hidden = shell.user_ns_hidden
+        hidden, known = shell.user_ns_hidden, grammar.commands(notebook=True)
         own = {name: value for name, value in shell.user_ns.items() if name[0] != "_" and hidden.get(name) is not value}
-        fragment, offers = completion.candidates(magic[1], grammar.commands(notebook=True), own)
-        completions = [SimpleCompletion(text=text, type=kind) for text, kind in offers]
+        magic = _MAGIC.fullmatch(context.line_with_cursor[: context.cursor_position])
+        head, _, body = context.full_text.lstrip().partition("\n")
+        if head.startswith(f"%{NAME} ") and context.cursor_line > 0:
+            lines = body.split("\n")[: context.cursor_line - 1]
+            place = sum(len(line) + 1 for line in lines) + context.cursor_position
+            fragment, offers = completion.in_cell(head.partition(" ")[2], body, place, known, own)
+        elif magic is None or (context.cursor_line > 0 and head.startswith("%%")):
+            return {"completions": []}
+        else:
+            fragment, offers = completion.candidates(magic[1], known, own)
+        # Where there is nothing to offer, what is there already is: else IPython would offer all names of Python's.
+        completions = [SimpleCompletion(text=text, type=kind) for text, kind in offers or [(fragment, "word")]]
         return {"completions": completions, "matched_fragment": fragment, "suppress": True, "ordered": True}
 
     return matcher

@@ -359,7 +359,7 @@ def test_tracebacks_are_printed_beside_the_frame_of_errors(
 
 
 def test_verbs_options_and_job_types_are_offered(shell: Shell, tmp_path: Path) -> None:
-    verbs = ("run", "resume", "retry", "rerun", "refinalize", "restore")
+    verbs = ("run", "resume", "retry", "rerun", "refinalize", "reset", "restore")
     assert shell.tab("%geoflow r") == [f"%geoflow {verb}" for verb in verbs]
     assert shell.tab("df = %geoflow ta") == ["df = %geoflow tasks"]
     assert shell.tab("%geoflow run ") == ["%geoflow run hello_world", "%geoflow run list_container_contents"]
@@ -384,6 +384,39 @@ def test_parameters_are_offered_by_the_job_type_or_by_its_last_job(session: gf.S
     assert shell.tab("%geoflow run acts ") == ["%geoflow run acts tasks=", "%geoflow run acts colour="]
     shell.ip.push({"colours": []})
     assert shell.tab("%geoflow run acts colour=$co") == ["%geoflow run acts colour=$colours"]
+
+
+@pytest.mark.parametrize(
+    ("cell", "offered"),
+    [
+        ("%%geoflow run hello_world\n", ["n: ", "message: ", "failure_rate: "]),
+        ("%%geoflow run hello_world n=3\nme", ["message: "]),
+        ("%%geoflow submit hello_world\nmessage: hi\n", ["n: ", "failure_rate: "]),
+        ('%%geoflow run hello_world\n{"n": 3, ', ['"message": ', '"failure_rate": ']),
+        ('%%geoflow run hello_world\n{\n  "n": 3,\n  "me', ['"message": ']),
+    ],
+)
+def test_in_the_body_of_a_cell_the_parameters_that_are_not_said_yet_are_offered(
+    shell: Shell, cell: str, offered: list[str]
+) -> None:
+    begun = re.search(r'"?\w*\Z', cell)
+    assert begun is not None
+    assert shell.tab(cell) == [cell[: begun.start()] + text for text in offered]
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "%geoflow run hello_world n=pr",
+        "%geoflow run hello_world pr",
+        "%%geoflow run hello_world\nmessage: pr",
+        "%%geoflow run hello_world\n  pr",
+        "%%geoflow sql\nselect pr",
+        "%%geoflow run no_such_type\npr",
+    ],
+)
+def test_nothing_of_pythons_is_offered_there(shell: Shell, cell: str) -> None:
+    assert shell.tab(cell) == [cell]
 
 
 def test_jobs_and_tasks_are_offered_the_latest_and_the_failed_first(session: gf.Session, shell: Shell) -> None:
@@ -535,6 +568,12 @@ def test_a_kernel_offers_what_there_is(kernel: Kernel) -> None:
     code = "df = %geoflow run hello_world m"
     found = kernel.client.complete(code, len(code), reply=True, timeout=30)["content"]
     assert (found["matches"], found["cursor_start"]) == (["message="], len(code) - 1)
+    code = "%%geoflow run hello_world\nn: 3\nme"
+    found = kernel.client.complete(code, len(code), reply=True, timeout=30)["content"]
+    assert (found["matches"], found["cursor_start"], found["cursor_end"]) == (["message: "], len(code) - 2, len(code))
+    code = '%%geoflow run hello_world\n{"me"}'  # an editor has closed the quote
+    found = kernel.client.complete(code, len(code) - 2, reply=True, timeout=30)["content"]
+    assert (found["matches"], found["cursor_start"]) == (['"message'], len(code) - 5)
 
 
 PARSE = """
