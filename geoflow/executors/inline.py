@@ -83,7 +83,7 @@ class InlineExecutor:
         self._calls: deque[Call] = deque()  # what is left of the first chunk
         self._limit = output_limit
         self._inbox: SimpleQueue[Any] = SimpleQueue()
-        self._running = False  # the first of them was begun
+        self._running: _Capture | None = None  # what the first of them prints, once it was begun
         self._ended: Report | None = None  # and this is how it ended, until it is collected
 
     def start(self, inbox: SimpleQueue[Any]) -> None:
@@ -110,8 +110,8 @@ class InlineExecutor:
         # An interrupt is the user's, not the handler's: it goes up, and the chunk stays to be stopped. Other threads
         # are never interrupted: what looks like it is the handler's own.
         passes = (KeyboardInterrupt,) if threading.current_thread() is threading.main_thread() else ()
-        self._running = True
-        with _Capture(self._limit) as capture:
+        self._running = _Capture(self._limit)
+        with self._running as capture:
             answer = run_chunk(chunk, self._codes, _NoMarker(), capture, os.getpid(), passes=passes, calls=[call])
         batch = chunk.batch._replace(keys=(call.key,), task_ids=to_json([call.task_id]), parameters="[]")
         self._ended = from_answer(chunk._replace(batch=batch), answer, slot=0)
@@ -125,7 +125,7 @@ class InlineExecutor:
         """How the first call ended, which is told of now."""
         ended = self._ended
         assert ended is not None, "asked only of what has ended"
-        self._running = False
+        self._running = None
         self._calls.popleft()
         if not self._calls:
             self._waiting.popleft()
@@ -143,14 +143,15 @@ class InlineExecutor:
         if self._ended is not None and self._ended.chunk.job_id == job_id:
             reports.append(self._taken())
         for chunk in [chunk for chunk in self._waiting if chunk.job_id == job_id]:
-            keys, began = chunk.batch.keys, 0
+            keys, began, printed = chunk.batch.keys, 0, None
             if self._calls and chunk is self._waiting[0]:
                 keys = keys[-len(self._calls) :]
-                began = 1 if self._running else 0  # the call that an interrupt came in
+                if self._running is not None:  # the call that an interrupt came in
+                    began, printed = 1, self._running.take()
                 self._calls.clear()
-                self._running = False
+                self._running = None
             self._waiting.remove(chunk)
-            reports.append(Report(chunk, lost=keys[:began], unstarted=keys[began:]))
+            reports.append(Report(chunk, lost=keys[:began], unstarted=keys[began:], printed=printed))
         return reports
 
     def busy(self) -> bool:
@@ -162,4 +163,4 @@ class InlineExecutor:
     def close(self) -> None:
         self._waiting.clear()
         self._calls.clear()
-        self._running, self._ended = False, None
+        self._running, self._ended = None, None

@@ -154,6 +154,14 @@ def test_S53_an_attempt_that_is_ended_with_its_job_keeps_what_it_printed(
     assert open_session(workers=0).job(job.id).task("s1-t0").output == "before\n"
 
 
+def test_S53_so_does_one_that_is_interrupted_here(open_session: OpenSession) -> None:
+    session = open_session(workers=0)
+    with pytest.raises(KeyboardInterrupt):
+        session.run("acts", tasks=[{"do": "tell", "value": "print('before'); raise KeyboardInterrupt"}])
+    (row,) = session.store.jobs()
+    assert session.job(row.job_id).task("s1-t0").output == "before\n"
+
+
 def test_S54_a_task_is_not_given_the_progress_of_the_one_before_it(open_session: OpenSession, tmp_path: Path) -> None:
     session, gate = open_session(workers=1), tmp_path / "gate"
     told = {"do": "tell", "value": "import geoflow as gf\nlist(gf.track(range(5), 'all of it'))"}
