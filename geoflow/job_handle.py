@@ -203,6 +203,17 @@ class JobHandle:
 
         return frames.stages(self.runtime.store, self.id)
 
+    def history(self) -> pd.DataFrame:
+        """What was done with the job, and what became of it: one row for each change, the oldest first.
+
+        ``event`` says what (S63 has all words); ``tasks`` how many it was about, ``why`` its reason; ``was`` and
+        ``status`` are the job's before and after it; ``session``, ``pid`` and ``host`` say whose doing it was. A task's
+        own story is in `attempts`. Of what geoflow 0.1 did there is nothing.
+        """
+        from geoflow.views import frames
+
+        return frames.history(self.runtime.store, self.id)
+
     def logs(
         self,
         *,

@@ -245,7 +245,7 @@ class Session(Housekeeping):
         return TaskHandle(self.runtime, row, place, JobHandle(self.runtime, row.job_id))
 
     def sql(self, query: str) -> pd.DataFrame:
-        """What *query* finds in the tables ``jobs``, ``stages``, ``tasks``, ``attempts`` and ``logs``, by DuckDB.
+        """What *query* finds in ``jobs``, ``stages``, ``tasks``, ``attempts``, ``events`` and ``logs``, by DuckDB.
 
         The columns are those of the DataFrames; ``parameters``, ``result`` and ``metadata`` are JSON, to be asked as
         ``result->>'$.result.bytes'``. It may read files too, unless the setting ``sql_files`` is off; it writes none.

@@ -195,5 +195,5 @@ _OFFERS: dict[str | None, Callable[[_Place], Offers]] = {
     "words": _parameters,
     "job": _job_ids,
     "task": _task_ids,
-    "query": lambda _: [(name, "") for name in ("jobs", "stages", "tasks", "attempts", "logs")],
+    "query": lambda _: [(name, "") for name in ("jobs", "stages", "tasks", "attempts", "events", "logs")],
 }

@@ -282,7 +282,7 @@ def commands(*, notebook: bool = False) -> Verbs:
     keep = _option("-o", "--output", metavar="NAME", help="keep the answer in this variable, and show nothing")
     such = 'such as "select status, count(*) from tasks group by 1"'
     query = Place("query", "QUERY", such, nargs=-1, required=not notebook)
-    text = "Ask about the tables jobs, stages, tasks, attempts and logs; result->>'$.result.x' reads JSON."
+    text = "Ask about the tables jobs, stages, tasks, attempts, events and logs; result->>'$.result.x' reads JSON."
     verb("sql", text, *([keep] if notebook else []), query)
     proved = "the beginning of the id of the run that it is proved on"
     verb(

@@ -97,6 +97,16 @@ class Again(NamedTuple):
     parameters: str | None = None
     reuse: Reuse | None = None
 
+    @property
+    def told(self) -> tuple[str, str | None]:
+        """What a job's history says of it: the event, and what of the job it is about, where that is not all."""
+        if self.reuse == "update":
+            return "updated", None
+        if self.reuse == "repair":
+            return "retried", f"what failed, from stage {self.stage} on"
+        what = f"what is stale, from stage {self.stage} on" if self.keep else f"from stage {self.stage} on"
+        return "rerun", what if self.keep or self.stage > 1 else None
+
 
 class Anew(NamedTuple):
     """What a job's plans are made anew for, and *since* which plan's key those that are set aside may be taken from."""
@@ -173,6 +183,23 @@ class Changes(NamedTuple):
     moves: list[Move]
     attempts: list[Attempt]
     completed: list[Completed]
+
+
+class EventRow(NamedTuple):
+    """What happened to a job: the *event*, in a past participle; the status that the job had and that it has since, and
+    the *stage* that it is at. *tasks* is how many it was about. A *session* of the process *pid* on *host* made it.
+    """
+
+    happened_at: float
+    event: str
+    was: str | None
+    status: str | None
+    stage: int
+    tasks: int
+    why: str | None
+    session: str
+    pid: int
+    host: str
 
 
 class Lease(NamedTuple):

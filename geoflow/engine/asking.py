@@ -45,7 +45,7 @@ class Asking(Endings):
         self._flush(job)
         planned, failed = job.tasks.planned, job.tasks.counts["failed"]
         if planned is not None and failed and planned.stage_key not in job.let_pass:
-            self._store.let_pass(job.lease, planned)
+            self._store.let_pass(job.lease, planned, failed)
             job.let_pass.add(planned.stage_key)
             tell(job, "goes on", logging.WARNING, error_message=f"{count(failed, 'task')} of the stage failed")
 
@@ -187,8 +187,10 @@ class Asking(Endings):
             level = logging.WARNING
             tell(job, "finalize failed", level, error_type=failure.error_type, error_message=failure.error)
         event = "refinalize" if job.refinalizing else "complete"
-        traceback = failure.traceback if failure is not None else None
-        self._store.change_job(job.lease, event, now=self._clock.now(), result=result, traceback=traceback)
+        traceback, why = None, None
+        if failure is not None:
+            traceback, why = failure.traceback, f"with the fallback: {failure.error_type}: {failure.error}"
+        self._store.change_job(job.lease, event, now=self._clock.now(), result=result, traceback=traceback, why=why)
         job.status = JobStatus.COMPLETED
         job.closed = True
         self._end(job)

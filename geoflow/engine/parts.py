@@ -102,6 +102,7 @@ class Parts:
     def store(self) -> Store:
         settings = self.settings
         store = store_at(settings.store, synchronous=settings.synchronous)
+        store.session, store.now = self._token[:8], self.clock.now
         store.open()
         with contextlib.suppress(OSError):  # there may be no temporary folder
             clear_left(Path(tempfile.gettempdir()))

@@ -31,7 +31,8 @@ def recover(
     if job.intent in ("resume", "retry") and job.row.status in (JobStatus.FAILED, JobStatus.CANCELLED):
         states = ("failed",) if job.intent == "retry" else ("failed", "cancelled")
         moves = [] if planned is None else _resets(store, planned, states)
-        store.change_job(job.lease, "resume", now=now, moves=moves)
+        told = "retried" if job.intent == "retry" else None
+        store.change_job(job.lease, "resume", now=now, moves=moves, told=told)
     elif job.intent == "rerun":
         moves = _to_do_over(store, job) if job.again.keep else []
         store.change_job(job.lease, "rerun", now=now, moves=moves, again=job.again)

@@ -124,6 +124,7 @@ def _top(view: JobView) -> Iterator[Html]:
     parameter = Html('<span class="gf-param">{} = <code>{}</code></span>')
     yield _head(view, view.about)
     yield line(Html(" ").join(starmap(parameter.format, view.parameters)))
+    yield line(view.past, "gf-faint")
 
 
 def _rest(view: JobView) -> Iterator[Html]:
@@ -259,6 +260,7 @@ def job_text(view: JobView, width: int = 80) -> str:
 def _parts(view: JobView, width: int) -> Iterator[str]:
     yield "  ".join((SYMBOLS[view.state], view.state, shorten(view.job_type, 30), view.job_id[:8]))
     yield "  " + ", ".join(view.about)
+    yield from _wrapped(view.past, width)
     yield from _wrapped("  ".join(f"{name}={value}" for name, value in view.parameters), width, 4)
     yield from _wrapped(view.error or "", width, 4)
     yield from _wrapped(view.goes_without, width)

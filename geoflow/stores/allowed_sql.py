@@ -54,7 +54,7 @@ def check_query(statement: str, *, files: bool = True) -> None:
         if reads and not files:
             raise ParameterError(
                 f"The query reads files ({name}), which is switched off here: sql_files=True or GEOFLOW_SQL_FILES=true"
-                " allows it. jobs, stages, tasks, attempts and logs are there in any case."
+                " allows it. jobs, stages, tasks, attempts, events and logs are there in any case."
             )
         allowed = reads or (name in _TABLE_FUNCTIONS if kind == "table function" else name not in _REFUSED)
         if not allowed:

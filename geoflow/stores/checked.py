@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from geoflow.core.models import JobStatus, Stage
-from geoflow.core.rows import JobRow, StageRow
+from geoflow.core.rows import EventRow, JobRow, StageRow
 from geoflow.support.jsonable import from_json
 
 _LATEST = 1e11  # seconds: the year 5138
@@ -84,6 +84,31 @@ def stage_rows(rows: Iterable[Sequence[Any]], last_key: int) -> list[StageRow]:
             there = max(0, min(count, last_key - first + 1))
             plans.append(StageRow(stage_key, stage, first, there, planned_at if _is_time(planned_at) else 0.0))
     return plans
+
+
+def event_row(row: Sequence[Any]) -> EventRow:
+    """The row of an event, with nothing where it is not sound."""
+    at, event, was, status, stage, tasks, why, session, pid, host = row
+    return EventRow(
+        happened_at=at if _is_time(at) else 0.0,
+        event=_text(event) or "?",
+        was=_text(was),
+        status=_text(status),
+        stage=_number(stage),
+        tasks=_number(tasks),
+        why=_text(why),
+        session=_text(session) or "",
+        pid=_number(pid),
+        host=_text(host) or "",
+    )
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) and _is_key(value) else 0
 
 
 @lru_cache(maxsize=256)

@@ -31,12 +31,12 @@ KINDS = {
 }
 _NAMES = {
     "text": "job_id job_type status owner source stage_name task_type parallelism task_id code"
-    " outcome output error error_type error_category traceback mode digest",
+    " outcome output error error_type error_category traceback mode digest event was why session host",
     "json": "stages parameters result metadata inputs",
-    "time": "created_at planned_at queued_at started_at ended_at not_before",
+    "time": "created_at planned_at queued_at started_at ended_at not_before happened_at",
     "span": "duration cpu backoff",
     "integer": "slot pid peak_memory",
-    "count": "job_key stage_key first_key task_key attempt_key source_key since stage total_stages"
+    "count": "job_key stage_key first_key task_key attempt_key source_key event_key since stage total_stages"
     " task_count task_index tasks completed failed attempts attempt retries losses epoch",
     "truth": "retryable",
     "flag": "superseded cancel_requested",

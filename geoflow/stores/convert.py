@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from geoflow.errors import StoreBusy, StoreError
+from geoflow.stores.made_later import TABLES as MADE_LATER
 from geoflow.stores.opening import store_at
-from geoflow.stores.reused import TABLES as MADE_LATER
 from geoflow.stores.store import Store
 from geoflow.support.parcel import PIECE
 

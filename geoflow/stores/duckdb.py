@@ -21,7 +21,8 @@ from geoflow.errors import StoreError
 from geoflow.stores.columns import COMPLETED_OWN, COMPLETED_SAME, duckdb_type
 from geoflow.stores.duckdb_file import File, borrow, check_whole, explaining
 from geoflow.stores.job_locks import Ownership
-from geoflow.stores.store import Store, completed_columns, consecutive, not_long, nothing_queued
+from geoflow.stores.ranges import consecutive
+from geoflow.stores.store import Store, completed_columns, not_long, nothing_queued
 from geoflow.support.jsonable import to_json
 from geoflow.support.parcel import PIECE
 
@@ -102,7 +103,7 @@ class DuckDbStore(Store):
                 file.connection.commit()
                 file.settled()
             except BaseException:
-                file.tables = None
+                file.tables = None  # one that was made may be gone
                 with contextlib.suppress(duckdb.Error):  # a commit that failed has rolled back already
                     file.connection.rollback()
                 raise

@@ -23,7 +23,7 @@ from geoflow.stores.allowed_sql import reads_own_tables_alone
 from geoflow.stores.columns import COLUMNS, KINDS
 from geoflow.stores.files import check_place, file_at, gone, growing_beside, private, rescued, set_aside
 from geoflow.stores.locks import HOLDS, are_kept, lock, lock_file, open_lock_file, take_over
-from geoflow.stores.reused import TABLES as MADE_LATER
+from geoflow.stores.made_later import TABLES as MADE_LATER
 
 SCHEMA_VERSION = 1
 # Nothing is fetched from the network, and a name in a query is a table's, never a variable's of whoever asks. With one

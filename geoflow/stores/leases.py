@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import json
 import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
+from geoflow.core.models import JobStatus
 from geoflow.core.rows import JobRow, Lease, NewJob
 from geoflow.errors import LeaseLost, StoreBusy, StoreError
 from geoflow.stores.checked import job_row
+from geoflow.stores.events import Events
 from geoflow.stores.job_locks import Ownership
-from geoflow.stores.reading import JOB_COLUMNS, TableReader
+from geoflow.stores.reading import JOB_COLUMNS
 from geoflow.support.text import shorten
 
+# Of a claim, in the history of a job that nobody drives and that is not put back.
+_LEFT = "what drove it had ended without a word"
 
-class JobLeases(TableReader):
+
+class JobLeases(Events):
     """The part of a `geoflow.stores.store.Store` that says which session may change a job.
 
     Two things say so together: the job's lock, which ends with its process, and its epoch in the row, which tells the
@@ -36,10 +42,6 @@ class JobLeases(TableReader):
     @abc.abstractmethod
     def _transaction(self, lease: Lease | None = None) -> AbstractContextManager[Any]:
         """One transaction, refused when *lease* is no longer the job's."""
-
-    @abc.abstractmethod
-    def _changed(self, connection: Any, sql: str, values: dict[str, Any]) -> int:
-        """Run *sql*, which may leave out some of *values*; how many rows it changed."""
 
     @abc.abstractmethod
     def _next_key(self, connection: Any, table: str) -> int:
@@ -69,6 +71,9 @@ class JobLeases(TableReader):
                 row = job_row(
                     connection.execute(f"SELECT {JOB_COLUMNS} FROM job WHERE job_id = ?", (job.job_id,)).fetchone()
                 )
+                if created:
+                    about: dict[str, Any] = {"at": job.created_at, "status": row.status, "stage": row.stage}
+                    self.note(connection, job.job_id, "submitted", **about)
                 # Before anyone can see it: else it looks interrupted until it is claimed, and a resume may take it.
                 if created and owner is not None and self._ownership.acquire(row.job_key):
                     held = row.job_key
@@ -78,6 +83,9 @@ class JobLeases(TableReader):
             raise
         if held is not None:
             self._epochs[held] = row.epoch
+        if not created:  # a store that cannot take that in, as on a full disk, is looked at all the same
+            with contextlib.suppress(StoreError), self._transaction() as connection:
+                self.note(connection, row.job_id, "found again", was=row.status, status=row.status, stage=row.stage)
         return row, created == 1
 
     def held(self, row: JobRow) -> Lease | None:
@@ -100,12 +108,15 @@ class JobLeases(TableReader):
             try:
                 with self._transaction() as connection:
                     claimed = connection.execute(
-                        "UPDATE job SET epoch = epoch + 1, owner = ? WHERE job_key = ? RETURNING job_id, epoch",
+                        "UPDATE job SET epoch = epoch + 1, owner = ? WHERE job_key = ?"
+                        " RETURNING job_id, epoch, status, stage",
                         (owner, job_key),
                     ).fetchone()
-                if claimed is None:
-                    raise StoreError(f"{self.name} has no job with the key {job_key}.")
-                job_id, epoch = claimed
+                    if claimed is None:
+                        raise StoreError(f"{self.name} has no job with the key {job_key}.")
+                    job_id, epoch, status, stage = claimed
+                    why = _LEFT if status == JobStatus.PROCESSING else None
+                    self.note(connection, job_id, "claimed", was=status, status=status, stage=stage, why=why)
             except BaseException:
                 if job_key not in self._epochs:
                     self._ownership.release(job_key)
@@ -140,7 +151,12 @@ class JobLeases(TableReader):
     def request_cancel(self, job_key: int) -> None:
         """Ask whoever drives the job to cancel it."""
         with self._transaction() as connection:
-            connection.execute("UPDATE job SET cancel_requested = 1 WHERE job_key = ?", (job_key,))
+            asked = connection.execute(
+                "UPDATE job SET cancel_requested = 1 WHERE job_key = ? RETURNING job_id, status, stage", (job_key,)
+            ).fetchone()
+            if asked is not None:
+                job_id, status, stage = asked
+                self.note(connection, job_id, "cancel asked", was=status, status=status, stage=stage)
 
     def cancels_requested(self, job_keys: Sequence[int]) -> list[int]:
         """Those of the jobs that somebody wants cancelled."""

@@ -15,13 +15,14 @@ from typing import Any
 from geoflow.core.rows import SeenJob
 from geoflow.errors import StoreBusy
 from geoflow.stores.columns import ATTEMPTS_PER_TASK
-from geoflow.stores.reused import TABLES, ReusedResults
+from geoflow.stores.made_later import TABLES
+from geoflow.stores.reused import ReusedResults
 
 _TASKS_AT_ONCE = 20_000  # in one transaction, which others wait for; a job that has more goes in one all the same
 _JOBS_AT_ONCE = 500
 _OWN = ("attempt", "task", "stage", "job")
 _HIGHEST = "removed"
-_LATER = (_HIGHEST, "reusable")  # what is there of the rest decides about these
+_LATER = (_HIGHEST, "reusable", "events")  # these go by what is there of the rest, or by the jobs' ids
 _KEPT = f"INSERT INTO {_HIGHEST} ({', '.join(TABLES[_HIGHEST])})"
 
 
@@ -111,6 +112,7 @@ class RemovableJobs(ReusedResults):
         self._hand_over(connection)
         if self.has("reusable"):
             _delete(connection, "reusable", "task_key", plans)
+        self.note_pruned(connection, among)
         for table in ("stage", "job"):
             connection.execute(f"DELETE FROM {table} {among}")
 

@@ -1,30 +1,22 @@
 """Results that a plan takes over: which attempt's result a task was completed with, and what a job is planned anew for.
 
-Neither is in a store of the first schema: these tables are made when they are first needed, and a geoflow that does not
-know them sees attempts that completed, and jobs that were run again.
+A geoflow that does not know their tables sees attempts that completed, and jobs that were run again.
 """
 
 from __future__ import annotations
 
 import abc
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 from geoflow.core.rows import Again, Anew, Keyed, Move, Reusable, Reuse, StageRow, TakenOver
 from geoflow.errors import ResultRemoved
-from geoflow.stores.columns import ATTEMPTS_PER_TASK, COLUMNS, KINDS, last_attempt
+from geoflow.stores.columns import ATTEMPTS_PER_TASK, last_attempt
 from geoflow.stores.leases import JobLeases
+from geoflow.stores.made_later import TABLES
 from geoflow.stores.reading import COMPLETED
 from geoflow.support.parcel import PIECE
 
-# Their columns, the key first, which says whose a row is. `source_key` is that of the attempt that made the result: it
-# ran; that of the result's own attempt where the other one was removed. `removed` has the highest keys that there were.
-TABLES = {
-    "reused": ("attempt_key", "source_key"),
-    "anew": ("job_key", "mode", "since"),
-    "reusable": ("task_key", "digest", "inputs"),
-    "removed": ("job_key", "stage_key", "task_key"),
-}
 _FIRST_AT_ONCE, _AT_ONCE = 100, 5_000
 # Nobody ran it, so that it took no time and has no process; it ended when what it takes over did.
 _TAKEN_OVER = (
@@ -45,32 +37,14 @@ class Before(NamedTuple):
     parameters: str
 
 
-def made_if_needed(table: str, database: Literal["sqlite", "duckdb"]) -> str:
-    """The SQL that makes one of `TABLES`."""
-    columns = [f"{name} {getattr(KINDS[COLUMNS[name]], database)}" for name in TABLES[table]]
-    return f"CREATE TABLE IF NOT EXISTS {table} ({columns[0]} PRIMARY KEY, {', '.join(columns[1:])})"
-
-
 class ReusedResults(JobLeases):
     """The part of a `geoflow.stores.store.Store` that knows whose results are others'."""
-
-    _DATABASE: ClassVar[Literal["sqlite", "duckdb"]]
 
     @abc.abstractmethod
     def insert_rows(self, connection: Any, table: str, names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None: ...
 
     @abc.abstractmethod
     def _move(self, connection: Any, moves: Sequence[Move]) -> None: ...
-
-    def has(self, table: str) -> bool:
-        """Whether the store has this one of `TABLES` by now."""
-        return bool(self._rows("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", table))
-
-    def make(self, connection: Any, table: str) -> None:
-        """Make one of `TABLES`, unless it is there."""
-        connection.execute(made_if_needed(table, self._DATABASE))
-        if table == "reusable" and self._DATABASE == "sqlite":  # DuckDB reads a column as quickly
-            connection.execute("CREATE INDEX IF NOT EXISTS reusable_digest ON reusable (digest)")
 
     # Planned anew
 

@@ -176,7 +176,7 @@ class SqliteStore(Store):
         try:
             connection.execute("PRAGMA wal_autocheckpoint = 0")
             yield connection
-        except sqlite3.Error as exc:
+        except (sqlite3.Error, UnicodeDecodeError) as exc:
             raise _explained(exc, self.name) from exc
         finally:
             connection.close()
@@ -265,7 +265,7 @@ class SqliteStore(Store):
             connection = self._writer()
             try:
                 return connection.execute(sql, values).fetchall()
-            except sqlite3.Error as exc:
+            except (sqlite3.Error, UnicodeDecodeError) as exc:
                 raise _explained(exc, self.name) from exc
 
     def _one(self, sql: str, *values: Any, longest: int | None) -> Any:
@@ -273,7 +273,7 @@ class SqliteStore(Store):
             connection = self._writer()
             try:
                 return one_row(connection, sql, values, longest)
-            except sqlite3.Error as exc:
+            except (sqlite3.Error, UnicodeDecodeError) as exc:
                 raise _explained(exc, self.name) from exc
 
     def _one_of(self, connection: sqlite3.Connection, sql: str, values: dict[str, Any], longest: int | None) -> Any:
@@ -329,8 +329,8 @@ def check_file(path: Path, read: Callable[[Path], sqlite3.Connection] | None = N
             if getattr(exc, "sqlite_errorcode", 0) == sqlite3.SQLITE_NOTADB:
                 raise StoreError(f"{path} is not a SQLite file. It was not touched: name another store.") from None
             raise _explained(exc, str(path)) from exc
-        except UnicodeDecodeError:  # of SQLite's own message about a table whose definition is damaged
-            raise StoreError(f"{path} is damaged. Keep a copy, and start with another store.") from None
+        except UnicodeDecodeError as exc:
+            raise _explained(exc, str(path)) from None
     if application != APPLICATION_ID and (tables or application):
         raise StoreError(f"{path} is the database of another program. It was not touched: name another store.")
     if foreign:
@@ -364,8 +364,10 @@ def _read_soon(path: Path) -> sqlite3.Connection:
     return read_only(path, 1.0)
 
 
-def _explained(exc: sqlite3.Error, name: str) -> StoreError:
+def _explained(exc: sqlite3.Error | UnicodeDecodeError, name: str) -> StoreError:
     """SQLite's error in words: what happened to which file, and what is safe."""
+    if isinstance(exc, UnicodeDecodeError):  # its own message about a table whose definition is damaged is no text
+        return StoreError(f"{name} is damaged. Keep a copy, and start with another store.")
     code = getattr(exc, "sqlite_errorcode", None)
     primary = code & 0xFF if isinstance(code, int) else None
     if primary == sqlite3.SQLITE_TOOBIG:

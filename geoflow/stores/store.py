@@ -13,7 +13,7 @@ import abc
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import cache
-from itertools import chain, groupby, takewhile
+from itertools import groupby, takewhile
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,6 +23,7 @@ from geoflow.core.rows import Again, Lease, Move, StageRow, Take, TakenOver
 from geoflow.core.transitions import TASK_TRANSITIONS, job_after, task_after
 from geoflow.errors import DefinitionError, IllegalTransition, StoreError
 from geoflow.stores.columns import ATTEMPT, ATTEMPTS_PER_TASK
+from geoflow.stores.ranges import as_ranges, consecutive
 from geoflow.stores.removing import RemovableJobs
 from geoflow.support.jsonable import from_json, to_json
 from geoflow.support.parcel import PIECE
@@ -58,6 +59,19 @@ _JOB_CHANGES = {
     "rerun": "started_at = NULL, ended_at = NULL, result = NULL, error = NULL, traceback = NULL, stage = $stage,"
     " cancel_requested = 0, parameters = coalesce($parameters, parameters)",
 }
+
+# What a job's history calls them: past participles.
+_TOLD = {
+    "start": "started",
+    "complete": "finalized",
+    "fail": "failed",
+    "interrupt": "interrupted",
+    "cancel": "cancelled",
+    "resume": "resumed",
+    "refinalize": "finalized again",
+}
+# Changes of tasks that no attempt tells of, where they come with one of the job's.
+_UNTOLD = ("cancel", "reset", "redo")
 
 
 @cache
@@ -124,14 +138,19 @@ class Store(RemovableJobs):
         attempts: Sequence[Attempt] = (),
         completed: Sequence[Completed] = (),
         again: Again | None = None,
+        told: str | None = None,
+        why: str | None = None,
     ) -> None:
         """Move the job by *event*, together with *moves* of its tasks and *attempts* that ended.
 
-        A ``rerun`` sets the plans of all stages aside, as history, or those that *again* says.
+        A ``rerun`` sets the plans of all stages aside, as history, or those that *again* says. The job's history has it
+        as *told*, where that is not the usual word, and *why*: the error, where there is one.
         """
         again = again or Again()
         with self._transaction(lease) as connection:
-            (text,) = connection.execute("SELECT status FROM job WHERE job_key = ?", (lease.job_key,)).fetchone()
+            text, stage = connection.execute(
+                "SELECT status, stage FROM job WHERE job_key = ?", (lease.job_key,)
+            ).fetchone()
             before = JobStatus(text)
             after = job_after(before, event)
             self._move(connection, moves, attempts, completed)
@@ -143,6 +162,10 @@ class Store(RemovableJobs):
             )
             if event == "rerun":
                 self._set_aside(connection, lease.job_key, again)
+                (told, why), stage = again.told, again.stage
+            about: dict[str, Any] = {"at": now, "was": before, "status": after, "stage": stage}
+            about["tasks"] = sum(len(move.keys) for move in moves if move.event in _UNTOLD)
+            self.note(connection, lease.job_id, told or _TOLD[event], why=why or error, **about)
 
     def end_job(self, lease: Lease, *, error: str | None, now: float) -> None:
         """Write when a failed job's last sibling ended, and why the job failed."""
@@ -155,6 +178,9 @@ class Store(RemovableJobs):
             )
             if not closed:
                 raise IllegalTransition(f"Job {lease.job_id[:8]} is not a failed one whose end is yet to be written.")
+            (stage,) = connection.execute("SELECT stage FROM job WHERE job_key = ?", (lease.job_key,)).fetchone()
+            about: dict[str, Any] = {"was": JobStatus.FAILED, "status": JobStatus.FAILED, "stage": stage}
+            self.note(connection, lease.job_id, "ended", at=now, why=error, **about)
 
     def plan(self, lease: Lease, stage: int, tasks: NewTasks, *, now: float, taken: TakenOver = _NOTHING) -> StageRow:
         """Write a stage's tasks and make it the current stage; ``DefinitionError`` when a task id is taken.
@@ -182,12 +208,21 @@ class Store(RemovableJobs):
             plans = connection.execute(
                 "SELECT count(*), max(stage_key) FROM stage WHERE job_key = ? AND superseded = 0", (lease.job_key,)
             ).fetchone()
+            self._note_driven(connection, lease, stage, "planned", count, now)
+            if taken.reused:
+                self._note_driven(connection, lease, stage, "reused", len(taken.reused), now)
         if len(ids) + count <= _IDS_KEPT:
             self._ids[lease.job_key] = plans, ids, tasks.task_ids
         return StageRow(stage_key, stage, first_key, count, now)
 
-    def let_pass(self, lease: Lease, stage: StageRow) -> None:
-        """Note that the job goes on without the tasks of *stage* that failed, for all who look at it later.
+    def _note_driven(
+        self, connection: Any, lease: Lease, stage: int, event: str, tasks: int, at: float | None = None
+    ) -> None:
+        about: dict[str, Any] = {"was": JobStatus.PROCESSING, "status": JobStatus.PROCESSING, "stage": stage}
+        self.note(connection, lease.job_id, event, tasks=tasks, at=at, **about)
+
+    def let_pass(self, lease: Lease, stage: StageRow, failed: int = 0) -> None:
+        """Note that the job goes on without the *failed* tasks of *stage*, for all who look at it later.
 
         It is said where its stages are declared: no other table needs to know, and another plan has another key.
         """
@@ -196,6 +231,7 @@ class Store(RemovableJobs):
             stages = from_json(text)
             stages[stage.stage - 1]["let_pass"] = stage.stage_key
             connection.execute("UPDATE job SET stages = ? WHERE job_key = ?", (to_json(stages), lease.job_key))
+            self._note_driven(connection, lease, stage.stage, "went on", failed)
 
     def _earlier_ids(self, connection: Any, job_key: int, stage: int, task_ids: Sequence[str]) -> set[int]:
         """The hashes of all ids that the job's plans have. Refuses *task_ids* that are among them, or there twice.
@@ -315,7 +351,7 @@ class Store(RemovableJobs):
             except self._refused as exc:
                 raise IllegalTransition(f"An attempt was reported twice; the second was not written ({exc}).") from exc
         for (event, not_before), alike in groupby(moves, key=lambda move: (move.event, move.not_before)):
-            runs = list(_runs(alike))
+            runs = list(as_ranges(alike))
             sql = _task_change(event)
             changed = sum(
                 self._changed(connection, sql, {"first": first, "last": last, "not_before": not_before})
@@ -360,31 +396,3 @@ def not_long(rows: Iterable[Any]) -> Iterator[Any]:
         if length > PIECE and length > len(row[-1]):
             return
         yield row
-
-
-def consecutive(keys: Sequence[int]) -> Sequence[int]:
-    """*keys*, which are in order, as a range where they are one."""
-    return range(keys[0], keys[-1] + 1) if keys[-1] - keys[0] == len(keys) - 1 else keys
-
-
-def _runs(moves: Iterable[Move]) -> Iterator[tuple[int, int]]:
-    """The first and the last of consecutive keys of *moves*, which are mostly one run: to update it costs a fifth.
-
-    Several chunks end, and start, at a time: runs that follow each other are one.
-    """
-    run: tuple[int, int] | None = None
-    for first, last in chain.from_iterable(map(_runs_of, moves)):
-        if run is not None and first == run[1] + 1:
-            run = run[0], last
-            continue
-        if run is not None:
-            yield run
-        run = first, last
-    if run is not None:
-        yield run
-
-
-def _runs_of(move: Move) -> Iterable[tuple[int, int]]:
-    if isinstance(move.keys, range):
-        return [(move.keys[0], move.keys[-1])] if move.keys else []
-    return ((key, key) for key in sorted(move.keys))

@@ -1,4 +1,4 @@
-"""DataFrames of jobs, stages, tasks, attempts, errors and logs, as they are at one moment, whoever writes meanwhile.
+"""DataFrames of jobs, stages, tasks, attempts, errors, events and logs, as they are at one moment.
 
 Columns and dtypes are the same for no rows as for many: text is ``string``, states are categorical, times are
 ``datetime64[us, UTC]``, durations ``timedelta64[us]``, numbers ``int64``, or ``Int64`` where there may be none, and
@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from geoflow.core.models import Category, Outcome, TaskStatus
+from geoflow.core.rows import EventRow
 from geoflow.errors import StoreError
 from geoflow.stores import columnwise, questions
 from geoflow.stores.columns import ATTEMPTS_PER_TASK, COLUMNS, KINDS
@@ -30,6 +31,7 @@ from geoflow.views.rows import (
     ATTEMPTS,
     DERIVED,
     ERRORS,
+    HISTORY,
     JOBS,
     MISSING,
     STAGES,
@@ -174,6 +176,15 @@ def errors(store: Store, job_id: str, limit: int | None = None) -> pd.DataFrame:
     found = failed["traceback"].map(cause, na_action="ignore").tolist()
     failed.insert(ERRORS.index("cause"), "cause", _typed("text", [None if pd.isna(one) else one for one in found]))
     return failed if limit is None else failed[max(len(failed) - limit, 0) :].reset_index(drop=True)
+
+
+def history(store: Store, job_id: str) -> pd.DataFrame:
+    """What happened to the job, one row for each change of it, the oldest first; see `geoflow.core.rows.EventRow`."""
+    columns = dict(zip(EventRow._fields, zip(*store.events(job_id), strict=True), strict=False))
+    times = [round(time * 1e6) for time in columns.pop("happened_at", ())]
+    frame = {"happened_at": _typed("time", times)}
+    frame |= {name: _typed(_KINDS[name], columns.get(name, ())) for name in EventRow._fields[1:]}
+    return pd.DataFrame(frame)[HISTORY]
 
 
 def logs(path: str | os.PathLike[str] | None, wanted: Wanted = ALL) -> pd.DataFrame:

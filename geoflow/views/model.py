@@ -134,7 +134,7 @@ class JobView(NamedTuple):
     will take yet, at the pace of its tasks in this run. ``inputs_changed`` is how many of a job's tasks that have
     completed had declared files that are not the same by now. ``running`` are its tasks that run now, the longest
     first, where that can be seen. ``stale`` have completed with older code than their handlers' of now, where that was
-    asked.
+    asked. ``past`` says of one that stopped on its way when, by whom, and what is left.
     """
 
     job_id: str
@@ -157,6 +157,7 @@ class JobView(NamedTuple):
     inputs_changed: int = 0
     running: tuple[RunningTask, ...] = ()
     stale: int = 0
+    past: str = ""
 
     @property
     def shown_running(self) -> tuple[tuple[RunningTask, ...], str]:

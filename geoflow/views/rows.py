@@ -53,6 +53,7 @@ ATTEMPTS = words(
     "task_index task_type backoff code superseded job_id",
 )
 ERRORS = [*ATTEMPTS[:5], "cause", *ATTEMPTS[5:]]
+HISTORY = words("happened_at event stage tasks why was status session pid host")
 DERIVED = (*PlannedStage._fields, "task_index", "duration")  # told by the plans and by other columns
 MISSING = "Tasks of this job are missing from the store: it is damaged, or another program changed it."
 _FEW = 1_000  # attempts that are looked for by their keys

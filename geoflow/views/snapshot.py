@@ -16,6 +16,7 @@ from geoflow.core.rows import JobRow, StageRow
 from geoflow.errors import JobNotFound
 from geoflow.jobtypes.contract import PROBE_OF
 from geoflow.stores import questions
+from geoflow.stores.events import here
 from geoflow.stores.store import Store
 from geoflow.support.jsonable import from_json
 from geoflow.support.masking import DEFAULT_SECRETS, mask, mask_text
@@ -23,6 +24,8 @@ from geoflow.support.text import cut, human_bytes, overwritten, plain, shorten
 from geoflow.views.changed import inputs_changed
 from geoflow.views.failures import groups
 from geoflow.views.model import ACTIONS, READ, JobView, RunningTask, readable
+from geoflow.views.past import LOOKED_AT as LAST_EVENTS
+from geoflow.views.past import stopped
 from geoflow.views.stages import STATES, StageView
 from geoflow.views.tracebacks import fold
 
@@ -69,7 +72,12 @@ def snapshot(
         errors=errors,
         result_preview=readable(row.result, 1500, secrets) if row.result and not fallback else None,
         hint=None if driver else _hint(view),
+        past="" if driver or view.status == "completed" else _past(store, view, now),
     )
+
+
+def _past(store: Store, view: JobView, now: float) -> str:
+    return stopped(store.events(view.job_id, LAST_EVENTS), view.stages, store.session, here(), now)
 
 
 def _running(

@@ -1,4 +1,4 @@
-"""SQL over jobs, stages, tasks, attempts and the log, answered by DuckDB whichever store they are in.
+"""SQL over jobs, stages, tasks, attempts, events and the log, answered by DuckDB whichever store they are in.
 
 Of a SQLite store, what a query needs is first copied into DuckDB's memory, as it is at that moment: the columns of the
 tables, and the jobs where it names them. The next queries use the copy until something is written. Only queries are
@@ -25,6 +25,7 @@ from geoflow.stores.allowed_sql import check_query
 from geoflow.stores.columns import KINDS, sql_type
 from geoflow.stores.duckdb import DuckDbStore, insert
 from geoflow.stores.duckdb_file import CONFIG
+from geoflow.stores.made_later import TABLES as MADE_LATER
 from geoflow.stores.reading import by_ranges
 from geoflow.stores.sqlite import one_row
 from geoflow.stores.store import Store
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 # The key by which each table is read part by part, and what of the store has the last one.
 _KEYS = {"jobs": ("job_key", "job"), "stages": ("stage_key", "stage"), "tasks": ("task_key", "task")}
 _KEYS["attempts"] = _KEYS["tasks"]
+_KEYS["events"] = ("event_key", "events")  # made when the first one is written
 _LOGS = {name: KINDS[kind].sql for name, kind in FIELDS.items()} | {"line": "JSON"}
 _LOG_TABLE = f"CREATE TEMP TABLE logs ({', '.join(f'{name} {type_}' for name, type_ in _LOGS.items())})"
 # Columns that the store's own views have not, in words that SQLite and DuckDB have both.
@@ -68,7 +70,7 @@ _copying = threading.Lock()
 
 
 def answer(store: Store, log: str | os.PathLike[str] | None, statement: str, *, files: bool = True) -> pd.DataFrame:
-    """What *statement* finds in ``jobs``, ``stages``, ``tasks``, ``attempts`` and ``logs``, the file *log*.
+    """What *statement* finds in ``jobs``, ``stages``, ``tasks``, ``attempts``, ``events`` and ``logs``, the file *log*.
 
     ``parameters``, ``result`` and ``metadata`` are JSON: ``result->>'$.result.bytes'``. Times are ``TIMESTAMPTZ``, in
     UTC; ``duration``, ``cpu`` and ``backoff`` are seconds. Without *files* no file of the disk is read for it. Raises
@@ -141,8 +143,8 @@ def _empty(reader: Any, version: tuple[int, int]) -> _Copy:
     return copy
 
 
-def _made(table: str, types: Mapping[str, str]) -> str:
-    return f"CREATE OR REPLACE TABLE {table} ({', '.join(f'{name} {type_}' for name, type_ in types.items())})"
+def _made(table: str, types: Mapping[str, str], kind: str = "TABLE") -> str:
+    return f"CREATE OR REPLACE {kind} {table} ({', '.join(f'{name} {type_}' for name, type_ in types.items())})"
 
 
 def _needed(copy: _Copy, statement: str) -> dict[str, Part]:
@@ -178,10 +180,21 @@ def _snapshot(reader: Any) -> Iterator[None]:
         reader.rollback()
 
 
+def _is_there(connection: Any, table: str) -> bool:
+    """Whether a table is there by now, of which the store may have none."""
+    looked = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
+    return table not in MADE_LATER or bool(connection.execute(looked, (table,)).fetchone())
+
+
+def _names(connection: Any, table: str) -> list[str]:
+    if not _is_there(connection, table):
+        return list(MADE_LATER[table])
+    return [column[0] for column in connection.execute(f"SELECT * FROM {table} LIMIT 0").description]
+
+
 def _types(reader: Any, table: str) -> dict[str, str]:
-    described = reader.execute(f"SELECT * FROM {table} LIMIT 0").description
     told = dict.fromkeys(_TOLD.get(table, ()), "BOOLEAN")
-    return {column[0]: sql_type(column[0]) for column in described} | told
+    return {name: sql_type(name) for name in _names(reader, table)} | told
 
 
 # How the rows of a column come out of its JSON text, where its type is not one that JSON has.
@@ -206,6 +219,7 @@ def _fill(reader: Any, copy: _Copy, table: str, part: Part) -> None:
         name = next(iter(copy.types[table]))
         texts, into = "count(*)", f"INSERT INTO {table} ({name}) SELECT NULL FROM range(?)"
     sql = f"SELECT {texts} FROM {table} WHERE {_KEYS[table][0]} BETWEEN ? AND ?"
+    keys = _keys(reader, table, part.jobs) if _is_there(reader, table) else []
     copy.connection.begin()  # others may look at the table meanwhile
     try:
         copy.connection.execute(_made(table, copy.types[table]))
@@ -213,7 +227,7 @@ def _fill(reader: Any, copy: _Copy, table: str, part: Part) -> None:
         def ask(first: int, last: int, longest: int | None) -> Any:
             return one_row(reader, sql, (first, last), longest)
 
-        for row in by_ranges(ask, _keys(reader, table, part.jobs), _ROWS_AT_ONCE):
+        for row in by_ranges(ask, keys, _ROWS_AT_ONCE):
             copy.connection.execute(into, row)
         copy.connection.commit()
     except BaseException:
@@ -224,7 +238,7 @@ def _fill(reader: Any, copy: _Copy, table: str, part: Part) -> None:
 def _keys(reader: Any, table: str, jobs: AbstractSet[str] | None) -> list[tuple[int, int]]:
     """The ranges of keys that the rows of *table* have, of these *jobs*."""
     key, source = _KEYS[table]
-    if jobs is None:
+    if jobs is None or source == table:  # its rows are no ranges of a job's
         last = f"SELECT coalesce(max({key}), 0) FROM {source} WHERE {key} < 1000000000"
         return [(1, *reader.execute(last).fetchone())]
     keys = {"job": "job_key, job_key", "stage": "stage_key, stage_key"}
@@ -249,7 +263,10 @@ def _dress(connection: duckdb.DuckDBPyConnection) -> None:
     assert row is not None, "a connection has a database"
     home = '"' + row[0].replace('"', '""') + '"'
     for table in _KEYS:
-        names = [column[0] for column in connection.execute(f"SELECT * FROM {table} LIMIT 0").description]
+        names = _names(connection, table)
+        if not _is_there(connection, table):
+            connection.execute(_made(table, {name: sql_type(name) for name in names}, "TEMP TABLE"))
+            continue
         shown = [f"{_DRESSED[sql_type(name)].format(name)} AS {name}" for name in names if sql_type(name) in _DRESSED]
         replaced = f" REPLACE ({', '.join(shown)})" if shown else ""
         told = "".join(f", {told} AS {name}" for name, told in _TOLD.get(table, {}).items())

@@ -50,6 +50,8 @@ def emptied(store: DuckDbStore) -> None:
     with store._transaction() as connection:
         for table in ("attempt", "task", "stage", "job"):
             connection.execute(f"DELETE FROM {table}")
+        if store.has("events"):
+            connection.execute("DELETE FROM events")
     store._open_file().epochs.clear()
 
 

@@ -19,8 +19,8 @@ from geoflow.stores.columns import (
     KINDS,
     last_attempt,
 )
-from geoflow.stores.reused import TABLES as MADE_LATER
-from geoflow.stores.reused import made_if_needed
+from geoflow.stores.made_later import TABLES as MADE_LATER
+from geoflow.stores.made_later import made_if_needed
 from geoflow.support.logs import FIELDS
 
 SCHEMAS = {"sqlite": sqlite.schema, "duckdb": duckdb_file.schema}

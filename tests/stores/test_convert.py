@@ -56,7 +56,7 @@ def filled(path: Path) -> list[Any]:
 def test_S45_all_that_a_store_has_is_in_its_copy_and_comes_back(tmp_path: Path, source: str, target: str) -> None:
     before = filled(tmp_path / source)
     copied = convert(tmp_path / source, tmp_path / target)
-    assert copied == {"job": 3, "stage": 2, "task": 30 + len(NASTY), "attempt": 21}
+    assert copied == {"job": 3, "stage": 2, "task": 30 + len(NASTY), "attempt": 21, "events": 11}
     copy = store_at(tmp_path / target)
     assert isinstance(copy, DuckDbStore if target.endswith(".duckdb") else SqliteStore)
     assert everything(copy) == before

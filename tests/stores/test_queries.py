@@ -50,7 +50,7 @@ def test_every_table_has_the_same_columns_and_types_in_every_store(
     here = opened(open_session, tmp_path, store)
     reference = open_session(tmp_path / "reference.db", workers=0)
     assert here.sql("SHOW TABLES")["name"].tolist()
-    for table in ("jobs", "stages", "tasks", "attempts", "logs"):
+    for table in ("jobs", "stages", "tasks", "attempts", "events", "logs"):
         names, types = (here.sql(f"DESCRIBE {table}")[column].tolist() for column in ("column_name", "column_type"))
         expected = reference.sql(f"DESCRIBE {table}")
         assert names == expected["column_name"].tolist()

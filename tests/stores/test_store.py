@@ -22,8 +22,9 @@ from geoflow.core.transitions import JOB_TRANSITIONS, TASK_TRANSITIONS
 from geoflow.errors import DefinitionError, GeoflowError, IllegalTransition, LeaseLost, StoreBusy, StoreError
 from geoflow.stores import columns, reading
 from geoflow.stores.duckdb import DuckDbStore
+from geoflow.stores.ranges import as_ranges
 from geoflow.stores.sqlite import SqliteStore
-from geoflow.stores.store import Store, _runs
+from geoflow.stores.store import Store
 from geoflow.support.text import shorten
 from tests.helpers.stored import (
     DUCKDB,
@@ -1181,7 +1182,7 @@ def test_a_claim_of_a_job_that_is_not_there_is_a_store_error(store: Store) -> No
 )
 def test_runs_of_keys_have_each_key_of_all_moves_once_and_no_two_that_could_be_one(keys: list[Any]) -> None:
     moves = [Move("start", each) for each in keys]
-    runs = list(_runs(moves))
+    runs = list(as_ranges(moves))
     assert [key for first, last in runs for key in range(first, last + 1)] == [
         key for move in moves for key in sorted(move.keys)
     ]
