@@ -7,12 +7,13 @@ smaller ones may pass it only as far as they fit beside it. So none waits for ev
 from __future__ import annotations
 
 import math
-from bisect import bisect_right, insort
+from bisect import bisect_left, bisect_right, insort
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 ALONE = math.inf  # the need of a task that is to have all of the budget
+MARGIN = 1.25  # by which what nobody has seen yet may be more than it looks
 UNKNOWN = 1  # that of one of which nothing is known: it runs with any other, but not with one that is alone
 
 
@@ -53,6 +54,11 @@ class Memory:
             self._stop_waiting()
         self._hold(job, key, part, passed=not is_next)
         return True
+
+    def is_out(self, job: str, key: int, need: float) -> None:
+        """The task is out already, before its need was known: there may be more out now than the budget."""
+        if key not in self._held:
+            self._hold(job, key, int(min(need, self.budget)), passed=False)
 
     def let_pass(self, job: str, key: int, need: float) -> None:
         """The task goes out before one that waits, beside which there is room for it."""
@@ -98,6 +104,40 @@ class Part(NamedTuple):
     def let_pass(self, key: int, need: float) -> None:
         """See `Memory.let_pass`."""
         self.memory.let_pass(self.job, key, need)
+
+
+class Expected:
+    """What tasks are expected to have in memory, of what some had at most, as sizes and bytes; a size of 0 is unknown.
+
+    A larger one is taken to need no less than a smaller one did. Beyond the largest known it goes on as from the least
+    to the most that was seen, for `MARGIN` more.
+    """
+
+    def __init__(self, peaks: Iterable[tuple[float, int]]) -> None:
+        self._sizes: list[float] = []
+        self._peaks: list[int] = []  # the most of that size, or of less
+        self._least = self._most = 0
+        for size, peak in sorted(peaks):
+            self._most = max(self._most, peak)
+            self._least = min(self._least or peak, peak)
+            if size > 0:
+                self._sizes.append(size)
+                self._peaks.append(max(peak, self._peaks[-1] if self._peaks else 0))
+
+    def __call__(self, size: float) -> float:
+        """Bytes for a task of this *size*."""
+        if size <= 0 or not self._sizes:
+            return self._most or UNKNOWN
+        place = bisect_left(self._sizes, size)
+        if place < len(self._sizes):
+            return self._peaks[place + _alike(self._sizes, place)]
+        grown = (self._peaks[-1] - self._least) * size / self._sizes[-1]
+        return max(self._peaks[-1], MARGIN * (self._least + grown))
+
+
+def _alike(sizes: Sequence[float], place: int) -> int:
+    """How many behind *place* have the same size as that: the last one has the most of all."""
+    return bisect_right(sizes, sizes[place]) - 1 - place
 
 
 class Line:

@@ -124,6 +124,7 @@ class Stage(BaseModel):
     store. Tasks start in the ``order`` of the plan, or the ``"largest"`` first, so that no long one is left for the
     end. How large a task is, its metadata say as ``size``, a number of any unit; else the time counts that it took when
     the job was run before. Each needs so much ``memory``, in bytes; where it ``memory_differs``, its metadata say it.
+    Of ``sized`` ones that say nothing of memory, what they need is expected by what earlier ones had.
 
     With ``reuse``, a task takes over the result of an equal one that has completed. ``inputs`` are patterns of the
     names of parameters that are paths or addresses, whose state counts, ``inputs_by`` their times or their content;
@@ -148,6 +149,7 @@ class Stage(BaseModel):
     order: Order = "planned"
     memory: int | None = None
     memory_differs: bool = False
+    sized: bool = False
     reuse: bool | None = None
     inputs: tuple[str, ...] = ()
     inputs_by: InputsBy = "time"

@@ -175,6 +175,11 @@ class TaskQueue:
         self._waits[key] = Wait(now, delay)
         heapq.heappush(self._tried, (now + delay, key))
 
+    def line_up(self, order: Sequence[int], needs: Mapping[int, float]) -> None:
+        """From now on the new ones, which are those in *order*, go out by the memory that each *needs*."""
+        self._needs = {**needs, **{key: need for key, need in self._needs.items() if need == ALONE}}
+        self._order, self._line, self._new = None, Line(order, self._needs), len(order)
+
     def be_alone(self, key: int) -> bool:
         """This one goes out again by itself, with all of the memory; whether it did not have that already."""
         if self._needs.get(key) == ALONE:

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from geoflow.core.batch import Batch
+from geoflow.core.batch import Batch, Completed
 from geoflow.core.chunking import Pace
 from geoflow.core.chunks import Report
-from geoflow.core.memory import Part
+from geoflow.core.memory import MARGIN, Part
 from geoflow.core.models import Attempt, Category, Failure, Outcome
 from geoflow.core.queue import TaskQueue
 from geoflow.core.retry import RetryPolicy, retry_in
@@ -36,7 +36,7 @@ class StageTasks:
 
     They are in the states of *counts*, and at most so many *workers* may be at them. For *order*, *needs* and *tried*
     see `TaskQueue`; *failures* have failed for good. One that memory did not suffice for runs again alone, if it
-    *can_be_alone*.
+    *can_be_alone*. One that has more than its *share* of memory, in bytes, has outgrown it, which is to be seen to.
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class StageTasks:
         order: Sequence[int] | None = None,
         needs: Mapping[int, float] | None = None,
         can_be_alone: bool = False,
+        share: int | None = None,
         tried: Sequence[tuple[int, float | None]] = (),
         failures: Sequence[FailedRow] = (),
     ) -> None:
@@ -60,7 +61,8 @@ class StageTasks:
         self.failures = list(failures)
         self.pace = Pace()
         self._workers = workers
-        self._can_be_alone = can_be_alone
+        self._can_be_alone, self._share = can_be_alone, share
+        self.has_outgrown = False
         self._changes = Changes([], [], [])
 
     def take_changes(self) -> Changes:
@@ -118,6 +120,8 @@ class StageTasks:
         if completed is not None:
             self._changes.completed.append(completed)
             self._move("complete", completed.keys, "completed")
+        if self._share is not None:
+            self._share = self._weighed(self._share, completed, attempts)
         failed = self._end(batch, attempts, now)
         failed += self._lose(batch, report.lost, suspects=report.suspects)
         final = self._fail(batch, failed)
@@ -156,6 +160,15 @@ class StageTasks:
             self._move("retry", keys, not_before=now + delay)
         self._move("complete", completed, "completed")
         return failed
+
+    def _weighed(self, share: int, completed: Completed | None, attempts: Sequence[Attempt]) -> int:
+        """The *share*, or what some of these had at most, where that was more; it is told of again well above that."""
+        had = max((attempt.peak_memory or 0 for attempt in attempts), default=0)
+        had = max(had, completed.peak_memory or 0) if completed is not None else had
+        if had <= share:
+            return share
+        self.has_outgrown = True
+        return int(had * MARGIN)
 
     def _is_next_alone(self, key: int) -> bool:
         """Whether this one, for which memory did not suffice, goes out again with all of it, before that counts."""

@@ -42,6 +42,7 @@ class Options:
     reuse: bool = False
     result_limit: float | None = None  # bytes
     budget: int | None = None  # bytes that its tasks may have together with others'; None is any number
+    share: int | None = None  # and that each may have, if there are as many as workers
 
 
 class ActiveJob:
@@ -123,8 +124,10 @@ class ActiveJob:
             self.stage_number = planned.stage
         self.blocked_until = None
         policy = self.options.policy.of_stage(self.stage)
-        alone = self.options.budget is not None
-        self.tasks = StageTasks(policy, planned, workers=self.stage.at_once, can_be_alone=alone, **state)
+        budget, stage = self.options.budget, self.stage
+        share = None if stage.memory or stage.memory_differs else self.options.share
+        about: dict[str, Any] = {"workers": stage.at_once, "can_be_alone": budget is not None, "share": share}
+        self.tasks = StageTasks(policy, planned, **about, **state)
 
     @property
     def stage(self) -> Stage:

@@ -19,7 +19,7 @@ from geoflow.core.rows import FailedRow, StageRow
 from geoflow.engine.active_job import ActiveJob
 from geoflow.engine.endings import Endings
 from geoflow.engine.events import tell, tell_if_heavy
-from geoflow.engine.recovery import lined_up
+from geoflow.engine.lining_up import lined_up
 from geoflow.engine.taking_over import FAN_IN_UNIT, look_of, taken_over
 from geoflow.errors import DefinitionError, ResultRemoved
 from geoflow.jobtypes.contract import task_id
@@ -176,6 +176,20 @@ class Asking(Endings):
         tell(job, "planned", tasks=planned.task_count, **({"reused": len(taken.reused)} if taken.reused else {}))
         if not job.job_type.stages[number - 1].is_fan_in:  # which is given what there is
             tell_if_heavy(job, tasks)
+
+    def _line_up_anew(self, job: ActiveJob) -> None:
+        """Tasks have had more memory than there is for each of as many as workers: from now on they go out by that."""
+        job.tasks.has_outgrown = False
+        planned = job.tasks.planned
+        if self._memory is None or planned is None:
+            return
+        self._flush(job)
+        lined = lined_up(job, self._store, planned, has_outgrown=True)
+        job.tasks.queue.line_up(**lined)
+        for key, _, _ in self._store.in_state(planned, "processing"):
+            self._memory.is_out(job.job_id, key, lined["needs"].get(key, 0))
+        most = human_bytes(max(lined["needs"].values(), default=0))
+        tell(job, f"goes on by memory: tasks of stage {planned.stage} are expected to need up to {most} each")
 
     def _finalized(self, job: ActiveJob, attempt: Attempt) -> None:
         result, failure = attempt.result, attempt.failure

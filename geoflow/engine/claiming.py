@@ -42,7 +42,8 @@ class Claiming(Parts):
         policy = self.retry or RetryPolicy(max_retries=s.max_retries, base_delay=s.base_delay, max_delay=s.max_delay)
         limits = s.task_timeout, s.plan_timeout, s.finalize_timeout
         most = None if s.result_limit is None else s.result_limit * 1e6
-        return Options(policy, s.on_failure, s.allow_failed, *limits, s.reuse, most, self.budget)
+        share = None if self.budget is None else self.budget // self.executor.slots
+        return Options(policy, s.on_failure, s.allow_failed, *limits, s.reuse, most, self.budget, share)
 
     def whose(self) -> str | None:
         """Whose session it is, when it is not for a task that runs in this process to wait in."""

@@ -176,6 +176,8 @@ class CoreMachine(Asking):
 
     def _work(self, job: ActiveJob, dispatch: bool) -> None:
         """Write all that happened and start what there is room for, in one transaction, then send that."""
+        if job.tasks.has_outgrown:
+            self._line_up_anew(job)
         executor = self._executor
         room = executor.capacity(job.job_id, reserve=job.tasks.may_wait_behind()) if dispatch else 0
         now, places, limit = self._clock.now(), list[Place](), job.stage.limit

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
-from geoflow.core.memory import UNKNOWN
 from geoflow.core.models import JobStatus
 from geoflow.core.rows import JobRow, Move, StageRow
 from geoflow.core.stage import lost_with_engine
 from geoflow.engine.active_job import ActiveJob
 from geoflow.engine.events import tell_failure
+from geoflow.engine.lining_up import lined_up
 from geoflow.executors.returned import Returned
 from geoflow.stores.store import Store
 
@@ -66,19 +65,6 @@ def take_in(job: ActiveJob, store: Store, now: float, returned: Iterable[Returne
     changes = job.tasks.take_changes()
     if any(changes):
         store.commit(job.lease, *changes)
-
-
-def lined_up(job: ActiveJob, store: Store, planned: StageRow) -> dict[str, Any]:
-    """The order that their stage wants the new tasks to start in, and the memory that each task needs, if it says so.
-
-    No order is as they are planned. See `TaskQueue` for both.
-    """
-    stage = job.job_type.stages[planned.stage - 1]
-    order = store.largest_first(planned) if stage.order == "largest" else None
-    if job.options.budget is None or not (stage.memory or stage.memory_differs):
-        return {"order": order}
-    new, told = store.needs(planned)
-    return {"order": order or new, "needs": {key: stage.memory or need or UNKNOWN for key, need in told.items()}}
 
 
 def _planned(store: Store, row: JobRow) -> StageRow | None:

@@ -286,6 +286,7 @@ def _stage(number: int, stage: Mapping[str, Any], shared: Mapping[str, Any]) -> 
     """The stage as the engine keeps it, with the options that it has not of its own from those that all *shared*."""
     kept = {**shared, **_kept(stage)}
     kept |= {"name": stage["name"], "task_type": normalise(stage["task_type"])}
+    kept["sized"] = "size" in kept or kept.get("order") == "largest"
     if "memory" in kept:
         differs = callable(kept["memory"])
         kept |= {"memory": None if differs else bytes_of(kept["memory"]), "memory_differs": differs}

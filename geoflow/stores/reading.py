@@ -24,6 +24,7 @@ _OF_ENDED = (
     " AND t.status IN ('completed', 'failed')"
 )
 _TASKS = "FROM task WHERE task_key >= ? AND task_key < ?"
+_PLANS, _PEAKS = 3, 10_000  # what tasks may need is told by so many of the last plans, and so many tasks of each
 JOB_COLUMNS = ", ".join(JobRow._fields)
 
 
@@ -181,12 +182,28 @@ class TableReader(abc.ABC):
         sizes = {key: _said(metadata, "size") or took.get(name, 0.0) for key, name, metadata in rows}
         return sorted(sizes, key=lambda key: -sizes[key])
 
-    def needs(self, stage: StageRow) -> tuple[list[int], dict[int, float]]:
-        """The keys of the queued tasks that are new, in order, and the bytes that each queued one needs, or 0."""
-        queued = f"SELECT task_key, retries + losses, metadata {_TASKS} AND status = 'queued' ORDER BY task_key"
-        rows = self._of(stage, queued)
-        new = [key for key, tries, _ in rows if not tries]
-        return new, {key: _said(metadata, "memory") for key, _, metadata in rows}
+    def told(self, stage: StageRow, what: str) -> tuple[list[int], dict[int, float]]:
+        """The keys of the queued tasks that are new, in order, and the number that the metadata of each task that has
+        not ended have under the name *what*, or 0."""
+        is_new = "status = 'queued' AND retries = 0 AND losses = 0"
+        open_ones = "AND (status = 'queued' OR status = 'processing') ORDER BY task_key"
+        rows = self._of(stage, f"SELECT task_key, {is_new}, metadata {_TASKS} {open_ones}")
+        return [key for key, new, _ in rows if new], {key: _said(metadata, what) for key, _, metadata in rows}
+
+    def peaks(self, job_type: str, probes: str, stage: int) -> list[tuple[float, int]]:
+        """Of tasks of the last plans of the *stage*, in jobs of the *job_type* and in *probes* of it, the size, or 0,
+        and the most that each had in memory."""
+        plans = (
+            "SELECT s.first_key, s.first_key + s.task_count FROM stage s JOIN job j USING (job_key)"
+            f" WHERE s.stage = ? AND (j.job_type = ? OR j.job_type = ?) ORDER BY s.stage_key DESC LIMIT {_PLANS}"
+        )
+        most = f"AND a.peak_memory IS NOT NULL ORDER BY a.peak_memory DESC LIMIT {_PEAKS}"
+        rows = [
+            row
+            for keys in self._rows(plans, stage, job_type, probes)
+            for row in self._rows(f"SELECT t.metadata, a.peak_memory {COMPLETED} {most}", *keys)
+        ]
+        return [(_said(metadata, "size"), peak) for metadata, peak in rows]
 
     def codes(self, stage: StageRow) -> list[tuple[str, str, int]]:
         """(task type, fingerprint, how many) of the code that the stage's completed tasks ran with."""

@@ -243,7 +243,9 @@ def test_S56_a_worker_that_the_system_ended_for_want_of_memory_counts_as_that(
 
 
 def hold(parameters: dict[str, Any]) -> dict[str, Any]:
-    return {"success": True, "result": {"held": len(b"x" * (parameters["megabytes"] * MB))}}
+    held = b"x" * (parameters["megabytes"] * MB)
+    time.sleep(parameters.get("sleep", 0))
+    return {"success": True, "result": {"held": len(held)}}
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="the system cannot forget a peak")
@@ -256,3 +258,37 @@ def test_S56_the_peak_of_a_small_task_behind_a_large_one_is_its_own(open_session
     assert frame["pid"].nunique() == 1
     assert large > first + 150 * MB
     assert small < first + 50 * MB
+
+
+# What nobody says, and what was had before
+
+
+@pytest.mark.on_duckdb
+def test_S56_a_stage_that_says_sizes_goes_by_what_tasks_of_these_sizes_had(open_session: OpenSession) -> None:
+    session = open_session(workers=3, memory="400MB")
+
+    session.register(weighing("by_size", None, size="megabytes"), {"act": hold})
+    session.run("by_size", tasks=[{"megabytes": number} for number in (250, 1)]).wait()
+    small, large = [{"megabytes": 1}] * 6, [{"megabytes": 250, "sleep": 0.05}] * 3
+    job = session.run("by_size", tasks=[*small, *large, *small])
+    attempts = job.attempts()
+    assert job.status == "completed"
+    large_ones = attempts[attempts["peak_memory"] > 240 * MB].sort_values("started_at")
+    assert len(large_ones) == 3
+    assert (large_ones["started_at"].iloc[1:].to_numpy() >= large_ones["ended_at"].iloc[:-1].to_numpy()).all()
+
+
+def test_S56_a_stage_that_says_nothing_goes_by_memory_once_there_is_too_little_for_all_workers(
+    open_session: OpenSession,
+) -> None:
+    session = open_session(workers=3, memory="400MB")
+    session.register(jobs.Acts, {"act": hold})
+    job = session.run("acts", tasks=[{"megabytes": 250, "sleep": 0.05}] * 8)
+    assert job.status == "completed"
+    attempts = job.attempts().sort_values("ended_at")
+    first, later = attempts["ended_at"].iloc[0], attempts[attempts["started_at"] > attempts["ended_at"].iloc[2]]
+    assert len(later) >= 5
+    assert (later["started_at"].iloc[1:].to_numpy() >= later["ended_at"].iloc[:-1].to_numpy()).all()
+    assert first < later["started_at"].iloc[0]
+    said = "goes on by memory: tasks of stage 1 are expected to need up to "
+    assert job.logs()["message"].str.contains(said).any()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geoflow.core.memory import ALONE, Line, Memory, Part
+from geoflow.core.memory import ALONE, UNKNOWN, Expected, Line, Memory, Part
 from geoflow.core.queue import TaskQueue
 from geoflow.core.rows import StageRow, Take
 from geoflow.support.amount import bytes_of
@@ -175,3 +175,25 @@ def test_the_system_has_ended_a_process_if_it_counts_one_more_than_at_the_last_l
     assert kills.look()
     assert kills.look(), "of two that die at once, too"
     assert not Kills(tmp_path / "nothing there").look()
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 50), st.integers(1, 100)), min_size=1),
+    st.integers(0, 100),
+    st.integers(0, 100),
+)
+def test_S56_a_task_is_expected_to_need_what_one_of_its_size_or_less_had(
+    seen: list[tuple[int, int]], size: int, more: int
+) -> None:
+    expected = Expected(seen)
+    assert all(expected(known) >= peak for known, peak in seen)
+    assert expected(0) == max(peak for _, peak in seen), "one that tells no size may be any"
+    if size:
+        assert expected(size) <= expected(size + more)
+
+
+def test_S56_what_nobody_has_seen_is_expected_to_go_on_as_what_was_seen() -> None:
+    expected = Expected([(1, 110), (10, 200), (5, 150)])
+    assert [expected(size) for size in (0.5, 1, 3, 5, 10)] == [110, 110, 150, 150, 200]
+    assert expected(20) == 1.25 * (110 + 2 * 90)
+    assert Expected([])(7) == Expected([])(0) == UNKNOWN
