@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from geoflow.engine.runtime import Runtime
 from geoflow.errors import StoreError
+from geoflow.job_handle import JobHandle
 from geoflow.jobtypes.contract import normalise
 from geoflow.stores.store import Store
 from geoflow.support import logs
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from geoflow.tools.keeping.config import Config
     from geoflow.tools.keeping.prune import Pruned
+    from geoflow.tools.keeping.size import Sizes
 
 
 class Housekeeping:
@@ -112,6 +115,30 @@ class Housekeeping:
         choice = self.choice(state, job_type)
         at = None if before is None else moment(before, self.runtime.clock.now(), "before")
         return prune(self.runtime, choice, before=at, keep=keep, confirm=confirm)
+
+    def dump(self, job: str | JobHandle, path: str | os.PathLike[str] | None = None) -> dict[str, Any] | Path:
+        """All that the store has of the *job*, a handle or the beginning of an id, at this moment, as JSON has it.
+
+        The dict has ``geoflow`` (the version), ``format`` (1), ``job``, ``stages``, ``tasks`` and ``attempts``, those
+        of plans that were set aside too, in rows as ``--json`` has them: times in ISO 8601, durations in seconds,
+        secrets masked but in results. With *path* it is written to that new file, whole or not at all, whose path is
+        returned. Raises ``StoreError`` where a file is there.
+        """
+        from geoflow.tools.keeping.dump import pieces, write
+
+        job_id = job.id if isinstance(job, JobHandle) else job
+        if path is not None:
+            return write(self.runtime, job_id, Path(path))
+        document: dict[str, Any] = json.loads("".join(pieces(self.runtime, job_id)))
+        return document
+
+    def size(self) -> Sizes:
+        """What takes the space: the store's files, and which job types and jobs, by what they were given, gave, printed
+        and saved. It looks at all that the store has, a second for each gigabyte or so.
+        """
+        from geoflow.tools.keeping.size import size
+
+        return size(self.runtime)
 
     def config(self) -> Config:
         """Each setting of the session, its value, and where that comes from.

@@ -315,6 +315,9 @@ def commands(*, notebook: bool = False) -> Verbs:
     until = _option("--before", metavar="WHEN", help=ended)
     text = "Show which jobs would be removed, with what they saved, and with --confirm remove them."
     verb("prune", text, until, which_states, of_type, kept, sure)
+    text = "Print all that the store has of a job as one JSON document, or write it to a new file."
+    verb("dump", text, job, Place("target", "PATH", new, type=_FILE, required=False))
+    verb("size", "Show what takes the space of the store: which files, job types and jobs.")
     verb("reset", "Remove all jobs of the store, with what they saved; without --confirm they are shown.", sure)
     text = "Put a backup in the store's place; the store that is there gets another name."
     verb("restore", text, Place("source", "BACKUP", "what geoflow backup made; it stays as it is", type=_FILE))

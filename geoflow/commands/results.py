@@ -408,6 +408,31 @@ class Returned(Result):
         return plain(json.dumps(mask(self.returned, self.secrets), indent=2, default=repr)).splitlines()
 
 
+@dataclass(eq=False, repr=False)
+class Dumped(Result):
+    """A job as one JSON document, or the file that it was written to."""
+
+    session: Session
+    job: JobHandle
+    written: Any
+
+    def value(self) -> Any:
+        return self.written or self.session.dump(self.job)
+
+    def document(self) -> Any:
+        return {"file": str(self.written)}
+
+    def lines(self, width: int) -> Iterable[str]:
+        if self.written is not None:
+            return [f"Job {self.job.id[:8]} is written to {self.written}."]
+        from geoflow.tools.keeping.dump import pieces
+
+        return "".join(pieces(self.session.runtime, self.job.id)).splitlines()
+
+    def to_json(self) -> str:
+        return "\n".join(self.lines(0)) if self.written is None else super().to_json()
+
+
 def _time(at: float | None) -> datetime | None:
     return None if at is None else datetime.fromtimestamp(at, UTC)
 

@@ -15,7 +15,7 @@ from geoflow import api
 from geoflow.commands.grammar import SHOWN, Request
 from geoflow.commands.hints import command, tell
 from geoflow.commands.printing import Followed, Output
-from geoflow.commands.results import Errors, Frame, Job, Jobs, Listing, Logs, Result, Returned, Tasks
+from geoflow.commands.results import Dumped, Errors, Frame, Job, Jobs, Listing, Logs, Result, Returned, Tasks
 from geoflow.commands.values import UsageError, parameters, written
 from geoflow.core.models import Receipt
 from geoflow.core.rows import JobRow
@@ -160,6 +160,15 @@ def prune(session: Session, request: Request) -> Report:
     )
 
 
+def size(session: Session, request: Request) -> Report:
+    return session.size()
+
+
+def dump(session: Session, request: Request) -> Dumped:
+    job = session.job(request.job)
+    return Dumped(session, job, None if request.target is None else session.dump(job, request.target))
+
+
 def config(session: Session, request: Request) -> Report:
     return session.config()
 
@@ -224,7 +233,8 @@ def _stage(request: Request) -> int | str | None:
     return int(stage) if stage and stage.isdecimal() else stage
 
 
-_NAMED = (run, submit, resume, rerun, cancel, tasks, sql, convert, backup, restore, prune, reset, config, export, check)
+_KEEPING = (convert, backup, restore, prune, reset, size, dump, config)
+_NAMED = (run, submit, resume, rerun, cancel, tasks, sql, *_KEEPING, export, check)
 VERBS: dict[str, Callable[[Session, Request], Result | Report]] = {
     **{verb.__name__: verb for verb in _NAMED},
     "plan": lambda session, request: session.plan(request.job_type, _given(request)),

@@ -16,6 +16,7 @@ from typing import Any
 
 from geoflow.core.models import JobStatus, TaskStatus
 from geoflow.core.payloads import is_fallback
+from geoflow.core.rows import JobRow
 from geoflow.errors import StoreError, TableError
 from geoflow.stores import columnwise, questions
 from geoflow.stores.columns import ATTEMPTS_PER_TASK, COLUMNS
@@ -84,6 +85,23 @@ def stages(store: Store, job_id: str) -> list[Row]:
             _shown(STAGES, {name: _value(name, row.get(name)) for name in STAGES})
             for row in planned(connection, job_id)
         ]
+
+
+def whole(store: Store, job: JobRow) -> Iterator[tuple[str, Row | Iterable[Row]]]:
+    """All that the store has of the *job* at one moment, by name: the job, its stages, its tasks, its attempts.
+
+    Those of plans that were set aside are among them. Rows are read as they are asked for.
+    """
+    with at_once(store) as connection:
+        names, keys = [name for name in JOBS if name != "with_errors"], (job.job_key, job.job_key)
+        yield (
+            "job",
+            {name: row[name] for row in map(_with_errors, _rows(connection, "jobs", names, [keys])) for name in JOBS},
+        )
+        stages = planned(connection, job.job_id)
+        yield "stages", [_shown(STAGES, {name: _value(name, row.get(name)) for name in STAGES}) for row in stages]
+        yield "tasks", _of_job(connection, "tasks", [*TASKS, "superseded"], job.job_id, "", history=True)
+        yield "attempts", _of_job(connection, "attempts", ATTEMPTS, job.job_id, "", history=True)
 
 
 def planned(connection: Any, job_id: str) -> list[Row]:
