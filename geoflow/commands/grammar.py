@@ -259,9 +259,9 @@ def commands(*, notebook: bool = False) -> Verbs:
     level = _option("--level", type=levels, help="only those of this level and up")
     words = _option("--contains", metavar="TEXT", default="", help="only those with this text, in capitals or not")
     of_task = _option("--task", metavar="TASK", default="", help="only those of tasks whose ids begin so")
-    kinds = (latest, last, level, words, of_task)
+    which = (latest, last, level, words, of_task)
     live = [] if notebook else [_option("--follow", is_flag=True, help="go on with what comes, until the end")]
-    verb("logs", "List the log lines of a job, its handlers' included.", *kinds, *live)
+    verb("logs", "List the log lines of a job, its handlers' included.", *which, *live)
     verb("output", "Show what a task has printed, also while it runs.", task, *live)
     verb("debug", "Run one task again, here, and open a debugger where it raises.", task, code)
     if notebook:

@@ -377,7 +377,7 @@ class Logs(OfJob):
         lines = rows.logs(self.runtime.log_path, Wanted.of(self.job.id, **self.wanted))
         return lines[_last(lines, self.limit) :]
 
-    def lines(self, width: int) -> list[str]:
+    def lines(self, width: int) -> Iterable[str]:
         return _table(("time", "level", "task_id", "message"), mask(self.rows(), self.secrets), width)
 
 
