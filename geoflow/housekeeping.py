@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from geoflow.tools.keeping.config import Config
     from geoflow.tools.keeping.prune import Pruned
     from geoflow.tools.keeping.size import Sizes
+    from geoflow.tools.keeping.types import Types
 
 
 class Housekeeping:
@@ -139,6 +140,12 @@ class Housekeeping:
         from geoflow.tools.keeping.size import size
 
         return size(self.runtime)
+
+    def types(self) -> Types:
+        """What can be run, with its parameters: the job types that are registered, and those that geoflow brings."""
+        from geoflow.tools.keeping.types import types
+
+        return types(self.runtime.registry)
 
     def config(self) -> Config:
         """Each setting of the session, its value, and where that comes from.

@@ -302,6 +302,9 @@ def commands(*, notebook: bool = False) -> Verbs:
     if not notebook:
         allowed = _option("--allow-run", is_flag=True, help="may run and retry jobs, and try tasks to check a job type")
         verb("mcp", "Answer a program's questions about jobs, on standard input (Model Context Protocol).", allowed)
+    those = "files or modules with more job types"
+    text = "Show what can be run: the job types that there are, with their parameters."
+    verb("types", text, Place("load", "FILE", those, nargs=-1, required=False, type=_FILE))
     verb("config", "Show each setting, its value and where that comes from.")
     verb("doctor", "Look for what is wrong with this machine for this work, and say what to do.")
     source = Place("source", "SOURCE", type=_FILE)

@@ -169,6 +169,11 @@ def dump(session: Session, request: Request) -> Dumped:
     return Dumped(session, job, None if request.target is None else session.dump(job, request.target))
 
 
+def types(session: Session, request: Request) -> Report:
+    _load(session, request)
+    return session.types()
+
+
 def config(session: Session, request: Request) -> Report:
     return session.config()
 
@@ -233,7 +238,7 @@ def _stage(request: Request) -> int | str | None:
     return int(stage) if stage and stage.isdecimal() else stage
 
 
-_KEEPING = (convert, backup, restore, prune, reset, size, dump, config)
+_KEEPING = (convert, backup, restore, prune, reset, size, dump, types, config)
 _NAMED = (run, submit, resume, rerun, cancel, tasks, sql, *_KEEPING, export, check)
 VERBS: dict[str, Callable[[Session, Request], Result | Report]] = {
     **{verb.__name__: verb for verb in _NAMED},
@@ -262,7 +267,9 @@ VERBS: dict[str, Callable[[Session, Request], Result | Report]] = {
 }
 
 
-_WITHOUT_STORE = ("run", "submit", "plan", "probe", "convert", "restore", "export", "check", "doctor", "config")
+_WITHOUT_STORE = frozenset(
+    ("run", "submit", "plan", "probe", "convert", "restore", "export", "check", "doctor", "types", "config")
+)
 
 
 def open_session(request: Request) -> Session:

@@ -91,5 +91,24 @@ def test_S62_geoflow_dump_prints_the_document_and_size_what_takes_the_space(
     assert json.loads(capsys.readouterr().out)["jobs"] == [told]
 
 
+def test_types_has_what_is_registered_and_what_is_built_in_with_its_parameters(session: gf.Session) -> None:
+    flow = gf.JobType("mine", description="My own.")
+
+    @flow.stage
+    def numbers(params: dict[str, int]) -> list[int]:
+        return [1]
+
+    session.register(flow)
+    known = {row["job_type"]: row for row in session.types().document()}
+    assert {"hello_world", "list_container_contents", "mine"} <= set(known)
+    assert known["mine"]["description"] == "My own."
+    assert known["mine"]["stages"] == ["numbers (single)"]
+    assert [known[name]["built_in"] for name in ("hello_world", "mine")] == [True, False]
+    assert known["hello_world"]["parameters"][0] == {
+        "name": "n", "kind": "integer", "required": False, "help": "", "default": 3
+    }  # fmt: skip
+    assert "Parameters: n = 3, message = 'Hello'" in str(session.types())
+
+
 def names(session: gf.Session, job: gf.JobHandle) -> list[str]:
     return files(Path(session.settings.store))[job.id]
