@@ -72,13 +72,10 @@ def peak() -> int:
 
 def too_little(had: int | None, there: int | None) -> str:
     """What a process *had* that got no more, and what there is *there* for all tasks, as the end of a sentence."""
-    said = [] if had is None else [f"its process had {human_bytes(had)} of memory"]
-    if there is not None:
-        said.append(f"there are {human_bytes(there)} for all tasks")
+    of = "of memory" if there is None else f"of the {human_bytes(there)} of memory that there are for all tasks"
+    said = f"its process had {'an unknown part' if had is None else human_bytes(had)} {of}"
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if limit != resource.RLIM_INFINITY:
-        said.append(f"its addresses are limited to {human_bytes(limit)}")
-    return ", ".join(said)
+    return said if limit == resource.RLIM_INFINITY else f"{said}, and its addresses are limited to {human_bytes(limit)}"
 
 
 # Whether the system ended it

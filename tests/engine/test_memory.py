@@ -198,7 +198,7 @@ def test_S56_a_task_that_had_too_little_memory_runs_again_alone_before_that_coun
     assert set(lost["error_category"]) == {"memory"}
     assert (
         lost["error"]
-        .str.fullmatch(r"no room for an array; its process had .*B of memory, there are .* all tasks")
+        .str.fullmatch(r"no room for an array; its process had .*B of the .*B of memory that there are for all tasks")
         .all()
     )
     assert most_at_once(session, "CASE WHEN a.attempt > 1 THEN 10 ELSE 1 END") == 10, (
