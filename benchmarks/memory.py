@@ -83,7 +83,9 @@ class Killer(threading.Thread):
         self._tell()
 
     def _tell(self) -> None:
-        self._counter.write_text(f"oom_kill {self.kills}\n")
+        draft = self._counter.with_suffix(".draft")
+        draft.write_text(f"oom_kill {self.kills}\n")
+        draft.replace(self._counter)
 
     def run(self) -> None:
         while not self.over.wait(0.004):

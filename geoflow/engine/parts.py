@@ -44,6 +44,7 @@ from geoflow.support.logs import JsonLines
 from geoflow.support.memory import budget
 from geoflow.support.processors import usable
 from geoflow.support.settings import Settings
+from geoflow.support.text import human_bytes
 
 if TYPE_CHECKING:
     import concurrent.futures
@@ -259,6 +260,14 @@ class Parts:
         """What the workers are at of the session that drives the *job*, here or in another process of the user's."""
         return running_calls(job.owner or "{}", self._which_store(), job.job_id, limit)
 
+    def _kept_to(self, stage: Stage) -> str:
+        """What keeps tasks of the *stage* waiting though there may be workers, in words."""
+        said = [f"{stage.limit.name} ({stage.limit})"] if stage.limit else []
+        if self.budget is not None and (stage.memory or stage.memory_differs):
+            each = f"{human_bytes(stage.memory)} each, " if stage.memory else ""
+            said.append(f"memory ({each}{human_bytes(self.budget)} for all)")
+        return " and ".join(said)
+
     def owner(self, job_id: str, stages: Iterable[Stage], before: str | None) -> str:
         """Who drives the job from here, as JSON text for `Store.claim`; *before* is that of now.
 
@@ -273,7 +282,7 @@ class Parts:
             "ran_with": environment(),
             "seal": seal(folder, self._which_store(), job_id),
         }
-        limits = {str(stage.number): f"{stage.limit.name} ({stage.limit})" for stage in stages if stage.limit}
+        limits = {str(stage.number): said for stage in stages if (said := self._kept_to(stage))}
         return json.dumps(with_earlier(owner | ({"limits": limits} if limits else {}), before))
 
 

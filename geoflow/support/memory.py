@@ -94,7 +94,8 @@ class Kills:
         texts = told(self._root, "memory", ("memory.events",), ("memory.oom_control",))
         with contextlib.suppress(OSError, ValueError):
             text = next(texts, None) or (self._root / "proc/vmstat").read_text()
-            return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("oom_kill "))
+            counts = (int(line.split()[1]) for line in text.splitlines() if line.startswith("oom_kill "))
+            return next(counts, 0)  # older kernels do not count
         return 0
 
     def look(self) -> bool:

@@ -16,6 +16,7 @@ from geoflow.errors import DefinitionError, JobFailed, ParameterError
 from geoflow.support.memory import Kills
 from tests.helpers import jobs
 from tests.helpers.sessions import OpenSession
+from tests.helpers.waiting import wait_until
 
 MB = 1_000_000
 
@@ -152,6 +153,23 @@ def test_S56_a_function_of_an_item_is_refused_where_there_is_no_item() -> None:
 def test_S56_the_setting_says_what_it_cannot_be(open_session: OpenSession) -> None:
     with pytest.raises(ParameterError, match=r"memory cannot be '8 bananas': .*text such as '8GB'"):
         open_session(memory="8 bananas")
+
+
+def wait_for_file(parameters: dict[str, Any]) -> dict[str, Any]:
+    while not os.path.exists(parameters["path"]):
+        time.sleep(0.005)
+    return {"success": True, "result": {}}
+
+
+def test_S56_a_job_says_that_tasks_wait_for_memory(open_session: OpenSession, tmp_path: Path) -> None:
+    session = open_session(workers=2, memory="100MB")
+    session.register(weighing("waiting", "60MB"), {"act": wait_for_file})
+    job = session.submit("waiting", tasks=[{"path": str(tmp_path / "go")}] * 3)
+    wait_until(lambda: "processing" in set(job.tasks().get("status", ())))
+    said = str(job)
+    (tmp_path / "go").touch()
+    assert "2 wait under limit memory (60.0 MB each, 100.0 MB for all)" in said
+    assert job.wait().status == "completed"
 
 
 # Where memory does not suffice

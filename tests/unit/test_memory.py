@@ -175,6 +175,8 @@ def test_the_system_has_ended_a_process_if_it_counts_one_more_than_at_the_last_l
     assert kills.look()
     assert kills.look(), "of two that die at once, too"
     assert not Kills(tmp_path / "nothing there").look()
+    counter.write_text("nr_free_pages 7\n")
+    assert not Kills(tmp_path).look(), "an older kernel does not count"
 
 
 @given(
