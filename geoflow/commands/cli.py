@@ -48,7 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             from geoflow.commands import shells
 
             return COMPLETED if _printed([shells.answer(instruction, grammar.commands())]) else UNREAD
-        return _done(grammar.parse(words))
+        request = grammar.parse(words)
+        request.typed = list(words)
+        return _done(request)
     except KeyboardInterrupt as exc:
         tell("interrupted.")
         return 128 + exc.number if isinstance(exc, Terminated) else INTERRUPTED
@@ -58,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _done(request: Request) -> int:
-    if request.verb in _RUN_CODE and request.workers != 0:
+    if request.verb in _RUN_CODE and request.workers != 0 and not getattr(request, "detach", False):
         from geoflow.executors.spawning import warm_up
 
         warm_up()  # the workers' server starts while this process imports the rest

@@ -231,7 +231,11 @@ def commands(*, notebook: bool = False) -> Verbs:
         top.params.append(_for_shells("--install-completion", "complete words at the Tab key"))
         top.params.append(_for_shells("--show-completion", "print the script that does that"))
     examples = EXAMPLES + (IN_NOTEBOOK if notebook else IN_TERMINAL)
-    verb("run", "Run a job and wait for its end.", *start, *retries, epilog=examples)
+    says = (
+        _option("--quiet", is_flag=True, help="print the job's id as it is submitted, and nothing else"),
+        _option("--detach", is_flag=True, help="print its id and return; a process of its own runs it on"),
+    )
+    verb("run", "Run a job and wait for its end.", *start, *retries, *([] if notebook else says), epilog=examples)
     if notebook:
         verb("submit", "Start a job, and return at once.", *start, epilog=examples)
     verb("plan", "Show what a job would be: its id, stages and first tasks. Nothing runs.", *work, epilog=examples)
@@ -259,9 +263,9 @@ def commands(*, notebook: bool = False) -> Verbs:
     level = _option("--level", type=levels, help="only those of this level and up")
     words = _option("--contains", metavar="TEXT", default="", help="only those with this text, in capitals or not")
     of_task = _option("--task", metavar="TASK", default="", help="only those of tasks whose ids begin so")
-    which = (latest, last, level, words, of_task)
+    narrowed = (latest, last, level, words, of_task)
     live = [] if notebook else [_option("--follow", is_flag=True, help="go on with what comes, until the end")]
-    verb("logs", "List the log lines of a job, its handlers' included.", *which, *live)
+    verb("logs", "List the log lines of a job, its handlers' included.", *narrowed, *live)
     verb("output", "Show what a task has printed, also while it runs.", task, *live)
     verb("debug", "Run one task again, here, and open a debugger where it raises.", task, code)
     if notebook:

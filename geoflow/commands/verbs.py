@@ -30,7 +30,17 @@ if TYPE_CHECKING:
     from geoflow.task_handle import TaskHandle  # with pdb, which is for who debugs
 
 
-def run(session: Session, request: Request) -> Job:
+def run(session: Session, request: Request) -> Result:
+    if getattr(request, "detach", False):
+        from geoflow.commands.detached import detach
+
+        return detach(request)
+    if getattr(request, "quiet", False):
+        from geoflow.commands.detached import Quiet
+
+        receipt = session.runtime.submit(request.job_type, _given(request), request.on_existing)
+        return Quiet(session, session.handle(receipt), request)
+
     def remark(receipt: Receipt) -> None:
         _remark(session, receipt, request)
 

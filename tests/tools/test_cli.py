@@ -356,7 +356,7 @@ def test_a_module_is_found_in_the_folder_where_the_command_is_typed(geoflow: Typ
         (["export", "hello_world", "out"], ["HelloWorld is no gf.JobType"]),
         (["restore", "gone.db"], ["There is no backup at gone.db"]),
         (["convert", "gone.db", "b.duckdb"], ["There is no store at gone.db: nothing was copied."]),
-        (["jobs", "--store", ":memory:", "--state"], ["geoflow jobs does not know --state"]),
+        (["jobs", "--store", ":memory:", "--stage"], ["geoflow jobs does not know --stage"]),
         (["jobs"], ["There is no store geoflow.db in /"]),
         (["resume", "--load", "x.py"], ["There is no store geoflow.db in /"]),
     ],
