@@ -29,8 +29,8 @@ class TaskQueue:
     """The queued tasks of one stage: so many, of which those *tried* before wait for the times told with their keys.
 
     *order* is that of the new ones, where it is not that of their keys; *needs* is how much memory each task needs, in
-    bytes, where they are to go out by that, and then there is an order. Whatever a clock says, none waits longer than
-    its delay, or than *most* seconds, where that is not known.
+    bytes, where they are to go out by that, and then there is an order. Of those that were tried some are to be
+    *alone*. Whatever a clock says, none waits longer than its delay, or than *most* seconds, where that is not known.
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class TaskQueue:
         order: Iterable[int] | None = None,
         needs: Mapping[int, float] | None = None,
         tried: Iterable[tuple[int, float | None]] = (),
+        alone: Iterable[int] = (),
         most: float = 0.0,
     ) -> None:
         self._stage = stage
@@ -56,7 +57,7 @@ class TaskQueue:
         self._after = stage.first_key - 1  # the new ones have higher keys
         self._order = None if order is None or needs is not None else deque(order)  # or they are these
         self._line = None if order is None or needs is None else Line(order, needs)  # or these
-        self._needs = dict(needs or {})
+        self._needs = {**(needs or {}), **dict.fromkeys(alone, ALONE)}
         self.is_blocked = False  # whether tasks that are ready wait for memory
         self._left = 0  # so many of them come from what was taken last
 

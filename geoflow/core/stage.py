@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 from geoflow.core.batch import Batch, Completed
 from geoflow.core.chunking import Pace
@@ -34,9 +35,9 @@ _TOO_OFTEN = Failure(
 class StageTasks:
     """The tasks of a stage: those of the rows *planned*, or none where it is not planned yet.
 
-    They are in the states of *counts*, and at most so many *workers* may be at them. For *order*, *needs* and *tried*
-    see `TaskQueue`; *failures* have failed for good. One that memory did not suffice for runs again alone, if it
-    *can_be_alone*. One that has more than its *share* of memory, in bytes, has outgrown it, which is to be seen to.
+    They are in the states of *counts*, and at most so many *workers* may be at them. For *order*, *needs*, *tried* and
+    *alone* see `TaskQueue`; *failures* have failed for good. One that memory did not suffice for runs again alone, if
+    it *can_be_alone*. One that has more than its *share* of memory, in bytes, has outgrown it, which is to be seen to.
     """
 
     def __init__(
@@ -51,12 +52,14 @@ class StageTasks:
         can_be_alone: bool = False,
         share: int | None = None,
         tried: Sequence[tuple[int, float | None]] = (),
+        alone: Sequence[int] = (),
         failures: Sequence[FailedRow] = (),
     ) -> None:
         self.policy = policy
         self.planned = planned
-        queued, most = counts.get("queued", 0), policy.max_delay
-        self.queue = TaskQueue(planned or _NOT_PLANNED, queued, order=order, needs=needs, tried=tried, most=most)
+        queued = counts.get("queued", 0)
+        about: dict[str, Any] = {"order": order, "needs": needs, "tried": tried, "alone": alone}
+        self.queue = TaskQueue(planned or _NOT_PLANNED, queued, most=policy.max_delay, **about)
         self.counts = {state: counts.get(state, 0) for state in ("processing", "completed", "failed", "cancelled")}
         self.failures = list(failures)
         self.pace = Pace()

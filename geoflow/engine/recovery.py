@@ -45,7 +45,9 @@ def recover(
         return
     counts, tried = store.counts(planned), store.tried_before(planned)
     failures = store.failed(planned) if counts.get("failed") else []
-    job.begin(planned, counts=counts, tried=tried, failures=failures, **lined_up(job, store, planned))
+    alone = store.crowded(planned) if tried and job.options.budget is not None else []
+    state = {"counts": counts, "tried": tried, "alone": alone, "failures": failures}
+    job.begin(planned, **state, **lined_up(job, store, planned))
 
 
 def take_in(job: ActiveJob, store: Store, now: float, returned: Iterable[Returned]) -> None:

@@ -190,6 +190,12 @@ class TableReader(abc.ABC):
         rows = self._of(stage, f"SELECT task_key, {is_new}, metadata {_TASKS} {open_ones}")
         return [key for key, new, _ in rows if new], {key: _said(metadata, what) for key, _, metadata in rows}
 
+    def crowded(self, stage: StageRow) -> list[int]:
+        """The keys of the queued tasks for whose last attempt memory did not suffice, which did not count."""
+        last = "t.status = 'queued' AND t.losses > 0 AND a.error_category = 'memory'"
+        these = f"FROM task t JOIN {last_attempt()} WHERE t.task_key >= ? AND t.task_key < ? AND {last}"
+        return [key for (key,) in self._of(stage, f"SELECT t.task_key {these} ORDER BY t.task_key")]
+
     def peaks(self, job_type: str, probes: str, stage: int) -> list[tuple[float, int]]:
         """Of tasks of the last plans of the *stage*, in jobs of the *job_type* and in *probes* of it, the size, or 0,
         and the most that each had in memory."""

@@ -36,7 +36,7 @@ def by_value(parameters: dict[str, Any]) -> int:
 def most_at_once(session: gf.Session, need: str) -> float:
     """The most megabytes that attempts needed together at any moment; *need* is SQL for that of one."""
     columns = f"a.started_at AS began, a.ended_at AS ended, {need} AS need"
-    frame = session.sql(f"SELECT {columns} FROM attempts a JOIN tasks t USING (task_key)")
+    frame = session.sql(f"SELECT {columns} FROM attempts a JOIN tasks t USING (task_key) WHERE began IS NOT NULL")
     moments = [*zip(frame["began"], frame["need"], strict=True), *zip(frame["ended"], -frame["need"], strict=True)]
     return max(accumulate(float(need) for _, need in sorted(moments)))
 
@@ -222,6 +222,38 @@ def test_S56_a_task_that_had_too_little_memory_runs_again_alone_before_that_coun
     assert most_at_once(session, "CASE WHEN a.attempt > 1 THEN 10 ELSE 1 END") == 10, (
         "what runs again has nobody beside it"
     )
+
+
+def crowd_once(parameters: dict[str, Any]) -> dict[str, Any]:
+    """The one that is not to ``stay`` has no memory at first; then the others stay until they are ended."""
+    folder = Path(parameters["folder"])
+    if parameters["stay"]:
+        while (folder / "stay").exists():
+            time.sleep(0.005)
+    elif (folder / "stay").exists():
+        while len(os.listdir(folder)) < 2:  # until the other is there
+            time.sleep(0.005)
+        raise MemoryError("no room")
+    time.sleep(0.05)
+    return {"success": True, "result": {}}
+
+
+@pytest.mark.on_duckdb
+def test_S56_what_is_to_run_alone_does_so_after_an_interrupt_too(open_session: OpenSession, tmp_path: Path) -> None:
+    folder = tmp_path / "crowded"
+    folder.mkdir()
+    (folder / "stay").touch()
+    (folder / "both").touch()
+    session = open_session(workers=2, max_retries=0)
+    session.register(jobs.Acts, {"act": crowd_once})
+    tasks = [{"folder": str(folder), "stay": stay} for stay in (False, True, True)]
+    job = session.submit("acts", tasks=tasks)
+    wait_until(lambda: "lost" in set(job.attempts().get("outcome", ())))
+    assert set(job.tasks()["status"]) == {"queued", "processing"}, "it waits for what is out"
+    session.close()
+    (folder / "stay").unlink()
+    assert job.resume().wait().status == "completed"
+    assert most_at_once(session, "CASE WHEN t.task_index = 0 THEN 10 * (a.attempt - 1) ELSE 1 END") == 10
 
 
 def test_S56_what_fails_alone_is_retried_like_any_other_and_alone_again(
