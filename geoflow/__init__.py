@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "geoflow.jobtypes.contract": ("JobBase",),
     "geoflow.api": (
-        *("check", "default_session", "export", "form", "job", "jobs", "open", "plan", "probe"),
+        *("check", "compare", "default_session", "export", "form", "job", "jobs", "open", "plan", "probe"),
         *("register", "resume", "run", "sql", "submit"),
     ),
     "geoflow.job_type": ("InputFile", "JobType", "OutputFile", "identity", "register_type"),
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from geoflow import errors as errors
     from geoflow import testing as testing
     from geoflow.api import check as check
+    from geoflow.api import compare as compare
     from geoflow.api import default_session as default_session
     from geoflow.api import export as export
     from geoflow.api import form as form

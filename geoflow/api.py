@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from geoflow.notebook.form import Form
     from geoflow.session import Session
     from geoflow.tools.check import CheckReport
+    from geoflow.tools.compare.found import Comparison
     from geoflow.tools.export import Export
     from geoflow.tools.forecast.plan import Plan
     from geoflow.tools.forecast.probe import Probe
@@ -191,6 +192,14 @@ def jobs() -> pd.DataFrame:
 def sql(query: str) -> pd.DataFrame:
     """`Session.sql` of the default session."""
     return default_session().sql(query)
+
+
+def compare(
+    a: JobHandle | str, b: JobHandle | str | None = None, *, on: str | None = None, tolerance: float = 1e-9
+) -> Comparison:
+    """`Session.compare` of the first job's session, or of the default one."""
+    session = default_session() if isinstance(a, str) else session_of(a.runtime)
+    return session.compare(a, b, on=on, tolerance=tolerance)
 
 
 def resume() -> list[JobHandle]:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from geoflow.notebook.form import Form
     from geoflow.task_handle import TaskHandle
+    from geoflow.tools.compare.found import Comparison
     from geoflow.tools.forecast.plan import Plan
     from geoflow.tools.forecast.probe import Probe
 
@@ -243,6 +244,28 @@ class Session(Housekeeping):
 
         row, place = named(self.runtime, name)
         return TaskHandle(self.runtime, row, place, JobHandle(self.runtime, row.job_id))
+
+    def compare(
+        self,
+        a: JobHandle | str,
+        b: JobHandle | str | None = None,
+        *,
+        on: str | None = None,
+        tolerance: float = 1e-9,
+    ) -> Comparison:
+        """What differs between two jobs, handles (of any session) or ids, or between the last two runs of one.
+
+        Parameters, code, files, outcomes and results task by task, time and memory. *on* says what pairs the tasks of
+        a stage: ``"key"`` (their ids, without what names the job), ``"parameters"``, ``"place"``, or a parameter's
+        name; left out, the first of the three that fits. Numbers that differ by no more than *tolerance* of the larger
+        are the same. With *b* left out, what *a* was before its last rerun or update is compared with what it is now.
+        Raises ``ParameterError`` where tasks cannot be told apart, or where there is no earlier run.
+        """
+        from geoflow.tools.compare import compare
+
+        one = self.job(a) if isinstance(a, str) else a
+        other = self.job(b) if isinstance(b, str) else b
+        return compare((one.runtime, one.id), None if other is None else (other.runtime, other.id), on, tolerance)
 
     def sql(self, query: str) -> pd.DataFrame:
         """What *query* finds in ``jobs``, ``stages``, ``tasks``, ``attempts``, ``events`` and ``logs``, by DuckDB.

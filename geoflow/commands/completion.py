@@ -194,6 +194,7 @@ _OFFERS: dict[str | None, Callable[[_Place], Offers]] = {
     "job_type": _job_types,
     "words": _parameters,
     "job": _job_ids,
+    "other": _job_ids,
     "task": _task_ids,
     "query": lambda _: [(name, "") for name in ("jobs", "stages", "tasks", "attempts", "events", "logs")],
 }

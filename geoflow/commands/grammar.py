@@ -283,6 +283,12 @@ def commands(*, notebook: bool = False) -> Verbs:
     verb("rerun", text, latest, code, stage, stale, update, *retries)
     verb("refinalize", "Run a completed job's finalize again, over the results that are there.", latest, code)
     verb("cancel", "End a job; what runs is stopped, what waits will not run.", job)
+    begins_too = "the job to compare it with; without it, what the first was before its last rerun"
+    on = _option("--on", metavar="WHAT", help="pair tasks by key, parameters, place, or a parameter of this name")
+    share = "take numbers as the same that differ by this share; default: 1e-9"
+    near = _option("--tolerance", metavar="SHARE", type=float, default=1e-9, help=share)
+    text = "Show what differs between two jobs: parameters, code, results task by task, time, memory."
+    verb("compare", text, job, Place("other", "OTHER", begins_too, required=False), on, near)
     keep = _option("-o", "--output", metavar="NAME", help="keep the answer in this variable, and show nothing")
     such = 'such as "select status, count(*) from tasks group by 1"'
     query = Place("query", "QUERY", such, nargs=-1, required=not notebook)

@@ -267,6 +267,9 @@ VERBS: dict[str, Callable[[Session, Request], Result | Report]] = {
         request.limit,
         {name: getattr(request, name) for name in ("level", "contains", "task")},
     ),
+    "compare": lambda session, request: session.compare(
+        request.job, request.other, on=request.on, tolerance=request.tolerance
+    ),
     "output": lambda session, request: Output(
         session.runtime, *named_task(session.runtime, request.task), getattr(request, "follow", False)
     ),

@@ -164,6 +164,13 @@ def attempts(store: Store, job_id: str, condition: str = "", *, reused_from: boo
     return frame
 
 
+def of_plans(store: Store, job_id: str, plans: Sequence[PlannedStage]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The tasks of these *plans* of the job, in order, and their attempts, as `tasks` and `attempts` have them."""
+    tables = (("tasks", TASKS), ("attempts", [name for name in ATTEMPTS if name != "queued_at"]))
+    made = (_frame(names, _of_job(store, job_id, table, names, history=True, only=plans)) for table, names in tables)
+    return next(made), next(made)
+
+
 def errors(store: Store, job_id: str, limit: int | None = None) -> pd.DataFrame:
     """The attempts that failed, with the columns of `attempts`, newest last, and after these what nobody saw end.
 
@@ -225,12 +232,16 @@ def _of_job(
     *,
     history: bool,
     stage: int | None = None,
+    only: Sequence[PlannedStage] | None = None,
 ) -> dict[str, Any]:
-    """The columns *names*, and those of the plans, of the job's rows of *table*, or those of a *stage*, by key."""
+    """The columns *names*, and those of the plans, of the job's rows of *table*, all or those of some plans."""
     read_too = [name for name in names if name not in DERIVED]
     with at_once(store) as connection:
         plans = questions.plans(connection, job_id, history=history)
-        plans = [plan for plan in plans if stage in (None, plan.stage)]
+        keys = None if only is None else {(plan.first, plan.last) for plan in only}
+        plans = [
+            plan for plan in plans if stage in (None, plan.stage) and (keys is None or (plan.first, plan.last) in keys)
+        ]
         columns = _read(connection, table, read_too, [(plan.first, plan.last) for plan in plans], condition)
     task_keys = columns["key"] if table == "tasks" else columnwise.task_key(columns["key"])
     which = np.searchsorted([plan.first for plan in plans], task_keys, side="right") - 1

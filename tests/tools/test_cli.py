@@ -227,6 +227,19 @@ def test_a_probe_that_failed_is_shown_without_a_next_step_that_a_terminal_cannot
     assert "Next:" not in status.out
 
 
+def test_S64_two_jobs_are_compared(geoflow: Type) -> None:
+    ids = [geoflow("run", "hello_world", f"n={n}", "--json").document["job_id"] for n in (2, 3)]
+    shown = geoflow("compare", ids[0][:8], ids[1])
+    assert (shown.code, shown.out.splitlines()[0]) == (
+        0,
+        f"A is hello_world {ids[0][:8]}, B is hello_world {ids[1][:8]}",
+    )
+    assert geoflow("compare", *ids, "--json").document["counts"] == {"only_b": 2, "same": 4}
+    refused = geoflow("compare", *ids, "--on", "nothing")
+    assert refused.code == 2
+    assert "has a parameter 'nothing': --on names one that has" in refused.err
+
+
 def test_S9_S10_a_job_that_exists_is_shown_and_said_to_exist_or_run_again(geoflow: Type) -> None:
     first = geoflow("run", "hello_world", "n=1", "--json").document
     found = geoflow("run", "hello_world", "n=1", "--json")
