@@ -37,7 +37,7 @@ def serve(request: grammar.Request) -> int:
     server = MCPServer("geoflow", version=__version__, instructions=INSTRUCTIONS, log_level="ERROR")
     tools = Tools(request)
     runs = (tools.run, tools.retry) if request.allow_run else ()
-    for tool in (tools.jobs, tools.status, tools.errors, tools.task, tools.logs, tools.check, *runs):
+    for tool in (tools.jobs, tools.status, tools.errors, tools.task, tools.logs, tools.compare, tools.check, *runs):
         server.add_tool(_told(tool), structured_output=False)
     anyio.run(server.run_stdio_async)
     return grammar.COMPLETED
@@ -114,6 +114,11 @@ class Tools:
     def logs(self, job: str = "", limit: int = 100) -> Any:
         """The last log lines of one job, its handlers' included."""
         return self._asked("logs", job, limit=limit)
+
+    def compare(self, job: str, other: str = "") -> Any:
+        """What differs between two jobs: parameters, code, results task by task, time, memory. Without another one:
+        between what the job was before its last rerun, and what it is."""
+        return self._asked("compare", job, other)
 
     def check(self, job_type: str) -> Any:
         """What is wrong with a job type, before it runs. It is in a Python file, such as jobs.py, which is loaded."""

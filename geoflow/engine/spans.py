@@ -15,6 +15,7 @@ from geoflow.views import rows
 
 # The SDK's batch processor holds 2,048 spans and drops those that are too many (OTEL_BSP_MAX_QUEUE_SIZE).
 FLUSHED_AFTER = 500
+_ENDED = ("completed", "failed", "cancelled")  # what a job was when it was taken up again
 _OF_ATTEMPT = ("task_id", "attempt", "outcome", "error_type", "error_category", "slot", "pid", "cpu", "peak_memory")
 
 
@@ -23,19 +24,19 @@ def told_too(
 ) -> Callable[..., object] | None:
     """*on_job_complete*, and before it the spans of the job that ended, where somebody takes spans by now.
 
-    Each attempt is told of once: when its job ends for the first time in this process, all that it had until then.
+    Each attempt is told of once: those since the job ended for the last time, whoever ended it.
     """
     sdk = sys.modules.get("opentelemetry.sdk.trace")
     provider: Any = sys.modules["opentelemetry.trace"].get_tracer_provider() if sdk is not None else None
     if sdk is None or not isinstance(provider, sdk.TracerProvider):
         return on_job_complete
-    told: dict[str, float] = {}
 
     def ended(*, job_id: str, **about: Any) -> None:
         try:
             row = store.job(job_id)
             if row is not None:
-                told[job_id] = _tell(store, row, secrets, provider, told.get(job_id, 0.0))
+                again = [event for event in store.events(job_id) if event.event == "claimed" and event.was in _ENDED]
+                _tell(store, row, secrets, provider, again[-1].happened_at if again else 0.0)
         finally:
             if on_job_complete is not None:
                 on_job_complete(job_id=job_id, **about)
@@ -43,8 +44,8 @@ def told_too(
     return ended
 
 
-def _tell(store: Store, row: JobRow, secrets: Sequence[str], provider: Any, since: float) -> float:
-    """Spans of what has ended after *since*; when the last of it did, in seconds since the epoch."""
+def _tell(store: Store, row: JobRow, secrets: Sequence[str], provider: Any, since: float) -> None:
+    """Spans of what has ended after *since*, in seconds since the epoch."""
     spans = _Spans(provider, secrets)
     ended, began = row.ended_at or since, max(row.started_at or row.created_at, since)
     about = {"job_id": row.job_id, "job_type": row.job_type, "status": str(row.status)}
@@ -70,7 +71,6 @@ def _tell(store: Store, row: JobRow, secrets: Sequence[str], provider: Any, sinc
             spans.end(of_stage, last)
     spans.end(job, max(ended, began))
     provider.force_flush()
-    return ended
 
 
 class _Spans:

@@ -82,7 +82,7 @@ def test_S43_who_asks_learns_the_cause_of_each_of_twenty_broken_jobs_and_the_sto
         ids = list(session.jobs()["job_id"])
     calls = [("jobs", {"limit": 30}), *(("errors", {"job": job_id}) for job_id in ids)]
     names, (jobs, *errors) = ask(folder, calls=calls)
-    assert names == ["jobs", "status", "errors", "task", "logs", "check"]
+    assert names == ["jobs", "status", "errors", "task", "logs", "compare", "check"]
     assert [job["job_id"] for job in jobs] == ids
     assert len(errors) == 20
     for which, told in enumerate(errors):
@@ -94,14 +94,23 @@ def test_S43_who_asks_learns_the_cause_of_each_of_twenty_broken_jobs_and_the_sto
 
 
 def test_the_story_of_a_task_has_what_it_was_given_what_it_printed_and_how_it_ended(folder: Path) -> None:
-    _, (story, logs, wrong, unknown) = ask(
+    with gf.open(folder / "work.db", workers=0, display="none") as session:
+        first, second = session.jobs()["job_id"][:2]
+    _, (story, logs, compared, wrong, unknown) = ask(
         folder,
-        calls=[("task", {}), ("logs", {"limit": 2}), ("status", {"job": "--store=x"}), ("task", {"task": "0/9"})],
+        calls=[
+            ("task", {}),
+            ("logs", {"limit": 2}),
+            ("compare", {"job": first, "other": second}),
+            ("status", {"job": "--store=x"}),
+            ("task", {"task": "0/9"}),
+        ],
     )
     assert story["status"] == "failed"
     assert story["output"] == "reading 3\n"
     assert "band 19 is not there" in story["attempts"][0]["traceback"]
     assert len(logs) == 2
+    assert "which" in json.dumps(compared["parameters"])
     assert "no job" in wrong.lower(), "what is given as a job is never an option"
     assert unknown
 
