@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from geoflow import api
+from geoflow.executors.saved import load, save
 from geoflow.jobtypes.typed import InputFile, OutputFile, TypedJob, identity, register_type
+from geoflow.jobtypes.typed.foreign import Crossing, cross_by_default
 from geoflow.notebook.mistakes import show_in_cells_as_text
 
 if TYPE_CHECKING:
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from geoflow.session import Session
 
 show_in_cells_as_text()
+cross_by_default(Crossing(save, load), "numpy.ndarray", "pandas.DataFrame", "geopandas.geodataframe.GeoDataFrame")
 
 __all__ = ["InputFile", "JobType", "OutputFile", "identity", "register_type"]
 

@@ -108,8 +108,7 @@ def files(store: Path) -> dict[str, list[str]]:
 
 
 def typed() -> gf.JobType:
-    """A typed job type, in which a frame goes from stage to stage."""
-    gf.register_type(pd.DataFrame, gf.save, gf.load)
+    """A typed job type, in which a frame and arrays go from stage to stage."""
     job = gf.JobType("typed_frames")
 
     @job.stage
@@ -117,7 +116,11 @@ def typed() -> gf.JobType:
         return pd.DataFrame({"a": range(params["n"]), "b": 10})
 
     @job.reduce(frame)
-    def total(frame: pd.DataFrame) -> dict[str, Any]:
-        return {"total": int(frame["b"].sum()), "dtype": str(frame["a"].dtype)}
+    def columns(frame: pd.DataFrame) -> list[np.ndarray]:
+        return [frame["a"].to_numpy(), frame["b"].to_numpy()]
+
+    @job.reduce(columns)
+    def total(arrays: list[np.ndarray]) -> dict[str, Any]:
+        return {"total": int(arrays[1].sum()), "dtype": str(arrays[0].dtype)}
 
     return job

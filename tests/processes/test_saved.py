@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import geoflow as gf
@@ -162,16 +163,53 @@ def test_S60_without_a_limit_a_result_may_be_as_large_as_the_store_can_hold(open
 
 
 @everywhere
-def test_S59_a_type_that_is_registered_so_crosses_between_typed_stages_as_a_file(
-    open_session: OpenSession, workers: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_S59_frames_and_arrays_cross_between_typed_stages_as_files(open_session: OpenSession, workers: int) -> None:
     pytest.importorskip("pyarrow")
-    monkeypatch.setattr(foreign, "_added", {})  # for the others
     job = open_session(workers=workers).run(saving.typed(), n=3)
     assert job.result() == {"total": 30, "dtype": "int64"}
     made = job.task(next(iter(job.tasks()["task_id"]))).result
     assert made is not None
     assert made["result"]["gf_saved"] == "parquet"
+
+
+def test_S59_what_was_registered_for_a_type_counts_more_than_that_it_would_be_saved(
+    open_session: OpenSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(foreign, "_added", {})  # for the others
+    gf.register_type("numpy.ndarray", as_list, as_array)
+    job = gf.JobType("typed_arrays")
+
+    @job.stage
+    def first(params: dict[str, int]) -> np.ndarray:
+        return np.arange(params["n"])
+
+    @job.reduce(first)
+    def total(array: np.ndarray) -> dict[str, int]:
+        return {"total": int(array.sum())}
+
+    ran = open_session(workers=0).run(job, n=4)
+    assert ran.result() == {"total": 6}
+    assert ran.task(next(iter(ran.tasks()["task_id"]))).result == {"success": True, "result": [0, 1, 2, 3]}
+
+
+def as_list(array: np.ndarray) -> list[int]:
+    listed: list[int] = array.tolist()
+    return listed
+
+
+def as_array(values: list[int]) -> np.ndarray:
+    return np.array(values)
+
+
+def test_S59_a_frame_is_no_parameter_of_a_typed_job(open_session: OpenSession) -> None:
+    job = gf.JobType("typed_parameters")
+
+    @job.stage
+    def first(array: np.ndarray) -> int:
+        return int(array.sum())
+
+    with pytest.raises(gf.errors.ParameterError, match=r"numpy\.ndarray, which has no JSON form"):
+        open_session(workers=0).submit(job, array=np.arange(3))
 
 
 def test_S59_what_was_saved_outside_of_a_task_is_no_parameter_and_what_a_job_saved_is(

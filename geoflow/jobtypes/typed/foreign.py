@@ -59,6 +59,12 @@ def register_type(kind: type | str, to_json: Callable[[Any], object], from_json:
     _added[_name(kind)] = Crossing(to_json, from_json)
 
 
+def cross_by_default(crossing: Crossing, *names: str) -> None:
+    """Let values of the classes with these *names* cross so, where nobody has said otherwise."""
+    OWN_WAY.update(names)
+    _by_default.update(dict.fromkeys(names, crossing))
+
+
 def _name(kind: type | str) -> str:
     return kind if isinstance(kind, str) else class_name(kind)
 
@@ -97,11 +103,16 @@ def _is_called(kind: type, name: str) -> bool:
 
 
 def used_by(annotations: Iterable[Any]) -> Crossings:
-    """What was added for classes that *annotations* name: it goes to workers with them."""
-    if not _added:
+    """What was added for classes that *annotations* name, or holds by default: it goes to workers with them."""
+    if not _added and not _by_default:
         return {}
-    bases = {base for annotation in annotations for kind in _classes(annotation, set()) for base in kind.__mro__}
-    return {name: how for name, how in _added.items() if any(_is_called(base, name) for base in bases)}
+    kinds = {kind for annotation in annotations for kind in _classes(annotation, set())}
+    bases = {base for kind in kinds for base in kind.__mro__}
+    used = {name: how for name, how in _added.items() if any(_is_called(base, name) for base in bases)}
+    left = [kind for kind in kinds if crossing_of(kind, used) is None]
+    return used | {
+        name: _by_default[name] for kind in left for base in kind.__mro__ if (name := _name(base)) in _by_default
+    }
 
 
 def is_foreign(annotation: Any, added: Mapping[str, Crossing]) -> bool:
@@ -283,4 +294,5 @@ _KNOWN: Crossings = {
     "pandas.Timestamp": Crossing(lambda value: value.isoformat(), lambda value, kind: kind(_text(value)), told=True),
 }
 _added: Crossings = {}
+_by_default: Crossings = {}
 OWN_WAY.update(_KNOWN)

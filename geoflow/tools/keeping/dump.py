@@ -9,10 +9,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from geoflow import __version__
 from geoflow.engine.runtime import Runtime
 from geoflow.errors import StoreError
 from geoflow.stores.files import growing_beside, private
+from geoflow.support.environment import environment
 from geoflow.support.masking import mask, unless_fallback
 from geoflow.views.rows import whole
 
@@ -31,7 +31,7 @@ def pieces(runtime: Runtime, job_id: str) -> Iterator[str]:
         shown = mask(row, secrets) | ({"result": unless_fallback(row["result"], secrets)} if "result" in row else {})
         return json.dumps(shown, default=_plain)
 
-    yield f'{{"geoflow": {json.dumps(__version__)}, "format": {FORMAT}'
+    yield f'{{"geoflow": {json.dumps(environment()["geoflow"])}, "format": {FORMAT}'
     for name, found in whole(runtime.store, runtime.row(job_id)):
         yield f',\n"{name}": '
         if isinstance(found, dict):
