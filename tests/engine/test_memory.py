@@ -161,12 +161,23 @@ def wait_for_file(parameters: dict[str, Any]) -> dict[str, Any]:
     return {"success": True, "result": {}}
 
 
+def test_S56_a_stage_has_a_limit_and_a_budget_at_once(open_session: OpenSession) -> None:
+    session = open_session(workers=3, memory="100MB")
+    session.register(weighing("both", by_value, limit=gf.Limit("both", at_once=2)), jobs.ALL_HANDLERS)
+    tasks = [{"do": "sleep", "value": 0.02, "need": need} for need in (30, 90, 30, 30, 60, 30)]
+    assert session.run("both", tasks=tasks).status == "completed"
+    assert most_at_once(session, "CAST(t.parameters->>'need' AS INTEGER)") <= 100
+    assert most_at_once(session, "1") <= 2
+
+
 def test_S56_a_job_says_that_tasks_wait_for_memory(open_session: OpenSession, tmp_path: Path) -> None:
     session = open_session(workers=2, memory="100MB")
     session.register(weighing("waiting", "60MB"), {"act": wait_for_file})
     job = session.submit("waiting", tasks=[{"path": str(tmp_path / "go")}] * 3)
     wait_until(lambda: "processing" in set(job.tasks().get("status", ())))
     said = str(job)
+    session.register(jobs.Acts, jobs.ALL_HANDLERS)
+    assert session.run("acts", tasks=[{}] * 3).status == "completed", "which says nothing of memory, and is not held"
     (tmp_path / "go").touch()
     assert "2 wait under limit memory (60.0 MB each, 100.0 MB for all)" in said
     assert job.wait().status == "completed"
