@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 ALONE = math.inf  # the need of a task that is to have all of the budget
 MARGIN = 1.25  # by which what nobody has seen yet may be more than it looks
+PROCESS = 80_000_000  # what a worker has with Python and some libraries, before any task
 UNKNOWN = 1  # that of one of which nothing is known: it runs with any other, but not with one that is alone
 
 
@@ -109,35 +110,36 @@ class Part(NamedTuple):
 class Expected:
     """What tasks are expected to have in memory, of what some had at most, as sizes and bytes; a size of 0 is unknown.
 
-    A larger one is taken to need no less than a smaller one did. Beyond the largest known it goes on as from the least
-    to the most that was seen, for `MARGIN` more.
+    A larger one is taken to need no less than a smaller one did. Between two that are known it lies between what these
+    had, below the least it goes down with the size, and beyond the largest it goes on as from the least to the most
+    that was seen; for `MARGIN` more, since nobody has seen it.
     """
 
     def __init__(self, peaks: Iterable[tuple[float, int]]) -> None:
-        self._sizes: list[float] = []
-        self._peaks: list[int] = []  # the most of that size, or of less
+        known: dict[float, int] = {}
         self._least = self._most = 0
         for size, peak in sorted(peaks):
             self._most = max(self._most, peak)
             self._least = min(self._least or peak, peak)
             if size > 0:
-                self._sizes.append(size)
-                self._peaks.append(max(peak, self._peaks[-1] if self._peaks else 0))
+                known[size] = max(peak, known.get(size, 0), next(reversed(known.values()), 0))
+        self._sizes, self._peaks = list(known), list(known.values())
 
     def __call__(self, size: float) -> float:
         """Bytes for a task of this *size*."""
-        if size <= 0 or not self._sizes:
+        sizes, peaks = self._sizes, self._peaks
+        if size <= 0 or not sizes:
             return self._most or UNKNOWN
-        place = bisect_left(self._sizes, size)
-        if place < len(self._sizes):
-            return self._peaks[place + _alike(self._sizes, place)]
-        grown = (self._peaks[-1] - self._least) * size / self._sizes[-1]
-        return max(self._peaks[-1], MARGIN * (self._least + grown))
-
-
-def _alike(sizes: Sequence[float], place: int) -> int:
-    """How many behind *place* have the same size as that: the last one has the most of all."""
-    return bisect_right(sizes, sizes[place]) - 1 - place
+        place = bisect_left(sizes, size)
+        if place == len(sizes):
+            grown = (peaks[-1] - self._least) * size / sizes[-1]
+            return max(peaks[-1], MARGIN * (self._least + grown))
+        if place == 0:
+            likely = max(PROCESS, MARGIN * peaks[0] * size / sizes[0])
+        else:
+            share = (size - sizes[place - 1]) / (sizes[place] - sizes[place - 1])
+            likely = MARGIN * (peaks[place - 1] + share * (peaks[place] - peaks[place - 1]))
+        return peaks[place] if size == sizes[place] else min(likely, peaks[place])
 
 
 class Line:

@@ -66,6 +66,7 @@ class StageTasks:
         self._workers = workers
         self._can_be_alone, self._share = can_be_alone, share
         self.has_outgrown = False
+        self._learnt = 0  # so many have ended since one had, and it is looked at anew when these are twice as many
         self._changes = Changes([], [], [])
 
     def take_changes(self) -> Changes:
@@ -168,6 +169,9 @@ class StageTasks:
         """The *share*, or what some of these had at most, where that was more; it is told of again well above that."""
         had = max((attempt.peak_memory or 0 for attempt in attempts), default=0)
         had = max(had, completed.peak_memory or 0) if completed is not None else had
+        if self.queue.is_weighed:
+            self._learnt += 1
+            self.has_outgrown |= self._learnt.bit_count() == 1
         if had <= share:
             return share
         self.has_outgrown = True

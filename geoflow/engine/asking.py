@@ -178,18 +178,21 @@ class Asking(Endings):
             tell_if_heavy(job, tasks)
 
     def _line_up_anew(self, job: ActiveJob) -> None:
-        """Tasks have had more memory than there is for each of as many as workers: from now on they go out by that."""
+        """Tasks have had more memory than there is for each of as many as workers, or more is known of what they have:
+        from now on they go out by that."""
         job.tasks.has_outgrown = False
         planned = job.tasks.planned
         if self._memory is None or planned is None:
             return
         self._flush(job)
+        is_news = not job.tasks.queue.is_weighed
         lined = lined_up(job, self._store, planned, has_outgrown=True)
         job.tasks.queue.line_up(**lined)
         for key, _, _ in self._store.in_state(planned, "processing"):
             self._memory.is_out(job.job_id, key, lined["needs"].get(key, 0))
         most = human_bytes(max(lined["needs"].values(), default=0))
-        tell(job, f"goes on by memory: tasks of stage {planned.stage} are expected to need up to {most} each")
+        if is_news:
+            tell(job, f"goes on by memory: tasks of stage {planned.stage} are expected to need up to {most} each")
 
     def _finalized(self, job: ActiveJob, attempt: Attempt) -> None:
         result, failure = attempt.result, attempt.failure

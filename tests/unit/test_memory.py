@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geoflow.core.memory import ALONE, UNKNOWN, Expected, Line, Memory, Part
+from geoflow.core.memory import ALONE, PROCESS, UNKNOWN, Expected, Line, Memory, Part
 from geoflow.core.queue import TaskQueue
 from geoflow.core.rows import StageRow, Take
 from geoflow.support.amount import bytes_of
@@ -197,5 +197,8 @@ def test_S56_a_task_is_expected_to_need_what_one_of_its_size_or_less_had(
 def test_S56_what_nobody_has_seen_is_expected_to_go_on_as_what_was_seen() -> None:
     expected = Expected([(1, 110), (10, 200), (5, 150)])
     assert [expected(size) for size in (0.5, 1, 3, 5, 10)] == [110, 110, 150, 150, 200]
+    assert Expected([(10, 1000), (20, 2000)])(11) == 1.25 * 1100
+    assert Expected([(10, 10**9)])(1) == 1.25 * 10**8, "less than the least goes down with the size"
+    assert Expected([(10, 10**9)])(0.1) == PROCESS
     assert expected(20) == 1.25 * (110 + 2 * 90)
     assert Expected([])(7) == Expected([])(0) == UNKNOWN
