@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from geoflow.session import Session
 
 show_in_cells_as_text()
-cross_by_default(Crossing(save, load), "numpy.ndarray", "pandas.DataFrame", "geopandas.geodataframe.GeoDataFrame")
+cross_by_default(
+    Crossing(save, load), "numpy.ndarray", "pandas.DataFrame", "pandas.Series", "geopandas.geodataframe.GeoDataFrame"
+)
 
 __all__ = ["InputFile", "JobType", "OutputFile", "identity", "register_type"]
 

@@ -1,4 +1,4 @@
-"""A store is pruned and backed up while a session runs jobs in it, by processes that are killed at random moments.
+"""Processes prune, back up and dump a store in which a session runs jobs, and are killed at random moments.
 
 ``python tools/pruning.py [KILLS] [SEED]`` looks at the store after each kill, prints what was seen, and exits with 1
 where a job that stays, a file that is named or a copy is not whole.
@@ -6,6 +6,7 @@ where a job that stays, a file that is named or a copy is not whole.
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import signal
@@ -51,6 +52,7 @@ print("ready", flush=True)
 for number in itertools.count():
     session.prune(state="completed", keep=4, confirm=True)
     session.backup(f"{sys.argv[1]}.{os.getpid()}-{number}.db")
+    session.dump(session.jobs(limit=1)["job_id"].iloc[0], f"{sys.argv[1]}.{os.getpid()}-{number}.json")
 """
 _SAVED = re.compile(r"[0-9a-f]{64}/[0-9a-f]{32}\.bin")
 
@@ -98,6 +100,10 @@ def main(kills: int, seed: int) -> None:
         for copy in copies:
             with closing(sqlite3.connect(f"{copy.as_uri()}?mode=ro", uri=True)) as connection:
                 assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)], f"{copy} is damaged"
+        dumps = [json.loads(path.read_text()) for path in Path(folder).glob("work.db.*-*.json")]
+        assert all(
+            len(dump["tasks"]) == len(dump["attempts"]) or dump["job"]["status"] == "processing" for dump in dumps
+        )
         with gf.open(store, workers=0, display="none") as session:
             session.prune(state=["completed", "interrupted"], keep=2, confirm=True)
             _, named = check_whole(store)
@@ -106,9 +112,8 @@ def main(kills: int, seed: int) -> None:
             session.backup(Path(folder, "last.db"))
         hidden = [path.name for path in Path(folder).glob(".*-geoflow-*")]
         assert len(hidden) <= kills, f"{hidden} is left behind: of each backup that is killed one folder may be"
-    print(
-        f"{kills} kills, {ran} jobs run meanwhile; jobs and named files after each: {seen}; {len(copies)} copies whole"
-    )
+    looked = f"jobs and named files after each: {seen}"
+    print(f"{kills} kills, {ran} jobs run meanwhile, {len(copies)} copies and {len(dumps)} dumps whole; {looked}")
 
 
 def _start(code: str, store: Path) -> subprocess.Popen[Any]:

@@ -36,13 +36,14 @@ def format_of(value: Any) -> str:
         ("numpy", "ndarray", "npy"),
         ("geopandas", "GeoDataFrame", "geoparquet"),
         ("pandas", "DataFrame", "parquet"),
+        ("pandas", "Series", "series"),
     ):
         known = getattr(sys.modules.get(module), name, None)
         if kind is known:
             return how
         if known is not None and isinstance(value, known):
             raise _refusal(value, f"would come back as a plain {name}, without what its own type adds")
-    raise _refusal(value, "it keeps bytes, numpy arrays, DataFrames and GeoDataFrames")
+    raise _refusal(value, "it keeps bytes, numpy arrays, DataFrames, Series and GeoDataFrames")
 
 
 def write(value: Any, how: str, path: Path) -> None:
@@ -106,6 +107,27 @@ def _load_frame(path: Path) -> Any:
 
 def _load_geoframe(path: Path) -> Any:
     return importlib.import_module("geopandas").read_parquet(path)
+
+
+def _save_series(series: Any, path: Path) -> None:
+    frame = series.to_frame(_VALUES)
+    frame.attrs = {_NAME: series.name, _ATTRS: dict(series.attrs)}
+    _save_frame(frame, path)
+
+
+def _load_series(path: Path) -> Any:
+    frame = _load_frame(path)
+    series = frame[_VALUES].rename(frame.attrs[_NAME])
+    series.attrs = frame.attrs[_ATTRS]
+    return series
+
+
+def _lost_of_series(series: Any, path: Path) -> str | None:
+    name = _load_frame(path).attrs[_NAME]
+    if type(name) is not type(series.name) or name != series.name:
+        return f"its name {series.name!r}"
+    found = next(_differences(series.to_frame(_VALUES), _load_series(path).to_frame(_VALUES)), None)
+    return found and found.replace(f"its column {_VALUES!r}", "its values")
 
 
 def _lost_of_frame(frame: Any, path: Path) -> str | None:
@@ -175,10 +197,12 @@ def _nothing(value: Any, path: Path) -> None:
     return None
 
 
-_NEED_PYARROW = {"parquet": "Parquet", "geoparquet": "GeoParquet"}
+_VALUES, _NAME, _ATTRS = "values", "name", "attrs"  # of a series, which is kept as a frame
+_NEED_PYARROW = {"parquet": "Parquet", "series": "Parquet", "geoparquet": "GeoParquet"}
 FORMATS = {
     "bytes": Format(".bin", _write_bytes, Path.read_bytes, _nothing),
     "npy": Format(".npy", _save_array, _load_array, _lost_of_array),
     "parquet": Format(".parquet", _save_frame, _load_frame, _lost_of_frame),
+    "series": Format(".parquet", _save_series, _load_series, _lost_of_series),
     "geoparquet": Format(".parquet", _save_frame, _load_geoframe, _lost_of_geoframe),
 }

@@ -53,7 +53,7 @@ def test_S59_arrays_come_back_with_dtype_shape_and_order(
 
 
 NOT_KEPT: list[tuple[Any, str]] = [
-    (bytearray(b"x"), "this bytearray: it keeps bytes, numpy arrays, DataFrames and GeoDataFrames"),
+    (bytearray(b"x"), "this bytearray: it keeps bytes, numpy arrays, DataFrames, Series and GeoDataFrames"),
     ([np.zeros(2)], "this list: it keeps bytes"),
     (np.float32(1), r"this numpy\.float32: it keeps"),
     (np.ma.masked_array([1, 2], [True, False]), "this numpy.MaskedArray: would come back as a plain ndarray"),
@@ -130,6 +130,37 @@ def test_S59_of_a_frame_the_column_is_named_that_would_change(frame: pd.DataFram
         gf.save(frame)
 
 
+@pytest.mark.parametrize("name", ["height", None, 7, ""])
+def test_S59_a_series_comes_back_with_its_name_type_index_and_attrs(name: str | int | None) -> None:
+    pytest.importorskip("pyarrow")
+    for series in (
+        pd.Series([1.5, float("nan")], index=pd.Index(["a", "b"], name="tile"), name=name, dtype="float32"),
+        pd.Series(pd.to_datetime(["2026-01-01", None], utc=True), name=name),
+        pd.Series(pd.Categorical(["a", "b", "a"]), name=name),
+        pd.Series([], dtype="Int64", name=name),
+        pd.Series([1], index=pd.Index([2], name="values"), name=name),
+    ):
+        series.attrs = {"unit": "m"}
+        found = back(series)
+        pd.testing.assert_series_equal(found, series)
+        assert type(found) is pd.Series
+        assert type(found.name) is type(name)
+        assert found.attrs == series.attrs
+
+
+@pytest.mark.parametrize(
+    ("series", "what"),
+    [
+        (pd.Series([[1], [2]]), "its values, of type object, would come back changed"),
+        (pd.Series([1], name=("a", 1)), r"its name \('a', 1\) would come back changed"),
+    ],
+)
+def test_S59_what_of_a_series_would_change_is_named(series: pd.Series, what: str) -> None:
+    pytest.importorskip("pyarrow")
+    with pytest.raises(gf.errors.UnstorableValue, match=what):
+        gf.save(series)
+
+
 def test_S59_attrs_that_would_change_are_named() -> None:
     pytest.importorskip("pyarrow")
     frame = pd.DataFrame({"a": [1]})
@@ -151,7 +182,9 @@ def test_S59_a_geodataframe_comes_back_with_the_crs_of_each_column_and_every_sha
     ring = geopandas.GeoDataFrame(geometry=[shapely.LinearRing([(0, 0), (1, 1), (1, 0)])])
     with pytest.raises(gf.errors.UnstorableValue, match="its column 'geometry', of type geometry, would come back"):
         gf.save(ring)
-    with pytest.raises(gf.errors.UnstorableValue, match=r"this geopandas\.GeoSeries: it keeps"):
+    with pytest.raises(
+        gf.errors.UnstorableValue, match=r"this geopandas\.GeoSeries: would come back as a plain Series"
+    ):
         gf.save(frame.geometry)
 
 
