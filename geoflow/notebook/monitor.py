@@ -53,6 +53,7 @@ class Monitor:
         self._acting = threading.Lock()  # held while what was clicked is done
         self._last: JobView | None = None
         self._listed = 0.0
+        self._seen_running = False  # by a view that is still there
 
     # Showing
 
@@ -101,6 +102,7 @@ class Monitor:
             self._looks += 1
             if self._is_over(view):
                 self._draw_static(view, again=True)
+                self._announce(view)
                 for shown in self._views:
                     shown.settled = True
 
@@ -161,6 +163,7 @@ class Monitor:
             safely(lambda: show(view))
 
     def _draw(self, view: JobView) -> None:
+        self._seen_running = True
         if self.panel is None:
             self._draw_static(view)
             return
@@ -175,9 +178,16 @@ class Monitor:
         for shown in self._views:
             shown.draw(bundle, again)
 
+    def _announce(self, view: JobView) -> None:
+        """Once, of a job that was shown while it ran."""
+        if self._seen_running and self._views:
+            self._seen_running = False
+            self._views[-1].announce(view)
+
     def _freeze(self, view: JobView) -> None:
         """Nobody drives the job: static HTML, and below it what is left to do."""
         self._draw_static(view)
+        self._announce(view)
         if self.panel is None:
             return
         # After a reload of the page the widgets stay where they are, since no display is known by its id any more.

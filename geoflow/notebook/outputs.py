@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 from collections.abc import Callable
 from contextvars import Context, ContextVar, copy_context
@@ -10,11 +11,20 @@ from typing import Any
 
 from geoflow.render.drawing import job_html, job_text
 from geoflow.support.logs import logger_of
-from geoflow.views.model import JobView
+from geoflow.support.text import shorten
+from geoflow.views.model import SYMBOLS, JobView
 
 logger = logger_of("geoflow.progress")
 SECONDS_BETWEEN = 0.25  # two drawings: a person sees no more
 WIDGET = "application/vnd.jupyter.widget-view+json"
+LONG = 10.0  # seconds that a job took whose end is announced: who waits for so long has gone to another tab
+# A tab that is not seen has what became of the job before its title, until it is.
+_TITLE = """(() => {
+  if (!document.hidden) return;
+  const title = document.title;
+  document.title = %s + " · " + title;
+  document.addEventListener("visibilitychange", () => { document.title = title; }, {once: true});
+})()"""
 NOTHING: dict[str, Any] = {"text/plain": "", "text/html": ""}
 
 
@@ -95,6 +105,13 @@ class Outputs:
         if again or (bundle != self._drawn and not self.settled):
             self._drawing.update(bundle, raw=True)
             self._drawn = bundle
+
+    def announce(self, view: JobView) -> None:
+        """Have the title of the page say what became of a long job; nothing of that stays in the notebook."""
+        if (view.elapsed or 0) >= LONG:
+            said = json.dumps(f"{SYMBOLS[view.state]} {shorten(view.job_type, 40)}").replace("<", "\\u003c")
+            self._below.update(NOTHING | {"application/javascript": _TITLE % said}, raw=True)
+            self._below.update(self._tools, raw=True)
 
     def go_live(self, widget: Any, view: JobView) -> None:
         """Have the drawing be *widget*, which says the same as *view*."""

@@ -113,7 +113,8 @@ def _label(view: JobView) -> str:
 
 def _head(view: JobView, said: Iterable[str]) -> Html:
     beside = Html("{}{}").format(_id(view), faint(" · ".join(said)))
-    return head(shorten(view.job_type, 60), beside, badge=state(view.state, kind="gf-badge"))
+    is_news = view.driver is None  # one that is live would be read again with each refresh
+    return head(shorten(view.job_type, 60), beside, badge=state(view.state, kind="gf-badge"), is_news=is_news)
 
 
 def _id(view: JobView) -> Html:

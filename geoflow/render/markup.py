@@ -72,10 +72,11 @@ def piece(part: str) -> Html:
     return Html('<div class="geoflow gf-piece">{}</div>').format(part) if part else Html()
 
 
-def head(name: str, said: str = "", *, badge: str = "", level: int = 3) -> Html:
-    """The line that begins a drawing: a *badge*, a heading, and what is *said* beside it."""
+def head(name: str, said: str = "", *, badge: str = "", level: int = 3, is_news: bool = False) -> Html:
+    """The line that begins a drawing: a *badge*, a heading, what is *said* beside it; read aloud where it *is_news*."""
     heading = Html('<span class="gf-name" role="heading" aria-level="{}">{}</span>').format(level, shorten(name, 120))
-    return Html('<div class="gf-head">{}{}{}</div>').format(badge, heading, said)
+    role = Html(' role="status"') if is_news else ""
+    return Html('<div class="gf-head"{}>{}{}{}</div>').format(role, badge, heading, said)
 
 
 def title(words: str, level: int) -> Html:
