@@ -343,7 +343,7 @@ def test_debug_is_worth_what_the_handler_returned(
     assert "It did not raise." in capsys.readouterr().out
     assert shell("%geoflow debug") is None
     assert capsys.readouterr().out.endswith("ValueError: a ValueError on purpose\n")
-    assert "begin with 's1': s1-t0, s1-t1." in shell.error("%geoflow debug s1")
+    assert "begin or end with 's1': s1-t0, s1-t1." in shell.error("%geoflow debug s1")
 
 
 def test_tracebacks_are_printed_beside_the_frame_of_errors(
