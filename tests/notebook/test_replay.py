@@ -65,7 +65,7 @@ def test_a_task_goes_by_the_beginning_of_its_id_or_by_having_failed_first(sessio
     assert job.task().id == "s2-t1"
     with pytest.raises(TaskNotFound, match=r"begin or end with 's1-': s1-t0, s1-t1, s1-t2, s1-t3, s1-t4 and more\."):
         job.task("s1-")
-    with pytest.raises(TaskNotFound, match=r"begins with 'tile'. Those that failed are s2-t1, s2-t2\."):
+    with pytest.raises(TaskNotFound, match=r"begins or ends with 'tile'. Those that failed are s2-t1, s2-t2\."):
         job.task("tile")
 
 
