@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from geoflow.core.models import MAX_AT_ONCE
@@ -21,8 +22,10 @@ from geoflow.errors import DefinitionError
 from geoflow.jobtypes.contract import Registered
 from geoflow.jobtypes.sizes import too_much
 from geoflow.support.admission import Admission
+from geoflow.support.masking import mask_text
 from geoflow.support.nesting import refuse_inside
 from geoflow.support.surroundings import Surroundings
+from geoflow.usercode.fingerprint import text_of
 from geoflow.usercode.packing import Code, pack
 
 # How long the driving thread outlives the last job: starting one takes longer than a small job.
@@ -30,6 +33,7 @@ LINGER_SECONDS = 1.0
 # How many jobs are remembered that were interrupted, or that an error stopped. The others are let go of with their
 # parameters and their code: a session may run for weeks.
 REMEMBERED = 32
+SOURCE_CHARACTERS = 100_000  # of the text of a handler and what it uses
 
 
 class Claiming(Parts):
@@ -110,6 +114,7 @@ class Claiming(Parts):
             parts: dict[str, Any] = {"surroundings": here, "saved_to": self.files_of(row.job_id)}
             job = ActiveJob(claimed, lease, job_type, codes, self.options, intent=intent, again=again, **parts)
             job.limits = self.declared(job_type)
+            self._keep_sources(job)
         except BaseException:
             self.store.release(lease)
             raise
@@ -118,6 +123,17 @@ class Claiming(Parts):
         if self.claimed is not None:
             self.claimed.append(job)
         return job
+
+    def _keep_sources(self, job: ActiveJob) -> None:
+        """Keep the text of the job's handlers, for who compares. What is in the way of that is in no job's way."""
+
+        def text(handler: object) -> str:
+            return mask_text(text_of(handler)[:SOURCE_CHARACTERS], self.settings.secrets)
+
+        handlers = job.job_type.handlers.items()
+        texts = {job.codes[name].fingerprint: partial(text, handler) for name, handler in handlers if name in job.codes}
+        with contextlib.suppress(Exception):
+            self.store.keep_sources(texts)
 
     def _let_go(self, job: ActiveJob) -> None:
         if job.interrupted or job.error:

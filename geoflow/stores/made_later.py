@@ -19,6 +19,8 @@ TABLES = {
     "anew": ("job_key", "mode", "since"),
     "reusable": ("task_key", "digest", "inputs"),
     "removed": ("job_key", "stage_key", "task_key"),
+    # The text of the code that attempts name: of a handler, and of what it uses of the user's.
+    "sources": ("code", "source"),
     # By the job's id, which stays its own also when its row is gone.
     "events": (
         *("event_key", "job_id", "happened_at", "event", "was", "status", "stage", "tasks", "why"),

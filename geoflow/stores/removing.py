@@ -22,7 +22,8 @@ _TASKS_AT_ONCE = 20_000  # in one transaction, which others wait for; a job that
 _JOBS_AT_ONCE = 500
 _OWN = ("attempt", "task", "stage", "job")
 _HIGHEST = "removed"
-_LATER = (_HIGHEST, "reusable", "events")  # these go by what is there of the rest, or by the jobs' ids
+# These go by what is there of the rest, or by the jobs' ids; and code may be another job's as well.
+_LATER = (_HIGHEST, "reusable", "events", "sources")
 _KEPT = f"INSERT INTO {_HIGHEST} ({', '.join(TABLES[_HIGHEST])})"
 
 

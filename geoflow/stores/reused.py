@@ -12,9 +12,9 @@ from typing import Any, NamedTuple, get_args
 from geoflow.core.rows import Again, Anew, Keyed, Move, Reusable, Reuse, StageRow, TakenOver
 from geoflow.errors import ResultRemoved
 from geoflow.stores.columns import ATTEMPTS_PER_TASK, last_attempt
-from geoflow.stores.leases import JobLeases
 from geoflow.stores.made_later import TABLES
 from geoflow.stores.reading import COMPLETED
+from geoflow.stores.sources import KeptSources
 from geoflow.support.parcel import PIECE
 
 _FIRST_AT_ONCE, _AT_ONCE = 100, 5_000
@@ -37,7 +37,7 @@ class Before(NamedTuple):
     parameters: str
 
 
-class ReusedResults(JobLeases):
+class ReusedResults(KeptSources):
     """The part of a `geoflow.stores.store.Store` that knows whose results are others'."""
 
     @abc.abstractmethod

@@ -23,7 +23,7 @@ from typing import Any, TypeVar, get_args
 
 from geoflow.usercode.origin import PACKAGE, is_users
 from geoflow.usercode.references import closure_of, names, wrapped_by
-from geoflow.usercode.sources import definition, own, parsed, syntax_of, text_in
+from geoflow.usercode.sources import definition, own, parsed, source_of, syntax_of, text_in
 
 _PLAIN = (str, int, float, complex, bytes, bool, type(None), type(Ellipsis))
 _LOOKS_UP = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
@@ -37,19 +37,36 @@ def fingerprint(target: Any) -> str:
     return hashlib.sha256("\n".join(reader.parts).encode(errors="backslashreplace")).hexdigest()[:12]
 
 
+def text_of(target: Any) -> str:
+    """The text of what `fingerprint` looks at, as far as it has one: functions, classes and constants of the user's."""
+    reader = _Reader()
+    reader.read(target)
+    texts = dict[str, None]()
+    for key, value in list(reader.seen.items()):
+        if isinstance(value, types.FunctionType | type):
+            path = _file_of(value) if isinstance(value, type) else value.__code__.co_filename
+            # A class of a notebook has no file.
+            texts[(source_of(value) if path is None or is_users(path) else None) or ""] = None
+        elif isinstance(value, ast.stmt):
+            texts[f"{ast.unparse(value)}\n"] = None
+        elif isinstance(key, tuple) and isinstance(value, _PLAIN) and value is not None:  # what is built in is None too
+            texts[f"{key[1]} = {value!r}\n"] = None
+    return "\n".join(text for text in texts if text)
+
+
 class _Reader:
     def __init__(self) -> None:
         self.parts: list[str] = []
-        self._seen: dict[Any, Any] = {}  # the values too, lest their ids be given to others
+        self.seen: dict[Any, Any] = {}  # the values too, lest their ids be given to others
 
     def read(self, value: Any) -> None:
         """Add what *value* is, and what it depends on, unless that was done."""
         if isinstance(value, _PLAIN):
             self.parts.append(repr(value))
             return
-        if id(value) in self._seen:
+        if id(value) in self.seen:
             return
-        self._seen[id(value)] = value
+        self.seen[id(value)] = value
         if hasattr(value, "__fingerprint__"):
             self.read_all(value.__fingerprint__())
         elif (parts := wrapped_by(value)) is not None:
@@ -133,12 +150,12 @@ class _Reader:
         assigned = _assigned(path)
         for name in sorted(used):
             key = id(space), name, frozenset(attributes)  # modules may import each other
-            if key in self._seen:
+            if key in self.seen:
                 continue
-            self._seen[key] = value = space.get(name)
+            self.seen[key] = value = space.get(name)
             for statement in assigned.get(name, ()):
-                if id(statement) not in self._seen:
-                    self._seen[id(statement)] = statement
+                if id(statement) not in self.seen:
+                    self.seen[id(statement)] = statement
                     self._syntax(statement, space, path)
             if name in assigned or name not in space:
                 continue

@@ -11,7 +11,7 @@ import pytest
 import geoflow as gf
 from geoflow.errors import ParameterError
 from geoflow.tools.compare.found import Comparison
-from tests.helpers.sessions import OpenSession
+from tests.helpers.sessions import OpenSession, rows
 
 
 def values(*some: Any) -> list[dict[str, Any]]:
@@ -112,9 +112,42 @@ def test_S64_code_that_changed_is_named_by_stage_and_what_it_gave_is_taken_withi
     found = gf.compare(a, b)
     assert found.code["stage_name"].tolist() == ["measure"]
     assert found.code["code_a"].tolist() != found.code["code_b"].tolist()
+    (diff,) = found.code["diff"]
+    assert [line for line in diff.splitlines()[3:] if line[0] in "+-"] == ["-    return 1.0", "+    return 1.0 + 1e-12"]
     assert "Handlers that ran with other code:" in repr(found)
+    assert "+    return 1.0 + 1e-12" in repr(found)
     assert outcomes(found) == ["same"]
     assert outcomes(gf.compare(a, b, tolerance=0)) == ["differs"]
+
+
+FACTOR = 3
+DB_PASSWORD = "hunter2"
+
+
+def helper(value: int) -> int:
+    """It is used by another one."""
+    return value * FACTOR
+
+
+def with_helper(job_type: gf.JobType) -> gf.JobType:
+    @job_type.stage
+    def helped(params: dict[str, Any]) -> int:
+        return helper(len(DB_PASSWORD))
+
+    return job_type
+
+
+def test_S64_the_text_of_code_is_kept_once_with_what_it_uses_and_without_secrets(open_session: OpenSession) -> None:
+    session = open_session(":memory:", workers=0)
+    for n in range(3):
+        session.run(measured(gf.JobType("measured")), n=n)
+    session.run(with_helper(gf.JobType("helped")), n=1)
+    texts = [text for (text,) in rows(session, "SELECT source FROM sources")]
+    assert len(texts) == 2
+    (text,) = (text for text in texts if "helped" in text)
+    assert "def helper(" in text
+    assert "FACTOR = 3" in text
+    assert "hunter2" not in text
 
 
 def test_S64_files_that_tasks_were_given_and_that_changed_are_named(open_session: OpenSession, tmp_path: Path) -> None:

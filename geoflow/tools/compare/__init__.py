@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from difflib import unified_diff
 from typing import Any
 
 import pandas as pd
@@ -99,14 +100,25 @@ def _parameters(one: Run, other: Run) -> pd.DataFrame:
 
 
 def _code(one: Run, other: Run) -> pd.DataFrame:
-    """The handlers that ran with other code, of those that ran in both."""
+    """The handlers that ran with other code, of those that ran in both; where their texts were kept, what differs."""
     mine, theirs = (_codes(run.tasks) for run in (one, other))
-    rows = [
-        (*kind, ", ".join(sorted(mine[kind])), ", ".join(sorted(theirs[kind])))
-        for kind in mine
-        if kind in theirs and mine[kind] != theirs[kind]
-    ]
-    return _frame(("stage_name", "task_type", "code_a", "code_b"), rows)
+    rows = []
+    for kind, code in mine.items():
+        if code != theirs.get(kind, code):
+            named = (", ".join(sorted(some)) for some in (code, theirs[kind]))
+            rows.append((*kind, *named, _diff(one, code, other, theirs[kind])))
+    return _frame(("stage_name", "task_type", "code_a", "code_b", "diff"), rows)
+
+
+def _diff(one: Run, mine: set[str], other: Run, theirs: set[str]) -> str | None:
+    """The texts as a unified diff, where there is one on each side."""
+    if len(mine) != 1 or len(theirs) != 1:
+        return None
+    (left,), (right,) = mine, theirs
+    if left not in one.sources or right not in other.sources:
+        return None
+    before, after = one.sources[left].splitlines(), other.sources[right].splitlines()
+    return "\n".join(unified_diff(before, after, f"A {left}", f"B {right}", lineterm="", n=1)) or None
 
 
 def _codes(tasks: pd.DataFrame) -> dict[tuple[str, str], set[str]]:

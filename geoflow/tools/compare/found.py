@@ -9,12 +9,12 @@ from typing import Any
 
 import pandas as pd
 
-from geoflow.render.report import Report, Table, records, table
+from geoflow.render.report import Entry, Report, Table, records, table
 from geoflow.support.masking import mask, mask_text
 from geoflow.support.text import human_bytes, human_duration, shorten
 from geoflow.tools.compare.differences import NOTHING
 
-_SHOWN, _CELL = 10, 20
+_SHOWN, _CELL, _LINES = 10, 20, 30
 # What became of a pair of tasks, the one that asks most for a look first, and how that is told.
 OUTCOMES = {
     "status": "ended otherwise",
@@ -56,7 +56,7 @@ class Comparison(Report):
         found = self.tasks["outcome"].value_counts().to_dict()
         return {outcome: int(found[outcome]) for outcome in OUTCOMES if outcome in found}
 
-    def parts(self) -> Iterator[str | Table]:
+    def parts(self) -> Iterator[str | Entry | Table]:
         said = ", ".join(f"{number:,} {OUTCOMES[outcome]}" for outcome, number in self.counts.items())
         yield f"Tasks, paired by {self.paired}: {said or 'there are none'}."
         differing = self.tasks[self.tasks["outcome"] != "same"]
@@ -75,6 +75,10 @@ class Comparison(Report):
         known = "Code of handlers: the same, as far as it is known."
         yield known if self.code.empty else "Handlers that ran with other code:"
         yield from self._table(self.code, "code", stage_name=_cell, task_type=_cell, code_a=str, code_b=str)
+        for text in self.code["diff"].dropna().head(_SHOWN):
+            lines = mask_text(text, self.secrets).splitlines()
+            more = [f"… {len(lines) - _LINES} more lines in comparison.code"] * (len(lines) > _LINES)
+            yield Entry("note", "diff", "", tuple(("", each) for each in [*lines[:_LINES], *more]))
         if len(self.files):
             yield "Files that tasks were given, and that are not the same:"
             yield from self._table(self.files, "files", file=lambda name: shorten(name, 56), differs=str)

@@ -24,7 +24,8 @@ WAYS = ("key", "parameters", "place")
 
 
 class Run(NamedTuple):
-    """A job's tasks and attempts, with the parameters that it has, and by their paths the files that tasks had."""
+    """A job's tasks and attempts, with the parameters that it has, by their paths the files that tasks had, and by its
+    fingerprint the text of code."""
 
     name: str
     row: JobRow
@@ -32,6 +33,7 @@ class Run(NamedTuple):
     tasks: pd.DataFrame
     attempts: pd.DataFrame
     files: dict[str, str]
+    sources: dict[str, str]
 
     def by(self, on: str) -> dict[tuple[str, str], int] | None:
         """The rows of the tasks by their stage's name and by what tells them apart; None where that does not."""
@@ -96,5 +98,6 @@ def run_of(runtime: Runtime, job_id: str, *, before: bool = False, name: str | N
         stage = StageRow(0, plan.stage, plan.first, plan.last - plan.first + 1, 0.0)
         for inputs in filter(None, map(Inputs.of, store.inputs(stage))):
             files |= {path: state.partition(" ")[0] for path, state in {**inputs.declared, **inputs.found}.items()}
+    sources = store.sources(tasks["code"].dropna().unique().tolist())
     shown = name or f"{shorten(row.job_type, 40)} {row.job_id[:8]}"
-    return Run(shown, row, from_json(row.parameters), tasks, attempts, files)
+    return Run(shown, row, from_json(row.parameters), tasks, attempts, files, sources)
