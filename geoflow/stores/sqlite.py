@@ -97,8 +97,8 @@ class SqliteStore(Store):
                 raise
             self._connection = connection
             self._files = opened, self._files_now()[1]
-        else:
-            self._check_files(connection := self._connection)
+        elif not (connection := self._connection).in_transaction:
+            self._check_files(connection)  # a transaction does so at its end: within one no copy can be made
         return connection
 
     def _files_now(self) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
