@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import Any, cast
 
 import pandas as pd
-from markupsafe import escape
+from markupsafe import Markup
 
 from geoflow.support.text import aligned, columns, count, human_duration, shorten
 
@@ -66,7 +66,7 @@ class Readable(pd.DataFrame):
             shown = pd.concat([shown[:gap], pd.DataFrame("…", columns=shown.columns, index=["…"]), shown[gap:]])
         table: str = shown.to_html(border=0, notebook=True, show_dimensions=False)
         also = f"; the same in all rows, or empty: {', '.join(map(str, left_out))}" if left_out else ""
-        return f"{table}<p>{escape(f'{self._size()}{also}')}</p>"
+        return str(Markup("{}<p>{}{}</p>").format(Markup(table), self._size(), also))
 
     def _size(self) -> str:
         return f"{count(len(self), 'row')} × {count(len(self.columns), 'column')}"

@@ -203,7 +203,7 @@ def test_the_fork_servers_sockets_are_in_a_folder_that_says_whose_it_is() -> Non
     with tempfile.TemporaryDirectory(dir="/tmp") as short:  # in a long path there would be no sockets
         subprocess.run([sys.executable, "-c", code], env={**os.environ, "TMPDIR": short}, check=False)
         left = list(Path(short).iterdir())
-        assert len(left) == 2, "the session's folder and the sockets'"
+        assert len(left) == 3, "the session's folder, its log's, and the sockets'"
         wait_until(lambda: all(map(is_left, left)))  # the reaper still ends the workers
         sweep(Path(short))
         assert list(Path(short).iterdir()) == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,6 +40,9 @@ class FailingStore(SqliteStore):
             yield connection
         if now == "after":
             self._fail()
+
+    def keep_sources(self, texts: Mapping[str, Callable[[], str]]) -> None:
+        """Texts of code are for those who compare: a job goes on without them, and nobody is told."""
 
     def _fail(self) -> None:
         self.has_failed = True

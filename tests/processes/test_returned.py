@@ -169,7 +169,7 @@ def _garble(path: Path) -> None:
 
 
 def _newer(path: Path) -> None:
-    path.write_bytes(b"gfspool3" + path.read_bytes()[8:])
+    path.write_bytes(b"gfspool4" + path.read_bytes()[8:])
 
 
 @pytest.mark.parametrize("spoil", [_cut, _garble, _newer])

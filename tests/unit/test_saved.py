@@ -135,7 +135,7 @@ def test_S59_a_series_comes_back_with_its_name_type_index_and_attrs(name: str | 
     pytest.importorskip("pyarrow")
     for series in (
         pd.Series([1.5, float("nan")], index=pd.Index(["a", "b"], name="tile"), name=name, dtype="float32"),
-        pd.Series(pd.to_datetime(["2026-01-01", None], utc=True), name=name),
+        pd.Series(pd.to_datetime(pd.Series(["2026-01-01", None]), utc=True), name=name),
         pd.Series(pd.Categorical(["a", "b", "a"]), name=name),
         pd.Series([], dtype="Int64", name=name),
         pd.Series([1], index=pd.Index([2], name="values"), name=name),
