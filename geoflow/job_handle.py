@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 from geoflow.core.models import JobStatus, Receipt
 from geoflow.core.payloads import is_fallback
 from geoflow.core.rows import JobRow
+from geoflow.engine.following import FollowUp, Map
 from geoflow.engine.runtime import SLICE_SECONDS, Runtime
 from geoflow.errors import DefinitionError, JobFailed
+from geoflow.jobtypes.parameters import by_name
 from geoflow.notebook import progress
 from geoflow.notebook.outputs import safely
 from geoflow.render.drawing import job_html, job_line, job_text
@@ -26,6 +28,7 @@ from geoflow.views.lines import Wanted
 if TYPE_CHECKING:
     import pandas as pd
 
+    from geoflow.jobtypes.contract import DefinesJob
     from geoflow.render.pictures import Picture
     from geoflow.task_handle import TaskHandle
     from geoflow.views.timing import Timing
@@ -299,6 +302,26 @@ class JobHandle:
         """
         self.runtime.update(self.id)
         return self
+
+    def then(
+        self,
+        job_type: str | type | DefinesJob,
+        map: Map | None = None,
+        params: object = None,
+        *,
+        name: str = "",
+        **parameters: Any,
+    ) -> FollowUp[JobHandle]:
+        """Submit a job of that type once this one has completed: at once, or at its end while this session is open.
+
+        It is given *parameters*, and those of the dict that *map* makes of this job's result. It is submitted once for
+        each end of this job, whatever is killed: what it is given is noted first, and *map* is not called again. Where
+        the process is killed before, say the same in the next session. A second one of the same type needs a *name*.
+        """
+        given = by_name(params, parameters)
+        return FollowUp(
+            self.runtime, self.id, job_type, map, given, name, lambda made: JobHandle(self.runtime, made.job_id, made)
+        )
 
     # Drawing
 

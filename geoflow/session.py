@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import accumulate
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from geoflow.batch_handle import Batch, submit_all
 from geoflow.core.models import Receipt
 from geoflow.core.retry import RetryPolicy
 from geoflow.engine.runtime import OnExisting, Runtime
@@ -93,8 +94,7 @@ class Session(Housekeeping):
 
     def __exit__(self, exc_type: type[BaseException] | None, *_: object) -> None:
         if exc_type is None:
-            for run in list(self.runtime.active.values()):
-                self.runtime.wait_for(run)
+            self.runtime.wait_for_all()
         self.close()
 
     def __eq__(self, other: object) -> bool:
@@ -178,6 +178,26 @@ class Session(Housekeeping):
         given = by_name(params, parameters)
         receipt = progress.run(self.runtime, job_type, given, on_existing, lambda it: self._remark(it, on_existing))
         return self.handle(receipt)
+
+    def map(
+        self,
+        job_type: str | type | DefinesJob,
+        params: Iterable[Mapping[str, Any]],
+        *,
+        tag: str,
+        on_existing: OnExisting = "return",
+    ) -> Batch:
+        """Submit a job of that type for each of *params*, and return at once: many jobs, which `batch` finds by *tag*.
+
+        All parameters are checked first: where one is refused nothing is submitted, and ``ParameterError`` lists those
+        that are. The same again, after an interrupt for one, submits what is missing; a list with more of them, the
+        rest. A tag that other jobs have is refused. For *on_existing* see `submit`.
+        """
+        return submit_all(self.runtime, job_type, list(params), tag, on_existing)
+
+    def batch(self, tag: str) -> Batch:
+        """The jobs that `map` has submitted under that *tag*, from whichever process."""
+        return Batch.found(self.runtime, tag)
 
     def handle(self, receipt: Receipt) -> JobHandle:
         """The job that was submitted with that receipt."""

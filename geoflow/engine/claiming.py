@@ -9,9 +9,9 @@ import contextlib
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
-from geoflow.core.models import MAX_AT_ONCE
+from geoflow.core.models import MAX_AT_ONCE, JobStatus
 from geoflow.core.retry import RetryPolicy
 from geoflow.core.rows import Again, JobRow
 from geoflow.engine.active_job import CLASS, ActiveJob, Intent, Options
@@ -36,8 +36,29 @@ REMEMBERED = 32
 SOURCE_CHARACTERS = 100_000  # of the text of a handler and what it uses
 
 
+class Follower(Protocol):
+    """What is to be done once a job has completed."""
+
+    def submit(self) -> object: ...
+
+    def in_background(self) -> None:
+        """The same where nobody hears what is raised."""
+
+
 class Claiming(Parts):
     """Jobs whose rows and code are known, driven with these parts."""
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        # What is to follow jobs, by their ids: whoever takes it out of here does it.
+        self.followers: dict[str, list[Follower]] = {}
+        self._following: list[threading.Event] = []
+
+    def close(self) -> None:
+        self.followers.clear()
+        for done in self._following:  # it may be about to submit a job, which is interrupted then
+            done.wait(5.0)
+        super().close()
 
     @property
     def options(self) -> Options:
@@ -136,6 +157,10 @@ class Claiming(Parts):
             self.store.keep_sources(texts)
 
     def _let_go(self, job: ActiveJob) -> None:
+        if job.job_id in self.followers and job.status == JobStatus.COMPLETED:
+            done = threading.Event()
+            self._following = [*(each for each in self._following if not each.is_set()), done]
+            threading.Thread(target=self._followed, args=(job.job_id, done), name="geoflow-follow").start()
         if job.interrupted or job.error:
             self._stopped.append(job)
             if len(self._stopped) <= REMEMBERED:
@@ -143,6 +168,38 @@ class Claiming(Parts):
             job = self._stopped.popleft()
         if self.active.get(job.job_id) is job:
             self.active.pop(job.job_id, None)
+
+    def follow(self, job_id: str, follower: Follower) -> None:
+        """Have *follower* act once the job has completed; at once, in this thread, where it has."""
+        self.followers.setdefault(job_id, []).append(follower)
+        if self._has_completed(job_id):
+            for each in self.followers.pop(job_id, ()):
+                each.submit()
+
+    def _followed(self, job_id: str, done: threading.Event) -> None:
+        try:
+            for each in self.followers.pop(job_id, ()):
+                each.in_background()
+        finally:
+            done.set()
+
+    def wait_for_all(self) -> None:
+        """Wait for all that is driven from here, and for what follows it."""
+        while True:
+            for job in list(self.active.values()):
+                self.wait_for(job)
+            for done in self._following:
+                done.wait()
+            completed = [job_id for job_id in list(self.followers) if self._has_completed(job_id)]
+            for job_id in completed:  # its end was seen before its followers' thread
+                for each in self.followers.pop(job_id, ()):
+                    each.in_background()
+            if not completed and all(job.done.is_set() for job in list(self.active.values())):
+                return
+
+    def _has_completed(self, job_id: str) -> bool:
+        row = self.store.job(job_id)
+        return row is not None and row.status == JobStatus.COMPLETED
 
     def start(self, job: ActiveJob, *, awaited: bool) -> None:
         """Have *job* driven. Where there are no workers, and it is *awaited*, that is up to `wait_for`."""

@@ -31,8 +31,8 @@ KINDS = {
 }
 _NAMES = {
     "text": "job_id job_type status owner source stage_name task_type parallelism task_id code"
-    " outcome output error error_type error_category traceback mode digest event was why session host",
-    "json": "stages parameters result metadata inputs",
+    " outcome output error error_type error_category traceback mode digest event was why session host name",
+    "json": "stages parameters result metadata inputs value",
     "time": "created_at planned_at queued_at started_at ended_at not_before happened_at",
     "span": "duration cpu backoff",
     "integer": "slot pid peak_memory",

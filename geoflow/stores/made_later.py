@@ -12,8 +12,9 @@ from typing import Any, ClassVar, Literal
 from geoflow.stores.columns import COLUMNS, KINDS
 from geoflow.stores.reading import TableReader
 
-# Their columns, the key first: it says whose a row is, but for events. `source_key` is that of the attempt that made
-# the result: it ran; or the result's own, where that one was removed. `removed` has the highest keys that there were.
+# Their columns, the key first: it says whose a row is, but for events and notes. `source_key` is that of the attempt
+# that made the result: it ran; or the result's own, where that one was removed. `removed` has the highest keys that
+# there were.
 TABLES = {
     "reused": ("attempt_key", "source_key"),
     "anew": ("job_key", "mode", "since"),
@@ -21,6 +22,8 @@ TABLES = {
     "removed": ("job_key", "stage_key", "task_key"),
     # The text of the code that attempts name: of a handler, and of what it uses of the user's.
     "sources": ("code", "source"),
+    # What sessions note of several jobs, for as long as the store is there.
+    "note": ("name", "created_at", "value"),
     # By the job's id, which stays its own also when its row is gone.
     "events": (
         *("event_key", "job_id", "happened_at", "event", "was", "status", "stage", "tasks", "why"),

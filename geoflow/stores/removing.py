@@ -16,18 +16,18 @@ from geoflow.core.rows import SeenJob
 from geoflow.errors import StoreBusy
 from geoflow.stores.columns import ATTEMPTS_PER_TASK
 from geoflow.stores.made_later import TABLES
-from geoflow.stores.reused import ReusedResults
+from geoflow.stores.notes import Notes
 
 _TASKS_AT_ONCE = 20_000  # in one transaction, which others wait for; a job that has more goes in one all the same
 _JOBS_AT_ONCE = 500
 _OWN = ("attempt", "task", "stage", "job")
 _HIGHEST = "removed"
 # These go by what is there of the rest, or by the jobs' ids; and code may be another job's as well.
-_LATER = (_HIGHEST, "reusable", "events", "sources")
+_LATER = (_HIGHEST, "reusable", "events", "sources", "note")
 _KEPT = f"INSERT INTO {_HIGHEST} ({', '.join(TABLES[_HIGHEST])})"
 
 
-class RemovableJobs(ReusedResults):
+class RemovableJobs(Notes):
     """The part of a `geoflow.stores.store.Store` that removes jobs."""
 
     @abc.abstractmethod

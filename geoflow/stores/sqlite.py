@@ -326,7 +326,11 @@ def check_file(path: Path, read: Callable[[Path], sqlite3.Connection] | None = N
                 " FROM pragma_application_id, pragma_user_version"
             ).fetchone()
         except sqlite3.DatabaseError as exc:
-            if getattr(exc, "sqlite_errorcode", 0) == sqlite3.SQLITE_NOTADB:
+            code = getattr(exc, "sqlite_errorcode", 0)
+            if code == sqlite3.SQLITE_READONLY_ROLLBACK and read is not _rolling_back:  # killed as it was made
+                check_file(path, _rolling_back)
+                return
+            if code == sqlite3.SQLITE_NOTADB:
                 raise StoreError(f"{path} is not a SQLite file. It was not touched: name another store.") from None
             raise _explained(exc, str(path)) from exc
         except UnicodeDecodeError as exc:
@@ -358,6 +362,10 @@ def _log_ahead(connection: sqlite3.Connection) -> bool:
 def read_only(path: Path, seconds: float | None = None) -> sqlite3.Connection:
     timeout = BUSY_SECONDS if seconds is None else seconds
     return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=timeout)
+
+
+def _rolling_back(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=BUSY_SECONDS)
 
 
 def _read_soon(path: Path) -> sqlite3.Connection:
