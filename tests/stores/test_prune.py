@@ -121,7 +121,7 @@ def test_S62_a_plan_that_would_take_over_what_was_removed_meanwhile_is_refused_a
 
 
 def test_S62_each_table_that_is_made_later_is_kept_in_order_by_its_key() -> None:
-    """A job's rows are found in each by the name of its first column; its events, by its id; code, notes are no job's."""
+    """A job's rows are found in each by the name of its first column; events by its id; code and notes are no job's."""
     assert {columns[0] for name, columns in TABLES.items() if name not in ("removed", "events", "sources", "note")} <= {
         "job_key",
         "task_key",
