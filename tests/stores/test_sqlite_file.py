@@ -278,6 +278,20 @@ def test_S43_an_empty_file_becomes_a_store(path: Path, opened: Opened) -> None:
     assert opened(path).jobs() == []
 
 
+def test_S36_a_store_whose_process_was_killed_as_it_was_made_is_made_again(
+    path: Path, tmp_path: Path, opened: Opened
+) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "made.db", isolation_level=None)) as connection:
+        connection.execute("PRAGMA cache_size = 1")
+        connection.execute("BEGIN")
+        connection.execute("CREATE TABLE half AS SELECT zeroblob(100000)")  # more than the cache holds: it is written
+        for name in ("made.db", "made.db-journal"):
+            shutil.copy(tmp_path / name, path.with_name(name.replace("made.db", path.name)))
+    store = opened(path)
+    assert store.jobs() == []
+    assert store._rows("SELECT count(*) FROM sqlite_master WHERE name = 'half'") == [(0,)]
+
+
 def test_S43_a_damaged_store_says_so(path: Path) -> None:
     store = SqliteStore(path)
     filled(store, tasks=500)
