@@ -53,6 +53,7 @@ def process_raster_collection(many: Many, folder: str, out: str) -> dict[str, An
 def zonal_stats(many: Many, **given: Any) -> zonal.Table:
     params = zonal.Params(**given)
     [zones] = many(zonal.plan, [params])
+    zones = sorted(zones, key=lambda zone: -zone.box)
     stats = many(partial(zonal.stat, p=params), zones)
     [table] = many(partial(zonal.table, p=params), [stats])
     return table

@@ -23,6 +23,7 @@ class Params(BaseModel):
 class Zone(BaseModel):
     name: str
     fid: int  # by which the zone is read: one geometry may be megabytes, and does not travel
+    box: float  # area of its bounding box in the file's units: how long it takes goes with that
 
 
 class Stat(BaseModel):
@@ -51,7 +52,7 @@ zonal_stats = gf.JobType("zonal_stats", params=Params, description="Statistics o
 
 @zonal_stats.stage
 def plan(p: Params) -> list[Zone]:
-    """The zones, those with the largest bounding boxes first, so that no worker ends with Antarctica alone."""
+    """The zones, in the order of the file."""
     import geopandas
     import rasterio
 
@@ -66,11 +67,12 @@ def plan(p: Params) -> list[Zone]:
     if p.only:
         zones = zones[zones[p.by].isin(p.only)]
     box = zones.geometry.bounds.fillna(0)
-    by_size = ((box.maxx - box.minx) * (box.maxy - box.miny)).sort_values(ascending=False, kind="stable").index
-    return [Zone(name=str(zones[p.by][fid]), fid=fid) for fid in by_size]
+    areas = (box.maxx - box.minx) * (box.maxy - box.miny)
+    return [Zone(name=str(zones[p.by][fid]), fid=fid, box=areas[fid]) for fid in zones.index]
 
 
-@zonal_stats.each(plan, key="fid", timeout=300)
+# The largest first, so that no worker ends with Antarctica alone. What a task holds is bounded by max_cells_in_memory.
+@zonal_stats.each(plan, key="fid", size="box", order="largest", memory="350MB", timeout=300)
 def stat(zone: Zone, p: Params) -> Stat:
     import geopandas
     import rasterio
@@ -83,8 +85,8 @@ def stat(zone: Zone, p: Params) -> Stat:
         asked = ["count", "mean", "sum", "min", "max"]
         found = exact_extract(raster, at, asked, max_cells_in_memory=2_000_000)[0]["properties"]
     if not found["count"]:
-        return Stat(**zone.model_dump(), count=0, mean=None, sum=0, min=None, max=None)
-    return Stat(**zone.model_dump(), **found)
+        found = {"count": 0, "mean": None, "sum": 0, "min": None, "max": None}
+    return Stat(name=zone.name, fid=zone.fid, **found)
 
 
 @zonal_stats.reduce(stat)
