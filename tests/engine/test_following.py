@@ -145,14 +145,10 @@ def test_S67_it_follows_a_job_that_failed_once_its_failed_tasks_have_completed(
 def test_S67_a_map_that_raises_submits_nothing_and_is_told(open_session: OpenSession) -> None:
     session = open_session(":memory:", workers=0)
     job = session.submit("acts", tasks=[{}])
-    follow = job.then("hello_world", lambda result: {"n": result["no such key"]})
-    with pytest.raises(KeyError, match="no such key"):
-        follow.wait()
+    with pytest.raises(KeyError, match="no such key"):  # by `then` itself, where the job has ended before it
+        job.then("hello_world", lambda result: {"n": result["no such key"]}).wait()
     session.runtime.wait_for_all()
     assert others(session) == []
-    assert (
-        not session.logs(level="ERROR", contains="hello_world was not submitted after it").empty or follow.job is None
-    )
     with pytest.raises(ParameterError, match="map returned 5, and not a dict of parameters"):
         job.then("hello_world", lambda result: 5)  # type: ignore[arg-type, return-value]
     with pytest.raises(ParameterError, match="n: Input should be a valid integer"):
@@ -163,7 +159,7 @@ def test_S67_a_map_that_raises_submits_nothing_and_is_told(open_session: OpenSes
 
 def test_S67_where_nobody_hears_it_what_a_map_raised_is_logged_and_shown(open_session: OpenSession) -> None:
     session = open_session(":memory:", workers=1)
-    job = session.submit("acts", tasks=[{"do": "sleep", "value": 0.01}])
+    job = session.submit("acts", tasks=[{"do": "sleep", "value": 0.5}])  # until somebody waits for it
     follow = job.then("hello_world", lambda result: {"n": result["no such key"]})
     try:
         session.runtime.wait_for_all()
