@@ -114,8 +114,11 @@ class Runtime(Claiming):
 
     def stale(self, job_id: str) -> list[Stale]:
         """What of the job completed with older code than that of its handlers now."""
-        row = self.row(job_id)
-        return stale_tasks(self.store, row, self.fingerprints(row))
+        return self.stale_in(self.store, self.row(job_id))
+
+    def stale_in(self, store: Store, row: JobRow) -> list[Stale]:
+        """The same, of a job as *store* has it, which is this session's."""
+        return stale_tasks(store, row, self.fingerprints(row))
 
     def found_again(self, receipt: Receipt, spelt: str) -> str:
         """What to say when the submission found it; nothing where older code or inputs are all, which was warned of.

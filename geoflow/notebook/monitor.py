@@ -22,6 +22,7 @@ from typing import TypeGuard
 from geoflow.engine.runtime import Runtime
 from geoflow.notebook.outputs import SECONDS_BETWEEN, Outputs, detached, logger, safely, static
 from geoflow.notebook.widget import Panel
+from geoflow.stores.store import Store
 from geoflow.support.masking import mask_text
 from geoflow.views.model import JobView
 from geoflow.views.tasks import listed, task
@@ -148,7 +149,7 @@ class Monitor:
             return None if self._last is None else self._last._replace(driver=None, remaining=None)
         try:
             view = runtime.seen_in(store, self._job_id)
-            self._last = view if view.driver else view._replace(stale=_stale(runtime, self._job_id))
+            self._last = view if view.driver else view._replace(stale=_stale(runtime, store, self._job_id))
         except Exception:
             logger.exception("the job could not be looked at", extra={"job_id": self._job_id})
             return None
@@ -271,10 +272,11 @@ class Monitor:
         threading.Thread(target=self._context.copy().run, args=(act, *given), name="geoflow-click", daemon=True).start()
 
 
-def _stale(runtime: Runtime, job_id: str) -> int:
+def _stale(runtime: Runtime, store: Store, job_id: str) -> int:
     """How many of its tasks completed with older code; none where this session does not know that."""
     with suppress(Exception):  # its type may be unknown here, or wrong at the moment: then nothing is offered
-        return sum(kind.tasks for kind in runtime.stale(job_id))
+        row = store.job(job_id)
+        return 0 if row is None else sum(kind.tasks for kind in runtime.stale_in(store, row))
     return 0
 
 
