@@ -56,6 +56,7 @@ def ask(folder: Path, *options: str, calls: list[tuple[str, dict[str, Any]]]) ->
     """The names of the tools, and what each of *calls* is answered: parsed where it is no error."""
     from mcp import Client
     from mcp.client.stdio import StdioServerParameters, stdio_client
+    from mcp.types import TextContent
 
     async def asking() -> tuple[list[str], list[Any]]:
         words = ["-m", "geoflow", "mcp", "--store", str(folder / "work.db"), "--workers", "0", *options]
@@ -63,9 +64,12 @@ def ask(folder: Path, *options: str, calls: list[tuple[str, dict[str, Any]]]) ->
         async with Client(stdio_client(server)) as client:
             names = [tool.name for tool in (await client.list_tools()).tools]
             answers = [await client.call_tool(name, arguments) for name, arguments in calls]
-        return names, [
-            answer.content[0].text if answer.is_error else json.loads(answer.content[0].text) for answer in answers
-        ]
+        found: list[Any] = []
+        for answer in answers:
+            (block,) = answer.content
+            assert isinstance(block, TextContent)
+            found.append(block.text if answer.is_error else json.loads(block.text))
+        return names, found
 
     return asyncio.run(asking())
 
