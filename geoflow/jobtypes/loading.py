@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 from geoflow.core.rows import JobRow
-from geoflow.errors import DefinitionError
+from geoflow.errors import DefinitionError, GeoflowError
 from geoflow.jobtypes.contract import DefinesJob, Registered, defines_job, normalise
 from geoflow.jobtypes.registry import Registry
 from geoflow.support.text import shorten
@@ -19,6 +19,8 @@ BUILT_IN = {
     "hello_world": "geoflow.builtin.hello_world",
     "list_container_contents": "geoflow.builtin.list_container_contents",
 }
+
+_OURS = str(Path(__file__).parents[1]) + os.sep
 
 
 def registered(registry: Registry, job_type: str | type | DefinesJob) -> Registered:
@@ -110,7 +112,13 @@ def _imported(module: str, place: str) -> ModuleType:
         frames = exc.__traceback__
         while frames is not None and _is_machinery(frames.tb_frame.f_code.co_filename):
             frames = frames.tb_next
-        shown = "".join(traceback.format_exception(type(exc), exc.with_traceback(frames), frames, limit=-4)).rstrip()
+        ours = isinstance(exc, GeoflowError)  # its message tells all; how it was found does not matter
+        limit = None if ours else -4
+        told = traceback.TracebackException(type(exc), exc.with_traceback(frames), frames, limit=limit)
+        if ours:
+            theirs = [frame for frame in told.stack if not frame.filename.startswith(_OURS)]
+            told.stack = traceback.StackSummary.from_list(theirs[-4:])
+        shown = "".join(told.format()).rstrip()
         raise DefinitionError(f"{place} could not be imported:\n{shown}") from None
 
 

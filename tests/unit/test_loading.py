@@ -225,6 +225,10 @@ BROKEN = {
         "try:\n    {}['a']\nexcept KeyError as exc:\n    raise OSError('no tiles') from exc\n",
         ["line 2", "KeyError: 'a'", "direct cause", "line 4", "OSError: no tiles"],
     ),
+    "is refused": (
+        "import geoflow as gf\ntiles = gf.JobType('tiles')\n@tiles.stage(inputs=['a'])\ndef read(p): ...\n",
+        ["line 3, in <module>", "(got ['a'])", "Extra inputs are not permitted", "is gf.InputFile"],
+    ),
     "leaves": ("import sys\nsys.exit(3)\n", ["line 2, in <module>", "sys.exit(3)", "SystemExit: 3"]),
 }
 
@@ -235,7 +239,7 @@ def check_shown(message: str, place: Any, told: list[str]) -> None:
     assert len(lines) <= 20, "it is short"
     for text in told:
         assert text in message
-    assert "geoflow/jobtypes/loading.py" not in message
+    assert "geoflow/jobtypes/" not in message
     assert "importlib/" not in message
     assert "<frozen" not in message
 

@@ -28,6 +28,7 @@ from geoflow.support.exception_names import Exceptions
 F = TypeVar("F", bound=Callable[..., Any])
 How = str | Callable[[Any], Any] | None
 _ENGINES = {"retries": "max_retries"}
+_BY_TYPE = {"inputs": "InputFile", "outputs": "OutputFile"}  # options of a contract's stages alone
 _PARALLELISM = {"stage": "single", "each": "fan_out", "reduce": "fan_in"}
 _IN_WORDS = {"stage": "one task", "each": "one task for each item of {}", "reduce": "one task over all of {}"}
 # What a cell or file made last, by module and name.
@@ -244,7 +245,12 @@ class TypedJob:
             said = _checked_options().validate_python(options).items()
         except ValidationError as exc:
             there = f"{self.name}: {what} has the options {', '.join(known)}"
-            raise DefinitionError(f"{there}, but:\n{problems_of(exc)}") from None
+            by_type = "".join(
+                f"\n  {name} are said by the type: a parameter, or what is returned, is gf.{marker}"
+                for name, marker in _BY_TYPE.items()
+                if name in options
+            )
+            raise DefinitionError(f"{there}, but:\n{problems_of(exc)}{by_type}") from None
         return {_ENGINES.get(name, name): value for name, value in said if value is not None}
 
     def _define(self, function: Any, caller: FrameType, kind: Kind, before: Step | None, **about: Any) -> None:
