@@ -141,6 +141,8 @@ def _plain(value: Any, where: str, depth: int, lost: Lost | None, forms: Forms |
         form = forms(kind) if forms else None
         simpler = form(value) if form else _simpler(value)
     except UnstorableValue as exc:
+        if str(exc).endswith("."):  # whole sentences, with a remedy of their own
+            raise UnstorableValue(f"{where}: {exc}") from None
         raise _refusal(where, f"{exc}: {_remedy(value, where)}") from None
     except Exception as exc:  # code of the value's own: a property, `model_dump`
         why = f"is of type {_type_name(value)}, and turning it into JSON failed with {type(exc).__name__}"

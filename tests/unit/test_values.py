@@ -10,6 +10,7 @@ import math
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -584,3 +585,16 @@ def test_S21_a_hundred_thousand_levels_are_refused_and_harm_nothing(wrap: Any) -
 
 def test_S21_a_refusal_is_a_type_error_so_that_it_is_permanent() -> None:
     assert issubclass(UnstorableValue, TypeError)
+
+
+def test_S21_what_a_form_refuses_in_whole_sentences_is_told_without_a_second_remedy() -> None:
+    def forms(kind: type) -> Callable[[Any], object] | None:
+        def refuse(value: Any) -> object:
+            raise UnstorableValue("It needs pyarrow: pip install pyarrow." if value.real else "is nothing")
+
+        return refuse if kind is complex else None
+
+    with pytest.raises(UnstorableValue, match=r"^result\['a'\]: It needs pyarrow: pip install pyarrow\.$"):
+        to_json({"a": 1j + 1}, forms=forms)
+    with pytest.raises(UnstorableValue, match=r"^result\['a'\] is nothing: write it to a file and return the path"):
+        to_json({"a": 0j}, forms=forms)
