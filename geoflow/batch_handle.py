@@ -179,6 +179,7 @@ class Batch:
         import pandas as pd
 
         from geoflow.views import frames
+        from geoflow.views.readable import Readable
 
         jobs = frames.jobs(self.runtime.store).drop_duplicates("job_id").set_index("job_id")
         rows = jobs.reindex(list(self.job_ids)).reset_index()
@@ -187,7 +188,7 @@ class Batch:
             f"parameters.{name}" if name in rows else name: frames.column([one.get(name) for one in given])
             for name in _differing(given)
         }
-        return pd.concat([pd.DataFrame(differing, index=rows.index), rows], axis=1)
+        return Readable(pd.concat([pd.DataFrame(differing, index=rows.index), rows], axis=1))
 
     def errors(self) -> pd.DataFrame:
         """What failed in all of them, put together: one row for errors that are alike, what most jobs have first.
@@ -198,6 +199,7 @@ class Batch:
         import pandas as pd
 
         from geoflow.views.failures import folded, kinds
+        from geoflow.views.readable import Readable
 
         alike: dict[tuple[str, ...], dict[str, Any]] = {}
 
@@ -215,10 +217,10 @@ class Batch:
                     add(job_id, *about, kind.tasks, kind.attempts, kind.task_id)
                 if row.status == JobStatus.FAILED and not found:
                     add(job_id, "", "", row.error or "", 0, 0, None)
-        names = ["jobs", "tasks", "attempts", "error_type", "error_category", "error", "job_id", "task_id"]
+        names = ["jobs", "tasks", "attempts", "error_type", "error", "error_category", "job_id", "task_id"]
         types = dict.fromkeys(names[:3], "int64") | dict.fromkeys(names[3:], "string")
         most_first = sorted(alike.values(), key=lambda told: -told["jobs"])
-        return pd.DataFrame(most_first, columns=names).astype(types)
+        return Readable(pd.DataFrame(most_first, columns=names).astype(types))
 
     # Drawing
 

@@ -191,7 +191,7 @@ def history(store: Store, job_id: str) -> pd.DataFrame:
     times = [round(time * 1e6) for time in columns.pop("happened_at", ())]
     frame = {"happened_at": _typed("time", times)}
     frame |= {name: _typed(_KINDS[name], columns.get(name, ())) for name in EventRow._fields[1:]}
-    return pd.DataFrame(frame)[HISTORY]
+    return Readable(frame)[HISTORY]
 
 
 def logs(path: str | os.PathLike[str] | None, wanted: Wanted = ALL) -> pd.DataFrame:
@@ -205,7 +205,7 @@ def logs(path: str | os.PathLike[str] | None, wanted: Wanted = ALL) -> pd.DataFr
     frame["time"] = pd.to_datetime(frame["time"], format="ISO8601", utc=True, errors="coerce")
     frame = frame.astype({name: KINDS[kind].dtype for name, kind in FIELDS.items()}, errors="ignore")
     # A worker writes its lines at once, and the session's own process a moment later.
-    return frame.sort_values("time", kind="stable", ignore_index=True)
+    return Readable(frame.sort_values("time", kind="stable", ignore_index=True))
 
 
 def files(**found: Iterable[str | os.PathLike[str]]) -> pd.DataFrame:

@@ -21,9 +21,9 @@ from geoflow.support.text import aligned, columns, count, human_duration, shorte
 
 FEW = 8  # columns, or less, are what somebody has asked for: they are shown as they are
 SHORT = 8  # characters of the id of a job
-_OURS = {"job_id", "job_type", "key", "task_id", "stage_name"}
+_OURS = {"job_id", "job_type", "key", "task_id", "stage_name", "event"}
 _IDS = ("job_id", "reused_from")
-# In which order they are shown where there are more, before all others.
+# In which order they are shown where there are more: after what stands before all of them, and before all others.
 _FIRST = (
     *("job_id", "job_type", "key", "task_id", "stage_name", "status", "outcome", "attempts", "attempt", "tasks"),
     *("completed", "failed", "duration", "error", "cause", "error_type"),
@@ -95,7 +95,12 @@ class Readable(pd.DataFrame):
             for name in _OUT_IF_ALIKE
             if name in names and name not in out and self[name].nunique() == 1 and (len(self) > 1 or "key" in names)
         ]
-        rest = [name for name in (*_FIRST, *(name for name in names if name not in _FIRST)) if name in names]
+        first = [] if "event" in names else list(_FIRST)  # events are told in the order that they have
+        lead = names[: min((place for place, name in enumerate(names) if name in first), default=0)]
+        if "error" in names and "error" in first and self["error"].notna().all():  # then it tells them apart
+            first.remove("error")
+            first.insert(first.index("tasks"), "error")
+        rest = dict.fromkeys((*lead, *(name for name in first if name in names), *names))
         return [name for name in rest if name not in out], out
 
 

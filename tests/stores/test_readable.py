@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -81,8 +82,25 @@ def test_what_was_picked_is_shown_as_it_was_picked(job: gf.JobHandle) -> None:
 def test_jobs_attempts_errors_and_stages_fit_too(session: gf.Session, job: gf.JobHandle) -> None:
     assert lines(session.jobs())[1].split()[:3] == ["0", job.id[:8], "measures"]
     assert lines(job.attempts())[0].split()[:5] == ["key", "stage_name", "outcome", "attempt", "duration"]
-    assert lines(job.errors())[0].split()[:5] == ["key", "stage_name", "outcome", "attempt", "duration"]
-    assert lines(job.stages())[0].split()[:5] == ["stage_name", "tasks", "completed", "failed", "duration"]
+    assert lines(job.errors())[0].split()[:5] == ["key", "stage_name", "outcome", "attempt", "error"]
+    head = ["stage", "stage_name", "tasks", "completed", "failed", "duration"]
+    assert lines(job.stages())[0].split()[:6] == head
+
+
+def test_history_logs_and_batches_fit_too(tmp_path: Path, job: gf.JobHandle) -> None:
+    assert lines(job.history())[0].split()[:4] == ["happened_at", "event", "stage", "tasks"]
+    broken = gf.JobType("broken")
+
+    @broken.stage
+    def scan(params: dict[str, Any]) -> int:
+        raise ValueError(f"no tile {params['n']}")
+
+    with gf.Session(tmp_path / "work.db", workers=0, max_retries=0, display="none") as other:
+        batch = other.map(broken, [{"n": n, "name": "x"} for n in (1, 2)], tag="t")
+        batch.wait()
+        assert lines(batch.frame())[0].split()[:5] == ["n", "job_id", "job_type", "status", "error"]
+        assert lines(batch.errors())[0].split()[:5] == ["jobs", "tasks", "attempts", "error_type", "error"]
+        assert lines(other.logs())[0].split() == ["time", "level", "logger", "message"]
 
 
 def test_of_many_rows_the_first_and_the_last_are_shown(job: gf.JobHandle) -> None:
