@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 import sys
 import textwrap
@@ -20,9 +21,10 @@ from markupsafe import Markup
 from geoflow.support.text import aligned, columns, count, human_duration, shorten
 
 FEW = 8  # columns, or less, are what somebody has asked for: they are shown as they are
-SHORT = 8  # characters of the id of a job
+SHORT = 8  # characters of an id that is a hash; its beginning is enough to find what has it
+_ANY, _HASH = re.compile(".*"), re.compile("[0-9a-f]{16,}")
 _OURS = {"job_id", "job_type", "key", "task_id", "stage_name", "event"}
-_IDS = ("job_id", "reused_from")
+_IDS = {"job_id": _ANY, "reused_from": _ANY, "key": _HASH, "task_id": _HASH}  # and which of them are shown in short
 # In which order they are shown where there are more: after what stands before all of them, and before all others.
 _FIRST = (
     *("job_id", "job_type", "key", "task_id", "stage_name", "status", "outcome", "attempts", "attempt", "tasks"),
@@ -119,9 +121,9 @@ def _that_fit(cells: dict[Any, list[str]], width: int) -> tuple[list[Any], list[
 
 def _cells(column: pd.Series[Any], longest: int) -> list[str]:
     values: Iterable[Any] = column.tolist()
-    return [
-        _cell(value[:SHORT] if column.name in _IDS and isinstance(value, str) else value, longest) for value in values
-    ]
+    if long := _IDS.get(str(column.name)):
+        values = (value[:SHORT] if isinstance(value, str) and long.fullmatch(value) else value for value in values)
+    return [_cell(value, longest) for value in values]
 
 
 def _cell(value: Any, longest: int) -> str:

@@ -103,6 +103,13 @@ def test_history_logs_and_batches_fit_too(tmp_path: Path, job: gf.JobHandle) -> 
         assert lines(other.logs())[0].split() == ["time", "level", "logger", "message"]
 
 
+def test_ids_that_are_hashes_are_shown_by_the_beginning_that_finds_them(session: gf.Session) -> None:
+    job = session.run("hello_world", n=1)
+    first = lines(job.tasks())[1].split()[1]
+    assert len(first) == 8
+    assert job.task(first).id == job.tasks()["task_id"][0]
+
+
 def test_of_many_rows_the_first_and_the_last_are_shown(job: gf.JobHandle) -> None:
     many = pd.concat([job.tasks()] * 50, ignore_index=True)
     shown = lines(many)
