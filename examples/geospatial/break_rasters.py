@@ -21,7 +21,7 @@ def strips(scene: str, folder: Path) -> list[Path]:
         for number, (west, east) in enumerate(pairwise(edges)):
             window = Window(west, 0, east - west, source.height)
             laid = {"width": east - west, "height": source.height, "transform": source.window_transform(window)}
-            laid |= {"compress": "deflate", "tiled": False, "blockysize": 16}
+            laid |= {"driver": "GTiff", "compress": "deflate", "tiled": False, "blockysize": 16}
             made.append(folder / f"strip_{number}.tif")
             with rasterio.open(made[-1], "w", **(source.profile | laid)) as strip:
                 strip.write(source.read(window=window))

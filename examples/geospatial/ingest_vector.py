@@ -67,20 +67,25 @@ ingest_vector = gf.JobType("ingest_vector", params=Params, description="Load a v
 @ingest_vector.stage
 def prepare(p: Params) -> list[Chunk]:
     """Convert it once to a format of which chunks are read at once; of GeoJSON each chunk would read all before it."""
-    import geopandas
+    import pyogrio
+    import pyproj
 
-    frame = geopandas.read_file(p.source)
-    if frame.crs is None and p.crs is None:
+    about, table = pyogrio.read_arrow(p.source)  # geometries stay as they are: one that is none costs its chunk alone
+    crs = about["crs"] and pyproj.CRS(about["crs"])
+    if crs is None and p.crs is None:
         raise CrsMissing(f"{p.source} says no CRS; say it with crs=, as crs=EPSG:4269")
-    if p.crs is not None and frame.crs is not None and frame.crs != p.crs:
-        raise CrsMismatch(f"{p.source} says {frame.crs.to_string()}, not {p.crs}; leave crs= out to take it as it is")
+    if p.crs is not None and crs is not None and crs != p.crs:
+        raise CrsMismatch(f"{p.source} says {crs.to_string()}, not {p.crs}; leave crs= out to take it as it is")
     (p.folder / "parts").mkdir(parents=True, exist_ok=True)
     prepared = p.folder / "parts" / "prepared.fgb"
+    made = {"driver": "FlatGeobuf", "crs": about["crs"] or p.crs, "geometry_type": "Unknown"}
     with gf.output(prepared) as path:  # without an index, which would put the features into another order
-        (frame if frame.crs else frame.set_crs(p.crs)).to_file(path, driver="FlatGeobuf", SPATIAL_INDEX="NO")
-    places = range(0, len(frame), p.chunk)
+        pyogrio.write_arrow(
+            table, path, geometry_name=about["geometry_name"] or "wkb_geometry", SPATIAL_INDEX="NO", **made
+        )
+    places = range(0, table.num_rows, p.chunk)
     return [
-        Chunk(number=number, begin=begin, features=min(p.chunk, len(frame) - begin), prepared=str(prepared))
+        Chunk(number=number, begin=begin, features=min(p.chunk, table.num_rows - begin), prepared=str(prepared))
         for number, begin in enumerate(places)
     ]
 
@@ -90,14 +95,18 @@ def check(chunk: Chunk, p: Params) -> Part:
     import geopandas
     import shapely
 
-    frame = geopandas.read_file(chunk.prepared, rows=slice(chunk.begin, chunk.begin + chunk.features))
+    rows = slice(chunk.begin, chunk.begin + chunk.features)
+    frame = as_read = geopandas.read_file(chunk.prepared, rows=rows, on_invalid="ignore")
+    if as_read.geometry.isna().any():  # also those that GEOS does not take: their rings are closed here
+        frame = geopandas.read_file(chunk.prepared, rows=rows, on_invalid="fix")
     if (nothing := frame.geometry.isna() | frame.geometry.is_empty).any():
         first = chunk.begin + int(nothing.argmax())
         raise GeometryInvalid(f"{nothing.sum()} of {len(frame)} features have no geometry; the first is {first}")
-    bad, before = ~frame.geometry.is_valid, geodesic_km2(frame)
+    bad, before = as_read.geometry.isna() | ~frame.geometry.is_valid, geodesic_km2(frame)
     if bad.any() and p.invalid == "refuse":
         place = int(bad.argmax())
-        why = shapely.is_valid_reason(frame.geometry.iloc[place])
+        is_open = as_read.geometry.iloc[place] is None
+        why = "a ring is not closed" if is_open else shapely.is_valid_reason(frame.geometry.iloc[place])
         told = f"{bad.sum()} of {len(frame)} geometries are invalid; the first is feature {chunk.begin + place}: {why}"
         raise GeometryInvalid(f"{told}. invalid=repair mends them")
     frame.loc[bad, "geometry"] = frame.geometry[bad].make_valid()

@@ -67,6 +67,22 @@ def test_polygons_that_cross_themselves_cost_their_chunks_or_are_repaired_withou
     assert geopandas.read_file(made["gpkg"]).geometry.is_valid.all()
 
 
+def test_rings_that_are_not_closed_cost_their_chunks_or_are_closed(run: Run, tmp_path: Path) -> None:
+    """The whole file cannot be read by geopandas."""
+    source = data("coast")
+    refused = run("ingest_vector", source=source, folder=str(tmp_path), chunk=100, crs="EPSG:4326")
+    assert refused.stages()[["completed", "failed"]].to_numpy().tolist()[:2] == [[1, 0], [6, 2]]
+    assert [error.partition(". ")[0] for error in sorted(refused.errors()["error"])] == [
+        "1 of 100 geometries are invalid; the first is feature 471: a ring is not closed",
+        "1 of 100 geometries are invalid; the first is feature 95: a ring is not closed",
+    ]
+    made = run(
+        "ingest_vector", source=source, folder=str(tmp_path), chunk=100, crs="EPSG:4326", invalid="repair"
+    ).result()
+    assert (made["features"], made["repaired"]) == (790, 2)
+    assert geopandas.read_file(made["gpkg"]).geometry.is_valid.all()
+
+
 def test_another_crs_than_the_file_says_is_refused(run: Run, tmp_path: Path) -> None:
     job = run("ingest_vector", source=data("tokyo"), folder=str(tmp_path), crs="EPSG:4326")
     assert job.errors()["error_type"].tolist() == ["CrsMismatch"]

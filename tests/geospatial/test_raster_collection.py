@@ -16,6 +16,7 @@ from tests.geospatial.conftest import EXAMPLES, Run, data
 np = pytest.importorskip("numpy")
 rasterio = pytest.importorskip("rasterio", reason='no rasterio: pip install "geoflow[raster]"')
 rio_cogeo = pytest.importorskip("rio_cogeo", reason='no rio-cogeo: pip install "geoflow[raster]"')
+pyproj = pytest.importorskip("pyproj", reason='no pyproj: pip install "geoflow[vector]"')
 pytest.importorskip("geopandas", reason='no geopandas: pip install "geoflow[vector]"')
 validation = pytest.importorskip("pystac.validation", reason='no pystac: pip install "geoflow[stac]"')
 pytest.importorskip("jsonschema", reason='no jsonschema: pip install "geoflow[stac]"')
@@ -70,6 +71,39 @@ def test_broken_rasters_cost_themselves_alone_and_the_mosaic_of_the_others_is_th
         assert [mosaic.read(band, masked=True).mean() for band in (1, 2, 3)] == pytest.approx(MEANS, abs=5e-6)
     for path in made["stac"]:
         validation.validate_dict(json.loads(Path(path).read_text()))
+
+
+def test_a_landsat_scene_in_metres_keeps_its_pixels_and_its_items_are_in_degrees(
+    run: Run, breaking: Any, tmp_path: Path
+) -> None:
+    scene, folder = data("landsat"), tmp_path / "scenes"
+    folder.mkdir()
+    breaking.strips(scene, folder)
+    made = run("process_raster_collection", folder=str(folder), out=str(tmp_path / "out"), crs="EPSG:31985").result()
+    assert all(rio_cogeo.cog_validate(cog["cog"], quiet=True) == (True, [], []) for cog in made["cogs"])
+    with rasterio.open(scene) as whole, rasterio.open(f"GTI:{made['mosaic']}") as mosaic:
+        assert (mosaic.width, mosaic.height, mosaic.crs) == (349, 352, whole.crs)
+        assert [mosaic.checksum(band) for band in mosaic.indexes] == [9513, 44443, 21073, 10806, 60959, 64219]
+    item = json.loads(Path(made["cogs"][0]["cog"]).with_suffix(".json").read_text())
+    validation.validate_dict(item)
+    degrees = pyproj.Transformer.from_crs("EPSG:31985", "OGC:CRS84", always_xy=True)
+    assert item["bbox"] == pytest.approx(degrees.transform_bounds(*made["cogs"][0]["bbox"]), abs=1e-6)
+
+
+def test_the_geoid_in_strips_is_as_high_and_as_low_as_published_where_it_is(
+    run: Run, breaking: Any, tmp_path: Path
+) -> None:
+    folder = tmp_path / "scenes"
+    folder.mkdir()
+    breaking.strips(data("geoid"), folder)
+    made = run("process_raster_collection", folder=str(folder), out=str(tmp_path / "out")).result()
+    with rasterio.open(f"GTI:{made['mosaic']}") as mosaic:
+        heights = mosaic.read(1)
+        assert heights.shape == (721, 1440)
+        for reached, height, at in (("argmin", -106.991, (78.75, 4.75)), ("argmax", 85.391, (147.25, -8.25))):
+            row, column = np.unravel_index(getattr(heights, reached)(), heights.shape)
+            assert heights[row, column] == pytest.approx(height, abs=5e-4)
+            assert mosaic.xy(row, column) == pytest.approx(at)
 
 
 def test_a_raster_that_is_mended_is_all_that_a_retry_reads_and_makes(run: Run, breaking: Any, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Data sets by name: found where they are installed, refused with the line to type where they are not."""
 
+import hashlib
 import sys
 from pathlib import Path
 
@@ -51,6 +52,21 @@ def test_a_data_set_that_is_not_installed_says_how_to_install_it_and_is_not_trie
     with pytest.raises(ResourceNotFoundError, match=r"pip install --no-deps has-data==1\.0$") as told:
         datasets.path("area")
     assert classify(lineage(type(told.value), lambda module: False), RetryPolicy()) is Category.PERMANENT
+
+
+def test_a_data_set_of_a_debian_package_is_found_where_it_was_unpacked(pretend, monkeypatch, tmp_path):
+    pretend("area", b"abc", package=datasets.DEBIAN, install="has-data", file="usr/share/no/such/area.shp")
+    with pytest.raises(ResourceNotFoundError, match=r"has-data is not installed.*apt-get download has-data && dpkg"):
+        datasets.path("area")
+    (tmp_path / "data/usr/share/no/such").mkdir(parents=True)
+    file = tmp_path / "data/usr/share/no/such/area.shp"
+    file.write_bytes(b"abc")
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "data"))
+    with pytest.raises(ResourceNotFoundError, match="not what was tested"):
+        datasets.path("area")
+    ours = datasets.CATALOGUE["area"]._replace(sha256=hashlib.sha256(b"abc").hexdigest())
+    monkeypatch.setattr(datasets, "CATALOGUE", {"area": ours})
+    assert datasets.path("area") == file
 
 
 def test_a_name_that_is_no_data_set_is_told_all_names():
