@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 show_in_cells_as_text()
 cross_by_default(
-    Crossing(save, load), "numpy.ndarray", "pandas.DataFrame", "pandas.Series", "geopandas.geodataframe.GeoDataFrame"
+    Crossing(save, load),
+    *("numpy.ndarray", "pandas.DataFrame", "pandas.Series", "geopandas.geodataframe.GeoDataFrame"),
+    *("xarray.core.dataarray.DataArray", "xarray.core.dataset.Dataset", "zarr.core.array.Array"),
 )
 
 __all__ = ["InputFile", "JobType", "OutputFile", "identity", "register_type"]

@@ -16,6 +16,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from geoflow.errors import UnstorableValue
+from geoflow.executors.labelled import (
+    lost_of_labelled,
+    lost_of_zarr,
+    read_labelled,
+    read_zarr,
+    write_labelled,
+    write_zarr,
+)
 
 
 class Format(NamedTuple):
@@ -37,27 +45,34 @@ def format_of(value: Any) -> str:
         ("geopandas", "GeoDataFrame", "geoparquet"),
         ("pandas", "DataFrame", "parquet"),
         ("pandas", "Series", "series"),
+        ("xarray", "Dataset", "xarray"),
+        ("xarray", "DataArray", "xarray"),
+        ("zarr", "Array", "zarr"),
     ):
         known = getattr(sys.modules.get(module), name, None)
         if kind is known:
             return how
         if known is not None and isinstance(value, known):
             raise _refusal(value, f"would come back as a plain {name}, without what its own type adds")
-    raise _refusal(value, "it keeps bytes, numpy arrays, DataFrames, Series and GeoDataFrames")
+    known = "bytes, numpy arrays, DataFrames, Series, GeoDataFrames, xarray's DataArrays and Datasets and zarr arrays"
+    raise _refusal(value, f"it keeps {known}")
 
 
 def write(value: Any, how: str, path: Path) -> None:
     """Write *value* to the new file *path*; ``UnstorableValue`` where it would not come back the same."""
     form = FORMATS[how]
-    if how in _NEED_PYARROW and importlib.util.find_spec("pyarrow") is None:
-        raise _refusal(value, f"it is written as {_NEED_PYARROW[how]}, which needs pyarrow: pip install pyarrow")
+    written, needs = _NEEDS.get(how, ("", ""))
+    if needs and importlib.util.find_spec(needs) is None:
+        raise _refusal(value, f"it is written as {written}, which needs {needs}: pip install {needs}")
     try:
         form.write(value, path)
         lost = form.lost(value, path)
     except (OSError, MemoryError):
         raise
+    except UnstorableValue as exc:
+        raise _refusal(value, str(exc)) from None
     except Exception as exc:  # whatever pandas, pyarrow and shapely raise for what they cannot write
-        raise _refusal(value, f"{type(exc).__name__}: {exc}") from exc
+        raise _refusal(value, f"{type(exc).__name__}: {exc}".rstrip(".")) from exc
     if lost is not None:
         raise _refusal(value, f"{lost} would come back changed")
 
@@ -198,11 +213,18 @@ def _nothing(value: Any, path: Path) -> None:
 
 
 _VALUES, _NAME, _ATTRS = "values", "name", "attrs"  # of a series, which is kept as a frame
-_NEED_PYARROW = {"parquet": "Parquet", "series": "Parquet", "geoparquet": "GeoParquet"}
+_NEEDS = {
+    "parquet": ("Parquet", "pyarrow"),
+    "series": ("Parquet", "pyarrow"),
+    "geoparquet": ("GeoParquet", "pyarrow"),
+    "xarray": ("Zarr", "zarr"),
+}
 FORMATS = {
     "bytes": Format(".bin", _write_bytes, Path.read_bytes, _nothing),
     "npy": Format(".npy", _save_array, _load_array, _lost_of_array),
     "parquet": Format(".parquet", _save_frame, _load_frame, _lost_of_frame),
     "series": Format(".parquet", _save_series, _load_series, _lost_of_series),
     "geoparquet": Format(".parquet", _save_frame, _load_geoframe, _lost_of_geoframe),
+    "xarray": Format(".zip", write_labelled, read_labelled, lost_of_labelled),
+    "zarr": Format(".zip", write_zarr, read_zarr, lost_of_zarr),
 }

@@ -29,15 +29,17 @@ from geoflow.support.text import shorten
 def save(value: Any) -> dict[str, Any]:
     """Keep *value* in a file of the job's, and return the reference to it, a small dict that is JSON; see `load`.
 
-    It takes ``bytes`` (as they are), numpy arrays (npy), pandas DataFrames (Parquet, which needs pyarrow) and
-    GeoDataFrames (GeoParquet, with their CRS). The reference has the ``path``, the size in ``bytes`` and the
+    It takes ``bytes`` (as they are), numpy arrays (npy), pandas DataFrames and Series (Parquet, which needs pyarrow),
+    GeoDataFrames (GeoParquet, with their CRS), xarray's DataArrays and Datasets and zarr arrays (a Zarr store in one
+    zip file, which needs zarr). The reference has the ``path``, the size in ``bytes`` and the
     ``sha256`` of the file, and under ``gf_saved`` its format. The file is in ``<store>.files/<job id>/``, from the
     moment that the attempt succeeds; until then `load` finds it in the same attempt alone, and of an attempt that
     does not succeed nothing is left. Outside of a task it lasts as long as the interpreter.
 
     Raises ``UnstorableValue`` for other types, and for what would not come back the same from such a file, with the
-    column or the dtype: masks, object arrays, lists in cells. The one thing that is lost of a frame is the ``freq`` of
-    its index. Frames are read again to find out.
+    column or the dtype: masks, object arrays, lists in cells, attributes that are objects. What is lost is the
+    ``freq`` of a frame's index, and of an xarray object's encoding what is no text, number or dtype. Frames and
+    labelled arrays are read again to find out. A zarr array comes back open for reading.
     """
     how = format_of(value)
     if is_of_a_handler():

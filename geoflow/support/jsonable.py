@@ -55,7 +55,7 @@ MAX_DEPTH = 200
 # SQLite holds up to 1,000,000,000 bytes in a row: this is for one value, the rest for what surrounds it.
 MAX_BYTES = 900_000_000
 
-_SAVED_WHOLE = ("ndarray", "DataFrame", "GeoDataFrame", "bytes")  # the types that `gf.save` takes
+_SAVED_WHOLE = ("ndarray", "DataFrame", "Series", "GeoDataFrame", "DataArray", "bytes")  # what `gf.save` takes
 _LEAVES = frozenset({type(None), bool, int, float, str})
 # What a value became ``null`` for, and where it was.
 Lost = list[tuple[str, float]]

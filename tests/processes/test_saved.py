@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import shutil
@@ -170,6 +171,17 @@ def test_S59_frames_and_arrays_cross_between_typed_stages_as_files(open_session:
     made = job.task(next(iter(job.tasks()["task_id"]))).result
     assert made is not None
     assert made["result"]["gf_saved"] == "parquet"
+
+
+@everywhere
+def test_S59_objects_of_xarray_and_zarr_cross_between_typed_stages_as_files(
+    open_session: OpenSession, workers: int
+) -> None:
+    pytest.importorskip("xarray")
+    pytest.importorskip("zarr")
+    cubes = importlib.import_module("tests.helpers.labelled").cubes
+    job = open_session(workers=workers).run(cubes, n=3)
+    assert job.result() == {"sums": [1.0, 5.0, 9.0], "data": ["EGM96"] * 3}
 
 
 def test_S59_what_was_registered_for_a_type_counts_more_than_that_it_would_be_saved(

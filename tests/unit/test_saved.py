@@ -53,7 +53,7 @@ def test_S59_arrays_come_back_with_dtype_shape_and_order(
 
 
 NOT_KEPT: list[tuple[Any, str]] = [
-    (bytearray(b"x"), "this bytearray: it keeps bytes, numpy arrays, DataFrames, Series and GeoDataFrames"),
+    (bytearray(b"x"), "this bytearray: it keeps bytes, numpy arrays, DataFrames, Series, GeoDataFrames, xarray"),
     ([np.zeros(2)], "this list: it keeps bytes"),
     (np.float32(1), r"this numpy\.float32: it keeps"),
     (np.ma.masked_array([1, 2], [True, False]), "this numpy.MaskedArray: would come back as a plain ndarray"),
