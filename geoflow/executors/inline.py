@@ -2,73 +2,137 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import sys
+import tempfile
 import threading
-import time
 from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TextIO
 
 from geoflow.core.batch import Call
 from geoflow.core.chunking import CHUNK_SECONDS
 from geoflow.core.chunks import Chunk, Report
+from geoflow.executors.leftovers import remove, sign, sweep
 from geoflow.executors.loaded_code import Codes
+from geoflow.executors.marker import MarkFile
+from geoflow.executors.printed import MOST_BYTES, shortened
 from geoflow.executors.reports import from_answer
 from geoflow.executors.worker import run_chunk
+from geoflow.support.attempt import Slot, in_slot
+from geoflow.support.identity import label
 from geoflow.support.jsonable import to_json
 
 
-class _NoMarker:
-    """Nobody outlives this process to read a marker."""
+class _Kept:
+    """What is printed here, in a file as a worker's is: who looks at the job from elsewhere reads it there."""
 
-    def running(self, chunk: int, position: int, key: int) -> float:
-        return time.monotonic()
+    def __init__(self, path: Path | None, limit: int, mark: MarkFile) -> None:
+        self._file: io.RawIOBase | io.BytesIO = io.BytesIO() if path is None else path.open("a+b", buffering=0)
+        self._limit, self._mark, self._taken = limit, mark, 0
+        self._pending: list[str] = []
+        self._writing = threading.RLock()  # a handler's threads print, too
 
-    def reporting(self, chunk: int) -> None:
-        pass
+    def write(self, text: str) -> None:
+        with self._writing:
+            self._pending.append(text)
+            if "\n" in text:
+                self.flush()
+
+    def flush(self) -> None:
+        with self._writing:
+            left = memoryview("".join(self._pending).encode("utf-8", "backslashreplace"))
+            self._pending.clear()
+            try:
+                while left:
+                    left = left[self._file.write(left) :]
+            except OSError:  # the disk is full, which is not the handler's fault: this goes on in memory
+                before = self._read(-1, self._taken)
+                self._file, self._taken = io.BytesIO(), 0
+                self._file.write(before + left)
+
+    def take(self) -> str | None:
+        """What was printed since the last time."""
+        with self._writing:
+            self.flush()
+            end = self._file.seek(0, os.SEEK_END)
+            if end == self._taken:
+                return None
+            text = shortened(self._read, self._taken, end - self._taken, self._limit)
+            self._taken = end
+            if end > MOST_BYTES:
+                self._file.truncate(0)
+                self._taken = 0
+            self._file.seek(0, os.SEEK_END)
+            self._mark.printed(self._taken)
+            return text
+
+    def _read(self, size: int, start: int) -> bytes:
+        self._file.seek(start)
+        return self._file.read(size) or b""
+
+    def close(self) -> None:
+        """A handler's thread may print on."""
+        with self._writing:
+            self._file.close()
+            self._file, self._taken = io.BytesIO(), 0
 
 
 class _Tee(io.TextIOBase):
     """Prints go where they went before, and are kept."""
 
-    def __init__(self, screen: TextIO | None, limit: int) -> None:
-        self._screen, self._kept, self._room, self._limit = screen, io.StringIO(), limit, limit
+    def __init__(self, screen: TextIO | None, kept: _Kept) -> None:
+        self._screen, self._kept = screen, kept
 
     def write(self, text: str) -> int:
         if self._screen is not None:  # a program without a console has none
             self._screen.write(text)
-        self._kept.write(text[: max(self._room, 0)])
-        self._room -= len(text)
+        self._kept.write(text)
         return len(text)
 
     def flush(self) -> None:
         if self._screen is not None and hasattr(self._screen, "flush"):
             self._screen.flush()
-
-    def take(self) -> str:
-        kept, over = self._kept.getvalue(), -self._room
-        self._kept, self._room = io.StringIO(), self._limit
-        return kept + (f"\n… {over} more characters" if over > 0 else "")
+        self._kept.flush()
 
 
-class _Capture:
-    """Holds stdout and stderr while a chunk runs."""
+@contextlib.contextmanager
+def _teed(kept: _Kept) -> Iterator[None]:
+    """In it, stdout and stderr are kept."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = _Tee(sys.stdout, kept), _Tee(sys.stderr, kept)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
 
-    def __init__(self, limit: int) -> None:
-        self._before = sys.stdout, sys.stderr
-        self._tees = _Tee(sys.stdout, limit), _Tee(sys.stderr, limit)
 
-    def __enter__(self) -> _Capture:
-        sys.stdout, sys.stderr = self._tees
-        return self
+class _Place:
+    """Where calls run here: a folder with the files that a slot's process has, so that others can see what runs.
 
-    def __exit__(self, *exc: object) -> None:
-        sys.stdout, sys.stderr = self._before
+    Where there is no room for one, nothing is seen before the end.
+    """
 
-    def take(self) -> str | None:
-        return "".join(tee.take() for tee in self._tees) or None
+    def __init__(self, output_limit: int) -> None:
+        self.folder: Path | None = None
+        stem = None
+        with contextlib.suppress(OSError):
+            self.folder = Path(tempfile.mkdtemp(prefix=label()))
+            sign(self.folder)
+            stem = str(self.folder / "slot-0")
+        self.mark = MarkFile(stem and Path(f"{stem}.mark"))
+        self.kept = _Kept(stem and Path(f"{stem}.out"), output_limit, self.mark)
+        self.slot = stem and Slot(stem, lambda: self.mark.read().since)
+
+    def close(self) -> None:
+        self.kept.close()
+        if self.folder is not None:
+            remove(self.folder)
+            sweep(self.folder.parent)
 
 
 class InlineExecutor:
@@ -83,11 +147,19 @@ class InlineExecutor:
         self._calls: deque[Call] = deque()  # what is left of the first chunk
         self._limit = output_limit
         self._inbox: SimpleQueue[Any] = SimpleQueue()
-        self._running: _Capture | None = None  # what the first of them prints, once it was begun
+        self._place: _Place | None = None
+        self._opening = threading.Lock()  # also threads that submit ask `where` it will run
+        self._began = False  # the first of the calls
         self._ended: Report | None = None  # and this is how it ended, until it is collected
 
     def start(self, inbox: SimpleQueue[Any]) -> None:
         self._inbox = inbox
+
+    def _open(self) -> _Place:
+        with self._opening:
+            if self._place is None:
+                self._place = _Place(self._limit)
+            return self._place
 
     def capacity(self, job_id: str, *, reserve: bool) -> int:
         return 0 if self._waiting else 1
@@ -110,9 +182,9 @@ class InlineExecutor:
         # An interrupt is the user's, not the handler's: it goes up, and the chunk stays to be stopped. Other threads
         # are never interrupted: what looks like it is the handler's own.
         passes = (KeyboardInterrupt,) if threading.current_thread() is threading.main_thread() else ()
-        self._running = _Capture(self._limit)
-        with self._running as capture:
-            answer = run_chunk(chunk, self._codes, _NoMarker(), capture, os.getpid(), passes=passes, calls=[call])
+        place, self._began = self._open(), True
+        with _teed(place.kept), in_slot(place.slot):
+            answer = run_chunk(chunk, self._codes, place.mark, place.kept, os.getpid(), passes=passes, calls=[call])
         batch = chunk.batch._replace(keys=(call.key,), task_ids=to_json([call.task_id]), parameters="[]")
         self._ended = from_answer(chunk._replace(batch=batch), answer, slot=0)
         self._inbox.put(self._ended)
@@ -125,7 +197,7 @@ class InlineExecutor:
         """How the first call ended, which is told of now."""
         ended = self._ended
         assert ended is not None, "asked only of what has ended"
-        self._running = None
+        self._began = False
         self._calls.popleft()
         if not self._calls:
             self._waiting.popleft()
@@ -146,10 +218,12 @@ class InlineExecutor:
             keys, began, printed = chunk.batch.keys, 0, None
             if self._calls and chunk is self._waiting[0]:
                 keys = keys[-len(self._calls) :]
-                if self._running is not None:  # the call that an interrupt came in
-                    began, printed = 1, self._running.take()
+                if self._began:  # the call that an interrupt came in
+                    place = self._open()
+                    began, printed = 1, place.kept.take()
+                    place.mark.ready()
                 self._calls.clear()
-                self._running = None
+                self._began = False
             self._waiting.remove(chunk)
             reports.append(Report(chunk, lost=keys[:began], unstarted=keys[began:], printed=printed))
         return reports
@@ -158,9 +232,14 @@ class InlineExecutor:
         return bool(self._waiting)
 
     def where(self) -> str | None:
-        return None
+        folder = self._open().folder
+        return None if folder is None else str(folder)
 
     def close(self) -> None:
         self._waiting.clear()
         self._calls.clear()
-        self._running, self._ended = None, None
+        self._began, self._ended = False, None
+        with self._opening:
+            place, self._place = self._place, None
+        if place is not None:
+            place.close()

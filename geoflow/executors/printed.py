@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 # To cut a file short takes a disk as long as a hundred tasks that print: it is let grow to here.
@@ -63,7 +64,7 @@ class Printed:
         if replaced:
             self._open()
             end = os.lseek(1, 0, os.SEEK_END)
-        text = _kept(1, self._taken, end - self._taken, self._limit)
+        text = shortened(partial(os.pread, 1), self._taken, end - self._taken, self._limit)
         self._taken = end
         if end > MOST_BYTES:
             os.ftruncate(1, 0)
@@ -76,17 +77,18 @@ def read_output(path: Path, limit: int, start: int = 0) -> str | None:
     """What the file at *path* has from *start* on, as `Printed.take` keeps it."""
     try:
         with path.open("rb") as file:
-            return _kept(file.fileno(), start, file.seek(0, os.SEEK_END) - start, limit)
+            return shortened(partial(os.pread, file.fileno()), start, file.seek(0, os.SEEK_END) - start, limit)
     except OSError:
         return None
 
 
-def _kept(descriptor: int, start: int, size: int, limit: int) -> str | None:
-    """The beginning and the end of *size* bytes from *start* on, at most *limit* of them."""
+def shortened(read: Callable[[int, int], bytes], start: int, size: int, limit: int) -> str | None:
+    """The beginning and the end of *size* bytes from *start* on, at most *limit* of them, as *read* (so many, from
+    where) has them."""
     if size <= limit:
-        text = os.pread(descriptor, max(size, 0), start)
+        text = read(max(size, 0), start)
     else:
         half = limit // 2
-        text = os.pread(descriptor, half, start) + f"\n… {size - limit} more bytes …\n".encode()
-        text += os.pread(descriptor, half, start + size - half)
+        text = read(half, start) + f"\n… {size - limit} more bytes …\n".encode()
+        text += read(half, start + size - half)
     return text.decode("utf-8", "backslashreplace") or None

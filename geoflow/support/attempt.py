@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 # It is told the result as JSON text, or None where the attempt did not succeed. What it raises fails the attempt.
@@ -12,8 +13,8 @@ End = Callable[[str | None], None]
 
 
 class Slot(NamedTuple):
-    """That of a worker: its files begin with *stem*, and *began* says since when its call runs, by the monotonic
-    clock."""
+    """Where calls run one after another: its files begin with *stem*, and *began* says since when its call runs, by
+    the monotonic clock."""
 
     stem: str
     began: Callable[[], float]
@@ -27,6 +28,7 @@ class Ends(list[End]):
 
 class _Here(threading.local):
     ends: Ends | None = None
+    slot: Slot | None = None
 
 
 _here = _Here()
@@ -42,8 +44,23 @@ def settle_in(slot: Slot) -> None:
 
 
 def slot() -> Slot | None:
-    """Where this worker has its files; None in other processes."""
-    return _slot
+    """Where this worker, or this thread that runs attempts, has its files; None in others."""
+    return _here.slot or _slot
+
+
+def is_worker() -> bool:
+    """Whether all of this process is one slot's."""
+    return _slot is not None
+
+
+@contextlib.contextmanager
+def in_slot(slot: Slot | None) -> Iterator[None]:
+    """In it this thread is a slot's, in a process that is no worker."""
+    before, _here.slot = _here.slot, slot
+    try:
+        yield
+    finally:
+        _here.slot = before
 
 
 def room() -> str | None:

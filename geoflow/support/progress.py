@@ -7,6 +7,7 @@ import math
 import operator
 import os
 import struct
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
@@ -41,7 +42,12 @@ class _Telling:
         self._map[turn : turn + _STEP] = told + _pack_sum(crc32(told))
 
 
-_telling: _Telling | None = None
+class _Here(threading.local):
+    telling: _Telling | None = None
+
+
+_telling: _Telling | None = None  # of a worker, with all its threads
+_here = _Here()  # of a thread that runs attempts elsewhere
 
 
 def progress(done: float, total: float | None = None, text: str = "") -> None:
@@ -49,11 +55,12 @@ def progress(done: float, total: float | None = None, text: str = "") -> None:
 
     Whoever looks at the job sees the last that was told, with as much of *text* as fits into 120 bytes. It may be
     called from anywhere in a handler, a thread of its own too, and as often as one likes: nothing is kept of it. Where
-    no worker runs a task (with ``workers=0``, in a test, in a process that the handler started) it does nothing.
+    no task runs (in a test, in a process that the handler started; with ``workers=0``, in a thread of its own) it does
+    nothing.
     """
     of = math.nan if total is None else float(total)
     done, said = float(done), text.encode("utf-8", "backslashreplace")
-    telling = _telling or _begun()
+    telling = _telling or _here.telling or _begun()
     if telling is not None:
         telling.tell(done, of, said)
 
@@ -69,13 +76,16 @@ def _begun() -> _Telling | None:
         logger.warning("the progress of a task cannot be told: %s", exc)
         return None
     ends.append(_end)
-    _telling = telling
+    if attempt.is_worker():
+        _telling = telling
+    else:
+        _here.telling = telling
     return telling
 
 
 def _end(result: str | None = None) -> None:
     global _telling  # noqa: PLW0603
-    _telling = None
+    _telling = _here.telling = None
 
 
 if hasattr(os, "register_at_fork"):

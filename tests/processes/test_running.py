@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Iterator
 from itertools import count
@@ -17,6 +19,8 @@ import geoflow as gf
 from geoflow.commands.printing import MORE, Followed, Output
 from geoflow.core.models import Progress
 from geoflow.engine.tasks import place_of
+from geoflow.executors.inline import _Kept
+from geoflow.executors.marker import MarkFile
 from geoflow.executors.running import told_in
 from geoflow.support import attempt, progress
 from geoflow.support.text import overwritten
@@ -66,12 +70,13 @@ def test_S53_S54_what_a_task_prints_and_how_far_it_has_come_is_seen_while_it_run
     assert running(session, job) == ()
 
 
+@pytest.mark.parametrize("workers", [0, 2])
 def test_S53_S54_another_process_sees_it_too_and_what_was_printed_stays_when_the_driver_is_killed(
-    open_session: OpenSession, drive: Drive, tmp_path: Path
+    open_session: OpenSession, drive: Drive, tmp_path: Path, workers: int
 ) -> None:
     gate = tmp_path / "gate"
     does = "sys.stderr.write('\\r 10%|#  |\\r 20%|## |'); sys.stderr.flush(); gf.progress(2)"
-    driver = drive({"tasks": [held(gate, does)]})
+    driver = drive({"tasks": [held(gate, does)]}, workers=workers)
     session = open_session(workers=0)
     wait_until(lambda: session.store.latest() is not None)
     row = session.store.latest()
@@ -82,7 +87,9 @@ def test_S53_S54_another_process_sees_it_too_and_what_was_printed_stays_when_the
     assert task.progress == Progress(2.0, None, "")
     assert task.last_line == "20%|## |"
     assert job.task("s1-t0").output == "before\n\r 10%|#  |\r 20%|## |"
+    assert "20%|## |" in str(job)
     (call,) = session.runtime.calls_of(row)
+    assert (call.pid == driver.pid) == (workers == 0)
     driver.kill()
     driver.wait()
     assert running(session, job) == ()  # nobody drives it
@@ -100,13 +107,16 @@ def followed(session: gf.Session, job: gf.JobHandle, task_id: str) -> Iterator[s
 
 
 @pytest.mark.on_duckdb(seldom=True)
+@pytest.mark.parametrize("workers", [0, 1])
 def test_S53_what_a_task_prints_can_be_followed_to_its_end_each_line_once(
-    open_session: OpenSession, tmp_path: Path
+    open_session: OpenSession, tmp_path: Path, workers: int
 ) -> None:
-    session, gate = open_session(workers=1, base_delay=0, max_retries=1), tmp_path / "gate"
+    session, gate = open_session(workers=workers, base_delay=0, max_retries=1), tmp_path / "gate"
     task = held(gate, "print('token=hush')")
     task["value"] = f"print('half ', end='', flush=True)\n{task['value']}\nraise OSError('again')"
     job = session.submit("acts", tasks=[task])
+    if workers == 0:
+        threading.Thread(target=job.wait).start()
     wait_until(lambda: bool(running(session, job)) and "before" in running(session, job)[0].printed)
     lines = followed(session, job, "s1-t0")
     assert next(lines) == "half before"
@@ -201,6 +211,48 @@ def test_S54_who_tells_nothing_has_no_file_for_it(open_session: OpenSession) -> 
 
 
 # Without a worker
+
+
+def test_S53_what_is_printed_here_is_kept_in_order_whatever_the_disk_has_room_for(tmp_path: Path) -> None:
+    kept = _Kept(tmp_path / "slot-0.out", 30, mark := MarkFile(None))
+    kept.write("first\n")
+    assert kept.take() == "first\n"
+    assert (mark.printed_before(), kept.take()) == (6, None)
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (12, limit[1]))
+    try:
+        kept.write("second\nthird")
+        kept.write(" and\nmore")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert kept.take() == "second\nthird and\nmore"
+    kept.write("x" * 100)
+    assert kept.take() == f"{'x' * 15}\n… 70 more bytes …\n{'x' * 15}"
+
+
+def test_S53_with_workers_0_what_processes_print_that_a_task_started_is_kept_too(open_session: OpenSession) -> None:
+    source = "import os; print('mine')\nif not (child := os.fork()): print('its'); os._exit(0)\nos.waitpid(child, 0)"
+    job = open_session(workers=0).run("acts", tasks=[{"do": "tell", "value": source}])
+    assert job.task("s1-t0").output == "mine\nits\n"
+
+
+def test_S54_with_workers_0_two_threads_tell_each_of_their_own_task(tmp_path: Path) -> None:
+    both = threading.Barrier(2)
+
+    def tell(number: int) -> None:
+        with attempt.in_slot(attempt.Slot(str(tmp_path / f"slot-{number}"), lambda: 5.0)), attempt.attempts():
+            both.wait(10)
+            for step in range(3):
+                gf.progress(step, 10 + number)
+            both.wait(10)
+
+    threads = [threading.Thread(target=tell, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    found = [told_in(tmp_path / f"slot-{number}.progress", 5.0) for number in range(2)]
+    assert found == [Progress(2, 10, ""), Progress(2, 11, "")]
 
 
 def test_S54_where_no_worker_runs_a_task_it_does_nothing() -> None:
