@@ -119,14 +119,15 @@ class _Place:
 
     def __init__(self, output_limit: int) -> None:
         self.folder: Path | None = None
-        stem = None
+        mark = output = None
+        self.slot: Slot | None = None
         with contextlib.suppress(OSError):
             self.folder = Path(tempfile.mkdtemp(prefix=label()))
             sign(self.folder)
-            stem = str(self.folder / "slot-0")
-        self.mark = MarkFile(stem and Path(f"{stem}.mark"))
-        self.kept = _Kept(stem and Path(f"{stem}.out"), output_limit, self.mark)
-        self.slot = stem and Slot(stem, lambda: self.mark.read().since)
+            mark, output = self.folder / "slot-0.mark", self.folder / "slot-0.out"
+            self.slot = Slot(str(self.folder / "slot-0"), lambda: self.mark.read().since)
+        self.mark = MarkFile(mark)
+        self.kept = _Kept(output, output_limit, self.mark)
 
     def close(self) -> None:
         self.kept.close()

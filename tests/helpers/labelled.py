@@ -29,4 +29,7 @@ def chunked(item: xr.DataArray) -> zarr.Array:
 
 @cubes.reduce(chunked)
 def total(found: list[zarr.Array]) -> dict[str, list[object]]:
-    return {"sums": [float(each[:].sum()) for each in found], "data": [each.attrs["datum"] for each in found]}
+    return {
+        "sums": [float(np.asarray(each[:]).sum()) for each in found],
+        "data": [each.attrs["datum"] for each in found],
+    }

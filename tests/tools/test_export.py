@@ -657,8 +657,70 @@ def test_S52_files_of_the_exported_module_are_there_once_its_handler_has_succeed
     for wrong in ("out", "out/", "missing/a.tif"):
         with pytest.raises(ValueError, match="There can be no file"):
             handler({"params": {**ask, "path": wrong}})
-    assert os.listdir("temp") == []
+    assert os.listdir("temp") == [Path(session.runtime.executor.where()).name]
     assert sorted(os.listdir("out")) == ["a.tif", "a.tif.ovr"]
+
+
+@pytest.mark.filterwarnings("ignore:metadata on a dtype")
+def test_S59_what_an_exported_module_saves_comes_back_the_same_or_is_refused(
+    notebook: Notebook, loaded: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notebook.run("""
+        import numpy as np
+        from geoflow import load
+
+        t = gf.JobType("slopes")
+
+        @t.stage
+        def heights(p: dict) -> list[dict]:
+            return [gf.save(np.arange(4.0) * n) for n in range(p["n"])] + [gf.save(b"none")]
+
+        @t.each(heights, key="sha256")
+        def slope(kept: dict) -> dict:
+            grid = load(kept)
+            return gf.save(b"flat" if isinstance(grid, bytes) else np.gradient(grid))
+
+        @t.reduce(slope)
+        def steepest(kept: list[dict]) -> float:
+            return max(float(gf.load(one).max()) for one in kept if one["gf_saved"] == "npy")
+    """)
+    t, session = notebook.names["t"], notebook.names["session"]
+    job = t.run(n=3, session=session)
+    assert job.result() == {"result": 2.0}, job.error
+    made = gf.export(t, "jobs", job=job)
+    assert made.proved == {"parameters": 1, "job id": 1, "task ids": 5, "results": 6, "finalize": 1}
+    assert any("SAVED_FOLDER is to name a folder" in note for note in made.notes)
+    assert any("the test leaves out calls of" in note and "which save or load files" in note for note in made.notes)
+    text = made.module.read_text("utf-8")
+    assert "geoflow" not in text.replace("It needs no geoflow", "")
+
+    monkeypatch.syspath_prepend(str(made.module.parent))
+    module = importlib.import_module("slopes")
+    with pytest.raises(ValueError, match="have SAVED_FOLDER name a folder that all workers share"):
+        module._save(b"x")
+    (folder := tmp_path / "saved").mkdir()
+    monkeypatch.setenv("SAVED_FOLDER", str(folder))
+    array = np.array([1.5, np.nan, -np.inf], ">f4")
+    reference = json.loads(json.dumps(module._save(array)))
+    assert reference == {**gf.save(array), "path": reference["path"]}
+    assert module._load(reference).tobytes() == array.tobytes()
+    assert module._save(array) == reference
+    for value in (array.astype(object), np.float32(1), "text", np.zeros(2, np.dtype("f8", metadata={"unit": "m"}))):
+        with pytest.raises((TypeError, ValueError), match=r"is not saved here|Object arrays|not come back the same"):
+            module._save(value)
+    assert [path.name for path in folder.iterdir()] == [Path(reference["path"]).name], "nothing is left of the refused"
+    Path(reference["path"]).write_bytes(b"another")
+    with pytest.raises(ValueError, match="is gone, or is not what was saved"):
+        module._load(reference)
+
+    geopandas, shapely = pytest.importorskip("geopandas"), pytest.importorskip("shapely")
+    pytest.importorskip("pyarrow")
+    frame = geopandas.GeoDataFrame({"n": [1]}, geometry=[shapely.Point(1, 2)], crs=32632)
+    assert module._load(module._save(frame)).crs == frame.crs
+    assert gf.load(module._save(frame)).equals(frame)
+    assert module._load(module._save(pd.DataFrame({"a": [np.inf]})))["a"].tolist() == [np.inf]
+    with pytest.raises(TypeError, match="would not come back the same: convert it first"):
+        module._save(pd.DataFrame({"cells": [[1], [2]]}))
 
 
 def test_annotations_that_are_no_code_and_comments_at_the_end_stay_as_they_are(notebook: Notebook) -> None:

@@ -23,10 +23,11 @@ from pydantic import BaseModel, TypeAdapter
 from geoflow import errors
 from geoflow.core.models import JobExecutionContext, TaskContext
 from geoflow.executors.outputs import output, scratch
+from geoflow.executors.saved import load, save
 from geoflow.jobtypes.typed import InputFile, OutputFile, TypedJob, identity
 from geoflow.support.masking import mask
 from geoflow.support.progress import progress, track
-from geoflow.tools.export import carried, carried_files
+from geoflow.tools.export import carried, carried_files, carried_saved
 from geoflow.tools.export.bindings import Scope, assigned, import_of, of_around, scope_of
 from geoflow.tools.export.layout import is_data, literal
 from geoflow.usercode.origin import is_users
@@ -34,9 +35,19 @@ from geoflow.usercode.references import names, quoted_annotations
 from geoflow.usercode.sources import source_of
 
 LONGEST = 2_000  # characters of a variable that is written into a file
+_SAVED_NOTE = (
+    "the environment variable SAVED_FOLDER is to name a folder that all workers share, for what gf.save is given: "
+    "bytes, arrays, DataFrames and GeoDataFrames."
+)
 _STAGES = ("stage", "each", "reduce", "finalize")
 _ERRORS = (errors.ContractViolationError, errors.BusinessLogicError, *errors.BusinessLogicError.__subclasses__())
-_CARRIED = {carried.__name__, carried_files.__name__}
+# What stands for geoflow's own functions is in these modules, under their names with an underscore.
+_STAND_INS: dict[Any, types.ModuleType] = {
+    **dict.fromkeys((output, scratch), carried_files),
+    **dict.fromkeys((save, load), carried_saved),
+    **dict.fromkeys((progress, track), carried),
+}
+_CARRIED = {carried.__name__, carried_files.__name__, carried_saved.__name__}
 # What is made again from its expression: it holds nothing that was opened or counted.
 _MADE_AGAIN = (
     *(re.Pattern, logging.Logger, PurePath, Enum, date, time, timedelta, tzinfo, Decimal, UUID, TypeAdapter, BaseModel),
@@ -209,14 +220,13 @@ class Gathered:
         if value in (TaskContext, JobExecutionContext):
             self.take("Any", {"Any": Any}, "the exported module")
             return "Any"
-        if value in (output, scratch):
-            files = f"_{value.__name__}"
-            for each in (files, "_ending"):
-                self.take(each, vars(carried_files), "the exported module")
-            return files
-        if value in (progress, track):
-            self.take(f"_{value.__name__}", vars(carried), "the exported module")
-            return f"_{value.__name__}"
+        if isinstance(value, types.FunctionType) and (module := _STAND_INS.get(value)):
+            name = f"_{value.__name__}"
+            for each in (name, *(["_ending"] if module is carried_files else [])):
+                self.take(each, vars(module), "the exported module")
+            if module is carried_saved and _SAVED_NOTE not in self.notes:
+                self.notes.append(_SAVED_NOTE)
+            return name
         if value not in _ERRORS:
             return None
         name, base = str(value.__name__), value.__bases__[-1]

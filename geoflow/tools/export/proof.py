@@ -78,6 +78,8 @@ def proved_on(name: str, text: str, calls: list[RecordedCall]) -> dict[str, int]
         asked, outcome = Path(folder, "asked"), Path(folder, "outcome")
         Path(folder, f"{name}.py").write_text(text, "utf-8")
         paths = [folder, *map(os.path.abspath, sys.path)]
+        saved = Path(folder, "saved")
+        saved.mkdir()
         asked.write_text(json.dumps({"name": name, "sys_path": paths, "calls": calls}), "utf-8")
         try:
             done = subprocess.run(
@@ -86,6 +88,7 @@ def proved_on(name: str, text: str, calls: list[RecordedCall]) -> dict[str, int]
                 text=True,
                 check=False,
                 timeout=SECONDS,
+                env={**os.environ, "SAVED_FOLDER": str(saved)},
             )
         except subprocess.TimeoutExpired:
             raise DefinitionError(f"its proof did not end within {SECONDS:.0f} s; prove=False leaves it out.") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from geoflow.jobtypes.inputs import SAVED
 from geoflow.support.masking import mask
 from geoflow.tools.export.layout import literal
 from geoflow.tools.export.proof import RecordedCall
@@ -44,16 +45,20 @@ def test_text(name: str, package: str, calls: list[RecordedCall], notes: list[st
     if mask(calls) != calls:
         notes.append("the test has no recorded values, since some look like secrets.")
         calls = []
-    text, times, too_long = "", Counter[str](), set()
+    text, times, too_long, saved = "", Counter[str](), set[str](), set[str]()
     for call in calls:
         function = f'ALL_HANDLERS["{call.function}"]' if call.kind == "results" else f"JOB.{call.function}"
         times[function] += 1
         if call.kind in ("job id", "task ids") or (call.kind == "results" and times[function] <= TASKS):
             arguments, was = literal(call.arguments, 8), literal(call.was, 8)
-            if len(arguments + was) > LONGEST:
+            if call.kind == "results" and SAVED in arguments + was:
+                saved.add(function)
+            elif len(arguments + was) > LONGEST:
                 too_long.add(function)
             else:
                 text += _CALL.format(function=function, arguments=arguments, was=was)
     if too_long:
         notes.append(f"the test leaves out calls of {', '.join(sorted(too_long))} that are too long to read.")
+    if saved:
+        notes.append(f"the test leaves out calls of {', '.join(sorted(saved))}, which save or load files.")
     return _TEST.format(name=name, package=package, calls=text)

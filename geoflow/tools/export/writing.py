@@ -213,7 +213,7 @@ class Writer:
             if is_foreign(hint := params if role == "params" and params else taken.annotation, taken.added):
                 self.gathered.problem(
                     f"{step.name} takes {name}: {show(hint)}, which geoflow alone makes from JSON: "
-                    "take what is stored (GeoJSON, WKT, numbers), and make it inside."
+                    "take what is stored (GeoJSON, WKT, numbers, the reference of gf.save), and make it inside."
                 )
             arguments.append(f"{name}={source}")
         return f"_called({', '.join(arguments)})"
