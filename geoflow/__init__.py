@@ -14,7 +14,7 @@ _HOMES = {
     "geoflow.jobtypes.contract": ("JobBase",),
     "geoflow.api": (
         *("check", "compare", "default_session", "export", "form", "job", "jobs", "open", "plan", "probe"),
-        *("register", "resume", "run", "sql", "submit"),
+        *("register", "resume", "run", "sql", "submit", "unbundle"),
     ),
     "geoflow.job_type": ("InputFile", "JobType", "OutputFile", "identity", "register_type"),
     "geoflow.job_handle": ("JobHandle",),
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from geoflow.api import run as run
     from geoflow.api import sql as sql
     from geoflow.api import submit as submit
+    from geoflow.api import unbundle as unbundle
     from geoflow.core.extractor import StageResultExtractor as StageResultExtractor
     from geoflow.core.models import JobExecutionContext as JobExecutionContext
     from geoflow.core.models import Limit as Limit

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from geoflow.jobtypes.typed import TypedJob
     from geoflow.notebook.form import Form
     from geoflow.session import Session
+    from geoflow.tools.bundle.opened import Bundle
     from geoflow.tools.check import CheckReport
     from geoflow.tools.compare.found import Comparison
     from geoflow.tools.export import Export
@@ -200,6 +201,17 @@ def compare(
     """`Session.compare` of the first job's session, or of the default one."""
     session = default_session() if isinstance(a, str) else session_of(a.runtime)
     return session.compare(a, b, on=on, tolerance=tolerance)
+
+
+def unbundle(path: str | os.PathLike[str]) -> Bundle:
+    """The task that was sent as the file *path*, to be looked at: nothing of it is run, imported or unpickled.
+
+    `Bundle.run` calls its handler, where you say so. Raises ``BundleError`` for a file that is cut, changed, or made to
+    do harm, and names what is wrong with it.
+    """
+    from geoflow.tools.bundle.opened import read
+
+    return read(path)
 
 
 def resume() -> list[JobHandle]:

@@ -75,6 +75,10 @@ class UnstorableValue(GeoflowError, TypeError):
     """A value has no JSON form; the message names the key and says what to do instead."""
 
 
+class BundleError(GeoflowError, ValueError):
+    """A bundle cannot be read, is not what a bundle should be, or cannot be run here."""
+
+
 class SavedFileLost(GeoflowError, ValueError):
     """The file that a reference of `gf.save` leads to is gone, or is not what was saved."""
 

@@ -10,6 +10,7 @@ import os
 import pdb
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
@@ -30,6 +31,8 @@ from geoflow.views.tracebacks import LIBRARY
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from geoflow.tools.bundle.opened import Bundle
 
 _Job = TypeVar("_Job")
 
@@ -166,6 +169,31 @@ class TaskHandle(Generic[_Job]):
 
         settings, job_type = self.runtime.settings, self.runtime.registered_as(self._place[0])
         return regression.write(self._row(), job_type, settings.secrets, path, expect, overwrite)
+
+    def bundle(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        inputs: str | Sequence[str] = (),
+        limit: float = 100,
+        overwrite: bool = False,
+    ) -> Bundle:
+        """Write the task to the new file *path*, a zip that can be sent, and give what is read of it.
+
+        It has what the task was given and gave, its attempts with errors, stacks and prints, its log lines, its code as
+        text, and the versions that it ran with; a page in it shows all that where there is no geoflow. `unbundle` opens
+        it. What looks secret is not in it.
+
+        *inputs* chooses the files that go along: a parameter's name, or a pattern of names or paths; ``"*"`` is all
+        files that parameters name, but no folders. What belongs to a file, as a shapefile's table does, goes with it.
+        More than *limit* megabytes are refused with ``ParameterError``, and so is a pattern that nothing fits. Raises
+        ``FileExistsError`` without *overwrite*.
+        """
+        from geoflow.tools.bundle import write
+        from geoflow.tools.bundle.opened import read
+
+        how: dict[str, Any] = {"inputs": inputs, "limit": limit, "overwrite": overwrite}
+        return read(write(self.runtime, self._place[0], self._row(), path, **how))
 
 
 def verdict(returned: Any, task_type: str) -> str:

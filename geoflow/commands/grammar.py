@@ -330,6 +330,18 @@ def commands(*, notebook: bool = False) -> Verbs:
     verb("prune", text, until, which_states, of_type, kept, sure)
     text = "Print all that the store has of a job as one JSON document, or write it to a new file."
     verb("dump", text, job, Place("target", "PATH", new, type=_FILE, required=False))
+    text = "Write a task as one file that can be sent: parameters, code, errors, log, versions."
+    sent = _option("--inputs", metavar="NAME", multiple=True, help="send files too: a parameter, a pattern, or '*'")
+    most = _option("--limit", metavar="MB", type=float, default=100.0, help="of so many megabytes; default: 100")
+    anew = _option("--overwrite", is_flag=True, help="replace the file that is there")
+    zipped = Place("target", "FILE.zip", new, type=_FILE)
+    verb("bundle", text, zipped, task, sent, most, anew, code)
+    text = "Show a task that somebody has sent; nothing of it is run, unless you say so."
+    goes = _option("--run", is_flag=True, help="run its code, for real: look at it first")
+    given = _option("--param", "words", metavar="NAME=VALUE", multiple=True, help="with --run: what was not sent")
+    to = Place("folder", "FOLDER", "write its files to this new folder", type=_FILE, required=False)
+    sent_file = Place("source", "FILE.zip", "what geoflow bundle made", type=_FILE)
+    verb("unbundle", text, sent_file, to, goes, given)
     verb("size", "Show what takes the space of the store: which files, job types and jobs.")
     verb("reset", "Remove all jobs of the store, with what they saved; without --confirm they are shown.", sure)
     text = "Put a backup in the store's place; the store that is there gets another name."

@@ -179,6 +179,25 @@ def dump(session: Session, request: Request) -> Dumped:
     return Dumped(session, job, None if request.target is None else session.dump(job, request.target))
 
 
+def bundle(session: Session, request: Request) -> Report:
+    """The task as it was written. Its code goes along where its type is known here, else see --load."""
+    _load(session, request)
+    how = {name: getattr(request, name) for name in ("inputs", "limit", "overwrite")}
+    return session.task(request.task).bundle(request.target, **how)
+
+
+def unbundle(session: Session, request: Request) -> Report:
+    """What was sent, or what came of it here. The session itself has no part in it."""
+    sent = api.unbundle(request.source)
+    if request.words and not request.run:
+        raise UsageError("--param is for --run.")
+    if request.run:
+        return sent.run(parameters(request.words, request.variables), folder=request.folder)
+    if request.folder is not None:
+        tell(f"It is written to {sent.unpack(request.folder)}: python run.py there calls its handler.")
+    return sent
+
+
 def types(session: Session, request: Request) -> Report:
     _load(session, request)
     return session.types()
@@ -249,7 +268,7 @@ def _stage(request: Request) -> int | str | None:
 
 
 _KEEPING = (convert, backup, restore, prune, reset, size, dump, types, config)
-_NAMED = (run, submit, resume, rerun, cancel, tasks, sql, *_KEEPING, export, check)
+_NAMED = (run, submit, resume, rerun, cancel, tasks, sql, *_KEEPING, export, check, bundle, unbundle)
 VERBS: dict[str, Callable[[Session, Request], Result | Report]] = {
     **{verb.__name__: verb for verb in _NAMED},
     "plan": lambda session, request: session.plan(request.job_type, _given(request)),
@@ -281,13 +300,13 @@ VERBS: dict[str, Callable[[Session, Request], Result | Report]] = {
 
 
 _WITHOUT_STORE = frozenset(
-    ("run", "submit", "plan", "probe", "convert", "restore", "export", "check", "doctor", "types", "config")
+    ("run", "submit", "plan", "probe", "convert", "restore", "export", "check", "doctor", "types", "config", "unbundle")
 )
 
 
 def open_session(request: Request) -> Session:
     """The session that the verb needs, in a terminal. Cancelling and debugging need no other process."""
-    workers = 0 if request.verb in ("cancel", "debug") else request.workers
+    workers = 0 if request.verb in ("cancel", "debug", "bundle", "unbundle") else request.workers
     display, retries = "none" if request.json else None, getattr(request, "retries", None)
     session = Session(request.store, workers=workers, display=display, max_retries=retries)
     check_store(session, request)

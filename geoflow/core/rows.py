@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from geoflow.core.batch import Completed
 from geoflow.core.models import Attempt, JobStatus
@@ -50,6 +50,15 @@ class JobRow(NamedTuple):
         if '"let_pass"' not in self.stages:
             return frozenset()
         return frozenset(key for stage in from_json(self.stages) if type(key := stage.get("let_pass")) is int)
+
+    @property
+    def told_of_owner(self) -> dict[str, Any]:
+        """What ``owner`` says, as far as it is a dict: it may say anything."""
+        try:
+            owner = from_json(self.owner or "{}")
+        except ValueError:
+            return {}
+        return owner if isinstance(owner, dict) else {}
 
     @property
     def has_ended(self) -> bool:

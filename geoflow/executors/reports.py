@@ -52,11 +52,19 @@ def has_ended(chunk: Chunk, mark: Mark) -> bool:
 
 
 def from_mark(
-    chunk: Chunk, mark: Mark, failure: Failure | None, printed: str | None, slot: int, now: float, ran: float
+    chunk: Chunk,
+    mark: Mark,
+    failure: Failure | None,
+    printed: str | None,
+    slot: int,
+    now: float,
+    ran: float,
+    memory: str | None = None,
 ) -> Report | None:
     """What the *mark* says of a chunk whose process is gone without an answer; None where it had not begun.
 
-    *failure* is what the process is gone for, where its call is to blame, which *ran* for so many seconds.
+    *failure* is what the process is gone for, where its call is to blame, which *ran* for so many seconds; what is told
+    of its *memory* stands below what it printed.
     """
     keys, index = chunk.batch.keys, mark.position - 1
     if has_ended(chunk, mark):
@@ -76,7 +84,7 @@ def from_mark(
         now - max(ran, 0.0),
         now,
         failure=failure._replace(traceback=stack),
-        output=output,
+        output=output if memory is None else f"{output.rstrip()}\n{memory}" if output else memory,
         slot=slot,
         pid=mark.pid,
         code=chunk.code.fingerprint,

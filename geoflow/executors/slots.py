@@ -293,6 +293,8 @@ class Slot:
             failure = None
         clear_behind(self._folder, mark.pid)
         printed = self._process.printed()
+        has_died = failure is not None and failure.error_type == "WorkerDied"
+        memory = self._process.remembered(mark.since) if has_died else None
         trouble = self._process.trouble
         futures, returned = dict(self._futures), self._process.returned()
         self._replace()
@@ -302,7 +304,8 @@ class Slot:
             if answer is not None:
                 reports.append(from_answer(chunk, answer, self.number))
                 continue
-            begun = from_mark(chunk, mark, failure, printed, self.number, time.time(), time.monotonic() - mark.since)
+            ran = time.monotonic() - mark.since
+            begun = from_mark(chunk, mark, failure, printed, self.number, time.time(), ran, memory)
             if begun is None:
                 why = "\n".join(filter(None, (trouble or failure.error, printed))) if failure is not None else None
                 begun = self._unstarted(chunk, why)

@@ -29,10 +29,13 @@ from geoflow.support import progress
 from geoflow.support.identity import end_group, is_running
 from geoflow.support.memory import of_process
 from geoflow.support.surroundings import Surroundings
+from geoflow.support.text import human_bytes
 from geoflow.usercode.packing import Code
 
 # How often it is made sure that the process is there, should nobody tell of its end.
 ALIVE_SECONDS = 0.1
+LOOKS = 60  # at its memory, that are remembered; told of are the last one, and those so many seconds before:
+BEFORE = (1.0, 5.0)
 
 
 class WorkerProcess:
@@ -58,6 +61,7 @@ class WorkerProcess:
         self._modules: dict[str, str] = {}
         self._next_look = 0.0
         self.memory: int | None = None  # that it had at the last look
+        self._looks: deque[tuple[float, int]] = deque(maxlen=LOOKS)
         self._surroundings: Surroundings | None = None
         self._warm: Future[Any] | None = None
         try:
@@ -169,8 +173,22 @@ class WorkerProcess:
             return True
         self._next_look = now + ALIVE_SECONDS
         mark = self.mark.read()
-        self.memory = of_process(mark.pid) or self.memory
+        if (memory := of_process(mark.pid)) is not None:
+            self.memory = memory
+            self._looks.append((now, memory))
         return is_running(mark.pid, mark.born)
+
+    def remembered(self, since: float) -> str | None:
+        """In words, how much memory it had in its last seconds, of those *since* then; None where it was soon gone."""
+        looks = [look for look in self._looks if look[0] > since]
+        if len(looks) < 2:
+            return None
+        last, most = looks[-1]
+        earlier = dict[float, str]()
+        for seconds in BEFORE:
+            if before := [look for look in looks if look[0] <= last - seconds]:
+                earlier[before[-1][0]] = f", {last - before[-1][0]:.0f} s before {human_bytes(before[-1][1])}"
+        return f"geoflow: its process had {human_bytes(most)} in memory{''.join(earlier.values())}"
 
     def is_heard(self) -> bool:
         """Whether its pool has the thread by which it is heard: to start another one may have failed, which ends it."""

@@ -23,7 +23,7 @@ from geoflow.support.text import shorten
 
 MOST_TEXTS = 50_000  # different ones of a task that are looked at; MOST_FILES, of one folder
 MOST_FILES = 100_000
-_LONGEST = 4_096  # a path has no more bytes
+LONGEST = 4_096  # a path has no more bytes
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|/vsi[a-z0-9_]+/")
 # A file may change twice within one tick of the clock that its times are taken from, and look the same: these are the
 # ticks of disks with fractions of seconds, and of those without.
@@ -86,7 +86,7 @@ class Looker:
             is_key = name.endswith(_KEY)
             meant = [] if is_key else [pattern for pattern in patterns if fnmatchcase(name, pattern)]
             used.update(meant)
-            if not isinstance(value, str) or not value or len(value) > _LONGEST:
+            if not isinstance(value, str) or not value or len(value) > LONGEST:
                 is_known = is_known and (not meant or value in (None, "", [], {}))
                 continue
             if value in texts and not meant:
@@ -170,17 +170,16 @@ def state_of(path: str, *, patient: bool = True) -> str | None:
     When it has just changed, a *patient* look waits until a further change would be seen; None where that does not end.
     """
     about = os.stat(path)
-    name, ending = os.path.splitext(path)
     if stat.S_ISDIR(about.st_mode):
         return "folder"
-    if not stat.S_ISREG(about.st_mode) or ending.lower() in _OF_OTHERS:
+    if not stat.S_ISREG(about.st_mode) or os.path.splitext(path)[1].lower() in _OF_OTHERS:
         return None
-    paths = [*(name + other for other in _BESIDE.get(ending.lower(), ())), *(path + other for other in _BEHIND)]
+    paths = beside(path)
     for _ in range(_LOOKS):
         parts = [about]
-        for beside in paths:
+        for other in paths:
             with contextlib.suppress(OSError):
-                parts.append(os.stat(beside))
+                parts.append(os.stat(other))
         changed = max(max(part.st_mtime_ns, part.st_ctime_ns) for part in parts)
         left = (_TICK if changed % 1_000_000_000 else _COARSE_TICK) - abs(time.time() - changed / 1e9)
         if left <= 0 or not patient:
@@ -188,6 +187,12 @@ def state_of(path: str, *, patient: bool = True) -> str | None:
         time.sleep(left)
         about = os.stat(path)
     return None
+
+
+def beside(path: str) -> list[str]:
+    """Where what belongs to the file at *path* would be."""
+    name, ending = os.path.splitext(path)
+    return [*(name + other for other in _BESIDE.get(ending.lower(), ())), *(path + other for other in _BEHIND)]
 
 
 # What belongs to a file of that ending, and what does to a file of any: a changed table is another shapefile. A file
@@ -291,6 +296,16 @@ def leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
             yield from leaves(part, name)
     else:
         yield name, value
+
+
+def is_key(name: str) -> bool:
+    """Whether `leaves` calls the key of a dict so."""
+    return name.endswith(_KEY)
+
+
+def is_address(text: str) -> bool:
+    """Whether *text* is of something that is not reached by a path: ``https://…``, ``/vsis3/…``."""
+    return _ADDRESS.match(text) is not None
 
 
 def not_taken(handler: Any) -> tuple[str, ...]:

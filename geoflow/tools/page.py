@@ -117,7 +117,7 @@ def _said(each: Mapping[str, Any]) -> str:
 
 def _environment(runtime: Runtime, job: JobRow) -> Html:
     """What the process had that drove the job last, and when this page was made."""
-    told = _owner(job)
+    told = job.told_of_owner
     with_versions = sound(told.get("ran_with"))
     drawn = table(("What", "Version"), with_versions.items()) if with_versions else ""
     unknown = "" if with_versions else "What it ran with was not recorded."
@@ -125,14 +125,6 @@ def _environment(runtime: Runtime, job: JobRow) -> Html:
     made = f"This page was made at {when(runtime.clock.now())}; values whose names look like secrets are masked."
     parts = (title(f"Ran with{where}", 3), line(unknown), drawn, line(faint(made)))
     return element("Environment", parts, "")
-
-
-def _owner(job: JobRow) -> dict[str, Any]:
-    try:
-        owner = json.loads(job.owner or "{}")
-    except (ValueError, RecursionError):
-        return {}
-    return owner if isinstance(owner, dict) else {}
 
 
 def _json(value: Any) -> str:

@@ -18,7 +18,7 @@ from geoflow.jobtypes.contract import Registered, accepts_context
 from geoflow.support.masking import MASKED, mask, mask_text
 from geoflow.support.text import count, plain
 from geoflow.tools.export.layout import literal
-from geoflow.usercode.packing import pack
+from geoflow.tools.importable import place_of
 from geoflow.usercode.references import innermost
 
 Expect = Literal["success", "failure"]
@@ -135,21 +135,15 @@ def _check(task: TaskRow, status: TaskStatus, expect: Expect | None, error: str)
 
 def _handler(task: TaskRow, registered: Registered) -> _Found:
     """Where a test can import it from; ``DefinitionError`` when that is nowhere."""
-    handler = task.handler_in(registered)
-    if (reference := pack(handler).reference) is not None:
-        module, _, path = reference.partition(":")
-        name, dot, rest = path.partition(".")
+    handler, kind = task.handler_in(registered), repr(task.task_type)
+    place = place_of(handler, registered, task.task_type)
+    if place is not None and place.key is not None:
+        return _Found(place.module, place.path, f"{place.path}{'.handlers()' * place.is_called}[{kind}]")
+    if place is not None:
+        name, rest = place.name, place.path.removeprefix(place.name)
         if name.startswith("test"):  # which pytest would take for a test
-            return _Found(module, f"{name} as handle_{name}", f"handle_{name}{dot}{rest}")
-        return _Found(module, name, path)
-    module, kind = str(registered.job_class.__module__), repr(task.task_type)
-    loaded = sys.modules.get(module)
-    if module != "__main__" and getattr(loaded, "__spec__", None) is not None:
-        for name, value in vars(loaded).items():
-            if registered.maker is not None and value is registered.maker:
-                return _Found(module, name, f"{name}.handlers()[{kind}]")
-            if name == "ALL_HANDLERS" and isinstance(value, dict) and value.get(task.task_type) is handler:
-                return _Found(module, name, f"{name}[{kind}]")
+            return _Found(place.module, f"{name} as handle_{name}", f"handle_{name}{rest}")
+        return _Found(place.module, name, place.path)
     own = getattr(innermost(handler), "__name__", task.task_type)
     raise DefinitionError(
         f"{own}, the handler of {task.task_type!r}, is not in a file that a test could import it from. Export its job "

@@ -171,6 +171,15 @@ def errors(store: Store, job_id: str, limit: int | None = None) -> list[Row]:
     return [{name: row[name] if name in row else cause(row["traceback"]) for name in ERRORS} for row in last]
 
 
+def attempts_of(store: Store, job_id: str, task_key: int, limit: int) -> list[Row]:
+    """The last *limit* attempts of one task, in their order."""
+    first = task_key * ATTEMPTS_PER_TASK
+    with at_once(store) as connection:
+        condition = f" AND attempt_key BETWEEN {first:d} AND {first + ATTEMPTS_PER_TASK - 1:d}"
+        found = list(_of_job(connection, "attempts", ATTEMPTS, job_id, condition, history=True))
+    return found[-limit:]
+
+
 def attempts_ended_after(store: Store, job_id: str, stage: int, moment: float) -> Iterator[Row]:
     """The attempts of one stage that ended after *moment*, in seconds since the epoch."""
     with at_once(store) as connection:

@@ -59,10 +59,10 @@ class Gathered:
     """The definitions by name: ``imports``, ``values`` and ``code``; ``problems`` keep them from being exported.
 
     Definitions of the modules *own* are written out, those of others imported; ``files`` are the user's among these.
-    ``held`` is what each name means.
+    ``held`` is what each name means. What is of geoflow is replaced, or a problem, but *with_geoflow* imported.
     """
 
-    def __init__(self, own: set[str]) -> None:
+    def __init__(self, own: set[str], *, with_geoflow: bool = False) -> None:
         self.imports: dict[str, list[str]] = {}
         self.values: dict[str, str] = {}
         self.code: dict[str, str] = {}
@@ -70,6 +70,7 @@ class Gathered:
         self.notes: list[str] = []
         self.files: dict[str, str] = {}
         self._own = own | _CARRIED
+        self._with_geoflow = with_geoflow
         self.held: dict[str, Any] = {}
         self._ready: dict[str, str] = {}
 
@@ -98,7 +99,7 @@ class Gathered:
         is_made_again = isinstance(value, _MADE_AGAIN) or dataclasses.is_dataclass(value)
         if isinstance(inner, type | types.FunctionType) and inner.__module__ in self._own:
             self._write_out(name, inner, scope, who)
-        elif _is_geoflow(value) or _marks_a_file(value):
+        elif not self._with_geoflow and (_is_geoflow(value) or _marks_a_file(value)):
             pass  # it is told where it is written
         elif is_data(value):
             text = f"{name} = {literal(value)}"
@@ -128,6 +129,8 @@ class Gathered:
             if path is None or not is_users(path):
                 continue
             self.files[module.__name__] = path
+            if self._with_geoflow:
+                continue
             if held := next((each for each, value in vars(module).items() if _is_geoflow(value)), None):
                 self.problem(
                     f"{who} uses {name!r} of {path}, which would be imported, but has {held!r} of geoflow: "
@@ -163,6 +166,8 @@ class Gathered:
 
     def _without_geoflow(self, text: str, scope: Scope, who: str) -> str:
         """*text* with what of geoflow there is a stand-in for replaced; what else it has of geoflow is a problem."""
+        if self._with_geoflow:
+            return text
         unbound = of_around(text)
         used = set().union(*names(text))  # a parameter may be called as something else in the notebook is
         known = {name: scope[name] for name in used if name in scope}

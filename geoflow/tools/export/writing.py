@@ -6,7 +6,7 @@ import __future__
 import inspect
 import sys
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from geoflow.jobtypes.typed import TypedJob
@@ -183,16 +183,8 @@ class Writer:
         return {"schema": schema, "validated": validated, "outside": "".join(f", {literal(name)}" for name in outside)}
 
     def _imports(self) -> str:
-        named = defaultdict(list)
-        for line in sorted({line for lines in self.gathered.imports.values() for line in lines}):
-            head, _, name = line.partition(" import ")
-            named[head].append(name)
-        lines = [f"{head} import {', '.join(names)}" if names[0] else head for head, names in named.items()]
         is_lazy = any(inspect.unwrap(step.function).__code__.co_flags & LAZY for step in self.steps)
-        blocks: list[list[str]] = [["from __future__ import annotations"] if is_lazy else [], [], []]
-        for line in sorted(lines, key=lambda line: (line.startswith("from"), line)):
-            blocks[1 if line.split()[1].partition(".")[0] in sys.stdlib_module_names else 2].append(line)
-        return "\n\n".join("\n".join(block) for block in blocks if block)
+        return statements(self.gathered.imports, is_lazy=is_lazy)
 
     def _class(self, kind: type) -> str:
         """The name of a class that is taken along."""
@@ -279,3 +271,16 @@ class Writer:
         if self.steps[-1].kind == "each":
             return f'{indent}return {{"count": len(results), "results": results[:1000]}}'
         return f'{indent}only = _first(results)\n{indent}return only if isinstance(only, dict) else {{"result": only}}'
+
+
+def statements(imports: Mapping[str, Sequence[str]], *, is_lazy: bool = False) -> str:
+    """What a module imports, in the usual order; annotations of one that *is_lazy* are not looked up."""
+    named = defaultdict(list)
+    for line in sorted({line for lines in imports.values() for line in lines}):
+        head, _, name = line.partition(" import ")
+        named[head].append(name)
+    lines = [f"{head} import {', '.join(names)}" if names[0] else head for head, names in named.items()]
+    blocks: list[list[str]] = [["from __future__ import annotations"] if is_lazy else [], [], []]
+    for line in sorted(lines, key=lambda line: (line.startswith("from"), line)):
+        blocks[1 if line.split()[1].partition(".")[0] in sys.stdlib_module_names else 2].append(line)
+    return "\n\n".join("\n".join(block) for block in blocks if block)
