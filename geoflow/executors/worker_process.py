@@ -173,7 +173,7 @@ class WorkerProcess:
             return True
         self._next_look = now + ALIVE_SECONDS
         mark = self.mark.read()
-        if (memory := of_process(mark.pid)) is not None:
+        if memory := of_process(mark.pid):  # 0 of one that has just died
             self.memory = memory
             self._looks.append((now, memory))
         return is_running(mark.pid, mark.born)

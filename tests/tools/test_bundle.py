@@ -317,7 +317,7 @@ def test_S69_a_bundle_of_a_task_whose_process_died_has_its_stack_its_last_prints
     said = re.fullmatch(
         r"growing\ngeoflow: its process had ([\d.]+) MB in memory(, \d+ s before [\d.]+ MB)*", str(bundle.output)
     )
-    assert said is not None
+    assert said is not None, bundle.output
     assert float(said[1]) > 30  # it is looked at now and then
     assert "geoflow: its process had" in members(tmp_path / "bad.zip")["index.html"].decode()
 
