@@ -9,10 +9,9 @@ import sys
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Iterator
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, TextIO
+from typing import Any, Literal, Self, TextIO
 
 from geoflow.core.batch import Call
 from geoflow.core.chunking import CHUNK_SECONDS
@@ -23,7 +22,7 @@ from geoflow.executors.marker import MarkFile
 from geoflow.executors.printed import MOST_BYTES, shortened
 from geoflow.executors.reports import from_answer
 from geoflow.executors.worker import run_chunk
-from geoflow.support.attempt import Slot, in_slot
+from geoflow.support.attempt import Slot, ends_of_attempt, in_slot
 from geoflow.support.identity import label
 from geoflow.support.jsonable import to_json
 
@@ -83,32 +82,47 @@ class _Kept:
 
 
 class _Tee(io.TextIOBase):
-    """Prints go where they went before, and are kept."""
+    """In it, what is printed to *stream* goes where it went before, and is kept.
 
-    def __init__(self, screen: TextIO | None, kept: _Kept) -> None:
-        self._screen, self._kept = screen, kept
+    It lives as long as its place: Python prints to what is ``sys.stdout`` without holding it, so that one which goes
+    with its call might do so in the middle of another thread's print.
+    """
+
+    def __init__(self, stream: Literal["stdout", "stderr"], kept: _Kept) -> None:
+        self._stream, self._kept, self._is_on = stream, kept, False
+        self._screen: TextIO | None = None
+        self._thread = threading.current_thread()
+
+    def __enter__(self) -> Self:
+        self._screen, self._is_on, self._thread = getattr(sys, self._stream), True, threading.current_thread()
+        setattr(sys, self._stream, self)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._is_on = False
+        if getattr(sys, self._stream) is self:  # else another session prints in another thread, and began later
+            screen = self._screen
+            while isinstance(screen, _Tee) and not screen._is_on:  # or one that began before has ended by now
+                screen = screen._screen
+            setattr(sys, self._stream, screen)
 
     def write(self, text: str) -> int:
         if self._screen is not None:  # a program without a console has none
             self._screen.write(text)
-        self._kept.write(text)
+        if self._is_on and self._is_the_calls():
+            self._kept.write(text)
         return len(text)
+
+    def _is_the_calls(self) -> bool:
+        """Whether the call prints: it or a thread of its own, not another session's call, or the user meanwhile."""
+        thread = threading.current_thread()
+        return thread is self._thread or (ends_of_attempt() is None and thread is not threading.main_thread())
 
     def flush(self) -> None:
         if self._screen is not None and hasattr(self._screen, "flush"):
             self._screen.flush()
-        self._kept.flush()
-
-
-@contextlib.contextmanager
-def _teed(kept: _Kept) -> Iterator[None]:
-    """In it, stdout and stderr are kept."""
-    before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = _Tee(sys.stdout, kept), _Tee(sys.stderr, kept)
-    try:
-        yield
-    finally:
-        sys.stdout, sys.stderr = before
+        if self._is_on:
+            self._kept.flush()
 
 
 class _Place:
@@ -128,6 +142,7 @@ class _Place:
             self.slot = Slot(str(self.folder / "slot-0"), lambda: self.mark.read().since)
         self.mark = MarkFile(mark)
         self.kept = _Kept(output, output_limit, self.mark)
+        self.tees = _Tee("stdout", self.kept), _Tee("stderr", self.kept)
 
     def close(self) -> None:
         self.kept.close()
@@ -184,7 +199,8 @@ class InlineExecutor:
         # are never interrupted: what looks like it is the handler's own.
         passes = (KeyboardInterrupt,) if threading.current_thread() is threading.main_thread() else ()
         place, self._began = self._open(), True
-        with _teed(place.kept), in_slot(place.slot):
+        out, err = place.tees
+        with out, err, in_slot(place.slot):
             answer = run_chunk(chunk, self._codes, place.mark, place.kept, os.getpid(), passes=passes, calls=[call])
         batch = chunk.batch._replace(keys=(call.key,), task_ids=to_json([call.task_id]), parameters="[]")
         self._ended = from_answer(chunk._replace(batch=batch), answer, slot=0)

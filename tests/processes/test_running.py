@@ -230,6 +230,25 @@ def test_S53_what_is_printed_here_is_kept_in_order_whatever_the_disk_has_room_fo
     assert kept.take() == f"{'x' * 15}\n… 70 more bytes …\n{'x' * 15}"
 
 
+def test_S53_with_workers_0_prints_of_two_sessions_in_two_threads_go_back_to_the_screen(
+    open_session: OpenSession, tmp_path: Path
+) -> None:
+    """Whichever of them begins or ends first."""
+    before, gate = sys.stdout, tmp_path / "gate"
+    first, second = (open_session(tmp_path / f"{n}.db", workers=0) for n in range(2))
+    job = first.submit("acts", tasks=[held(gate, "")])
+    waits = threading.Thread(target=job.wait)
+    waits.start()
+    wait_until(lambda: bool(running(first, job)))
+    assert sys.stdout is not before
+    print("between the two")
+    opens = {"do": "tell", "value": f"print('there')\nopen({str(gate)!r}, 'w')"}
+    assert second.run("acts", tasks=[opens]).task("s1-t0").output == "there\n"
+    waits.join(20)
+    assert job.task("s1-t0").output == "before\nafter\n"
+    assert sys.stdout is before
+
+
 def test_S53_with_workers_0_what_processes_print_that_a_task_started_is_kept_too(open_session: OpenSession) -> None:
     source = "import os; print('mine')\nif not (child := os.fork()): print('its'); os._exit(0)\nos.waitpid(child, 0)"
     job = open_session(workers=0).run("acts", tasks=[{"do": "tell", "value": source}])

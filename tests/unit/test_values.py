@@ -494,7 +494,7 @@ SAVED = "write it to a file and return the path, or keep it by gf.save and retur
 )
 def test_S21_anything_else_is_refused_naming_path_type_and_remedy(value: object, kind: str) -> None:
     message = refusal({"stats": {"ds": [0, 1, 2, value]}})
-    remedy = SAVED if kind in ("numpy.ndarray", "pandas.DataFrame", "bytes") else REMEDY
+    remedy = SAVED if kind in ("numpy.ndarray", "pandas.DataFrame", "pandas.Series", "bytes") else REMEDY
     assert message == f"result['stats']['ds'][3] is of type {kind}, which has no JSON form: {remedy}"
 
 
