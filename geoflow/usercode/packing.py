@@ -8,7 +8,6 @@ a handler which cannot travel is refused with the name of the variable that hold
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import hashlib
 import importlib
@@ -16,26 +15,23 @@ import io
 import linecache
 import os
 import sys
-import threading
 import types
-import typing
 import warnings
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cloudpickle
-
 from geoflow.errors import DefinitionError
 from geoflow.support.text import human_bytes
 from geoflow.usercode.fingerprint import fingerprint
+from geoflow.usercode.importable import reference_of, unimportable
 from geoflow.usercode.origin import PACKAGE, is_ours, is_users
+from geoflow.usercode.pickling import CodePickler, OpenFileError, UnimportableError, arrived
 from geoflow.usercode.references import innermost, variables_of
 
 # What a function holds is sent with it to every worker, and again whenever its cell is run.
 WARN_BYTES, MAX_BYTES = 1_000_000, 50_000_000
-MAIN = ("__main__", "__mp_main__")
 _CODE = (types.FunctionType, types.MethodType, type, functools.partial)
 
 
@@ -66,108 +62,13 @@ class Code(NamedTuple):
         return self._replace(reference=None, value=None, sources=(), modules=())
 
 
-class _OpenFileError(TypeError):
-    """cloudpickle would send a file's contents in its place."""
-
-
-class _UnimportableError(TypeError):
-    """cloudpickle would send a name that no other process can import."""
-
-
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    def __init__(self, file: Any) -> None:
-        super().__init__(file)
-        self.met: list[Any] = []
-        if "__mp_main__" in sys.modules:  # what __main__ is called in a process that multiprocessing started
-            cloudpickle.register_pickle_by_value(sys.modules["__mp_main__"])
-
-    def reducer_override(self, obj: Any) -> Any:
-        if isinstance(obj, io.IOBase):
-            raise _OpenFileError("an open file")
-        if obj is dataclasses.MISSING:  # which a dataclass of the notebook is full of, and knows by its identity
-            return "MISSING"
-        if isinstance(obj, typing.NewType):  # which pickle would look for by its name in the notebook
-            return typing.NewType, (obj.__name__, obj.__supertype__)
-        if isinstance(obj, functools._lru_cache_wrapper) and _reference(obj) is None:  # and so with this
-            return _cached, (obj.__wrapped__, *obj.cache_parameters().values())
-        if isinstance(obj, types.CodeType):
-            return types.CodeType, _code_arguments(obj)
-        if isinstance(obj, type | types.FunctionType | types.ModuleType):
-            self.met.append(obj)
-            is_named = len(self.met) > 1 and getattr(obj, "__module__", None) in sys.modules  # others go by value
-            if is_named and (why := _unimportable(obj)) is not None:
-                raise _UnimportableError(f"{obj.__qualname__!r}, which {why}")
-        if isinstance(obj, types.FunctionType):  # which may import by itself
-            self.met += [sys.modules[name] for name in obj.__code__.co_names if name in sys.modules]
-        reduced = super().reducer_override(obj)
-        is_model = isinstance(obj, type) and isinstance(reduced, tuple) and len(reduced) == 6
-        return _made_last(*reduced) if is_model and _MADE_LAST[0] in vars(obj) else reduced
-
-    def codes(self) -> list[types.CodeType]:
-        """Those of the functions that travelled, the outermost first."""
-        functions = [obj for obj in self.met if isinstance(obj, types.FunctionType)]
-        return [function.__code__ for function in functions if _reference(function) is None]
-
-
-_OF_CODE = (
-    "argcount posonlyargcount kwonlyargcount nlocals stacksize flags code consts names varnames filename name qualname"
-    " firstlineno linetable exceptiontable freevars cellvars"
-)
-
-
-def _code_arguments(code: types.CodeType) -> tuple[Any, ...]:
-    """What makes *code* again. cloudpickle 3.1.3 leaves out its file, without which a traceback has no source line.
-
-    Strings and tuples are copied: what happens to be shared would be written differently from one time to the next.
-    """
-    parts = {name: getattr(code, f"co_{name}") for name in _OF_CODE.split()}
-    parts |= {name: (*parts[name],) for name in ("names", "varnames", "freevars", "cellvars")}
-    parts |= {name: "".join(list(parts[name])) for name in ("filename", "name")}
-    return tuple(parts.values())
-
-
-# What pydantic has made of a model's schema. The schemas of models that refer to each other are made of each other: on
-# their arrival, one would be made of another of which a part is still to come.
-_MADE_LAST = ("__pydantic_validator__", "__pydantic_serializer__")
-_arriving = threading.local()
-
-
-def _made_last(make: Any, arguments: Any, state: Any, items: Any, pairs: Any, settle: Any) -> tuple[Any, ...]:
-    """How a class is reduced whose validator is made once all of what it arrives with is there."""
-    held, slots = dict(state[0]), state[1]
-    made = [(name, held[name]) for name in _MADE_LAST if type(held.get(name)).__module__.startswith("pydantic_core")]
-    last = [(name, *held.pop(name).__reduce__()[:2]) for name, _ in made]
-    if last and "__pydantic_parent_namespace__" in held:  # all that was around it, which it has been made of by now
-        held["__pydantic_parent_namespace__"] = None
-    return make, arguments, (settle, (held, slots), last), items, pairs, _settle_but_last
-
-
-def _settle_but_last(cls: type, state: Any) -> type:
-    settle, held, last = state
-    settle(cls, held)
-    _arriving.last += [(cls, *made) for made in last]
-    return cls
-
-
-def _arrived(value: bytes) -> Any:
-    _arriving.last = []
-    target = cloudpickle.loads(value)
-    for cls, name, make, arguments in _arriving.last:
-        setattr(cls, name, make(*arguments))
-    return target
-
-
-def _cached(function: Any, maxsize: int | None, typed: bool) -> Any:
-    return functools.lru_cache(maxsize, typed)(function)
-
-
 def pack(target: Any) -> Code:
     """*target* ready to travel; ``DefinitionError`` when a variable that it uses keeps it from that."""
     with contextlib.suppress(TypeError):  # not everything can be referred to weakly
         if (known := _packed.get(target)) is not None and known.modules == _modules([target]):
             return known
     own = (str(getattr(innermost(target), "__module__", None) or "__main__").partition(".")[0],)
-    reference = _reference(target)
+    reference = reference_of(target)
     if reference is not None:
         modules = _modules([target])
         version = _digest(f"{reference}@{modules}".encode())
@@ -176,7 +77,7 @@ def pack(target: Any) -> Code:
             _packed[target] = code
         return code
     buffer = io.BytesIO()
-    pickler = _Pickler(buffer)
+    pickler = CodePickler(buffer)
     try:
         pickler.dump(target)
     except Exception:  # as in `unshippable`
@@ -250,7 +151,7 @@ def unpack(code: Code) -> Any:
     if code.value is not None:
         for name, text in code.sources:
             linecache.cache.setdefault(name, (len(text), None, text.splitlines(keepends=True), name))
-        return _arrived(code.value)
+        return arrived(code.value)
     assert code.reference is not None
     module, _, name = code.reference.partition(":")
     return functools.reduce(getattr, name.split("."), importlib.import_module(module))
@@ -258,15 +159,15 @@ def unpack(code: Code) -> Any:
 
 def unshippable(target: Any) -> str | None:
     """Why *target* cannot travel to another process, as the rest of a sentence about it, or None when it can."""
-    if _reference(target) is not None:
+    if reference_of(target) is not None:
         return None
-    if (why := _unimportable(target)) is not None:
+    if (why := unimportable(target)) is not None:
         return why
     scale = _Scale()
-    pickler = _Pickler(scale)
+    pickler = CodePickler(scale)
     try:
         pickler.dump(target)
-    except _UnimportableError as exc:
+    except UnimportableError as exc:
         return f"uses {exc}"
     except Exception as exc:  # whatever user objects raise when they are pickled
         return _culprit(target) or f"cannot travel to a worker process ({type(exc).__name__}: {exc})."
@@ -307,7 +208,7 @@ def _culprit(target: Any) -> str | None:
     for name, value in _held(target, set()):
         try:
             _size(value)
-        except _OpenFileError:
+        except OpenFileError:
             return f"uses the open file {name!r}: pass its path in the parameters and open it inside the handler."
         except Exception:  # as above
             return (
@@ -332,7 +233,7 @@ class _Scale:
 def _size(value: Any) -> int:
     """How many bytes *value* would travel as."""
     scale = _Scale()
-    _Pickler(scale).dump(value)
+    CodePickler(scale).dump(value)
     return scale.size
 
 
@@ -340,64 +241,9 @@ def _name(target: Any) -> str:
     return str(getattr(innermost(target), "__name__", type(target).__name__))
 
 
-def _reference(target: Any) -> str | None:
-    """``module:name`` when a fresh process would import the very same object, else None."""
-    module = getattr(target, "__module__", None)
-    name = getattr(target, "__qualname__", None)
-    if not isinstance(module, str) or not isinstance(name, str) or module in MAIN or "<locals>" in name:
-        return None
-    loaded = sys.modules.get(module)
-    try:
-        there = functools.reduce(getattr, name.split("."), loaded)
-    except AttributeError:
-        return None
-    return f"{module}:{name}" if there is target and loaded is not None and _importable(loaded) else None
-
-
-def _unimportable(target: Any) -> str | None:
-    """Why nobody would find *target* by the name that it travels as, as the rest of a sentence; None if they would."""
-    module = getattr(target, "__module__", None)
-    by_name = isinstance(target, types.FunctionType | type) and "<locals>" not in target.__qualname__
-    if not by_name or not module or module in MAIN:
-        return None
-    loaded = sys.modules.get(module)
-    path = getattr(loaded, "__file__", None)
-    if loaded is not None and ((path and not is_users(path)) or _importable(loaded)):
-        return None
-    return (
-        f"is of the module {module!r}, which worker processes cannot import: put the folder of its file on sys.path, "
-        "or define it in the notebook."
-    )
-
-
-def _importable(module: types.ModuleType) -> bool:
-    """Whether a process with this one's ``sys.path`` would find *module*, and its packages, where they were found here.
-
-    That a package is loaded does not say so: pytest's importlib mode makes packages that nobody can import.
-    """
-    spec = getattr(module, "__spec__", None)
-    if spec is None:
-        return False
-    if not spec.has_location and spec.submodule_search_locations is None:  # built in
-        return spec.origin in ("built-in", "frozen")
-    package, _, _ = spec.name.rpartition(".")
-    parent = sys.modules.get(package)
-    if package and (parent is None or not _importable(parent)):
-        return False
-    where = getattr(parent, "__path__", None)
-    # Looked for anew: `importlib.util.find_spec` would answer with what is loaded already.
-    for finder in sys.meta_path:
-        there = finder.find_spec(spec.name, where) if hasattr(finder, "find_spec") else None
-        if there is not None:
-            if spec.has_location:
-                return bool(there.origin == spec.origin)
-            return set(there.submodule_search_locations or ()) >= set(spec.submodule_search_locations)  # a namespace
-    return False
-
-
 def _held(target: Any, seen: set[int]) -> Iterator[tuple[str, Any]]:
     """The variables that *target* and the notebook functions it calls hold on to, by name."""
-    if id(target) in seen or _reference(target) is not None:
+    if id(target) in seen or reference_of(target) is not None:
         return
     seen.add(id(target))
     named: list[tuple[str, Any]] = []

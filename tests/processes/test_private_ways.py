@@ -38,7 +38,7 @@ def test_cloudpickle_asks_a_subclass_of_its_pickler_first_also_about_code_object
     exec("def f(): return [x for x in ()]", namespace)
     with open("/dev/null", "wb") as nothing:
         Pickler(nothing).dump(namespace["f"])
-    assert types.CodeType in asked, "cloudpickle no longer asks reducer_override about code: see packing._Pickler"
+    assert types.CodeType in asked, "cloudpickle no longer asks reducer_override about code: see pickling.CodePickler"
 
 
 def test_python_makes_code_of_the_same_arguments_as_ever() -> None:
@@ -48,7 +48,7 @@ def test_python_makes_code_of_the_same_arguments_as_ever() -> None:
     assert value is not None
     code = pickle.loads(value).__code__
     here = namespace["f"].__code__
-    changed = f"Python {sys.version_info[:2]} has other arguments for types.CodeType: see packing._code_arguments"
+    changed = f"Python {sys.version_info[:2]} has other arguments for types.CodeType: see pickling._code_arguments"
     assert (code.co_filename, code.co_code, [*code.co_lines()]) == ("<private>", here.co_code, [*here.co_lines()]), (
         changed
     )
@@ -110,7 +110,7 @@ def test_pydantic_keeps_what_it_made_of_a_model_where_it_is_left_out_on_the_way(
     namespace: dict[str, Any] = {"__name__": "__main__", "BaseModel": pydantic.BaseModel}
     exec("class Window(BaseModel):\n    x: int = 0", namespace)
     made = {"__pydantic_validator__", "__pydantic_serializer__", "__pydantic_core_schema__"}
-    assert made <= vars(namespace["Window"]).keys(), "pydantic keeps its parts elsewhere: see packing._MADE_LAST"
+    assert made <= vars(namespace["Window"]).keys(), "pydantic keeps its parts elsewhere: see pickling._MADE_LAST"
     window = unpack(pack(namespace["Window"]))
     assert window(x="3").x == 3, "pydantic makes no model of what travelled: see packing"
 
