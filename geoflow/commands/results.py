@@ -304,9 +304,10 @@ class Tasks(OfJob):
         with contextlib.suppress(DefinitionError):  # its type is not registered here, or cannot be at the moment
             codes = self.runtime.fingerprints(self.runtime.row(self.job.id))
         tasks = self.rows()
-        reused = rows.reused_from(self.runtime.store, self.job.id)
+        reused, warned = (look(self.runtime.store, self.job.id) for look in (rows.reused_from, rows.warned))
         for row in tasks:
-            row["reused_from"] = reused.get((row["stage"], row["task_index"], row["attempts"]))
+            last = row["stage"], row["task_index"], row["attempts"]
+            row["reused_from"], row["warnings"] = reused.get(last), warned.get(last, 0)
             is_known = row["code"] is not None and row["task_type"] in codes
             row["stale"] = row["code"] != codes[row["task_type"]] if is_known else None
         return _masked(tasks, self.secrets)

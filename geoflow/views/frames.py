@@ -8,7 +8,6 @@ parameters, results and metadata are objects: what the JSON says, or None. A fra
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -40,6 +39,7 @@ from geoflow.views.rows import (
     failed_last,
     has_errors,
     planned,
+    warnings_in,
     words,
 )
 from geoflow.views.tracebacks import cause
@@ -49,8 +49,6 @@ for _name, _enum in {"status": TaskStatus, "outcome": Outcome, "error_category":
     _KINDS[_name] = pd.CategoricalDtype([str(word) for word in _enum])
 _TEXT = pd.StringDtype("python")  # also where pyarrow is installed
 
-# As the module warnings writes one: where, its class, what it says.
-_WARNING = re.compile(r"^\S.*:\d+: [\w.]*Warning: ", re.MULTILINE)
 # Columns that are mostly alike.
 _ALIKE = words(
     "task_type status attempts retries attempt outcome error error_type error_category retryable traceback code",
@@ -135,7 +133,7 @@ def _warnings(store: Store, job_id: str, attempts: Any) -> Any:
     with at_once(store) as connection:
         for plan in questions.plans(connection, job_id, history=True):
             for key, output in questions.that_warned(connection, plan.first, plan.last):
-                found[key] = len(_WARNING.findall(str(output)))
+                found[key] = warnings_in(output)
     return _typed("count", [found.get(key, 0) for key in attempts.tolist()])
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -57,6 +58,8 @@ ERRORS = [*ATTEMPTS[:5], "cause", *ATTEMPTS[5:]]
 HISTORY = words("happened_at event stage tasks why was status session pid host")
 DERIVED = (*PlannedStage._fields, "task_index", "duration")  # told by the plans and by other columns
 MISSING = "Tasks of this job are missing from the store: it is damaged, or another program changed it."
+# As the module warnings writes one: where, its class, what it says.
+_WARNING = re.compile(r"^\S.*:\d+: [\w.]*Warning: ", re.MULTILINE)
 _FEW = 1_000  # attempts that are looked for by their keys
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -156,6 +159,22 @@ def reused_from(store: Store, job_id: str) -> dict[tuple[int, int, int], str]:
                     task, attempt = divmod(key, ATTEMPTS_PER_TASK)
                     found[plan.stage, task - plan.first, attempt] = source
     return found
+
+
+def warned(store: Store, job_id: str) -> dict[tuple[int, int, int], int]:
+    """How many of Python's warnings an attempt has shown, by stage, task_index and the attempt's number."""
+    found: dict[tuple[int, int, int], int] = {}
+    with at_once(store) as connection:
+        for plan in questions.plans(connection, job_id):
+            for key, output in questions.that_warned(connection, plan.first, plan.last):
+                task, attempt = divmod(key, ATTEMPTS_PER_TASK)
+                found[plan.stage, task - plan.first, attempt] = warnings_in(output)
+    return found
+
+
+def warnings_in(output: str) -> int:
+    """How many of Python's warnings are in what an attempt has printed, as far as it was kept."""
+    return len(_WARNING.findall(str(output)))
 
 
 def errors(store: Store, job_id: str, limit: int | None = None) -> list[Row]:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import geoflow as gf
+from geoflow.commands.results import Tasks
 from tests.helpers import jobs
 from tests.helpers.sessions import ROOT, OpenSession, rows
 from tests.helpers.waiting import is_running, wait_until
@@ -208,7 +209,10 @@ def test_a_warning_is_shown_once_an_attempt_and_not_once_a_worker(one_worker: gf
     assert [output.count("mind the gap") for output in outputs] == [2, 2, 2, 0]  # the line of code has it as well
     latest = one_worker.store.latest()
     assert latest is not None
-    assert one_worker.job(latest.job_id).tasks()["warnings"].tolist()[-5:] == [0, 1, 1, 2, 0]
+    job = one_worker.job(latest.job_id)
+    assert job.tasks()["warnings"].tolist()[-5:] == [0, 1, 1, 2, 0]
+    listed = Tasks(one_worker.runtime, job, None, None, None)
+    assert [row["warnings"] for row in listed.document()][-5:] == [0, 1, 1, 2, 0]
 
 
 def test_workers_draw_different_random_numbers_also_of_what_was_preloaded(open_session: OpenSession) -> None:
