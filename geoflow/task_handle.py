@@ -154,6 +154,8 @@ class TaskHandle(Generic[_Job]):
         path: str | os.PathLike[str],
         *,
         expect: Literal["success", "failure"] | None = None,
+        inputs: str | Sequence[str] = (),
+        limit: float = 10,
         overwrite: bool = False,
     ) -> Path:
         """Write a test for pytest that calls the handler with the task's parameters, to *path*, which is returned.
@@ -162,13 +164,17 @@ class TaskHandle(Generic[_Job]):
         one expects the same result again. *expect* says otherwise: ``"success"`` of any result, or the ``"failure"``
         that it had. What looks secret is not written: the test takes it from an environment variable that it names.
 
+        *inputs* chooses the files that go along, as in `bundle`, of at most *limit* megabytes: they are copied to the
+        folder ``<test>_inputs`` beside the test, which names them there. Other files in the folder of the handler's
+        module, and those with relative paths, are named as seen from the test.
+
         Raises ``DefinitionError`` for a handler that is in no file, as one of a notebook, ``ParameterError`` where
         there is nothing to expect, and ``FileExistsError`` without *overwrite*.
         """
         from geoflow.tools import regression
 
         settings, job_type = self.runtime.settings, self.runtime.registered_as(self._place[0])
-        return regression.write(self._row(), job_type, settings.secrets, path, expect, overwrite)
+        return regression.write(self._row(), job_type, settings.secrets, path, expect, overwrite, inputs, limit)
 
     def bundle(
         self,

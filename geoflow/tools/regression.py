@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 import sysconfig
 import textwrap
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -17,6 +19,7 @@ from geoflow.errors import DefinitionError, ParameterError
 from geoflow.jobtypes.contract import Registered, accepts_context
 from geoflow.support.masking import MASKED, mask, mask_text
 from geoflow.support.text import count, plain
+from geoflow.tools import along
 from geoflow.tools.export.layout import literal
 from geoflow.tools.importable import place_of
 from geoflow.usercode.references import innermost
@@ -37,6 +40,8 @@ def write(
     path: str | os.PathLike[str],
     expect: Expect | None,
     overwrite: bool,
+    inputs: str | Sequence[str] = (),
+    limit: float = 10,
 ) -> Path:
     """Write the test of *task*, whose type is registered as *job_type*; see `TaskHandle.to_pytest`."""
     place = Path(path).expanduser()
@@ -46,8 +51,17 @@ def write(
         )
     if place.exists() and not overwrite:
         raise FileExistsError(f"{place} exists: give another path, or overwrite=True to write it anew.")
-    text = _file(task, job_type, secrets, place.absolute().parent, expect)
+    taken = along.found(mask(task.arguments, secrets), [inputs] if isinstance(inputs, str) else inputs, limit)
+    beside = place.absolute().with_name(f"{place.stem}_inputs")
+    if taken.files and beside.exists() and not overwrite:
+        raise FileExistsError(f"{beside} exists: give another path, or overwrite=True to write it anew.")
+    text = _file(task, job_type, secrets, place.absolute().parent, expect, taken, beside.name)
     place.parent.mkdir(parents=True, exist_ok=True)
+    if taken.files:
+        shutil.rmtree(beside, ignore_errors=True)
+    for each in taken.files:
+        (beside / each.place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(each.source, beside / each.place)
     with open(place, "w" if overwrite else "x", encoding="utf-8") as file:
         file.write(text)
     return place
@@ -73,13 +87,73 @@ class _Secret:
         return read if isinstance(self.value, str) else f"json.loads({read})"
 
 
-def _file(task: TaskRow, registered: Registered, secrets: tuple[str, ...], folder: Path, expect: Expect | None) -> str:
+@dataclass(frozen=True, repr=False)
+class _Beside:
+    """What stands in the code for the path of a file: where that is, from the test's folder."""
+
+    place: str
+
+    def __repr__(self) -> str:
+        return f"str(Path(__file__).parent / {self.place!r})"
+
+
+class _Values:
+    """Writes values as code; ``hidden`` are the secrets among them, *files* the paths that are written otherwise."""
+
+    def __init__(self, secrets: tuple[str, ...], files: Mapping[str, _Beside]) -> None:
+        self.hidden: dict[str, _Secret] = {}
+        self._secrets, self._files = secrets, files
+
+    def written(self, name: str, value: Any) -> str:
+        """Code that gives the variable *name* a task's *value*."""
+        start = f"    {name} = "
+        shown = self._beside(_without(value, mask(value, self._secrets), name, self.hidden))
+        code = start + literal(shown, len(start))
+        if len(code) > LONGEST:
+            raise ParameterError(
+                f"Its {name} would take {count(len(code), 'character')} in the test, more than the {LONGEST:,} that "
+                "people can read. Give the handler a path to a file, and make a small one for the test."
+            )
+        return code
+
+    def _beside(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self._files.get(value, value)
+        if isinstance(value, list):
+            return [self._beside(item) for item in value]
+        return {key: self._beside(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+def _files(named: Sequence[along.Named], folder: Path, inputs: str, root: str | None) -> dict[str, _Beside]:
+    """The paths that are written as seen from the test's *folder*: what was taken along to *inputs* there, and files
+    that are below *root*, where its module is, or that are named from the folder that one works in."""
+    found = dict[str, _Beside]()
+    for each in named:
+        if each.place is not None:
+            found[each.text] = _Beside(f"{inputs}/{each.place}")
+        elif os.path.isfile(each.text) and any(sign in each.text for sign in "/\\."):
+            path = Path(os.path.realpath(each.text))
+            if not os.path.isabs(each.text) or (root is not None and path.is_relative_to(root)):
+                found[each.text] = _Beside(Path(os.path.relpath(path, os.path.realpath(folder))).as_posix())
+    return found
+
+
+def _file(
+    task: TaskRow,
+    registered: Registered,
+    secrets: tuple[str, ...],
+    folder: Path,
+    expect: Expect | None,
+    taken: along.Along,
+    inputs: str,
+) -> str:
     status, error = TaskStatus(task.status), task.error or ""
     _check(task, status, expect, f"{task.error_type}: {mask_text(error, secrets)}")
     found = _handler(task, registered)
 
-    hidden: dict[str, _Secret] = {}
-    body = [_written("params", task.arguments, secrets, hidden)]
+    root = _root(found.module)
+    values = _Values(secrets, _files(taken.named, folder, inputs, root))
+    body, hidden = [values.written("params", task.arguments)], values.hidden
     arguments = "params"
     if accepts_context(task.handler_in(registered)):
         body.append(_context(task))
@@ -103,7 +177,7 @@ def _file(task: TaskRow, registered: Registered, secrets: tuple[str, ...], folde
         body += [*returned, "    outcome = gf.testing.as_stored(returned)"]
         body.append('    assert outcome["success"] is True, outcome')
     else:
-        body.append(_written("expected", task.returned, secrets, hidden))
+        body.append(values.written("expected", task.returned))
         body += [*returned, "    assert gf.testing.as_stored(returned) == expected"]
 
     about = f"{task} ({task.job_type}), stage {task.stage}, {status}"
@@ -113,7 +187,7 @@ def _file(task: TaskRow, registered: Registered, secrets: tuple[str, ...], folde
     lines = [line for note in notes for line in textwrap.wrap(plain(note), _WIDTH - 6, max_lines=4, placeholder=" …")]
     title = re.sub(r"\W+", "_", f"test_{task.task_type}_{task.task_id}").strip("_").lower()
     comments = [f"    # {line}" for line in lines]
-    return "\n".join([*_head(found, body, folder), "", "", f"def {title}() -> None:", *comments, *body, ""])
+    return "\n".join([*_head(found, body, folder, root), "", "", f"def {title}() -> None:", *comments, *body, ""])
 
 
 def _check(task: TaskRow, status: TaskStatus, expect: Expect | None, error: str) -> None:
@@ -165,13 +239,14 @@ def _context(task: TaskRow) -> str:
 # The code
 
 
-def _head(found: _Found, body: list[str], folder: Path) -> list[str]:
+def _head(found: _Found, body: list[str], folder: Path, root: str | None) -> list[str]:
     """The imports, of what the *body* uses and of the handler."""
-    root, code = _root(found.module), "\n".join(body)
+    code = "\n".join(body)
     imports = [f"import {name}" for name, call in _CALLS.items() if call in code]
     inserted = []
+    imports += ["import sys"] * (root is not None)
+    imports += ["from pathlib import Path"] * (root is not None or "Path(__file__)" in code)
     if root is not None:
-        imports += ["import sys", "from pathlib import Path"]
         place = os.path.relpath(root, os.path.realpath(folder))
         beside = "Path(__file__).parent" + ("" if place == "." else f" / {place!r}")
         inserted = ["", "# Where its module is found.", f"sys.path.insert(0, str({beside}))"]
@@ -186,18 +261,6 @@ def _root(module: str) -> str | None:
     if path.startswith(_INSTALLED) or top.__name__ == "geoflow":
         return None
     return os.path.dirname(os.path.dirname(path) if hasattr(top, "__path__") else path)
-
-
-def _written(name: str, value: Any, secrets: tuple[str, ...], hidden: dict[str, _Secret]) -> str:
-    """Code that gives the variable *name* a task's *value*; what looks secret in it is added to *hidden*."""
-    start = f"    {name} = "
-    code = start + literal(_without(value, mask(value, secrets), name, hidden), len(start))
-    if len(code) > LONGEST:
-        raise ParameterError(
-            f"Its {name} would take {count(len(code), 'character')} in the test, more than the {LONGEST:,} that people "
-            "can read. Give the handler a path to a file, and make a small one for the test."
-        )
-    return code
 
 
 def _without(value: Any, masked: Any, name: str, hidden: dict[str, _Secret]) -> Any:

@@ -465,6 +465,41 @@ def test_what_is_imported_is_not_taken_for_a_test(
     assert pytest_says(tmp_path) == {"band": "passed"}
 
 
+def test_small_inputs_go_along_and_paths_are_seen_from_the_test(
+    inline: gf.Session, importable: Callable[[str], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bands = importable(
+        "def count(params):\n"
+        "    texts = [open(params[name]).read() for name in ('scene', 'near', 'here')]\n"
+        "    return {'success': True, 'result': {'scene': params['scene'], 'texts': texts, 'mode': params['mode']}}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    for name in ("elsewhere/scene.shp", "elsewhere/scene.dbf", "data/near.txt", "here.txt", "mode"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(f"this is {name}")
+    given = {"scene": str(tmp_path / "elsewhere/scene.shp"), "near": str(tmp_path / "data/near.txt")}
+    inline.register(jobs.Acts, handlers={"act": bands.count})
+    task = inline.run(
+        "acts", tasks=[{**given, "here": "here.txt", "mode": "mode", "token": str(tmp_path / "here.txt")}]
+    )
+    path = tmp_path / "tests" / "test_count.py"
+    task.task("s1-t0").to_pytest(path, inputs="scene")
+    text = path.read_text()
+    assert str(tmp_path) not in text.replace("import", "")
+    assert [each.name for each in sorted((tmp_path / "tests/test_count_inputs/0").iterdir())] == [
+        "scene.dbf",
+        "scene.shp",
+    ]
+    assert '"mode": "mode"' in text or "'mode': 'mode'" in text  # a word, though there is a file of that name
+    (tmp_path / "elsewhere/scene.shp").unlink()
+    (tmp_path / "tests").rename(tmp_path / "moved")
+    monkeypatch.chdir(tmp_path / "moved")
+    assert pytest_says(tmp_path / "moved", GEOFLOW_TEST_TOKEN="x") == {"count": "passed"}
+    with pytest.raises(ParameterError, match=r"What is to be taken along is 21 B .* more than the limit of 1e-06 MB"):
+        task.task("s1-t0").to_pytest(tmp_path / "test_other.py", inputs="near", limit=1e-6)
+    assert not [*tmp_path.glob("test_other*")]
+
+
 def test_a_handler_of_a_notebook_is_to_be_exported_first(inline: gf.Session, tmp_path: Path) -> None:
     def measure(params: dict[str, Any]) -> dict[str, Any]:
         return {"success": True}
