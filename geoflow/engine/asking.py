@@ -8,14 +8,14 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from geoflow.core.batch import NewTasks
 from geoflow.core.chunks import Look, Report
 from geoflow.core.models import Attempt, Category, Failure, JobStatus, Outcome
 from geoflow.core.next_step import Finalize, Plan
 from geoflow.core.payloads import fallback_result, fan_in_parameters, finalize_argument, plan_argument
-from geoflow.core.rows import FailedRow, StageRow
+from geoflow.core.rows import FailedRow, Results, StageRow
 from geoflow.engine.active_job import ActiveJob
 from geoflow.engine.endings import Endings
 from geoflow.engine.events import tell, tell_if_heavy
@@ -57,14 +57,27 @@ class Asking(Endings):
         self._leave(job)
         before = job.tasks.planned if number > 1 else None
         if number > 1 and (before is None or before.stage != number - 1):
-            before = next((row for row in self._store.stages(job.row.job_key) if row.stage == number - 1), None)
+            plans = self._store.stages(job.row.job_key, whole=True)
+            before = next((row for row in plans if row.stage == number - 1), None)
         look = look_of(job, job.job_type.stages[number - 1])
         if job.job_type.stages[number - 1].is_fan_in:
             self._fan_in(job, number, before, look)
             return
-        previous = self._store.results(before) if before is not None else iter(())
-        argument = plan_argument(job.parameters, self._missing(job, before))
+        missing = self._missing(job, before)
+        argument = plan_argument(job.parameters, missing)
+        previous = self._previous(before, len(missing))
         self._ask(job, Plan(number), argument, (results.text for results in previous), look)
+
+    def _previous(self, before: StageRow | None, missing: int) -> Iterator[Results]:
+        """The results of the stage *before*, all but those of the tasks that are *missing*: none is left out unsaid."""
+        if before is None:
+            return
+        left = before.task_count - missing
+        for results in self._store.results(before):
+            left -= results.tasks
+            yield results
+        if left:
+            raise self._store.damaged(f"what came of {count(left, 'task')} of stage {before.stage} cannot be found")
 
     def _fan_in(self, job: ActiveJob, number: int, before: StageRow | None, look: Look | None) -> None:
         """The stage has one task, which is given the results of the stage *before*; in a slot, if that is to *look*."""
@@ -79,8 +92,8 @@ class Asking(Endings):
                 f"job.rerun(stage={last}); or put a stage between that aggregates parts of them.",
             )
             return
-        previous = self._store.results(before) if before is not None else iter(())
         missing = self._missing(job, before)
+        previous = self._previous(before, len(missing))
         if size and look is not None:
             argument = plan_argument(job.parameters, missing)
             self._ask(job, Plan(number), argument, (results.text for results in previous), look)
@@ -102,7 +115,7 @@ class Asking(Endings):
         }
         argument, results = (
             finalize_argument(about, job.parameters),
-            self._store.finalize_rows(job.row.job_key, job.let_pass),
+            self._store.finalize_rows(job.row.job_key, job.let_pass, done=len(job.job_type.stages)),
         )
         self._ask(job, Finalize(), argument, results)
 

@@ -71,7 +71,7 @@ def take_in(job: ActiveJob, store: Store, now: float, returned: Iterable[Returne
 
 def _planned(store: Store, row: JobRow) -> StageRow | None:
     """The plan of the stage that the job is at, where there is one."""
-    return next((stage for stage in store.stages(row.job_key) if stage.stage == row.stage), None)
+    return next((stage for stage in store.stages(row.job_key, whole=True) if stage.stage == row.stage), None)
 
 
 def _resets(store: Store, planned: StageRow, states: Sequence[str] = ("failed", "cancelled")) -> list[Move]:
@@ -81,7 +81,7 @@ def _resets(store: Store, planned: StageRow, states: Sequence[str] = ("failed", 
 
 def _to_do_over(store: Store, job: ActiveJob) -> list[Move]:
     """What puts back the tasks of the stage to do over: all that did not complete, or not with the code of now."""
-    planned = next(row for row in store.stages(job.row.job_key) if row.stage == job.again.stage)
+    planned = next(row for row in store.stages(job.row.job_key, whole=True) if row.stage == job.again.stage)
     if job.again.reuse == "repair":  # which tasks are stale is no matter of it
         return _resets(store, planned)
     codes = {name: code.fingerprint for name, code in job.codes.items()}

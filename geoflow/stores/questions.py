@@ -10,9 +10,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from geoflow.core.rows import JobRow, StageRow
+from geoflow.errors import StoreError
 from geoflow.stores import columns
 from geoflow.stores.checked import HIGHEST, job_row
 from geoflow.stores.columns import ATTEMPTS_BETWEEN, ATTEMPTS_PER_TASK
+from geoflow.stores.whole import MISSING
 
 # Jobs
 
@@ -57,10 +59,10 @@ def job_keys(connection: Any) -> tuple[int, int]:
     return first, last
 
 
-def declared(connection: Any, job_id: str) -> str | None:
-    """The stages of the job, as JSON text."""
-    row = connection.execute("SELECT stages FROM job WHERE job_id = ?", (job_id,)).fetchone()
-    return row and str(row[0])
+def declared(connection: Any, job_id: str) -> tuple[str, str]:
+    """The job's status, and its stages as JSON text."""
+    row = connection.execute("SELECT status, stages FROM job WHERE job_id = ?", (job_id,)).fetchone()
+    return (str(row[0]), str(row[1])) if row else ("", "[]")
 
 
 # Stages
@@ -87,6 +89,8 @@ def plans(connection: Any, job_id: str, *, history: bool = False) -> list[Planne
     )
     planned = list(map(PlannedStage._make, rows.fetchall()))
     (last,) = connection.execute("SELECT coalesce(max(task_key), 0) FROM task").fetchone()
+    if any(plan.first <= plan.last and not 1 <= plan.first <= plan.last <= last for plan in planned):
+        raise StoreError(MISSING)
     # One without tasks may begin behind them: those that were there have been removed.
     there = [plan for plan in planned if 1 <= plan.first <= (last if plan.first <= plan.last else HIGHEST)]
     ends = [plan.first - 1 for plan in there[1:]] + [last]  # whatever a plan of another program's making says

@@ -8,9 +8,11 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from geoflow.core.rows import FailedRow, JobRow, Results, StageRow
+from geoflow.errors import StoreError
 from geoflow.stores.checked import job_row, stage_rows
 from geoflow.stores.columns import last_attempt
 from geoflow.support.parcel import PIECE
+from geoflow.support.text import count
 
 # How many tasks are told of in one row: the first few say how long their texts are.
 _FIRST_AT_ONCE, _RESULTS_AT_ONCE, _GROWTH = 1_000, 50_000, 8
@@ -52,6 +54,8 @@ def by_ranges(
 
 class TableReader(abc.ABC):
     """The reading half of a `geoflow.stores.store.Store`."""
+
+    name: str
 
     # A column of texts or numbers, and one of JSON text, as one JSON array in the order of the keys.
     _TEXTS: ClassVar[str]
@@ -96,8 +100,11 @@ class TableReader(abc.ABC):
         """The job that was submitted last."""
         return next(iter(self._jobs("ORDER BY job_key DESC LIMIT 1")), None)
 
-    def stages(self, job_key: int) -> list[StageRow]:
-        """The current plans of the job's stages, in order."""
+    def stages(self, job_key: int, *, whole: bool = False) -> list[StageRow]:
+        """The current plans of the job's stages, in order, of no more tasks than there may be.
+
+        With *whole* ``StoreError`` where one was planned with more, or where a stage between them is missing.
+        """
         rows = self._rows(
             f"SELECT {', '.join(StageRow._fields)} FROM stage WHERE job_key = ? AND superseded = 0 ORDER BY stage",
             job_key,
@@ -105,7 +112,10 @@ class TableReader(abc.ABC):
         if not rows:
             return []
         ((last,),) = self._rows("SELECT coalesce(max(task_key), 0) FROM task")
-        return stage_rows(rows, last)
+        plans = stage_rows(rows, last)
+        if whole and [plan[1:4] for plan in plans] != [(place, *row[2:4]) for place, row in enumerate(rows, start=1)]:
+            raise self.damaged("stages of a job, or tasks of theirs, cannot be found")
+        return plans
 
     def counts(self, stage: StageRow) -> dict[str, int]:
         """How many of the stage's tasks are in each state."""
@@ -116,11 +126,12 @@ class TableReader(abc.ABC):
         before = "AND status = 'queued' AND (retries > 0 OR losses > 0) ORDER BY task_key"
         return self._of(stage, f"SELECT task_key, not_before {_TASKS} {before}")
 
-    def finalize_rows(self, job_key: int, let_pass: Container[int] = ()) -> Iterator[str]:
+    def finalize_rows(self, job_key: int, let_pass: Container[int] = (), *, done: int | None = None) -> Iterator[str]:
         """The completed tasks of all current stages in order, for finalize: JSON arrays of four columns of some each.
 
         They are the ids, the task types, the results, and when the tasks ended, in microseconds since the epoch. Of
-        the plans in *let_pass* the failed tasks are told too, and their errors are a fifth.
+        the plans in *let_pass* the failed tasks are told too, and their errors are a fifth. Of a job that is *done*,
+        with so many stages, ``StoreError`` where one of these, or a task of theirs, is not in the store.
         """
         # A time as a number of digits takes SQLite a third of a float's time.
         columns = (
@@ -129,16 +140,23 @@ class TableReader(abc.ABC):
             self._JSONS.format("result"),
             self._TEXTS.format("CAST(round(ended_at * 1e6) AS BIGINT)"),
         )
-        for stage in self.stages(job_key):
+        planned = self.stages(job_key, whole=done is not None)
+        if done not in (None, len(planned)):
+            raise self.damaged("stages of a job that is done cannot be found")
+        for stage in planned:
             failed = stage.stage_key in let_pass
             errors = (self._TEXTS.format("error"),) if failed else ()
-            for _, *texts in self._completed(stage, *columns, *errors, failed=failed):
+            left = stage.task_count
+            for number, *texts in self._completed(stage, *columns, *errors, failed=failed):
+                left -= number
                 yield f"[{','.join(texts)}]"
+            if left and done is not None:
+                raise self.damaged(f"what came of {count(left, 'task')} of stage {stage.stage} cannot be found")
 
     def results(self, stage: StageRow) -> Iterator[Results]:
         """The results of the stage's completed tasks, in task order, some at a time: no text is long."""
-        for count, text in self._completed(stage, self._JSONS.format("result")):
-            yield Results(count, text)
+        for number, text in self._completed(stage, self._JSONS.format("result")):
+            yield Results(number, text)
 
     def results_bytes(self, stage: StageRow) -> int:
         """How long these results are, all of them together."""
@@ -164,6 +182,12 @@ class TableReader(abc.ABC):
 
         keys = [(stage.first_key, stage.end_key - 1)]
         return (row for row in by_ranges(ask, keys, _RESULTS_AT_ONCE, _FIRST_AT_ONCE) if row[0])
+
+    def damaged(self, how: str) -> StoreError:
+        """What to raise where rows of it cannot be what was written."""
+        return StoreError(
+            f"{self.name} is damaged, or another program changed it: {how}. Keep a copy, and start with another store."
+        )
 
     def largest_first(self, stage: StageRow) -> list[int]:
         """The keys of the queued tasks that are new, by their size; see `geoflow.core.models.Stage`."""

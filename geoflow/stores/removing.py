@@ -14,6 +14,7 @@ from typing import Any
 
 from geoflow.core.rows import SeenJob
 from geoflow.errors import StoreBusy
+from geoflow.stores.checked import HIGHEST
 from geoflow.stores.columns import ATTEMPTS_PER_TASK
 from geoflow.stores.made_later import TABLES
 from geoflow.stores.notes import Notes
@@ -22,6 +23,7 @@ _TASKS_AT_ONCE = 20_000  # in one transaction, which others wait for; a job that
 _JOBS_AT_ONCE = 500
 _OWN = ("attempt", "task", "stage", "job")
 _HIGHEST = "removed"
+_OURS = "WHERE job_key < 1000000000"
 # These go by what is there of the rest, or by the jobs' ids; and code may be another job's as well.
 _LATER = (_HIGHEST, "reusable", "events", "sources", "note")
 _KEPT = f"INSERT INTO {_HIGHEST} ({', '.join(TABLES[_HIGHEST])})"
@@ -39,12 +41,18 @@ class RemovableJobs(Notes):
         """How many bytes the store has, and how many of them are room of rows that are gone."""
 
     def _next_key(self, connection: Any, table: str) -> int:
-        of_ours = " WHERE job_key < 1000000000" if table == "job" else ""
-        sql = f"SELECT coalesce(max({table}_key), 0) FROM {table}{of_ours}"
+        sql = f"SELECT coalesce(max({table}_key), 0) FROM {table}"
+        if table == "job":  # in a damaged store there may be plans of a job whose row is not found: they are no other's
+            sql = (
+                f"SELECT max(highest) FROM (SELECT coalesce(max(job_key), 0) AS highest FROM job {_OURS} UNION ALL"
+                f" SELECT coalesce(max(job_key), 0) FROM stage {_OURS} AND superseded = 0)"
+            )
         (highest,) = connection.execute(sql).fetchone()
         if self.has(_HIGHEST):
             (removed,) = connection.execute(f"SELECT coalesce(max({table}_key), 0) FROM {_HIGHEST}").fetchone()
             highest = max(highest, removed)
+        if not 0 <= highest < HIGHEST:
+            raise self.damaged(f"a key of {table} is {highest}")
         return int(highest) + 1
 
     def clear(self) -> None:

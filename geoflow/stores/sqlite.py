@@ -28,13 +28,15 @@ from geoflow.stores.job_locks import Ownership
 from geoflow.stores.migrations import bring_up_to_date
 from geoflow.stores.store import Store, completed_columns
 from geoflow.support.jsonable import MAX_BYTES
-from geoflow.support.text import human_bytes
+from geoflow.support.text import human_bytes, shorten
 
 APPLICATION_ID = 0x67666C77  # "gflw", so that another program's database is not taken for ours
 SCHEMA_VERSION = 1
 BUSY_SECONDS = 30.0
 # SQLite's own 1,000 have it copy its log back into the file after every 4 MB, for a fifth of the time of all inserts.
 LOG_PAGES = 10_000
+# All statements are our own: the tables and keys that they were written for refuse none of them.
+_NOT_OURS = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, sqlite3.SQLITE_CONSTRAINT_UNIQUE)
 _SMALLEST_DATABASE = 512  # a page, of the smallest size that there is
 _STANDS_IN = (
     "INSERT OR IGNORE INTO task (task_key, stage_key, task_id, task_type, parameters) VALUES (?, ?, '', '', '')"
@@ -220,7 +222,7 @@ class SqliteStore(Store):
                     self._verify(connection, lease)
                 yield connection
                 connection.execute("COMMIT")
-            except sqlite3.Error as exc:
+            except (sqlite3.Error, UnicodeDecodeError) as exc:
                 raise _explained(exc, self.name) from exc
             finally:
                 if connection.in_transaction:
@@ -386,6 +388,10 @@ def _explained(exc: sqlite3.Error | UnicodeDecodeError, name: str) -> StoreError
         return StoreBusy(f"{name} was locked by another process for {BUSY_SECONDS:.0f} s. Nothing was written.")
     if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return StoreError(f"{name} is damaged or is not a store ({exc}). Keep a copy, and start with another store.")
+    if code in _NOT_OURS or (code is None and isinstance(exc, sqlite3.OperationalError)):  # none: a text is no text
+        # It may quote what it is about, whatever that is.
+        what = f"{name} is damaged, or another program changed it ({shorten(str(exc), 200)})."
+        return StoreError(f"{what} Keep a copy, and start with another store.")
     if primary in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
         what = "written" if primary == sqlite3.SQLITE_READONLY else "opened"
         return StoreError(f"{name} cannot be {what} ({exc}). Check the permissions of the file and of its folder.")

@@ -23,6 +23,7 @@ from geoflow.stores import columnwise, questions
 from geoflow.stores.columns import ATTEMPTS_PER_TASK, COLUMNS, KINDS
 from geoflow.stores.questions import PlannedStage
 from geoflow.stores.store import Store
+from geoflow.stores.whole import MISSING, due
 from geoflow.support.logs import FIELDS
 from geoflow.views.lines import ALL, Wanted, lines
 from geoflow.views.readable import Readable
@@ -32,12 +33,12 @@ from geoflow.views.rows import (
     ERRORS,
     HISTORY,
     JOBS,
-    MISSING,
     STAGES,
     TASKS,
     at_once,
     failed_last,
     has_errors,
+    lacks,
     planned,
     warnings_in,
     words,
@@ -61,6 +62,9 @@ def jobs(store: Store) -> pd.DataFrame:
     with at_once(store) as connection:
         names = [name for name in JOBS if name not in ("duration", "with_errors")]
         columns = _read(connection, "jobs", names, [questions.job_keys(connection)])
+    counts = (columns[name] for name in ("status", "tasks", "completed", "failed"))
+    if any(lacking := [lacks(*row) for row in zip(*counts, strict=True)]):
+        columns["error"][np.array(lacking)] = MISSING
     said = zip(columns["status"], columns["failed"], columns["result"], strict=True)
     return _frame(JOBS, columns | {"with_errors": np.array([has_errors(*row) for row in said], dtype="bool")})
 
@@ -241,6 +245,12 @@ def _of_job(
             plan for plan in plans if stage in (None, plan.stage) and (keys is None or (plan.first, plan.last) in keys)
         ]
         columns = _read(connection, table, read_too, [(plan.first, plan.last) for plan in plans], condition)
+        if table == "attempts" and not condition:
+            wanted = [due(connection, table, plan.first, plan.last) for plan in plans]
+            if not sum(each.start for each in wanted) <= len(columns["key"]) <= sum(each.stop - 1 for each in wanted):
+                raise StoreError(MISSING)
+    if table == "tasks" and "result" in columns and _is_lacking(columns["status"], columns["result"]):
+        raise StoreError(MISSING)
     task_keys = columns["key"] if table == "tasks" else columnwise.task_key(columns["key"])
     which = np.searchsorted([plan.first for plan in plans], task_keys, side="right") - 1
     for name in PlannedStage._fields:
@@ -278,6 +288,12 @@ def _read(
     return columns | {
         name: _typed(_KINDS[name], column).take(places) for name, column in zip(alike, varied, strict=True)
     }
+
+
+def _is_lacking(statuses: Any, results: Any) -> bool:
+    """Whether a task has completed whose attempt, which has its result, is not there."""
+    without = [value is None for value in results]
+    return any(without) and bool((np.asarray(statuses)[without] == TaskStatus.COMPLETED).any())
 
 
 def _contents(value: Any) -> Any:

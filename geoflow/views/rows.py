@@ -23,6 +23,7 @@ from geoflow.stores import columnwise, questions
 from geoflow.stores.columns import ATTEMPTS_PER_TASK, COLUMNS
 from geoflow.stores.questions import PlannedStage
 from geoflow.stores.store import Store
+from geoflow.stores.whole import MISSING, due
 from geoflow.support.jsonable import from_json
 from geoflow.support.logs import FIELDS
 from geoflow.views.lines import Wanted, lines
@@ -57,7 +58,6 @@ ATTEMPTS = words(
 ERRORS = [*ATTEMPTS[:5], "cause", *ATTEMPTS[5:]]
 HISTORY = words("happened_at event stage tasks why was status session pid host")
 DERIVED = (*PlannedStage._fields, "task_index", "duration")  # told by the plans and by other columns
-MISSING = "Tasks of this job are missing from the store: it is damaged, or another program changed it."
 # As the module warnings writes one: where, its class, what it says.
 _WARNING = re.compile(r"^\S.*:\d+: [\w.]*Warning: ", re.MULTILINE)
 _FEW = 1_000  # attempts that are looked for by their keys
@@ -73,7 +73,14 @@ def jobs(store: Store) -> list[Row]:
 
 
 def _with_errors(row: Row) -> Row:
-    return row | {"with_errors": has_errors(row["status"], row["failed"], row["result"])}
+    lacking = lacks(row["status"], row["tasks"], row["completed"], row["failed"])
+    error = {"error": MISSING} if lacking else {}
+    return row | error | {"with_errors": has_errors(row["status"], row["failed"], row["result"])}
+
+
+def lacks(status: str, tasks: int, completed: int, failed: int) -> bool:
+    """Whether tasks of a job that has completed are neither completed nor failed: their rows are damaged."""
+    return status == JobStatus.COMPLETED and completed + failed != tasks
 
 
 def has_errors(status: str, failed: int, result: Any) -> bool:
@@ -110,7 +117,8 @@ def whole(store: Store, job: JobRow) -> Iterator[tuple[str, Row | Iterable[Row]]
 def planned(connection: Any, job_id: str) -> list[Row]:
     """The job's stages in order, their times in µs; how many tasks are in each state, by its name."""
     none = dict.fromkeys(["tasks", *TaskStatus], 0)
-    declared = from_json(questions.declared(connection, job_id) or "[]")
+    status, text = questions.declared(connection, job_id)
+    declared = from_json(text)
     rows = [
         none | stage | {"job_id": job_id, "stage": stage["number"], "stage_name": stage["name"]} for stage in declared
     ]
@@ -119,7 +127,10 @@ def planned(connection: Any, job_id: str) -> list[Row]:
             continue
         row, keys = rows[plan.stage - 1], (plan.first, plan.last)
         row |= {"planned_at": plan.created_at, "tasks": plan.last - plan.first + 1}
-        row |= questions.states(connection, *keys)
+        row |= (counts := questions.states(connection, *keys))
+        known = not counts.keys() - set(TaskStatus) and sum(counts.values()) == row["tasks"]
+        if not known or lacks(status, *(row[name] for name in ("tasks", "completed", "failed"))):
+            raise StoreError(MISSING)
         row["started_at"], row["ended_at"] = questions.span(connection, *keys)
     return rows
 
@@ -260,8 +271,10 @@ def _of_job(
         number = 0
         for row in _rows(connection, table, names, [(plan.first, plan.last)], condition, of_plan):
             number += 1
+            if table == "tasks" and row["status"] == TaskStatus.COMPLETED and row["result"] is None:
+                raise StoreError(MISSING)
             yield row
-        if table == "tasks" and not condition and number != plan.last - plan.first + 1:
+        if not condition and number not in due(connection, table, plan.first, plan.last):
             raise StoreError(MISSING)
 
 

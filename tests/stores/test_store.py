@@ -739,6 +739,28 @@ def test_S22_executions_that_are_told_together_are_what_they_are_one_by_one(stor
     assert store.counts(stage) == {"completed": 6}
 
 
+@pytest.mark.parametrize(
+    ("lost", "where"),
+    [
+        ("attempt", "(attempt_key >> 12) = {}"),
+        ("task", "task_key = {}"),
+        ("stage", "stage = 1"),
+    ],
+)
+@pytest.mark.parametrize("which", ["first", "last"])
+def test_F089_what_is_missing_of_a_job_is_refused_and_not_left_out_of_what_finalize_is_given(
+    store: Store, lost: str, where: str, which: str
+) -> None:
+    lease, stage = planned(store)
+    keys = range(stage.first_key, stage.end_key)
+    complete(store, lease, keys)
+    assert len(list(store.finalize_rows(lease.job_key, done=1))) == 1
+    with store._unchecked(), store._transaction() as connection:
+        connection.execute(f"DELETE FROM {lost} WHERE {where.format(keys[0 if which == 'first' else -1])}")
+    with pytest.raises(StoreError, match=r"is damaged, or another program changed it: .* cannot be found"):
+        list(store.finalize_rows(lease.job_key, done=1))
+
+
 def test_S45_results_of_any_kind_that_are_told_together_come_back_as_they_were(store: Store) -> None:
     lease, stage = planned(store, tasks=len(NASTY))
     keys = range(stage.first_key, stage.end_key)

@@ -628,6 +628,16 @@ def test_a_damaged_store_is_told_with_what_can_be_saved(store: Path) -> None:
     assert "Keep a copy" in found.remedy
 
 
+def test_rows_that_belong_to_none_are_told_though_each_of_them_is_sound(store: Path) -> None:
+    with contextlib.closing(sqlite3.connect(store)) as connection:
+        connection.execute("UPDATE job SET job_key = 77 WHERE job_key = 1")
+        connection.commit()
+    found = store_file(store)
+    assert found.status == "problem"
+    assert "is damaged: the job of " in found.text
+    assert " of stage is missing" in found.text
+
+
 def test_a_newer_schema_is_a_problem_and_an_older_one_is_left_as_it_is(store: Path) -> None:
     def set_version(version: int) -> None:
         with contextlib.closing(sqlite3.connect(store)) as connection:

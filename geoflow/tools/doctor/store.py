@@ -6,6 +6,7 @@ import contextlib
 import os
 import shlex
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,8 +57,11 @@ def _unknown(path: Path, exc: sqlite3.Error) -> Diagnosis:
 def _sqlite_faults(path: Path, as_it_lies: bool) -> tuple[str, str]:
     """What is damaged, and what else there is to say."""
     with _looked_at(path, as_it_lies) as (connection, version):
-        faults = [fault for (fault,) in connection.execute("PRAGMA quick_check(3)")]
-    if faults != ["ok"]:
+        faults = [fault for (fault,) in connection.execute("PRAGMA quick_check(3)") if fault != "ok"]
+        # What it passes: a row whose key is another one now, as a job is that no list has any more.
+        orphans = Counter((child, parent) for child, _, parent, _ in connection.execute("PRAGMA foreign_key_check"))
+    faults += [f"the {parent} of {number:,} rows of {child} is missing" for (child, parent), number in orphans.items()]
+    if faults:
         return "; ".join(faults), ""
     about = f", whole, schema {version}"
     if version < sqlite.SCHEMA_VERSION:
