@@ -6,6 +6,7 @@ A file that says no CRS is refused until ``crs=`` says it. A chunk with an inval
 and the reason of the first, or mended with ``invalid=repair``; what that changed of the area is told.
 """
 
+from collections import Counter
 from pathlib import Path
 from typing import Literal
 
@@ -36,6 +37,7 @@ class Part(BaseModel):
     area_change_km2: float  # by repairs
     area_km2: float  # geodesic
     bbox: tuple[float, float, float, float]  # in degrees: west, south, east, north
+    kinds: dict[str, int]  # how many geometries there are of each
     path: gf.OutputFile
 
 
@@ -58,7 +60,11 @@ class CrsMismatch(ValueError):
 
 
 class GeometryInvalid(ValueError):
-    """A geometry is missing, empty or crosses itself."""
+    """A geometry is missing, empty, crosses itself or goes beyond the antimeridian."""
+
+
+class GeometryMixed(ValueError):
+    """There are points, lines and polygons in one file, and a layer has one of these."""
 
 
 ingest_vector = gf.JobType("ingest_vector", params=Params, description="Load a vector file into GeoPackage and DuckDB.")
@@ -110,6 +116,12 @@ def check(chunk: Chunk, p: Params) -> Part:
         told = f"{bad.sum()} of {len(frame)} geometries are invalid; the first is feature {chunk.begin + place}: {why}"
         raise GeometryInvalid(f"{told}. invalid=repair mends them")
     frame.loc[bad, "geometry"] = frame.geometry[bad].make_valid()
+    on_earth = frame.geometry.to_crs("OGC:CRS84").bounds
+    if (beyond := (on_earth.minx < -180) | (on_earth.maxx > 180)).any():
+        place = int(beyond.argmax())
+        reached = f"{on_earth.minx.iloc[place]:g} to {on_earth.maxx.iloc[place]:g}"
+        told = f"feature {chunk.begin + place} goes beyond the antimeridian, from {reached} degrees"
+        raise GeometryInvalid(f"{told}; cut it there: nothing else can be drawn or described")
     target = p.folder / "parts" / f"{chunk.number:04d}.parquet"
     with gf.output(target) as path:
         frame.to_parquet(path)
@@ -120,7 +132,8 @@ def check(chunk: Chunk, p: Params) -> Part:
         repaired=int(bad.sum()),
         area_change_km2=area - before,
         area_km2=area,
-        bbox=tuple(frame.to_crs("OGC:CRS84").total_bounds.tolist()),
+        bbox=(on_earth.minx.min(), on_earth.miny.min(), on_earth.maxx.max(), on_earth.maxy.max()),
+        kinds=frame.geom_type.str.removeprefix("Multi").replace("LinearRing", "LineString").value_counts().to_dict(),
         path=str(target),
     )
 
@@ -137,6 +150,10 @@ def load(parts: list[Part], p: Params) -> Loaded:
     import duckdb
     import geopandas
 
+    kinds = sum((Counter(part.kinds) for part in parts), Counter())
+    if len(kinds) > 1:
+        found = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
+        raise GeometryMixed(f"{p.source} has {found}: a layer has one kind; make a file of each")
     name = Path(p.source).stem
     gpkg, base = p.folder / f"{name}.gpkg", p.folder / f"{name}.duckdb"
     with gf.output(gpkg) as path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from tests.geospatial.conftest import Run, data
 
 geopandas = pytest.importorskip("geopandas", reason='no geopandas: pip install "geoflow[vector]"')
+shapely = pytest.importorskip("shapely", reason='no shapely: pip install "geoflow[vector]"')
 pyproj = pytest.importorskip("pyproj", reason='no pyproj: pip install "geoflow[vector]"')
 pytest.importorskip("pyarrow", reason='no pyarrow: pip install "geoflow[vector]"')
 pytest.importorskip("pystac", reason='no pystac: pip install "geoflow[stac]"')
@@ -81,6 +83,36 @@ def test_rings_that_are_not_closed_cost_their_chunks_or_are_closed(run: Run, tmp
     ).result()
     assert (made["features"], made["repaired"]) == (790, 2)
     assert geopandas.read_file(made["gpkg"]).geometry.is_valid.all()
+
+
+@pytest.mark.parametrize(
+    ("shapes", "error_type", "said"),
+    [
+        (
+            [shapely.box(170, 0, 190, 5)],
+            "GeometryInvalid",
+            "0 goes beyond the antimeridian, from 170 to 190 deg",
+        ),
+        (
+            [shapely.Point(1, 2), shapely.Polygon()],
+            "GeometryInvalid",
+            "1 of 2 features have no geometry; the first",
+        ),
+        (
+            [shapely.Point(1, 2), shapely.box(0, 0, 1, 1), shapely.Point(3, 4)],
+            "GeometryMixed",
+            "has 2 Point, 1 Polygon: a layer has one kind; make a file of each",
+        ),
+    ],
+)
+def test_what_no_layer_can_have_is_refused_by_name(
+    run: Run, tmp_path: Path, shapes: list[Any], error_type: str, said: str
+) -> None:
+    source = tmp_path / "places.geojson"
+    geopandas.GeoDataFrame({"number": range(len(shapes))}, geometry=shapes, crs=4326).to_file(source)
+    job = run("ingest_vector", source=str(source), folder=str(tmp_path), chunk=2)
+    assert job.errors()["error_type"].tolist() == [error_type]
+    assert said in str(job.error)
 
 
 def test_another_crs_than_the_file_says_is_refused(run: Run, tmp_path: Path) -> None:
