@@ -339,6 +339,22 @@ def test_S56_a_stage_that_says_sizes_goes_by_what_tasks_of_these_sizes_had(open_
     assert (large_ones["started_at"].iloc[1:].to_numpy() >= large_ones["ended_at"].iloc[:-1].to_numpy()).all()
 
 
+def test_S56_of_sizes_that_nobody_has_seen_the_first_runs_alone_where_a_budget_was_said(
+    open_session: OpenSession,
+) -> None:
+    """The default budget, of the whole machine, holds nobody up."""
+    session = open_session(workers=3, memory="400MB")
+    session.register(weighing("unseen", None, size="megabytes", order="largest"), {"act": hold})
+    job = session.run("unseen", tasks=[{"megabytes": number, "sleep": 0.05} for number in (1, 2, 250, 240, 3, 245)])
+    assert job.status == "completed"
+    attempts = job.attempts().sort_values("started_at")
+    large = attempts[attempts["peak_memory"] > 240 * MB]
+    assert large["task_id"].iloc[0] == attempts["task_id"].iloc[0] == job.tasks()["task_id"][2], "the largest is first"
+    assert attempts["started_at"].iloc[1] >= attempts["ended_at"].iloc[0], "alone"
+    assert (large["started_at"].iloc[1:].to_numpy() >= large["ended_at"].iloc[:-1].to_numpy()).all(), "two are too much"
+    assert not open_session().runtime.options.careful
+
+
 def test_S56_a_stage_that_says_nothing_goes_by_memory_once_there_is_too_little_for_all_workers(
     open_session: OpenSession,
 ) -> None:
