@@ -266,6 +266,7 @@ def commands(*, notebook: bool = False) -> Verbs:
     narrowed = (latest, last, level, words, of_task)
     live = [] if notebook else [_option("--follow", is_flag=True, help="go on with what comes, until the end")]
     verb("logs", "List the log lines of a job, its handlers' included.", *narrowed, *live)
+    verb("history", "List what was done with a job: when, by which process, and why.", latest, last)
     verb("output", "Show what a task has printed, also while it runs.", task, *live)
     verb("debug", "Run one task again, here, and open a debugger where it raises.", task, code)
     if notebook:

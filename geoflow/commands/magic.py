@@ -18,7 +18,8 @@ from geoflow.commands import completion, grammar, verbs
 from geoflow.commands.grammar import Request
 from geoflow.commands.hints import command
 from geoflow.commands.line import words
-from geoflow.commands.results import Errors, Result
+from geoflow.commands.listed import Errors
+from geoflow.commands.results import Result
 from geoflow.commands.values import UsageError, is_variable, variable, written
 from geoflow.errors import GeoflowError
 from geoflow.job_handle import JobHandle

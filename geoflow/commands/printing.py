@@ -7,7 +7,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from geoflow.commands.results import Logs, Result
+from geoflow.commands.listed import Logs
+from geoflow.commands.results import Result
 from geoflow.core.rows import JobRow
 from geoflow.engine.runtime import Runtime
 from geoflow.engine.tasks import output_of, outputs_of, task_row

@@ -7,12 +7,11 @@ document results are as they are, since programs read them; so are they in the s
 from __future__ import annotations
 
 import abc
-import contextlib
 import json
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,6 @@ from geoflow.commands.grammar import COMPLETED, NOT_COMPLETED, WITH_ERRORS, Requ
 from geoflow.commands.hints import command
 from geoflow.core.rows import JobRow
 from geoflow.engine.runtime import Runtime
-from geoflow.errors import DefinitionError
 from geoflow.job_handle import JobHandle
 from geoflow.jobtypes.contract import PROBE_OF
 from geoflow.render.drawing import job_text, jobs_text
@@ -33,8 +31,6 @@ from geoflow.support.masking import mask, unless_fallback
 from geoflow.support.text import aligned, count, first_lines, human_duration, plain
 from geoflow.views import rows
 from geoflow.views.chosen import Choice
-from geoflow.views.failures import kinds
-from geoflow.views.lines import Wanted
 from geoflow.views.model import JobView
 from geoflow.views.rows import Row
 from geoflow.views.snapshot import listing
@@ -44,7 +40,6 @@ if TYPE_CHECKING:
 
 UNBOUNDED = 100_000  # columns
 _RESULT_LINES = 40
-_KINDS = 12  # of failures, the largest
 
 # Each command makes these classes: what nobody uses of a dataclass (eq, repr, frozen) took a thirtieth of its start.
 
@@ -203,7 +198,7 @@ class Listing(Result):
         if self._choice != Choice():
             chosen = {view.job_id for view in self._views(None)}
             every = [row for row in every if row["job_id"] in chosen]
-        return _masked(every[_last(every, self.limit) :], self.session.settings.secrets)
+        return masked(every[start_of_last(every, self.limit) :], self.session.settings.secrets)
 
     def lines(self, width: int) -> list[str]:
         session = self.session
@@ -248,7 +243,7 @@ class Table(Result):
         return self.runtime.settings.secrets
 
     def document(self) -> list[Row]:
-        return _masked(self.rows(), self.secrets)
+        return masked(self.rows(), self.secrets)
 
 
 @dataclass(eq=False, repr=False)
@@ -264,122 +259,7 @@ class Frame(Table):
         return records(self.frame)
 
     def lines(self, width: int) -> list[str]:
-        return _table(list(map(str, self.frame.columns)), mask(self.document(), self.secrets), width)
-
-
-@dataclass(eq=False, repr=False)
-class OfJob(Table):
-    """What is listed of a job: all of it, or *limit* rows."""
-
-    job: JobHandle
-    limit: int | None
-
-
-@dataclass(eq=False, repr=False)
-class Tasks(OfJob):
-    """The first tasks of a job, or of a *stage* of it, or of those in a *state*."""
-
-    state: str | None
-    stage: int | str | None
-
-    # What a handler returns is {"success": true, "result": …}: the second is shown, called as SQL and JSON call it.
-    _ENDED_AS = "error or $.result"
-
-    def value(self) -> pd.DataFrame:
-        tasks = self.job.tasks()
-        if (number := self._number()) is not None:
-            tasks = tasks[tasks["stage"] == number]
-        return (tasks[tasks["status"] == self.state] if self.state else tasks)[: self.limit]
-
-    def _number(self) -> int | None:
-        stage = self.stage
-        return None if stage is None else rows.planned_stage(self.runtime.store, self.job.id, stage)[0]
-
-    def rows(self) -> list[Row]:
-        which: dict[str, Any] = {"state": self.state, "limit": self.limit, "stage": self._number()}
-        return rows.tasks(self.runtime.store, self.job.id, **which)
-
-    def document(self) -> list[Row]:
-        codes: dict[str, str] = {}
-        with contextlib.suppress(DefinitionError):  # its type is not registered here, or cannot be at the moment
-            codes = self.runtime.fingerprints(self.runtime.row(self.job.id))
-        tasks = self.rows()
-        reused, warned = (look(self.runtime.store, self.job.id) for look in (rows.reused_from, rows.warned))
-        for row in tasks:
-            last = row["stage"], row["task_index"], row["attempts"]
-            row["reused_from"], row["warnings"] = reused.get(last), warned.get(last, 0)
-            is_known = row["code"] is not None and row["task_type"] in codes
-            row["stale"] = row["code"] != codes[row["task_type"]] if is_known else None
-        return _masked(tasks, self.secrets)
-
-    def lines(self, width: int) -> list[str]:
-        tasks = mask(self.rows(), self.secrets)
-        for row in tasks:
-            returned = row["result"] or {}
-            row[self._ENDED_AS] = row["error"] or returned.get("result", returned)
-        return _table(("stage", "task_id", "status", "attempts", "duration", self._ENDED_AS), tasks, width)
-
-
-@dataclass(eq=False, repr=False)
-class Errors(OfJob):
-    """The last attempts that failed in a job."""
-
-    with_tracebacks: bool
-
-    def value(self) -> pd.DataFrame:
-        return self.job.errors(limit=self.limit)
-
-    def rows(self) -> list[Row]:
-        return rows.errors(self.runtime.store, self.job.id, self.limit)
-
-    def lines(self, width: int) -> Iterator[str]:
-        errors, view = self.document(), self.runtime.snapshot(self.job.id)
-        if view.error:
-            yield plain(view.error)
-        with self.runtime.store.reading() as connection:
-            alike = [mask(kind._asdict(), self.secrets) for kind in kinds(connection, self.job.id)]
-        number = sum(kind["attempts"] for kind in alike)
-        if number > len(alike):
-            yield f"{count(number, 'attempt')} failed, in {count(len(alike), 'kind')}, each with its first task:"
-            names = ("attempts", "tasks", "error_category", "error_type", "error", "task_id")
-            yield from _table(names, alike[:_KINDS], width)
-            if len(alike) > _KINDS:
-                yield f"… and {count(len(alike) - _KINDS, 'kind')} more."
-        if errors:
-            if number > len(errors):
-                yield f"The last {len(errors):,} of them; --limit {number} shows all."
-            told = [
-                row | {"error": f"{row['error']} (caused by {row['cause']})"} if row["cause"] else row for row in errors
-            ]
-            yield from _table(("task_id", "attempt", "error_category", "error_type", "error"), told, width)
-        elif not number:
-            yield "No attempt failed."
-        if self.with_tracebacks:
-            yield from self.tracebacks()
-
-    def tracebacks(self) -> list[str]:
-        """The traceback of the job's plan or finalize, and those of its attempts, each once."""
-        view = self.runtime.snapshot(self.job.id)
-        tracebacks = dict.fromkeys((view.traceback, *(row["traceback"] for row in self.document())))
-        return [plain(traceback) for traceback in tracebacks if traceback]
-
-
-@dataclass(eq=False, repr=False)
-class Logs(OfJob):
-    """The last log lines of a job that are wanted: of a level, with a text in them, of a task."""
-
-    wanted: Mapping[str, Any]
-
-    def value(self) -> pd.DataFrame:
-        logs = self.job.logs(**self.wanted)
-        return logs if self.limit is None else logs.tail(self.limit)
-
-    def rows(self) -> list[Row]:
-        lines = rows.logs(self.runtime.log_path, Wanted.of(self.job.id, **self.wanted))
-        return lines[_last(lines, self.limit) :]
-
-    def lines(self, width: int) -> Iterable[str]:
-        return _table(("time", "level", "task_id", "message"), mask(self.rows(), self.secrets), width)
+        return in_columns(list(map(str, self.frame.columns)), mask(self.document(), self.secrets), width)
 
 
 # The rest
@@ -438,12 +318,12 @@ def _time(at: float | None) -> datetime | None:
     return None if at is None else datetime.fromtimestamp(at, UTC)
 
 
-def _last(rows: Sequence[object], limit: int | None) -> int:
+def start_of_last(rows: Sequence[object], limit: int | None) -> int:
     """Where the last *limit* rows begin."""
     return 0 if limit is None else max(len(rows) - limit, 0)
 
 
-def _masked(rows: Iterable[Row], secrets: Sequence[str]) -> list[Row]:
+def masked(rows: Iterable[Row], secrets: Sequence[str]) -> list[Row]:
     """The rows without secrets, but their results as they are."""
     return [
         mask(row, secrets) | ({"result": unless_fallback(row["result"], secrets)} if "result" in row else {})
@@ -456,11 +336,13 @@ def _in_json(value: datetime | timedelta) -> str | float:
     return value.total_seconds() if isinstance(value, timedelta) else value.isoformat()
 
 
-def _table(names: Sequence[str], rows: Sequence[Row], width: int) -> list[str]:
+def in_columns(names: Sequence[str], rows: Sequence[Row], width: int, gives_way: str | None = None) -> list[str]:
+    """Those columns of the *rows* in lines; where they are too wide, the widest gives way, or the one that is named."""
+    which = None if gives_way is None else names.index(gives_way)
     ids = [place for place, name in enumerate(names) if name == "task_id"]
     heads = [f"{name} (UTC)" if any(isinstance(row[name], datetime) for row in rows) else name for name in names]
     cells = ([_cell(row[name]) for name in names] for row in rows)
-    return aligned([heads, *cells], width, ends_differ=ids, longest=200 if width < UNBOUNDED else 4_000)
+    return aligned([heads, *cells], width, which, ends_differ=ids, longest=200 if width < UNBOUNDED else 4_000)
 
 
 def _cell(value: Any) -> str:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from geoflow import api
 from geoflow.commands.grammar import SHOWN, Request
 from geoflow.commands.hints import command, tell
+from geoflow.commands.listed import Errors, History, Logs, Tasks
 from geoflow.commands.printing import Followed, Output
-from geoflow.commands.results import Dumped, Errors, Frame, Job, Jobs, Listing, Logs, Result, Returned, Tasks
+from geoflow.commands.results import Dumped, Frame, Job, Jobs, Listing, Result, Returned
 from geoflow.commands.values import UsageError, parameters, written
 from geoflow.core.models import Receipt
 from geoflow.core.rows import JobRow
@@ -286,6 +287,7 @@ VERBS: dict[str, Callable[[Session, Request], Result | Report]] = {
         request.limit,
         {name: getattr(request, name) for name in ("level", "contains", "task")},
     ),
+    "history": lambda session, request: History(session.runtime, named(session, request), request.limit),
     "compare": lambda session, request: session.compare(
         request.job, request.other, on=request.on, tolerance=request.tolerance
     ),

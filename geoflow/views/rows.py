@@ -210,6 +210,16 @@ def attempts_of(store: Store, job_id: str, task_key: int, limit: int) -> list[Ro
     return found[-limit:]
 
 
+def history(store: Store, job_id: str) -> list[Row]:
+    """What happened to the job, the oldest first; see `geoflow.core.rows.EventRow`."""
+    told = (event._asdict() for event in store.events(job_id))
+    return [{name: row[name] for name in HISTORY} | {"happened_at": _at(row["happened_at"])} for row in told]
+
+
+def _at(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
 def attempts_ended_after(store: Store, job_id: str, stage: int, moment: float) -> Iterator[Row]:
     """The attempts of one stage that ended after *moment*, in seconds since the epoch."""
     with at_once(store) as connection:

@@ -169,6 +169,7 @@ def test_a_job_runs_and_is_the_value_and_frames_are_values(shell: Shell) -> None
     assert shell(f"%geoflow status {job.id[:8]}").id == job.id
     assert shell("%geoflow logs --limit 1")["message"].tolist() == [f"job {job.id[:8]} completed"]
     assert shell("%geoflow errors").empty
+    assert shell(f"%geoflow history {job.id[:8]} --limit 1")["event"].tolist() == ["finalized"]
     assert shell("%geoflow tasks; # all of them") is None
     assert shell("%geoflow run hello_world n=2;") is None
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import geoflow as gf
-from geoflow.commands.results import Tasks
+from geoflow.commands.listed import Tasks
 from tests.helpers import jobs
 from tests.helpers.sessions import ROOT, OpenSession, rows
 from tests.helpers.waiting import is_running, wait_until

@@ -527,6 +527,22 @@ def test_logs_are_the_lines_of_a_job_the_last_ones_if_so_asked(geoflow: Type) ->
     assert geoflow("logs", job_id, "--limit", "1", "--follow").out.endswith(f"  INFO     job {job_id[:8]} completed\n")
 
 
+def test_S63_history_lists_what_was_done_with_a_job_and_the_last_of_it_if_so_asked(geoflow: Type) -> None:
+    geoflow(*acts({"do": "raise", "value": "ValueError"}))
+    geoflow(*acts({"do": "raise", "value": "ValueError"}), "--on-existing", "rerun")
+    events = geoflow("history", "--json").document
+    done = ["submitted", "started", "planned", "failed", "ended"]
+    assert [event["event"] for event in events] == [*done, "found again", "claimed", "rerun", *done[1:]]
+    assert (events[3]["was"], events[3]["status"], events[3]["pid"]) == ("processing", "failed", os.getpid())
+    assert datetime.fromisoformat(events[0]["happened_at"]) <= datetime.fromisoformat(events[-1]["happened_at"])
+    assert geoflow("history", "--limit", "2", "--json").document == events[-2:]
+    head, *shown = geoflow("history").out.splitlines()
+    assert head.split() == ["at", "(UTC)", "event", "stage", "tasks", "process", "why"]
+    assert all(event["event"] in line for event, line in zip(events, shown, strict=True))
+    assert "Task 's1-t0'" in shown[3]
+    assert max(map(len, shown)) <= 80
+
+
 def test_log_lines_say_what_was_planned_and_why_a_job_failed(geoflow: Type) -> None:
     geoflow(*acts({"do": "raise", "value": "ValueError"}))
     job_id = geoflow("status", "--json").document["job_id"][:8]
