@@ -14,6 +14,7 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -211,7 +212,10 @@ def _encoding(encoding: Any) -> Any:
 def _readable(attrs: Any) -> dict[str, Any]:
     """The attributes for other readers of the file, as far as JSON has them."""
     plain = {str(name): value.tolist() if hasattr(value, "tolist") else value for name, value in attrs.items()}
-    return {name: value for name, value in plain.items() if _tried(json.dumps, value)}
+    return {name: value for name, value in plain.items() if _tried(_dumps, value)}
+
+
+_dumps = partial(json.dumps, allow_nan=False)
 
 
 def _tried(function: Callable[..., Any], *arguments: Any) -> bool:
