@@ -16,6 +16,7 @@ import click
 from click.exceptions import Exit
 
 from geoflow import __version__
+from geoflow.commands.help_texts import EXAMPLES, EXIT_CODES, IN_NOTEBOOK, IN_TERMINAL, RULES
 from geoflow.commands.values import UsageError
 from geoflow.support.moments import WORDS
 from geoflow.views.chosen import STATES
@@ -23,36 +24,7 @@ from geoflow.views.chosen import STATES
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-EXAMPLES = """\
-JOB_TYPE is a built-in job type (hello_world, list_container_contents), a Python file such as jobs.py, one of several
-job types in it, as in jobs.py:tile_stats, or a module such as package.module. A file or module has its job types in the
-dict ALL_JOBS, and their handlers in ALL_HANDLERS.
-
-A value is JSON where it can be read as JSON (n=3, strict=true, bands=[1,2]), True, False, None or a list in Python's
-spelling, and text where it is none of these (folder=data). To have it taken as text all the same, """
-IN_TERMINAL = "put it into double quotes that reach the command: 'name=\"3\"'."
-IN_NOTEBOOK = """\
-quote it: name="3". $name is the notebook's variable, the object itself: tile=$tile. %%geoflow run JOB_TYPE takes
-parameters from the rest of the cell, as JSON or YAML."""
 COMPLETED, NOT_COMPLETED, REFUSED, WITH_ERRORS = 0, 1, 2, 3
-EXIT_CODES = """\
-\b
-exit codes:
-  0    the job completed; for a verb that only looks: it was shown
-  1    the job failed, was cancelled, or has not ended; doctor or check found a problem
-  2    nothing was done: a bad command, job type, parameter, job id or store
-  3    the job completed with errors: its finalize failed, or tasks did that it
-       went on without (see geoflow status)
-  130  interrupted; the job was put back, and geoflow resume goes on with it
-       (143 for SIGTERM, 129 for SIGHUP), with --load FILE where its type is in a file
-"""
-RULES = """\
-What a verb finds is its value: df = %geoflow tasks 3fa9. A job shows itself. $name stands for a variable of the
-notebook, a job in one too: %geoflow errors $job. A semicolon at the end shows nothing, and # begins a comment.
-
-The verbs use the session that was opened last in this kernel, by geoflow.open or by the first geoflow.run (on
-GEOFLOW_STORE, or geoflow.db). --store and --workers change to a session on that store, or with so many workers, which
-knows the same job types and is used from then on."""
 FORMATS = "print what one stage's tasks took and gave, a column for each field, for other programs"
 SHOWN = {"jobs": 50, "errors": 20}  # so many rows of what may be very long, in a terminal, unless others are asked for
 _FILE = click.Path(readable=False)  # it need not be one, nor be there: the verbs say what is wrong with it better
@@ -149,6 +121,16 @@ def _for_shells(name: str, about: str) -> click.Option:
     return _option(name, metavar="[SHELL]", callback=act, help=told, **how)
 
 
+def _print_schema(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        import json
+
+        from geoflow.commands.documents import schema
+
+        click.echo(json.dumps(schema(str(ctx.command.name)), indent=2))
+        ctx.exit()
+
+
 def _option(*names: str, **about: Any) -> click.Option:
     return click.Option(names, **about)
 
@@ -215,8 +197,12 @@ def commands(*, notebook: bool = False) -> Verbs:
     of_type = _option("--type", "job_type", metavar="TYPE", help="only those of this job type")
     which_states = _option("--state", metavar="STATE", type=click.Choice(STATES), multiple=True, help=such)
 
+    told: dict[str, Any] = {"is_flag": True, "expose_value": False, "is_eager": True, "callback": _print_schema}
+    schema = [] if notebook else [_option("--json-schema", help="print the JSON Schema of what --json prints", **told)]
+
     def verb(name: str, text: str, *params: click.Parameter, epilog: str = "") -> None:
-        top.add_command(Verb(name, text, *params, *common, epilog=epilog))
+        of_json = schema if name != "mcp" else []
+        top.add_command(Verb(name, text, *params, *common[:1], *of_json, *common[1:], epilog=epilog))
 
     top = Verbs(
         params=list(common),

@@ -10,7 +10,7 @@ from geoflow.render.markup import Html, block, element, faint, head, line, state
 from geoflow.render.page import page
 from geoflow.render.report import Entry, Table
 from geoflow.support.text import count, human_bytes, human_duration, last_lines, shorten
-from geoflow.tools.bundle.told import Attempt, Told
+from geoflow.tools.bundle.told import SentAttempt, Told
 from geoflow.views.model import SYMBOLS
 from geoflow.views.model import when as moment
 from geoflow.views.tracebacks import NEWEST_FIRST, fold
@@ -127,7 +127,7 @@ def shown_of(traceback: str) -> list[str]:
     return lines[:_SHOWN] if NEWEST_FIRST in traceback else lines[-_SHOWN:]
 
 
-def _attempt(each: Attempt) -> tuple[str, ...]:
+def _attempt(each: SentAttempt) -> tuple[str, ...]:
     error = shorten(f"{each.error_type}: {each.error}", _CELL) if each.error else ""
     time = "" if each.duration is None else human_duration(each.duration)
     memory = "" if each.peak_memory is None else human_bytes(each.peak_memory)

@@ -27,14 +27,14 @@ class _Told(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
 
 
-class Job(_Told):
+class SentJob(_Told):
     job_id: str
     job_type: str
     status: str
     parameters: dict[str, Any]
 
 
-class Task(_Told):
+class SentTask(_Told):
     """``missing`` are the tasks before it that the job went on without."""
 
     task_id: str
@@ -48,7 +48,7 @@ class Task(_Told):
     missing: list[dict[str, Any]] = []
 
 
-class Attempt(_Told):
+class SentAttempt(_Told):
     """Times in seconds since the epoch, memory in bytes."""
 
     attempt: _Number
@@ -65,7 +65,7 @@ class Attempt(_Told):
     code: str | None = None
 
 
-class Place(_Told):
+class SentPlace(_Told):
     """Where the handler is; see `geoflow.tools.importable.Place`."""
 
     module: _Dotted
@@ -74,7 +74,7 @@ class Place(_Told):
     is_called: bool = False
 
 
-class Code(_Told):
+class SentCode(_Told):
     """``ran`` is the version of the last attempt, ``source`` its text where it was kept, ``now`` that of ``files``.
 
     ``files`` has the digest of each. Without a ``place`` it cannot be run, and ``why`` says the reason.
@@ -84,13 +84,13 @@ class Code(_Told):
     now: str | None = None
     source: str | None = None
     files: dict[str, _Digest] = {}
-    place: Place | None = None
+    place: SentPlace | None = None
     takes_context: bool = False
     why: str | None = None
     hidden: list[str] = []
 
 
-class Input(_Told):
+class SentInput(_Told):
     """What a parameter names: its place in the bundle, else why it was not sent."""
 
     name: str
@@ -99,15 +99,15 @@ class Input(_Told):
     why: str | None = None
 
 
-class Inputs(_Told):
+class SentInputs(_Told):
     """``places`` leads from what parameters say to what is in ``inputs/``; ``files`` has sizes and digests there."""
 
-    named: list[Input] = []
+    named: list[SentInput] = []
     places: dict[str, str] = {}
     files: dict[str, tuple[_Number, _Digest]] = {}
 
 
-class Line(_Told):
+class SentLine(_Told):
     """A line of the log; its time in seconds since the epoch."""
 
     time: float | None = None
@@ -121,18 +121,18 @@ class Told(_Told):
     format: Annotated[int, Field(ge=1)]
     made_at: str
     geoflow: str
-    job: Job
-    task: Task
+    job: SentJob
+    task: SentTask
     parameters: dict[str, Any]
     hidden: list[str] = []
-    attempts: list[Attempt] = []
-    lines: list[Line] = []
+    attempts: list[SentAttempt] = []
+    lines: list[SentLine] = []
     ran_with: dict[str, str] = {}
-    code: Code
-    inputs: Inputs = Inputs()
+    code: SentCode
+    inputs: SentInputs = SentInputs()
 
     @property
-    def last(self) -> Attempt | None:
+    def last(self) -> SentAttempt | None:
         return self.attempts[-1] if self.attempts else None
 
     @property
