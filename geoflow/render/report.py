@@ -70,7 +70,7 @@ class Entry:
 
 
 class Report(abc.ABC):
-    """Draws itself from a title and its `parts`: paragraphs, entries and tables.
+    """Draws itself from a title and its `parts`: paragraphs, entries, tables, and pictures, which text leaves out.
 
     *titled* says whether its text begins with the title too, and *most_lines* how many each text of an entry may have.
     """
@@ -84,7 +84,7 @@ class Report(abc.ABC):
     def title(self) -> str: ...
 
     @abc.abstractmethod
-    def parts(self) -> Iterable[str | Entry | Table]: ...
+    def parts(self) -> Iterable[str | Entry | Table | Html]: ...
 
     def document(self) -> Any:
         """For programs: its fields as JSON has them, secrets masked: frames as lists of rows, a job as its id."""
@@ -98,6 +98,8 @@ class Report(abc.ABC):
         """For people, in *width* columns where the words of entries allow it."""
         width = max(width, 40)
         for part in [self.title] * self.titled + [*self.parts()]:
+            if isinstance(part, Html):
+                continue
             if isinstance(part, str):
                 yield from textwrap.wrap(plain(part), width, subsequent_indent="  ")
             elif isinstance(part, Entry):
@@ -115,7 +117,9 @@ class Report(abc.ABC):
         return str(markup.element(self.title, (markup.title(self.title, 3), *map(_drawn, self.parts()))))
 
 
-def _drawn(part: str | Entry | Table) -> Html:
+def _drawn(part: str | Entry | Table | Html) -> Html:
+    if isinstance(part, Html):
+        return part
     if isinstance(part, str):
         return markup.line(shorten(part, 1000))
     if isinstance(part, Entry):

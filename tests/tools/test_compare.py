@@ -87,6 +87,33 @@ def test_S64_a_job_is_compared_with_what_it_was_before_its_rerun(open_session: O
     assert found.tasks[["a", "b"]].to_numpy().tolist()[0] == [1, 2]
 
 
+def test_S64_the_picture_is_what_its_html_begins_with_and_a_stage_is_paired_by_what_its_ids_allow(
+    open_session: OpenSession,
+) -> None:
+    session = open_session(":memory:", workers=0)
+    summed = gf.JobType("summed")
+
+    @summed.stage
+    def listed(params: dict[str, Any]) -> list[int]:
+        return list(params["values"])
+
+    @summed.each(listed)
+    def squared(value: int) -> int:
+        return value**2
+
+    @summed.reduce(squared)
+    def added(values: list[int]) -> int:
+        return sum(values)
+
+    found = gf.compare(*(session.run(summed, values=[1, 2, number]) for number in (3, 4)))
+    assert found.counts == {"differs": 3, "same": 2}
+    assert found.paired == "key; in added by their places"
+    assert found._repr_html_().index("<svg") < found._repr_html_().index("Tasks, paired by")
+    assert found.picture().part in found._repr_html_()
+    assert "<svg" not in repr(found)
+    assert "3 gave something else, 2 the same" in str(found.picture())
+
+
 def measured(job_type: gf.JobType) -> gf.JobType:
     @job_type.stage
     def measure(params: dict[str, Any]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from difflib import unified_diff
 from typing import Any
@@ -58,22 +59,43 @@ def compare(
     )
 
 
+_Rows = dict[tuple[str, str], int]
 Pair = tuple[tuple[str, str], int | None, int | None]
 
 
 def _pairs(one: Run, other: Run, on: str | None) -> tuple[str, list[Pair]]:
-    """By what the tasks are paired, and for each pair its stage and key, and the rows in both."""
+    """By what the tasks are paired, and for each pair its stage and key, and the rows in both.
+
+    Where nobody says by what, it is told for each stage: an id may be made of the job's, as that of a fan_in is.
+    """
+    chosen: dict[str, str] = {}
+    found: dict[str, tuple[_Rows, _Rows]] = {}
     for way in WAYS if on is None else (on,):
         mine, theirs = one.by(way), other.by(way)
         if on is not None:
             _check(on, (one, mine), (other, theirs))
         if mine is None or theirs is None:
             continue
-        if on is None and way != WAYS[-1] and mine.keys().isdisjoint(theirs):
-            continue
-        keys = dict.fromkeys((*mine, *theirs))
-        return ("their places" if way == "place" else way), [(key, mine.get(key), theirs.get(key)) for key in keys]
-    raise AssertionError("places tell tasks apart")
+        met = {stage for stage, _ in mine.keys() & theirs.keys()}
+        for stage in dict.fromkeys(stage for stage, _ in (*mine, *theirs)):
+            if stage not in chosen and (on is not None or way == WAYS[-1] or stage in met):
+                chosen[stage], found[stage] = way, (mine, theirs)
+    pairs: list[Pair] = []
+    for stage, (mine, theirs) in found.items():
+        keys = dict.fromkeys(key for key in (*mine, *theirs) if key[0] == stage)
+        pairs += [(key, mine.get(key), theirs.get(key)) for key in keys]
+    return _ways(chosen), pairs
+
+
+def _ways(chosen: Mapping[str, str]) -> str:
+    """By what, in words: of most stages, and which others are paired otherwise."""
+    words = [("their places" if way == "place" else way, stage) for stage, way in chosen.items()]
+    most = Counter(way for way, _ in words).most_common(1)[0][0] if words else WAYS[0]
+    others = dict[str, list[str]]()
+    for way, stage in words:
+        if way != most:
+            others.setdefault(way, []).append(shorten(stage, 40))
+    return "; ".join([most, *(f"in {', '.join(stages)} by {way}" for way, stages in others.items())])
 
 
 def _check(on: str, *found: tuple[Run, Any]) -> None:

@@ -9,20 +9,15 @@ from typing import Any
 
 import pandas as pd
 
+from geoflow.render.markup import Html
+from geoflow.render.pictures import Picture
 from geoflow.render.report import Entry, Report, Table, records, table
+from geoflow.render.side_by_side import OUTCOMES, ComparedStage, side_by_side
 from geoflow.support.masking import mask, mask_text
 from geoflow.support.text import human_bytes, human_duration, shorten
 from geoflow.tools.compare.differences import NOTHING
 
 _SHOWN, _CELL, _LINES = 10, 20, 30
-# What became of a pair of tasks, the one that asks most for a look first, and how that is told.
-OUTCOMES = {
-    "status": "ended otherwise",
-    "differs": "gave something else",
-    "only_a": "only in A",
-    "only_b": "only in B",
-    "same": "the same",
-}
 
 
 @dataclass(frozen=True, repr=False)
@@ -56,8 +51,22 @@ class Comparison(Report):
         found = self.tasks["outcome"].value_counts().to_dict()
         return {outcome: int(found[outcome]) for outcome in OUTCOMES if outcome in found}
 
-    def parts(self) -> Iterator[str | Entry | Table]:
-        said = ", ".join(f"{number:,} {OUTCOMES[outcome]}" for outcome, number in self.counts.items())
+    def picture(self) -> Picture:
+        """How long each stage took in A and in B, and how many of its tasks differ: what its HTML begins with."""
+        by_stage = {name: rows.value_counts().to_dict() for name, rows in self.tasks.groupby("stage_name")["outcome"]}
+        stages = (
+            ComparedStage(
+                str(row["stage_name"]),
+                (row["seconds_a"], row["seconds_b"]),
+                {str(outcome): int(number) for outcome, number in by_stage.get(row["stage_name"], {}).items()},
+            )
+            for row in records(self.stages)
+        )
+        return side_by_side(list(stages), self.title)
+
+    def parts(self) -> Iterator[str | Entry | Table | Html]:
+        yield self.picture().part
+        said = ", ".join(f"{number:,} {OUTCOMES[outcome][0]}" for outcome, number in self.counts.items())
         yield f"Tasks, paired by {self.paired}: {said or 'there are none'}."
         differing = self.tasks[self.tasks["outcome"] != "same"]
         told = [_told(*row) for row in differing[["outcome", "status_a", "status_b"]].itertuples(index=False)]
@@ -120,7 +129,7 @@ class Comparison(Report):
 
 
 def _told(outcome: str, a: str, b: str) -> str:
-    return f"{a} → {b}" if outcome == "status" else "differs" if outcome == "differs" else OUTCOMES[outcome]
+    return f"{a} → {b}" if outcome == "status" else "differs" if outcome == "differs" else OUTCOMES[outcome][0]
 
 
 def _cell(value: Any) -> str:
