@@ -25,7 +25,7 @@ from geoflow.core.payloads import fan_in_parameters, missing_in
 from geoflow.core.rows import Results
 from geoflow.errors import ContractViolationError
 from geoflow.executors.loaded_code import Codes
-from geoflow.jobtypes.answers import checked_plan, outcome, shown
+from geoflow.jobtypes.answers import checked_plan, outcome, remark_on_infinities, shown
 from geoflow.jobtypes.contract import has_parameter
 from geoflow.jobtypes.inputs import looked_at
 from geoflow.jobtypes.sizes import with_sizes
@@ -158,4 +158,7 @@ def _finalize(chunk: Chunk, job_class: Any, argument: dict[str, Any]) -> str:
         result = job_class.finalize_job(context)
         if not isinstance(result, dict):
             raise ContractViolationError(f"finalize_job must return a dict; it returned {shown(result)}.")
-        return to_json(result)
+        text = to_json(result)
+        if remark := remark_on_infinities(result, text):
+            logs.logger_of("geoflow.finalize").warning("finalize: %s", remark)
+        return text

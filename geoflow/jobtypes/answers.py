@@ -16,7 +16,7 @@ from geoflow.errors import ContractViolationError, UnstorableValue
 from geoflow.jobtypes.contract import normalise
 from geoflow.support.attempt import attempts
 from geoflow.support.exception_names import name_of
-from geoflow.support.jsonable import stored, to_json
+from geoflow.support.jsonable import infinities_in, stored, to_json
 from geoflow.support.parcel import IN_MEMORY, Spool
 from geoflow.support.text import exact, human_bytes
 from geoflow.usercode.origin import is_ours, is_users
@@ -28,14 +28,16 @@ LARGE = 256_000  # characters of a result: the store, and each plan or finalize 
 def outcome(value: Any, task_type: str, limit: float | None = None) -> tuple[str | None, Failure | None]:
     """A handler's return value as JSON text, or as the failure that it is.
 
-    ``UnstorableValue`` for what has no JSON form, or one of more than *limit* bytes; one that is `LARGE` is remarked on
-    where the handler prints.
+    ``UnstorableValue`` for what has no JSON form, or one of more than *limit* bytes; one that is `LARGE`, and an
+    infinity in it, is remarked on where the handler prints.
     """
     success = value.get("success") if isinstance(value, dict) else None
     if success is True:
         text = to_json(value)
         if len(text) > LARGE:
             _weigh(text, limit)
+        if "null" in text and (remark := remark_on_infinities(value, text)):
+            print(remark, file=sys.stderr)
         return text, None
     if success is not False:
         raise ContractViolationError(
@@ -52,6 +54,14 @@ def outcome(value: Any, task_type: str, limit: float | None = None) -> tuple[str
         str(category),
         retryable,
     )
+
+
+def remark_on_infinities(value: Any, text: str, where: str = "result") -> str | None:
+    """What is to be said of *value* where its JSON *text* has null for an infinity, so that this is not unseen."""
+    places = infinities_in(value, text, where)
+    more = f" (and {len(places) - 1:,} more)" if len(places) > 1 else ""
+    told = f"is infinite{more}, which JSON has no number for: it is stored as null. Return a large number, or text"
+    return f"{places[0]} {told}." if places else None
 
 
 def _weigh(text: str, limit: float | None) -> None:

@@ -40,7 +40,7 @@ from collections.abc import Callable
 from datetime import date, time, timedelta
 from decimal import Decimal
 from enum import Enum
-from math import isfinite, isnan, nan
+from math import inf, isfinite, isnan, nan
 from pathlib import PurePath
 from typing import Any
 from uuid import UUID
@@ -57,6 +57,7 @@ MAX_BYTES = 900_000_000
 
 _SAVED_WHOLE = ("ndarray", "DataFrame", "Series", "GeoDataFrame", "DataArray", "bytes")  # what `gf.save` takes
 _LEAVES = frozenset({type(None), bool, int, float, str})
+_HOLD = frozenset({dict, list, tuple})
 # What a value became ``null`` for, and where it was.
 Lost = list[tuple[str, float]]
 # Says of a class what makes of its values something nearer to JSON, before the rules are asked; None where they decide.
@@ -94,6 +95,30 @@ def stored(value: object, where: str, lost: Lost | None = None, forms: Forms | N
             say = f"{_verb(place)} None where there is no limit, or a large number such as 1e308"
             raise _refusal(place, f"is {number}, which JSON has no number for: {say}")
     return text
+
+
+def infinities_in(value: object, text: str, where: str = "result") -> list[str]:
+    """The places in *value* of infinities, which are null in its *text* by `to_json`."""
+    if "null" not in text or not _may_hold_infinity(value):
+        return []
+    lost: Lost = []
+    to_json(value, where=where, lost=lost)
+    return [place for place, number in lost if not isnan(number)]
+
+
+def _may_hold_infinity(value: Any, infinite: float = inf) -> bool:
+    left: list[Any] = [(value,)]
+    for held in left:  # which grows
+        for item in held.values() if type(held) is dict else held:
+            kind = type(item)
+            if kind is float:
+                if item == infinite or item == -infinite:  # noqa: PLR1714 - a tuple takes longer
+                    return True
+            elif kind in _HOLD:
+                left.append(item)
+            elif kind not in _LEAVES:
+                return True
+    return False
 
 
 # The way back, from text or UTF-8 bytes; `ValueError` for what is not JSON. Not wrapped: the coordinator's hot path.

@@ -16,7 +16,7 @@ import pytest
 import geoflow as gf
 from geoflow.jobtypes.typed import foreign
 from geoflow.stores.backup import restore
-from tests.helpers import saving
+from tests.helpers import jobs, saving
 from tests.helpers.saving import SIZE, array, files, submit
 from tests.helpers.sessions import OpenSession, rows
 from tests.helpers.waiting import wait_until
@@ -256,3 +256,28 @@ def test_S59_a_backup_has_what_jobs_have_saved_and_a_restore_brings_it_back(
     restore(copy, store, None)
     assert (gf.load(reference) == array(2)).all()
     assert Path(f"{store}.files").stat().st_mode & 0o077 == 0
+
+
+def infinite(params: dict[str, Any]) -> dict[str, Any]:
+    return {"success": True, "result": {"max": [1.0, float(params["say"]), np.float32("-inf")], "none": None}}
+
+
+class Infinite(jobs.Acts):
+    @staticmethod
+    def finalize_job(context: Any = None) -> dict[str, Any]:
+        return {"least": -float("inf"), "none": None}
+
+
+def test_S21_an_infinity_becomes_null_and_that_is_said_with_its_place(open_session: OpenSession) -> None:
+    session = open_session(workers=1)
+    session.register(Infinite, handlers={"act": infinite})
+    job = session.run("acts", tasks=[{"say": "inf"}, {"say": "nan"}])
+    assert job.result() == {"least": None, "none": None}
+    outputs = [job.task(f"s1-t{place}").output or "" for place in range(2)]
+    told = "is infinite, which JSON has no number for: it is stored as null. Return a large number, or text."
+    assert outputs == [
+        f"result['result']['max'][1] {told.replace(',', ' (and 1 more),', 1)}\n",
+        f"result['result']['max'][2] {told}\n",
+    ]
+    (said,) = job.logs(contains="infinite")["message"]
+    assert said == f"finalize: result['least'] {told}"

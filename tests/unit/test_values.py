@@ -29,7 +29,7 @@ from hypothesis import strategies as st
 from pydantic import AnyUrl, BaseModel, ConfigDict, Field, RootModel, SecretStr
 
 from geoflow.errors import UnstorableValue
-from geoflow.support.jsonable import MAX_DEPTH, from_json, stored, to_json
+from geoflow.support.jsonable import MAX_DEPTH, from_json, infinities_in, stored, to_json
 
 relaxed = settings(deadline=None)
 
@@ -205,6 +205,13 @@ def test_S21_the_value_given_is_not_changed() -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, np.float64("nan"), np.float32("inf"), Decimal("NaN")])
 def test_S21_nan_and_infinities_become_null(value: object) -> None:
     assert to_json({"mean": value, "all": [value]}) == '{"mean":null,"all":[null]}'
+
+
+@given(st.none() | st.floats() | st.text(max_size=3), st.booleans())
+def test_S21_each_infinity_in_a_value_is_found_and_nothing_else(value: Any, is_infinite: bool) -> None:
+    whole = {"a": [value], "b": (1.0, {"c": math.inf if is_infinite else None})}
+    own = ["result['a'][0]"] if isinstance(value, float) and math.isinf(value) else []
+    assert infinities_in(whole, to_json(whole)) == [*own, *(["result['b'][1]['c']"] if is_infinite else [])]
 
 
 PLUS_2 = timezone(timedelta(hours=2))
