@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,10 +18,10 @@ from geoflow.errors import DefinitionError, JobFailed
 from geoflow.jobtypes.parameters import by_name
 from geoflow.notebook import progress
 from geoflow.notebook.outputs import safely
+from geoflow.notebook.pictured import Pictured
 from geoflow.render.drawing import job_html, job_line, job_text
 from geoflow.support.jsonable import from_json
 from geoflow.support.masking import safe, unless_fallback
-from geoflow.support.text import shorten
 from geoflow.views.changed import inputs_changed
 from geoflow.views.lines import Wanted
 
@@ -29,12 +29,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from geoflow.jobtypes.contract import DefinesJob
-    from geoflow.render.pictures import Picture
     from geoflow.task_handle import TaskHandle
-    from geoflow.views.timing import Timing
 
 
-class JobHandle:
+class JobHandle(Pictured):
     """One job of a session's store. What it shows is read anew each time."""
 
     def __init__(self, runtime: Runtime, job_id: str, receipt: Receipt | None = None) -> None:
@@ -333,30 +331,6 @@ class JobHandle:
         """
         progress.watch(self.runtime, self.id)
 
-    def timeline(self) -> Picture:
-        """A picture of when each worker was busy, and with what came of it; planning, retries and pauses are seen.
-
-        It is of the attempts that have ended, of the plans that count now. It is made once and does not change, and
-        costs for 100,000 attempts a tenth of a second. ``print`` has it as text.
-        """
-        return self._timeline(self._timing())
-
-    def histogram(self) -> Picture:
-        """A picture of how long the attempts of each stage ran, the slowest named; of the same ones as `timeline`."""
-        return self._histogram(self._timing())
-
-    def map(self) -> Picture:
-        """A map of where its tasks work, coloured by their state, with the coasts as a faint ground.
-
-        A footprint is looked for in a task's parameters, then in its metadata and its result: GeoJSON, a ``bbox`` in
-        degrees, the ``z``, ``x`` and ``y`` of a tile, a ``quadkey``, or an H3 cell, for which h3 is to be installed.
-        Of many tasks 400 are looked at, those that failed first; the picture says so.
-        """
-        from geoflow.render import maps
-        from geoflow.views import located
-
-        return maps.map_picture(located.located(self.runtime.store, self.id), self._name())
-
     def save(
         self, path: str | os.PathLike[str], *, tasks: int = 1_000, lines: int = 1_000, overwrite: bool = False
     ) -> Path:
@@ -368,26 +342,7 @@ class JobHandle:
         """
         from geoflow.tools.page import write
 
-        return write(self.runtime, self.id, self._pictures(), path, tasks=tasks, lines=lines, overwrite=overwrite)
-
-    def _timing(self) -> Timing:
-        """What both pictures are drawn of: to read it is what costs."""
-        from geoflow.views.timing import Timing
-
-        return Timing.of(self.runtime.store, self.id)
-
-    def _timeline(self, timing: Timing) -> Picture:
-        from geoflow.render import pictures
-
-        return pictures.timeline_picture(timing.timeline(), self._name())
-
-    def _histogram(self, timing: Timing) -> Picture:
-        from geoflow.render import pictures
-
-        return pictures.histogram_picture(timing.histogram(), self._name())
-
-    def _name(self) -> str:
-        return f"{shorten(self.job_type, 60)} {self.id[:8]}"
+        return write(self.runtime, self.id, self.pictures(), path, tasks=tasks, lines=lines, overwrite=overwrite)
 
     def __repr__(self) -> str:
         """One line, as in a list of jobs; ``print(job)`` shows all, and so does a notebook."""
@@ -410,17 +365,5 @@ class JobHandle:
             return job_line(view, "see above")
         pictures: list[tuple[str, str]] = []
         if view.driver is None:
-            safely(lambda: pictures.extend(self._pictures()))  # what is damaged may be drawn in part
+            safely(lambda: pictures.extend(self.pictures()))  # what is damaged may be drawn in part
         return job_html(view, pictures)
-
-    def _pictures(self) -> Iterator[tuple[str, str]]:
-        """What there is to see of a job that has stopped: its pictures, each with a name."""
-        timing = self._timing()
-        made: dict[str, Callable[[], Picture]] = {
-            "Timeline": lambda: self._timeline(timing),
-            "Durations": lambda: self._histogram(timing),
-            "Map": self.map,
-        }
-        for name, make in made.items():
-            if picture := make():
-                yield name, picture.part

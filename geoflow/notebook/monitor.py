@@ -14,13 +14,15 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from contextvars import Context
-from typing import TypeGuard
+from functools import partial
+from typing import Any, TypeGuard
 
 from geoflow.engine.runtime import Runtime
 from geoflow.notebook.outputs import SECONDS_BETWEEN, Outputs, detached, logger, safely, static
+from geoflow.notebook.pictured import name_of, pictures
 from geoflow.notebook.widget import Panel
 from geoflow.stores.store import Store
 from geoflow.support.masking import mask_text
@@ -31,6 +33,7 @@ SECONDS_BETWEEN_LISTS = 2.0
 SHARE = 10  # one part in so many of the time may go into drawing
 PATIENCE = 20  # looks at a store that cannot be read
 KEPT = 8  # panels of jobs that have stopped
+ENOUGH_TO_SEE = 1.0  # seconds that a job ran: of a shorter one its cell has no pictures, but the job itself has
 WATCHED = 200  # jobs whose views are known; older views stay as they are
 
 
@@ -55,6 +58,7 @@ class Monitor:
         self._last: JobView | None = None
         self._listed = 0.0
         self._seen_running = False  # by a view that is still there
+        self._pictured: tuple[Any, list[tuple[str, str]]] = (None, [])  # how the job had stopped, and its pictures then
 
     # Showing
 
@@ -102,7 +106,7 @@ class Monitor:
         with self._lock:
             self._looks += 1
             if self._is_over(view):
-                self._draw_static(view, again=True)
+                self._draw_static(view, again=True, pictures=self._pictures(view, runtime))
                 self._announce(view)
                 for shown in self._views:
                     shown.settled = True
@@ -127,7 +131,8 @@ class Monitor:
                 if looks == self._looks and (failures > PATIENCE or self._is_over(view)):
                     self._following = False
                     if view is not None:
-                        self._safely(self._freeze, view)
+                        drawn = self._pictures(view, runtime) if self._is_over(view) else []
+                        self._safely(partial(self._freeze, drawn), view)
                     return
                 if looks == self._looks and view is not None:
                     self._safely(self._draw, view)
@@ -174,8 +179,8 @@ class Monitor:
         if time.monotonic() - self._listed > SECONDS_BETWEEN_LISTS:
             self._list(self.panel)
 
-    def _draw_static(self, view: JobView, again: bool = False) -> None:
-        bundle = static(view)
+    def _draw_static(self, view: JobView, again: bool = False, pictures: Sequence[tuple[str, str]] = ()) -> None:
+        bundle = static(view, pictures)
         for shown in self._views:
             shown.draw(bundle, again)
 
@@ -185,9 +190,21 @@ class Monitor:
             self._seen_running = False
             self._views[-1].announce(view)
 
-    def _freeze(self, view: JobView) -> None:
+    def _pictures(self, view: JobView, runtime: Runtime) -> list[tuple[str, str]]:
+        """Those of a job that ran for long enough to have any, made once for what it has come to."""
+        made: list[tuple[str, str]] = []
+        store, of = runtime.open_store, (view.state, view.elapsed)
+        if of == self._pictured[0] or store is None or (view.elapsed or 0) < ENOUGH_TO_SEE:
+            return self._pictured[1] if of == self._pictured[0] else made
+        safely(lambda: made.extend(pictures(store, self._job_id, name_of(view.job_type, self._job_id))))
+        if runtime.open_store is not store:
+            store.close()  # see `_look`
+        self._pictured = of, made
+        return made
+
+    def _freeze(self, pictures: Sequence[tuple[str, str]], view: JobView) -> None:
         """Nobody drives the job: static HTML, and below it what is left to do."""
-        self._draw_static(view)
+        self._draw_static(view, pictures=pictures)
         self._announce(view)
         if self.panel is None:
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
@@ -70,8 +70,8 @@ def safely(draw: Callable[[], None]) -> bool:
     return True
 
 
-def static(view: JobView) -> dict[str, Any]:
-    return {"text/plain": job_text(view), "text/html": job_html(view)}
+def static(view: JobView, pictures: Iterable[tuple[str, str]] = ()) -> dict[str, Any]:
+    return {"text/plain": job_text(view), "text/html": job_html(view, pictures)}
 
 
 def _widget(widget: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from math import ceil, floor, log10
 from textwrap import wrap
 
 from geoflow.render.markup import Html, element, faint, head, line
-from geoflow.support.text import count, fit, human_duration, pad, shorten
+from geoflow.support.text import count, fit, human_bytes, human_duration, pad, shorten
 from geoflow.views.timing import KINDS, Histogram, Lane, StageTimes, Timeline
 
 WIDTH, LEFT, RIGHT = 640, 104, 8  # in the picture's own units; it is stretched to the room that there is
@@ -24,6 +24,7 @@ WORDS = {
     "failed": ("failed", "gf-failed"),
     "stopped": ("stopped or lost", "gf-cancelled"),
     "waiting": ("waiting to retry", "gf-queued"),
+    "peak": ("memory", "gf-processing"),
 }
 STAGES = 12  # of a histogram; of more, those that took longest in all
 _BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -74,6 +75,33 @@ def timeline_picture(found: Timeline, name: str) -> Picture:
     return Picture(name, (*parts, line(_left_out(found), "gf-faint")), (name, said, *_lanes(found)))
 
 
+def over_time_picture(found: Timeline, name: str) -> Picture:
+    """How much of the job *name* was done by when."""
+    name = f"Progress of {name}"
+    if not found.most:
+        return nothing(name, "No attempt has ended yet.")
+    said = _said(found)
+    half = next(place for place, done in enumerate(_total(found.lanes[0])) if done >= 0.5)
+    when = f"Half of them had ended after {human_duration(found.seconds * (half + 1) / len(_total(found.lanes[0])))}."
+    parts = (head(name, faint(said)), line(_legend(found.counts)), _timeline(found, said, high=96))
+    left_out = line(_left_out(found), "gf-faint")
+    return Picture(name, (*parts, line(when, "gf-faint"), left_out), (name, said, *_lanes(found), when))
+
+
+def memory_picture(found: Timeline, name: str) -> Picture:
+    """What the workers of the job *name* had in memory at most, and when."""
+    name = f"Memory of {name}"
+    if not found.lanes:
+        return nothing(name, "Nobody knows what an attempt had in memory.")
+    most = max(found.lanes, key=lambda lane: max(lane.shares["peak"]))
+    by = f"as high as a line can be are {human_bytes(found.most)}, the most, of {most.name}"
+    said = f"{count(found.workers, 'worker')} in {human_duration(found.seconds)}; {by}"
+    also = "Of an attempt it is the most that its process had; short tasks that were sent together share it."
+    parts = (head(name, faint(said)), _timeline(found, said))
+    lines = (name, *wrap(said, 80), *_lanes(found), *wrap(also, 80))
+    return Picture(name, (*parts, line(also, "gf-faint"), line(_left_out(found), "gf-faint")), lines)
+
+
 def nothing(name: str, why: str) -> Picture:
     """A picture of which there is nothing to see."""
     return Picture(name, (head(name), line(why, "gf-faint")), (name, why), empty=True)
@@ -99,8 +127,8 @@ def _legend(kinds: Mapping[str, int]) -> Html:
     )
 
 
-def _timeline(found: Timeline, said: str) -> Html:
-    high = 22 if len(found.lanes) <= 8 else 14
+def _timeline(found: Timeline, said: str, high: int = 22) -> Html:
+    high = high if len(found.lanes) <= 8 else 14
     top, parts = 16, list[Html]()
     for place, lane in enumerate(found.lanes):
         y = top + place * (high + 4)

@@ -36,6 +36,7 @@ class Runs(NamedTuple):
     waiting: Array  # since when a later attempt waited; NaN for a first one
     started: Array
     ended: Array
+    peaks: Array  # bytes that its process had at most; NaN where nobody knows
 
 
 class Lane(NamedTuple):
@@ -46,7 +47,7 @@ class Lane(NamedTuple):
 
 
 class Timeline(NamedTuple):
-    """Attempts by worker. ``breaks`` are the pauses that are left out, each with its place; places are 0 to 1."""
+    """Lanes over time. ``breaks`` are the pauses that are left out, each with its place; places are 0 to 1."""
 
     lanes: tuple[Lane, ...]
     seconds: float  # from the first start to the last end, without breaks
@@ -54,6 +55,7 @@ class Timeline(NamedTuple):
     planned: tuple[tuple[float, str], ...]
     counts: dict[str, int]  # attempts of each kind
     workers: int
+    most: int = 0  # what a share of 1 is, where that is an amount
 
 
 class StageTimes(NamedTuple):
@@ -84,24 +86,36 @@ class Timing(NamedTuple):
     slowest: dict[int, str]
 
     @classmethod
-    def of(cls, store: Store, job_id: str) -> Timing:
+    def of(cls, store: Store, job_id: str, *, peaks: bool = False) -> Timing:
+        """With *peaks* they know what they had in memory, which takes longer to read."""
         with at_once(store) as connection:
-            runs = _read(connection, job_id)
+            runs = _read(connection, job_id, peaks=peaks)
             return cls(runs, {key: questions.task_id(connection, key) for key in _slowest(runs)})
 
     def timeline(self) -> Timeline:
         """When the job's workers were busy, and with what."""
         return timeline_of(self.runs)
 
+    def over_time(self) -> Timeline:
+        """How many of the job's attempts had ended by when, of all that have."""
+        return over_time_of(self.runs)
+
+    def memory(self) -> Timeline:
+        """What the job's workers had in memory at most, and when; a share of 1 is the most of all, in bytes."""
+        return memory_of(self.runs)
+
     def histogram(self) -> Histogram:
         """How long the job's attempts ran."""
         return histogram_of(self.runs, self.slowest)
 
 
-def _read(connection: Any, job_id: str) -> Runs:
+def _read(connection: Any, job_id: str, *, peaks: bool) -> Runs:
     plans = questions.plans(connection, job_id)
     ranges = [(plan.first, plan.last) for plan in plans]
-    own, alike = ("key", "slot", "started_at", "ended_at"), ("outcome", "queued_at")
+    own, alike = (
+        ["key", "slot", "started_at", "ended_at", *(["peak_memory"] if peaks else [])],
+        ("outcome", "queued_at"),
+    )
     columns: list[list[Array]] = [[np.zeros(0)] for _ in own]
     outcomes: list[Array] = [np.zeros(0, "int8")]
     told: dict[int, tuple[int, float | None]] = {}
@@ -110,7 +124,7 @@ def _read(connection: Any, job_id: str) -> Runs:
             column.append(_numbers(values))
         outcomes.append(np.full(len(piece.columns[0]), _OUTCOMES.get(piece.usual[0], 3), "int8"))
         told |= {key: (_OUTCOMES.get(outcome, 3), queued_at) for key, outcome, queued_at in piece.unlike}
-    numbers, slots, started, ended = map(np.concatenate, columns)
+    numbers, slots, started, ended, *more = map(np.concatenate, columns)
     keys, kinds, waiting = numbers.astype("int64"), np.concatenate(outcomes), np.full(len(numbers), np.nan)
     if told:
         places = np.searchsorted(keys, np.fromiter(told, "int64", len(told)))
@@ -122,7 +136,9 @@ def _read(connection: Any, job_id: str) -> Runs:
     waited, began, over = ((times[there] - first) / 1e6 for times in (waiting, started, ended))
     begun = [plan._replace(created_at=(plan.created_at - first) / 1e6) for plan in plans] if there.any() else []
     slots = np.nan_to_num(slots[there], nan=-1).astype("int64")
-    return Runs(begun, keys[there], kinds[there], slots, waited, began, np.maximum(began, over))  # whatever a clock did
+    over = np.maximum(began, over)  # whatever a clock did
+    had = more[0][there] if more else np.full(len(slots), np.nan)
+    return Runs(begun, keys[there], kinds[there], slots, waited, began, over, had)
 
 
 def _numbers(values: list[Any]) -> Array:
@@ -131,34 +147,81 @@ def _numbers(values: list[Any]) -> Array:
     return np.fromiter(values, "int64", len(values))  # in half the time
 
 
-def timeline_of(runs: Runs) -> Timeline:
+class _Scale(NamedTuple):
+    """The attempts on a clock that stands still in pauses: by lane, and how much time there is."""
+
+    names: list[str]  # of the lanes
+    lanes: Array
+    together: int  # workers in a lane
+    started: Array
+    ended: Array
+    waiting: Array
+    seconds: float
+    bins: int
+    said: tuple[tuple[tuple[float, float], ...], tuple[tuple[float, str], ...], dict[str, int], int]  # of `Timeline`
+
+    def cells(self, times: Array) -> Array:
+        """In which bin each of *times* is."""
+        return np.clip((times * (self.bins / self.seconds)).astype("int64"), 0, self.bins - 1)
+
+
+def _scale(runs: Runs) -> _Scale:
     numbers = np.unique(runs.slots)
-    together = -(-len(numbers) // LANES) or 1  # workers in a lane
+    together = -(-len(numbers) // LANES) or 1
     names = [_name(numbers[place : place + together]) for place in range(0, len(numbers), together)]
     lanes = np.searchsorted(numbers, runs.slots) // together
     starts, lengths = gaps(runs.started, runs.ended)
     started, ended, waiting = (worked(times, starts, lengths) for times in (runs.started, runs.ended, runs.waiting))
     seconds = float(ended.max(initial=0.0)) or 1e-6
     bins = max(min(BINS, CELLS // max(len(names), 1)), 50)
-    busy = overlaps(started, ended, lanes * len(KINDS) + runs.kinds, len(names) * len(KINDS), seconds, bins)
-    shares = np.clip(busy / together, 0, 1).reshape(len(names), len(KINDS), bins)
-    drawn = [
-        Lane(name, {kind: share.tolist() for kind, share in zip(KINDS, lane, strict=True) if share.any()})
-        for name, lane in zip(names, shares, strict=True)
-    ]
-    waits = np.flatnonzero(~np.isnan(waiting))
-    if len(waits):
-        number = overlaps(waiting[waits], started[waits], np.zeros(len(waits), "int64"), 1, seconds, bins)[0]
-        most = max(float(number.max()), 1.0)
-        drawn.append(Lane("waiting to retry", {"waiting": (number / most).tolist()}))
-    return Timeline(
-        tuple(drawn),
-        seconds,
+    said = (
         tuple(zip((worked(starts, starts, lengths) / seconds).tolist(), lengths.tolist(), strict=True)),
         tuple((_place(plan.created_at, starts, lengths, seconds), plan.stage_name) for plan in runs.plans),
         dict(zip(KINDS, np.bincount(runs.kinds, minlength=len(KINDS)).tolist(), strict=True)),
         int((numbers >= 0).sum()),
     )
+    return _Scale(names, lanes, together, started, ended, waiting, seconds, bins, said)
+
+
+def timeline_of(runs: Runs) -> Timeline:
+    on = _scale(runs)
+    groups, count = on.lanes * len(KINDS) + runs.kinds, len(on.names) * len(KINDS)
+    busy = overlaps(on.started, on.ended, groups, count, on.seconds, on.bins)
+    shares = np.clip(busy / on.together, 0, 1).reshape(len(on.names), len(KINDS), on.bins)
+    drawn = [
+        Lane(name, {kind: share.tolist() for kind, share in zip(KINDS, lane, strict=True) if share.any()})
+        for name, lane in zip(on.names, shares, strict=True)
+    ]
+    waits = np.flatnonzero(~np.isnan(on.waiting))
+    if len(waits):
+        since, until = on.waiting[waits], on.started[waits]
+        number = overlaps(since, until, np.zeros(len(waits), "int64"), 1, on.seconds, on.bins)[0]
+        most = max(float(number.max()), 1.0)
+        drawn.append(Lane("waiting to retry", {"waiting": (number / most).tolist()}))
+    return Timeline(tuple(drawn), on.seconds, *on.said)
+
+
+def over_time_of(runs: Runs) -> Timeline:
+    on = _scale(runs)
+    number = np.bincount(on.cells(on.ended) + runs.kinds.astype("int64") * on.bins, minlength=len(KINDS) * on.bins)
+    done = number.reshape(len(KINDS), on.bins).cumsum(axis=1) / max(len(runs.keys), 1)
+    shares = {kind: row.tolist() for kind, row in zip(KINDS, done, strict=True) if row.any()}
+    return Timeline((Lane("ended", shares),), on.seconds, *on.said, most=len(runs.keys))
+
+
+def memory_of(runs: Runs) -> Timeline:
+    on, known = _scale(runs), np.flatnonzero(~np.isnan(runs.peaks))
+    lanes, peaks = on.lanes[known], runs.peaks[known]
+    first, last = on.cells(on.started[known]), on.cells(on.ended[known])
+    had = np.zeros((len(on.names), on.bins))
+    np.maximum.at(had, (lanes, first), peaks)
+    np.maximum.at(had, (lanes, last), peaks)
+    for place in np.flatnonzero(last - first > 1).tolist():  # no more than there are bins, whatever the attempts
+        part = had[lanes[place], first[place] + 1 : last[place]]
+        np.maximum(part, peaks[place], out=part)
+    most = max(float(peaks.max(initial=0.0)), 1.0)
+    drawn = (Lane(name, {"peak": (row / most).tolist()}) for name, row in zip(on.names, had, strict=True) if row.any())
+    return Timeline(tuple(drawn), on.seconds, *on.said, most=int(most))
 
 
 def _name(slots: Array) -> str:

@@ -239,6 +239,19 @@ def test_a_job_that_completes_leaves_static_html_and_nothing_else(open_notebook:
     assert page.tools == {"text/plain": "", "text/html": ""}
 
 
+def test_a_job_that_ran_for_long_enough_leaves_its_pictures_folded_in_its_cell(
+    open_notebook: OpenSession, page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(monitors, "ENOUGH_TO_SEE", 0.05)
+    open_notebook().run("acts", tasks=[{"do": "sleep", "value": 0.1}])
+    html = page.drawing["text/html"]
+    titles = [part.partition("<")[0] for part in html.split("<summary>")[1:]]
+    assert titles == ["Timeline", "Durations", "Progress", "Memory"]
+    monkeypatch.setattr(monitors, "ENOUGH_TO_SEE", 100)
+    open_notebook().run("acts", tasks=[{}, {}])
+    assert "<summary>Timeline" not in page.drawing["text/html"], "there is little to see of a short one"
+
+
 def test_a_job_that_fails_leaves_static_html_and_buttons_below_it(open_notebook: OpenSession, page: Page) -> None:
     job = open_notebook().run("acts", tasks=[{}, MENDED_LATER])
     assert WIDGET not in page.drawing

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import geoflow as gf
 from geoflow.errors import StoreError
-from geoflow.render.pictures import histogram_picture, timeline_picture
+from geoflow.render.pictures import histogram_picture, memory_picture, over_time_picture, timeline_picture
 from geoflow.stores.duckdb import DuckDbStore
 from geoflow.stores.questions import PlannedStage
 from geoflow.stores.sqlite import SqliteStore
@@ -44,7 +44,8 @@ def many(number: int, workers: int = 2, name: str = "cover", stages: int = 1) ->
     begun = np.arange(number) // workers * 1.0
     took = np.random.default_rng(7).lognormal(-2, 1, number).clip(0, 1)
     waiting = np.where(np.arange(number) % 4 == 1, begun - 0.5, np.nan)
-    return Runs(plans, keys, np.arange(number) % 4, np.arange(number) % workers, waiting, begun, begun + took)
+    peaks = np.where(np.arange(number) % 7 == 3, np.nan, 4e7 + 1e8 * took)
+    return Runs(plans, keys, np.arange(number) % 4, np.arange(number) % workers, waiting, begun, begun + took, peaks)
 
 
 @given(st.lists(st.tuples(seconds, seconds, st.integers(0, 3)), min_size=1, max_size=40), st.integers(1, 60))
@@ -124,11 +125,41 @@ def test_a_histogram_has_each_attempt_once_and_names_the_slowest(store: AStore) 
     assert "Slowest of 2 stat: s2-4 2 h 47 min, s2-3 16 min 40 s" in text_of(histogram_picture(found, "tiles").html)
 
 
+def test_progress_and_memory_are_told_by_when_they_were_and_what_is_unknown_is_not_drawn(store: AStore) -> None:
+    job = Engine(store, ONE)
+    first = job.plan(1, [{}] * 4).first_key
+    job.run(first, at=NOW + 10, slot=0, peak_memory=100)
+    job.run(first + 1, at=NOW + 10, ended_at=NOW + 14, slot=1, peak_memory=400)
+    job.run(first + 2, at=NOW + 15, slot=0, peak_memory=200)
+    job.run(first + 3, at=NOW + 15, slot=2, peak_memory=None)
+
+    found = Timing.of(store, ONE, peaks=True)
+
+    (lane,) = found.over_time().lanes
+    done = [round(4 * share) for share in lane.shares["completed"]]
+    assert done == sorted(done)
+    assert [done[int(seconds / found.over_time().seconds * len(done))] for seconds in (0.5, 2, 4.5)] == [0, 1, 2]
+    assert done[-1] == 4
+    assert "Half of them had ended after 4." in str(over_time_picture(found.over_time(), "tiles"))
+
+    memory = found.memory()
+    assert memory.most == 400
+    by_name = {lane.name: lane.shares["peak"] for lane in memory.lanes}
+    assert {name: sorted(set(shares)) for name, shares in by_name.items()} == {
+        "worker 1": [0.0, 0.25, 0.5],
+        "worker 2": [0.0, 1.0],
+    }
+    assert sum(map(bool, by_name["worker 2"])) == pytest.approx(len(by_name["worker 2"]) * 4 / memory.seconds, abs=2)
+    assert "400 B, the most, of worker 2" in " ".join(str(memory_picture(memory, "tiles")).split())
+    assert not memory_picture(memory._replace(lanes=()), "tiles")
+
+
 def test_a_job_of_which_nothing_has_run_says_so(store: AStore) -> None:
     Engine(store, ONE).plan(1, [{}])
     for picture in (
         timeline_picture(Timing.of(store, ONE).timeline(), "tiles"),
         histogram_picture(Timing.of(store, ONE).histogram(), "tiles"),
+        over_time_picture(Timing.of(store, ONE).over_time(), "tiles"),
     ):
         assert "No attempt has ended yet." in str(picture)
         assert "No attempt has ended yet." in text_of(picture.html)
@@ -141,6 +172,8 @@ def test_a_picture_of_many_is_no_larger_than_one_of_few_need_be(number: int, wor
     for picture in (
         timeline_picture(timing.timeline_of(runs), "many"),
         histogram_picture(timing.histogram_of(runs, ids), "many"),
+        over_time_picture(timing.over_time_of(runs), "many"),
+        memory_picture(timing.memory_of(runs), "many"),
     ):
         checked(picture.html)
         assert len(picture.html.encode()) < 200_000
@@ -161,16 +194,18 @@ def test_what_failed_is_seen_among_a_hundred_thousand_that_did_not() -> None:
     kinds[77] = KINDS.index("failed")
     html = timeline_picture(timing.timeline_of(runs._replace(kinds=kinds)), "many").html
     assert "gf-bar gf-failed" in html
+    assert "gf-bar gf-failed" in over_time_picture(timing.over_time_of(runs._replace(kinds=kinds)), "many").html
     assert "gf-bar gf-cancelled" not in html
 
 
 def test_a_job_has_its_pictures_as_a_cell_shows_them_and_as_text() -> None:
     with gf.open(":memory:", workers=0, display="none") as session:
         job = session.run("hello_world", n=3)
-        for picture in (job.timeline(), job.histogram()):
+        for picture in (job.timeline(), job.histogram(), job.over_time()):
             assert f"hello_world {job.id[:8]}" in text_of(picture._repr_html_())
             assert "6 attempts" in text_of(picture._repr_html_())
             assert "6 attempts" in str(picture)
+        assert "1 worker in " in str(job.memory())
 
 
 def test_the_card_of_a_job_that_has_stopped_has_its_pictures_folded_and_no_empty_one() -> None:
@@ -179,7 +214,7 @@ def test_the_card_of_a_job_that_has_stopped_has_its_pictures_folded_and_no_empty
         html = job._repr_html_()
         checked(html)
         folded = [part.partition("</summary>") for part in html.split('<details class="gf-more"><summary>')[1:]]
-        assert [name for name, _, _ in folded] == ["Timeline", "Durations"]
+        assert [name for name, _, _ in folded] == ["Timeline", "Durations", "Progress", "Memory"]
         assert all("<svg" in drawn for _, _, drawn in folded)
         assert html.count("<style>") == 1
 
