@@ -292,10 +292,12 @@ class Runtime(Claiming):
     def retry_failed(self, job_id: str) -> None:
         """Run the failed tasks again, with the code of now; then go on from there.
 
-        Where the job went on without some, the stages behind the first of these are planned anew.
+        Where the job went on without some, the stages behind the first of these are planned anew. Of a job that was
+        cancelled only these run, and it is cancelled again at their end.
         """
         row = self.row(job_id)
-        if row.status == JobStatus.CANCELLED:
+        plans = self.store.stages(row.job_key) if row.status == JobStatus.CANCELLED else []
+        if row.status == JobStatus.CANCELLED and not any(self.store.counts(plan).get("failed") for plan in plans):
             raise JobFailed(
                 f"Job {job_id[:8]} was cancelled, so there is nothing that failed to run again;",
                 python="job.resume() goes on with it.",

@@ -199,8 +199,8 @@ class JobView(NamedTuple):
         if self.status == "completed":
             update = ("update",) if self.inputs_changed else ()
             return (*update, "refinalize") if self.with_errors else update
-        if self.status == "failed" and self.failed:
-            cancelled = any(stage.counts.get("cancelled") for stage in self.stages)
+        if self.status in ("failed", "cancelled") and self.failed:
+            cancelled = self.status == "cancelled" or any(stage.counts.get("cancelled") for stage in self.stages)
             return ("retry_failed", "resume") if cancelled else ("retry_failed",)
         return ("resume", "cancel") if self.state in ("interrupted", "queued") else ("resume",)
 

@@ -324,6 +324,26 @@ def test_S37_retry_failed_runs_what_failed_and_leaves_what_was_cancelled(
 
 
 @pytest.mark.on_duckdb
+def test_S37_of_a_job_that_was_cancelled_after_failures_these_run_alone_or_all_goes_on(
+    open_session: OpenSession, tmp_path: Path, trace: Trace
+) -> None:
+    session = open_session(workers=1, on_failure="continue")
+    flaky = {"do": "raise", "value": "ValueError", "until_attempt": 2, "trace": trace.path}
+    waits = {"do": "wait for", "value": str(tmp_path / "there"), "trace": trace.path}
+    job = session.submit("acts", tasks=[flaky, waits, waits])
+    wait_until(lambda: len(trace.lines()) == 2)
+    job.cancel()
+    assert job.status == "cancelled"
+    assert job.runtime.snapshot(job.id).actions == ("retry_failed", "resume")
+    job.retry_failed().wait()
+    assert job.status == "cancelled"
+    assert trace.lines() == ["s1-t0 1", "s1-t1 1", "s1-t0 2"]
+    assert job.runtime.snapshot(job.id).actions == ("resume",)
+    (tmp_path / "there").touch()
+    assert job.resume().wait().status == "completed"
+
+
+@pytest.mark.on_duckdb
 def test_S10_a_rerun_does_all_again_and_keeps_the_old_attempts(open_session: OpenSession) -> None:
     session = open_session(workers=0)
     job = session.run("two_acts", tasks=[{}, {}])
