@@ -13,7 +13,7 @@ from enum import Enum, StrEnum
 from types import CodeType
 from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from geoflow.support.allowance import AllowFailed
 from geoflow.support.exception_names import ExceptionNames
@@ -91,7 +91,7 @@ class Limit(BaseModel):
 
     It is known by its *name*, whichever job types name it: at most *at_once* of their tasks run at any moment, and two
     begin at least ``1 / per_second`` seconds apart. Tasks that wait occupy no worker. Raises ``ValueError``
-    (pydantic's) for numbers that are none.
+    for numbers that are none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -101,12 +101,21 @@ class Limit(BaseModel):
     per_second: float | None = Field(default=None, gt=0, le=1e6, allow_inf_nan=False)
 
     def __init__(self, name: str, *, at_once: int | None = None, per_second: float | None = None) -> None:
-        super().__init__(name=name, at_once=at_once, per_second=per_second)
+        try:
+            super().__init__(name=name, at_once=at_once, per_second=per_second)
+        except ValidationError as exc:
+            wrong = [
+                f"{each['loc'][0]}: {each['msg']} (got {each['input']!r})"
+                if each["loc"]
+                else each["msg"].removeprefix("Value error, ")
+                for each in exc.errors()
+            ]
+            raise ValueError(f"gf.Limit({name!r}) is none. {'; '.join(wrong)}.") from None
 
     @model_validator(mode="after")
     def _says_something(self) -> Limit:
         if self.at_once is None and self.per_second is None:
-            raise ValueError("a limit needs at_once=, per_second= or both")
+            raise ValueError("It needs at_once=, per_second= or both")
         return self
 
     def __str__(self) -> str:

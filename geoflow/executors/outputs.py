@@ -40,9 +40,10 @@ class Writing:
         found = sorted(os.scandir(self.folder), key=lambda entry: entry.name == self.target.name)
         odd = [entry.name for entry in found if not entry.is_file(follow_symlinks=False)]
         if odd:
-            kind = "a folder" if (self.folder / odd[0]).is_dir() else "no file"
-            made = f"{odd[0]}, which was made there, is {kind}"
-            raise ValueError(f"gf.output({self.given!r}) takes files only: {made}.")
+            is_folder = (self.folder / odd[0]).is_dir()
+            made = f"{odd[0]}, which was made there, is {'a folder' if is_folder else 'no file'}"
+            instead = " A Zarr store can be one file: zarr.storage.ZipStore, or gf.save." if is_folder else ""
+            raise ValueError(f"gf.output({self.given!r}) takes files only: {made}.{instead}")
         if not found or found[-1].name != self.target.name:
             made = f", but {', '.join(entry.name for entry in found)}" if found else ""
             raise ValueError(f"gf.output({self.given!r}): nothing was written to the path that it gave{made}.")
