@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import timedelta
-from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from geoflow.core.models import JobStatus
@@ -16,15 +14,21 @@ from geoflow.errors import GeoflowError, ParameterError, StoreError
 from geoflow.job_handle import JobHandle
 from geoflow.jobtypes.contract import DefinesJob, Registered
 from geoflow.jobtypes.parameters import by_name, job_id_of, validated
+from geoflow.notebook import progress
+from geoflow.notebook.live import Drawn
+from geoflow.notebook.outputs import cell
 from geoflow.render.markup import Html, element, line, state, table, title
 from geoflow.support.jsonable import from_json, to_json
 from geoflow.support.masking import mask, safe
 from geoflow.support.text import aligned, count, fit, human_duration, shorten
+from geoflow.views.model import JobView
+from geoflow.views.snapshot import outlined
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _SHOWN, _REFUSED = 100, 5
+_Outlines = dict[str, tuple[JobRow | None, JobView | None]]
 _NO_JOB = "not submitted"
 
 
@@ -116,6 +120,7 @@ class Batch:
         self.tag = tag
         self.job_type = job_type
         self.job_ids = tuple(job_ids)
+        self._shown_in: object = None  # the cell that has shown it to its end
 
     @classmethod
     def found(cls, runtime: Runtime, tag: str) -> Batch:
@@ -143,12 +148,23 @@ class Batch:
     def wait(self, timeout: float | None = None) -> Batch:
         """Wait until each job has ended, or nobody drives it; ``TimeoutError`` after *timeout* seconds.
 
-        An interrupt ends the waiting, not the jobs.
+        A notebook shows it live meanwhile, a row a job. An interrupt ends the waiting, not the jobs.
         """
         began = time.monotonic()
-        for job_id in self._rows():
-            self.runtime.wait(job_id, None if timeout is None else max(timeout - (time.monotonic() - began), 0.0))
+        with progress.live(self._drawn, self.runtime.settings.display, waits=True) as is_shown:
+            self._shown_in = cell() if is_shown else None
+            for job_id in self._rows():
+                self.runtime.wait(job_id, None if timeout is None else max(timeout - (time.monotonic() - began), 0.0))
         return self
+
+    def watch(self) -> None:
+        """Show it live, a row a job, and return at once; what it shows in the end stays in a saved notebook.
+
+        Where there is no notebook, print it as it is now.
+        """
+        with progress.live(self._drawn, self.runtime.settings.display, waits=False) as is_shown:
+            if not is_shown:
+                print(self)
 
     def retry_failed(self) -> Batch:
         """`JobHandle.retry_failed` for each job that failed, or completed without tasks that failed."""
@@ -225,45 +241,75 @@ class Batch:
     # Drawing
 
     def __repr__(self) -> str:
-        return f"<batch {shorten(self.tag, 40)}: {count(len(self), 'job')} of {self.job_type}: {self._outcome()}>"
+        return f"<batch {shorten(self.tag, 40)}: {self._said(self._outlines())}>"
 
     def __str__(self) -> str:
-        heads, rows, more = self._table()
+        return self._text(self._outlines())
+
+    def _text(self, outlines: _Outlines) -> str:
+        heads, rows, more = self._table(outlines)
         lines = aligned([heads, *rows], 80, longest=200)
-        return "\n".join([repr(self)[1:-1], *(fit(each.rstrip(), 80) for each in lines), *filter(None, [more])])
+        return "\n".join(
+            [
+                f"batch {shorten(self.tag, 40)}: {self._said(outlines)}",
+                *(fit(each.rstrip(), 80) for each in lines),
+                *filter(None, [more]),
+            ]
+        )
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         printer.text(repr(self) if len(printer.stack) > 1 else str(self))
 
     def _repr_html_(self) -> str:
-        heads, rows, more = self._table()
+        outlines = self._outlines()
+        if self._shown_in is not None and self._shown_in == cell():
+            return str(element(f"Batch {shorten(self.tag, 60)}", [line(f"{self._said(outlines)}; see above")]))
+        return self._html(outlines)
+
+    def _html(self, outlines: _Outlines) -> str:
+        heads, rows, more = self._table(outlines)
         drawn = table(heads, ((state(row[0]) if row[0] != _NO_JOB else row[0], *row[1:]) for row in rows))
-        said = f"{count(len(self), 'job')} of {self.job_type}: {self._outcome()}"
         name = f"Batch {shorten(self.tag, 60)}"
-        return str(element(name, (title(name, 3), line(said), Html(drawn), line(more, "gf-faint"))))
+        parts = title(name, 3), line(self._said(outlines)), Html(drawn), line(more, "gf-faint")
+        return str(element(name, parts))
 
-    def _outcome(self) -> str:
-        rows = self._rows()
-        states = Counter(str(row.status) if (row := rows.get(job_id)) else _NO_JOB for job_id in self.job_ids)
-        return ", ".join(f"{number:,} {name}" for name, number in states.items())
+    def _drawn(self) -> Drawn:
+        """It as it is now, and whether nobody drives any of its jobs."""
+        if self.runtime.open_store is None:  # the session was closed, and is not opened to look at it
+            return Drawn(None, is_over=True)
+        outlines = self._outlines()
+        bundle = {"text/plain": self._text(outlines), "text/html": self._html(outlines)}
+        return Drawn(bundle, all(view is None or view.driver is None for _, view in outlines.values()))
 
-    def _table(self) -> tuple[list[str], list[list[str]], str]:
+    def _outlines(self) -> _Outlines:
+        """The row and the outline of each job; None of one that was not submitted."""
+        store, now, rows = self.runtime.store, self.runtime.clock.now(), self._rows()
+        return {
+            job_id: (row, outlined(store, row, now)) if (row := rows.get(job_id)) else (None, None)
+            for job_id in self.job_ids
+        }
+
+    def _said(self, outlines: _Outlines) -> str:
+        """How many jobs there are, and in which states, those first in which the first ones are."""
+        states = Counter(_NO_JOB if (view := outlines[job_id][1]) is None else view.state for job_id in self.job_ids)
+        told = ", ".join(f"{number:,} {name}" for name, number in states.items())
+        return f"{count(len(self), 'job')} of {self.job_type}: {told}"
+
+    def _table(self, outlines: _Outlines) -> tuple[list[str], list[list[str]], str]:
         """Heads, and a row a job in words, masked; and that there are more."""
         secrets = self.runtime.settings.secrets
-        frame = self.frame()
-        names = [name for name in frame if name not in frame.columns[frame.columns.get_loc("job_id") :]]
-        told = frame.to_dict("records")
-        rows = [
-            [
-                _NO_JOB if not isinstance(job["status"], str) else str(job["status"]),
-                str(job["job_id"])[:8],
-                *(shorten(str(value), 40) for value in mask({name: job[name] for name in names}, secrets).values()),
-                *_progress(job),
-                shorten(safe(_reason(job["error"]), secrets), 100),
-            ]
-            for job in islice(told, _SHOWN)
-        ]
-        more = f"… and {len(told) - _SHOWN:,} more: batch.frame() has all." if len(told) > _SHOWN else ""
+        given = {job_id: from_json(row.parameters) if row else {} for job_id, (row, _) in outlines.items()}
+        names = _differing([given[job_id] for job_id in self.job_ids])
+        rows = []
+        for job_id in self.job_ids[:_SHOWN]:
+            row, view = outlines[job_id]
+            masked = mask({name: given[job_id].get(name) for name in names}, secrets).values()
+            told = ["" if value is None else shorten(str(value), 40) for value in masked]
+            how = _NO_JOB if view is None else view.state
+            error = _reason(row.error if row is not None else None)
+            rows.append([how, job_id[:8], *told, *_progress(view), shorten(safe(error, secrets), 100)])
+        left = len(self) - len(rows)
+        more = f"… and {left:,} more: batch.frame() has all." if left else ""
         return ["State", "Job", *map(str, names), "Time", "Tasks done", "Error"], rows, more
 
 
@@ -274,11 +320,13 @@ def _reason(error: Any) -> str:
     return error.partition(": ")[2] if error.startswith("Task '") and ": " in error else error
 
 
-def _progress(job: Mapping[Any, Any]) -> tuple[str, str]:
+def _progress(view: JobView | None) -> tuple[str, str]:
     """How long it ran, and how many of its tasks have completed; empty where that is not known."""
-    duration = job["duration"]
-    took = human_duration(duration.total_seconds()) if isinstance(duration, timedelta) else ""
-    return took, f"{int(job['completed']):,}/{int(job['tasks']):,}" if isinstance(job["status"], str) else ""
+    if view is None:
+        return "", ""
+    completed = sum(stage.counts.get("completed", 0) for stage in view.stages)
+    took = "" if view.elapsed is None else human_duration(view.elapsed)
+    return took, f"{completed:,}/{sum(stage.tasks for stage in view.stages):,}"
 
 
 def _differing(given: Sequence[Mapping[str, Any]]) -> list[str]:

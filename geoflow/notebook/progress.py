@@ -12,6 +12,7 @@ from geoflow.core.models import Receipt
 from geoflow.core.rows import JobRow
 from geoflow.engine.runtime import OnExisting, Runtime
 from geoflow.jobtypes.contract import PROBE_OF, DefinesJob
+from geoflow.notebook.live import Drawn, Live
 from geoflow.notebook.mistakes import show_as_a_line
 from geoflow.notebook.outputs import SECONDS_BETWEEN, safely, shell
 from geoflow.render.drawing import job_html, job_text, running_text
@@ -131,6 +132,22 @@ def watch(runtime: Runtime, job_id: str) -> None:
     is_shown = _in_notebook() and runtime.settings.display != "text"
     if not is_shown or not safely(lambda: _monitor(runtime, job_id).show(runtime, asked_for=True)):
         print(job_text(runtime.snapshot(job_id)))
+
+
+@contextmanager
+def live(draw: Callable[[], Drawn], how: str, *, waits: bool) -> Iterator[bool]:
+    """Show in a notebook what *draw* draws, again and again; and once more at the end, where this *waits* for it.
+
+    Tells whether it is shown.
+    """
+    shown: list[Live] = []
+    if _is_live(how):
+        safely(lambda: shown.append(Live(draw)))
+    try:
+        yield bool(shown)
+    finally:
+        if shown and waits:
+            safely(shown[0].settle)
 
 
 def shown_here(runtime: Runtime, job_id: str) -> bool:

@@ -121,6 +121,15 @@ def listing(
     return tuple(views[:limit])
 
 
+def outlined(store: Store, row: JobRow, now: float) -> JobView:
+    """The outline of the job of that *row*."""
+    driver = None if has_ended(row) else store.driver(row.job_key)
+    if driver is None and not has_ended(row):
+        row = store.job(row.job_id) or row  # it may have ended since, and must not be taken for interrupted
+    with store.reading() as connection:
+        return _outline(connection, row, _known(row, store.stages(row.job_key)), driver, now)
+
+
 def has_ended(row: JobRow | JobView) -> bool:
     """Whether the job is at its end."""
     return row.ended_at is not None and row.status not in (JobStatus.QUEUED, JobStatus.PROCESSING)
