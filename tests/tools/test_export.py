@@ -713,15 +713,6 @@ def test_S59_what_an_exported_module_saves_comes_back_the_same_or_is_refused(
     with pytest.raises(ValueError, match="is gone, or is not what was saved"):
         module._load(reference)
 
-    geopandas, shapely = pytest.importorskip("geopandas"), pytest.importorskip("shapely")
-    pytest.importorskip("pyarrow")
-    frame = geopandas.GeoDataFrame({"n": [1]}, geometry=[shapely.Point(1, 2)], crs=32632)
-    assert module._load(module._save(frame)).crs == frame.crs
-    assert gf.load(module._save(frame)).equals(frame)
-    assert module._load(module._save(pd.DataFrame({"a": [np.inf]})))["a"].tolist() == [np.inf]
-    with pytest.raises(TypeError, match="would not come back the same: convert it first"):
-        module._save(pd.DataFrame({"cells": [[1], [2]]}))
-
 
 def test_annotations_that_are_no_code_and_comments_at_the_end_stay_as_they_are(notebook: Notebook) -> None:
     notebook.run("""

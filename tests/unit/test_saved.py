@@ -20,7 +20,9 @@ from hypothesis import strategies as st
 
 import geoflow as gf
 from geoflow.jobtypes.inputs import saved_in
+from geoflow.tools.export import carried_saved
 
+RING = [(0, 0), (1, 1), (1, 0)]
 SHAPES = ["POINT Z (1 2 3)", "POLYGON EMPTY", "MULTIPOINT (1 2, 3 4)", "GEOMETRYCOLLECTION (POINT (1 2))"]
 
 
@@ -179,13 +181,33 @@ def test_S59_a_geodataframe_comes_back_with_the_crs_of_each_column_and_every_sha
     assert type(found) is geopandas.GeoDataFrame
     assert (found.crs, found.geometry.name, found["centre"].crs) == (frame.crs, "outline", frame["centre"].crs)
     assert [shape and shape.wkt for shape in found.geometry] == [shape and shape.wkt for shape in shapes]
-    ring = geopandas.GeoDataFrame(geometry=[shapely.LinearRing([(0, 0), (1, 1), (1, 0)])])
+    ring = geopandas.GeoDataFrame(geometry=[shapely.LinearRing(RING)])
     with pytest.raises(gf.errors.UnstorableValue, match="its column 'geometry', of type geometry, would come back"):
         gf.save(ring)
     with pytest.raises(
         gf.errors.UnstorableValue, match=r"this geopandas\.GeoSeries: would come back as a plain Series"
     ):
         gf.save(frame.geometry)
+
+
+def test_S59_what_exported_modules_carry_keeps_frames_or_refuses_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    geopandas, shapely = pytest.importorskip("geopandas"), pytest.importorskip("shapely")
+    pytest.importorskip("pyarrow")
+    monkeypatch.setenv("SAVED_FOLDER", str(tmp_path))
+    frame = geopandas.GeoDataFrame({"n": [1]}, geometry=[shapely.Point(1, 2)], crs=32632)
+    assert carried_saved._load(carried_saved._save(frame)).crs == frame.crs
+    assert gf.load(carried_saved._save(frame)).equals(frame)
+    assert carried_saved._load(gf.save(frame)).equals(frame)
+    found = carried_saved._load(carried_saved._save(pd.DataFrame({"a": [float("inf"), float("nan")]})))
+    assert repr(found["a"].tolist()) == "[inf, nan]"
+    noted = pd.DataFrame({"a": [1]})
+    noted.attrs = {"shape": (1, 2)}
+    ring = geopandas.GeoDataFrame(geometry=[shapely.LinearRing(RING)])
+    for wrong in (pd.DataFrame({"cells": [[1], [2]]}), noted, ring):
+        with pytest.raises(TypeError, match="would not come back the same: convert it first"):
+            carried_saved._save(wrong)
 
 
 @pytest.mark.parametrize("reference", [None, "a.npy", {"gf_saved": "npy"}, {"path": "x", "bytes": 1, "sha256": "0"}])
