@@ -14,7 +14,7 @@ from geoflow.errors import StoreError
 from geoflow.stores import columns
 from geoflow.stores.checked import HIGHEST, job_row
 from geoflow.stores.columns import ATTEMPTS_BETWEEN, ATTEMPTS_PER_TASK
-from geoflow.stores.whole import MISSING
+from geoflow.stores.whole import MISSING, there
 
 # Jobs
 
@@ -278,7 +278,7 @@ def last_attempt(connection: Any, key: int) -> LastAttempt:
         "SELECT t.status, t.attempt, t.parameters, a.result, a.error_type, a.error, a.output"
         f" FROM task t LEFT JOIN {columns.last_attempt()} WHERE t.task_key = ?"
     )
-    return LastAttempt._make(connection.execute(sql, (key,)).fetchone())
+    return LastAttempt._make(there(connection.execute(sql, (key,)).fetchone()))
 
 
 class TaskWhere(NamedTuple):
@@ -394,4 +394,4 @@ def last_failures(connection: Any, job_id: str, limit: int) -> list[int]:
 
 
 def task_id(connection: Any, key: int) -> str:
-    return str(connection.execute("SELECT task_id FROM task WHERE task_key = ?", (key,)).fetchone()[0])
+    return str(there(connection.execute("SELECT task_id FROM task WHERE task_key = ?", (key,)).fetchone())[0])

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from geoflow.errors import StoreError
+
 MISSING = (
-    "Tasks or attempts of this job are missing from the store: it is damaged, or another program changed it."
-    " session.sql() shows what is there."
+    "Tasks or attempts of this job are missing from the store: it is damaged, another program changed it, or the job"
+    " was removed meanwhile. session.sql() shows what is there."
 )
 
 
@@ -24,3 +26,10 @@ def due(connection: Any, table: str, first: int, last: int) -> range:
     )
     begun, open_ones = connection.execute(sql, (first, last)).fetchone()
     return range(int(begun - open_ones), int(begun) + 1)
+
+
+def there(row: Any) -> Any:
+    """A task's *row*; ``StoreError`` where the store has none."""
+    if row is None:
+        raise StoreError(MISSING)
+    return row

@@ -295,14 +295,15 @@ def test_F089_of_a_store_with_flipped_bytes_each_answer_is_the_right_one_or_says
 ) -> None:
     path = tmp_path / "work.db"
     with gf.open(path, workers=0, display="none") as session:
-        job = session.run("hello_world", n=30)
+        job_id = (job := session.run("hello_world", n=30)).id
+        task_id = job.tasks()["task_id"].tolist()[40]
     whole = path.read_bytes()
-    right, said = answers(path, job.id), Counter[str]()
+    right, said = answers(path, job_id, task_id), Counter[str]()
     assert not any(map(is_complaint, right.values()))
     places = list(in_use(whole))
     for place in places[:: len(places) // 60]:
         path.write_bytes(whole[:place] + bytes(byte ^ 0xFF for byte in whole[place : place + 64]) + whole[place + 64 :])
-        found = answers(path, job.id)
+        found = answers(path, job_id, task_id)
         wrong = {what: answer for what, answer in found.items() if answer != right[what] and not is_complaint(answer)}
         assert not wrong, place
         said.update(what for what, answer in found.items() if is_complaint(answer))
@@ -336,7 +337,7 @@ def in_use(database: bytes) -> Iterator[int]:
         yield from range(page + first, page + size, 64)
 
 
-def answers(path: Path, job_id: str) -> dict[str, object]:
+def answers(path: Path, job_id: str, task_id: str) -> dict[str, object]:
     """What is told of the job, numbers and times aside, which no check can tell from others; or the complaint."""
     session = gf.open(path, workers=0, display="none")
 
@@ -355,6 +356,7 @@ def answers(path: Path, job_id: str) -> dict[str, object]:
         "history": lambda: told(job().history(), "event was status session host"),
         "stages": lambda: told(job().stages(), "stage_name task_type tasks completed"),
         "tasks": lambda: told(job().tasks(), "task_id stage_name status parameters result error code"),
+        "a task": lambda: (job().task(task_id).result, job().task(task_id).error),
         "attempts": lambda: told(job().attempts(), "task_id stage_name outcome output error code"),
         "another job": lambda: told(session.run("hello_world", n=2).tasks(), "status result"),
         "close": session.close,

@@ -14,7 +14,7 @@ import pytest
 
 import geoflow as gf
 from geoflow.core.rows import Keyed, SeenJob, TakenOver
-from geoflow.errors import ParameterError, ResultRemoved, StoreBusy
+from geoflow.errors import ParameterError, ResultRemoved, StoreBusy, StoreError
 from geoflow.stores.made_later import TABLES
 from geoflow.stores.store import Store
 from geoflow.support.moments import moment
@@ -255,3 +255,12 @@ def test_moments_are_said_as_dates_times_or_how_long_ago() -> None:
     for wrong in ("", "d", "-3d", "soon", "2026-13-01", 3, "9" * 400 + "d"):
         with pytest.raises(ParameterError, match="since cannot be"):
             moment(wrong, now, "since")  # type: ignore[arg-type]
+
+
+def test_S62_a_task_whose_job_was_removed_meanwhile_says_so(open_session: OpenSession) -> None:
+    session = open_session(":memory:", workers=0)
+    job = session.run("hello_world", n=2)
+    task = job.task(job.tasks()["task_id"][0])
+    session.prune(state="completed", confirm=True)
+    with pytest.raises(StoreError, match="or the job was removed meanwhile"):
+        _ = task.status
