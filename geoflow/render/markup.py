@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import resources
 from typing import Any
 
@@ -57,6 +57,7 @@ _BAR = Html(
 _SOURCE = Html('<pre tabindex="0" role="group" aria-label="Where it was raised">{}</pre>')
 _SHARE = Html('<g class="gf-{}"><path d="{}"/><path d="{}"/></g>')
 _HEAD, _ROW, _CELL = Html('<th scope="col">{}</th>'), Html("<tr>{}</tr>"), Html("<td>{}</td>")
+_LONG = Html('<td class="gf-long">{}</td>')
 _TABLE = Html('<div class="gf-wide"><table class="gf-table"><thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>')
 
 
@@ -131,3 +132,13 @@ def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> Html:
     head = Html().join(map(_HEAD.format, heads))
     body = Html().join(_ROW.format(Html().join(map(_CELL.format, row))) for row in rows)
     return _TABLE.format(head, body)
+
+
+def told(heads: Iterable[str], rows: Iterable[Sequence[str]], long: int) -> Html:
+    """The same for a page that is read and printed: the last so many columns are *long*, and wrap."""
+    cells = (
+        Html().join((_CELL if place < len(row) - long else _LONG).format(each) for place, each in enumerate(row))
+        for row in rows
+    )
+    head, body = Html().join(map(_HEAD.format, heads)), Html().join(map(_ROW.format, cells))
+    return Html('<div class="gf-told">{}</div>').format(_TABLE.format(head, body))

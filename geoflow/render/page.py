@@ -13,7 +13,12 @@ _PAGE = Html(
     '<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{}</title>\n'
     "<style>:root {{ color-scheme: light dark; }} body {{ margin: 0 auto; max-width: 1100px; padding: 12px;"
     " background: light-dark(#fff, #151718); }}\n@media print {{ .geoflow .gf-wide {{ overflow: visible; }}"
-    " .geoflow.geoflow td code {{ white-space: pre-wrap; overflow-wrap: anywhere; }} }}</style>\n"
+    " .geoflow.geoflow td code {{ white-space: pre-wrap; overflow-wrap: anywhere; }} }}\n"
+    # What is long wraps; names, states and times do not, also where a table is squeezed onto paper.
+    ".geoflow.geoflow.geoflow .gf-told table.gf-table td {{ white-space: nowrap; overflow-wrap: normal; }}\n"
+    ".geoflow.geoflow.geoflow .gf-told table.gf-table td.gf-long,"
+    " .geoflow.geoflow.geoflow .gf-told table.gf-table td.gf-long code {{ white-space: normal;"
+    " overflow-wrap: anywhere; min-width: 9em; }}</style>\n"
     "</head>\n<body>\n{}\n</body>\n</html>\n"
 )
 

@@ -14,7 +14,7 @@ from geoflow.core.rows import JobRow
 from geoflow.engine.runtime import Runtime
 from geoflow.errors import ParameterError
 from geoflow.render.drawing import job_html
-from geoflow.render.markup import Html, element, faint, line, state, table, title
+from geoflow.render.markup import Html, element, faint, line, state, table, title, told
 from geoflow.render.page import page
 from geoflow.support.environment import sound
 from geoflow.support.masking import mask
@@ -76,36 +76,42 @@ def _tasks(runtime: Runtime, view: JobView, most: int) -> Html:
     chosen = failed + list(islice(others, max(most - len(failed), 0)))
     number = sum(stage.tasks for stage in view.stages)
     said = count(number, "task") if len(chosen) == number else f"{len(chosen):,} of {count(number, 'task')}"
-    heads = ("Task", "Stage", "State", "Attempts", "Time", "Error", "Parameters", "Result")
-    drawn = table(heads, (_task(mask(row, secrets)) for row in chosen)) if chosen else ""
+    heads = ("Task", "Stage", "State", "Attempts", "Time", "Error, or result", "Parameters")
+    short = f"{view.job_id[:8]}-"
+    drawn = told(heads, [[*_task(mask(row, secrets), short)] for row in chosen], 2) if chosen else ""
     order = ", those that failed first" if view.failed else ""
     return element("Tasks", (title(f"Tasks: {said}{order}", 3), drawn), "")
 
 
-def _task(row: Mapping[str, Any]) -> Iterator[str]:
+def _task(row: Mapping[str, Any], short: str) -> Iterator[str]:
     result = row["result"]
     if isinstance(result, dict) and result.keys() == {"success", "result"}:
         result = result["result"]
-    yield shorten(row["task_id"], 80)
+    yield shorten(row["task_id"].removeprefix(short), 80)
     yield f"{row['stage']} {shorten(row['stage_name'], 40)}"
     yield state(row["status"])
     yield str(row["attempts"])
     yield _took(row["duration"])
-    yield shorten(f"{row['error_type']}: {row['error']}", _CELL) if row["error"] else ""
+    if row["error"]:  # which has no result
+        yield shorten(f"{row['error_type']}: {row['error']}", _CELL)
+    else:
+        yield _json(result) if result is not None else ""
     yield _json(row["parameters"])
-    yield _json(result) if result is not None else ""
 
 
 def _log(runtime: Runtime, job_id: str, most: int) -> Html:
     found = rows.logs(runtime.log_path, Wanted(job_id))
     last = found[max(len(found) - most, 0) :]
     said = f"{len(last):,}" if len(last) == len(found) else f"the last {len(last):,} of {len(found):,}"
-    told = [mask(each, runtime.settings.secrets) for each in last]
-    cells = (
-        (_time(each["time"]), shorten(str(each["level"]), 20), shorten(str(each["task_id"] or ""), 60), _said(each))
-        for each in told
-    )
-    drawn = table(("Time (UTC)", "Level", "Task", "Message"), cells) if told else ""
+    lines, short = [mask(each, runtime.settings.secrets) for each in last], f"{job_id[:8]}-"
+    cells = [
+        (
+            *(_time(each["time"]), shorten(str(each["level"]), 20)),
+            *(shorten(str(each["task_id"] or "").removeprefix(short), 60), _said(each)),
+        )
+        for each in lines
+    ]
+    drawn = told(("Time (UTC)", "Level", "Task", "Message"), cells, 1) if cells else ""
     return element("Log", (title(f"Log lines: {said}", 3), drawn), "")
 
 
@@ -117,11 +123,11 @@ def _said(each: Mapping[str, Any]) -> str:
 
 def _environment(runtime: Runtime, job: JobRow) -> Html:
     """What the process had that drove the job last, and when this page was made."""
-    told = job.told_of_owner
-    with_versions = sound(told.get("ran_with"))
+    owner = job.told_of_owner
+    with_versions = sound(owner.get("ran_with"))
     drawn = table(("What", "Version"), with_versions.items()) if with_versions else ""
     unknown = "" if with_versions else "What it ran with was not recorded."
-    where = f" on {shorten(str(told['host']), 60)}" if told.get("host") else ""
+    where = f" on {shorten(str(owner['host']), 60)}" if owner.get("host") else ""
     made = f"This page was made at {when(runtime.clock.now())}; values whose names look like secrets are masked."
     parts = (title(f"Ran with{where}", 3), line(unknown), drawn, line(faint(made)))
     return element("Environment", parts, "")

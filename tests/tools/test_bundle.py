@@ -275,6 +275,54 @@ def test_S69_what_a_notebook_defines_goes_along_as_one_module(session: gf.Sessio
     assert (ran.error_type, ran.same) == ("ZeroDivisionError", True)
 
 
+TYPED = """\
+import math
+import sys
+from dataclasses import dataclass
+
+import geoflow as gf
+
+
+@dataclass
+class Tile:
+    side: float
+
+
+def root(tile):
+    return math.sqrt(tile.side)
+
+
+tiles = gf.JobType("typed_tiles")
+
+
+@tiles.stage
+def scan(p: dict) -> list[Tile]:
+    return [Tile(4.0), Tile(-4.0)]
+
+
+@tiles.each(scan, key="side")
+def measure(tile: Tile, ctx: gf.TaskContext) -> float:
+    print(ctx.attempt)
+    return root(tile)
+
+
+with gf.open(":memory:", workers=0, max_retries=0, display="none") as session:
+    session.run(tiles).task().bundle(sys.argv[1])
+"""
+
+
+def test_S69_a_job_type_of_a_script_or_notebook_goes_along_as_it_is_written(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(TYPED)
+    subprocess.run([sys.executable, "script.py", "bad.zip"], cwd=tmp_path, check=True, capture_output=True)
+    bundle = gf.unbundle(tmp_path / "bad.zip")
+    assert bundle.told.code.why is None
+    text = bundle.code["handlers_of_notebook.py"]
+    assert '@tiles.each(scan, key="side")' in text
+    assert "session" not in text
+    ran = bundle.run()
+    assert (ran.error_type, ran.same, ran.output) == ("ValueError", True, "1\n")
+
+
 def test_S69_a_task_that_dies_or_hangs_here_ends_alone_and_is_told_of(session: gf.Session, tmp_path: Path) -> None:
     def ends(params: dict[str, Any]) -> dict[str, Any]:
         import os

@@ -181,8 +181,8 @@ def _about(runtime: Runtime, job: JobRow, task: TaskRow, shown: Any, secrets: tu
 
 
 def _line(row: rows.Row) -> str:
-    said = [str(row[name]) for name in ("message", "error_message") if row.get(name)]
-    return shorten(": ".join(dict.fromkeys(said)), 2_000)
+    message, more = str(row["message"]), str(row.get("error_message") or "")
+    return shorten(message if more in message else f"{message}: {more}", 2_000)
 
 
 def _plain(value: Any) -> Any:

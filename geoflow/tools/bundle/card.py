@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any
 
+from geoflow.render import markup
 from geoflow.render.markup import Html, block, element, faint, head, line, state, table, title
 from geoflow.render.page import page
 from geoflow.render.report import Entry, Table
 from geoflow.support.text import count, human_bytes, human_duration, last_lines, shorten
 from geoflow.tools.bundle.told import SentAttempt, Told
-from geoflow.views.model import SYMBOLS
+from geoflow.views.model import SYMBOLS, WHOLE, laid_out
 from geoflow.views.model import when as moment
 from geoflow.views.tracebacks import NEWEST_FIRST, fold
 
@@ -37,11 +37,13 @@ def _parts(told: Told, files: Files, here: Versions) -> Iterator[Html]:
     if last is not None and last.error:
         yield line(f"{last.error_type}: {last.error}")
     if last is not None and last.traceback:
-        yield block("Traceback", last.traceback)
+        short = fold(last.traceback)
+        yield block("Traceback", short)
+        yield block(WHOLE, last.traceback if short != last.traceback else None)
     yield from (line(faint(note)) for note in notes(told))
-    yield block("Parameters", _json(told.parameters))
+    yield block("Parameters", laid_out(told.parameters, 100))
     if told.task.result is not None:
-        yield block("Result", _json(told.task.result))
+        yield block("Result", laid_out(told.task.result, 100))
     if last is not None and last.output:
         yield block("What it printed last", last_lines(last.output, _LINES))
     if told.inputs.named:
@@ -57,8 +59,8 @@ def _parts(told: Told, files: Files, here: Versions) -> Iterator[Html]:
         yield table(("Attempt", "Outcome", "Error", "Time", "Memory"), map(_attempt, told.attempts))
     if told.lines:
         yield title("Log lines", 4)
-        cells = ((_time(each.time), each.level or "", shorten(each.message, _CELL)) for each in told.lines)
-        yield table(("Time (UTC)", "Level", "Message"), cells)
+        cells = [(_time(each.time), each.level or "", shorten(each.message, _CELL)) for each in told.lines]
+        yield markup.told(("Time (UTC)", "Level", "Message"), cells, 1)
     if told.ran_with:
         yield title("Ran with", 4)
         names = dict.fromkeys((*told.ran_with, *here)) if here else told.ran_with
@@ -142,12 +144,8 @@ def _sent(told: Told, place: str | None, why: str | None) -> str:
     return human_bytes(sum(sizes)) + (f" in {count(len(sizes), 'file')}" if len(sizes) > 1 else "")
 
 
-def _json(value: Any) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False)
-
-
 def _time(at: float | None) -> str:
     try:
-        return "" if at is None else moment(at)
+        return "" if at is None else moment(at).removesuffix(" UTC")
     except (ValueError, OverflowError, OSError):  # of no clock
         return ""

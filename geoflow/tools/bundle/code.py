@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import io
 import sys
 import tokenize
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import resolve_name
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from geoflow.jobtypes.contract import Handler, Registered
 from geoflow.jobtypes.typed import TypedJob
+from geoflow.jobtypes.typed.jobtype import made_anew
 from geoflow.support.masking import MASKED, looks_secret, mask_text
 from geoflow.tools.export.bindings import scope_of
 from geoflow.tools.export.gather import Gathered
-from geoflow.tools.export.writing import Writer, statements
+from geoflow.tools.export.writing import statements
 from geoflow.tools.importable import Place, place_of
 from geoflow.usercode.origin import PACKAGE, is_users
 from geoflow.usercode.references import innermost
@@ -65,8 +67,7 @@ def code_of(handler: Handler, registered: Registered, task_type: str, secrets: t
 def _together(handler: Handler, registered: Registered, task_type: str) -> tuple[Gathered, str, Place]:
     """One module of what is in a notebook, or in the script that was started."""
     if isinstance(registered.maker, TypedJob):
-        writer = Writer(registered.maker)
-        return writer.gathered, writer.text(), Place(TOGETHER, "ALL_HANDLERS", task_type)
+        return _typed(registered.maker, task_type)
     function = innermost(handler)
     name = str(getattr(function, "__name__", task_type))
     gathered = Gathered({"__main__", str(getattr(function, "__module__", "__main__"))}, with_geoflow=True)
@@ -74,8 +75,26 @@ def _together(handler: Handler, registered: Registered, task_type: str) -> tuple
         gathered.problem(f"{name} is registered as a partial: register a function that calls it.")
     else:
         gathered.take(name, {**scope_of(function, {}), name: function}, task_type)
+    return gathered, _text(gathered), Place(TOGETHER, name)
+
+
+def _typed(maker: TypedJob, task_type: str) -> tuple[Gathered, str, Place]:
+    """A `gf.JobType` with its stages, as they are written."""
+    made: Any = made_anew(maker)[0]
+    functions = [inspect.unwrap(step.function) for step in made.flow_steps]
+    gathered = Gathered({maker.__module__, "__main__"}, with_geoflow=True)
+    scopes = [scope_of(function, {}) for function in functions]
+    name = next((name for scope in scopes for name, value in scope.items() if value is maker), None)
+    if name is None:
+        gathered.problem("its gf.JobType is no variable: give it a name.")
+    for function, scope in zip(functions, scopes, strict=True):
+        gathered.take(function.__name__, {**scope, function.__name__: function}, maker.name)
+    return gathered, _text(gathered), Place(TOGETHER, str(name), task_type, is_called=True)
+
+
+def _text(gathered: Gathered) -> str:
     parts = [statements(gathered.imports), "\n".join(gathered.values.values()), *gathered.code.values()]
-    return gathered, "\n\n\n".join(filter(None, parts)) + "\n", Place(TOGETHER, name)
+    return "\n\n\n".join(filter(None, parts)) + "\n"
 
 
 def _is_carried(module: str) -> bool:

@@ -63,6 +63,16 @@ def assigned(name: str, value: Any, scope: Scope, *, calls: bool = True) -> str 
     return None
 
 
+def statement_of(name: str, scope: Scope) -> str | None:
+    """The expression that *name* was given last, whatever it means by now."""
+    for text in map(text_in, files_of(scope)):
+        for node in reversed(parsed(text).body):
+            match node:
+                case ast.Assign([ast.Name(bound)], made) | ast.AnnAssign(ast.Name(bound), _, made) if bound == name:
+                    return None if made is None else ast.get_source_segment(text, made)
+    return None
+
+
 def _shown(value: Any) -> str:
     return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 

@@ -28,7 +28,7 @@ from geoflow.jobtypes.typed import InputFile, OutputFile, TypedJob, identity
 from geoflow.support.masking import mask
 from geoflow.support.progress import progress, track
 from geoflow.tools.export import carried, carried_files, carried_saved
-from geoflow.tools.export.bindings import Scope, assigned, import_of, of_around, scope_of
+from geoflow.tools.export.bindings import Scope, assigned, import_of, of_around, scope_of, statement_of
 from geoflow.tools.export.layout import is_data, literal
 from geoflow.usercode.origin import is_users
 from geoflow.usercode.references import names, quoted_annotations
@@ -113,13 +113,19 @@ class Gathered:
                 )
         elif statements := import_of(name, value, scope):
             self._import(name, statements, who)
-        elif made := assigned(name, value, scope, calls=is_made_again or type(value).__module__ == "typing"):
+        elif made := self._made(name, value, scope, calls=is_made_again):
             self._write(name, f"{name} = {made}\n", scope, value)
         else:
             self.problem(
                 f"{who} uses {name!r}, a {type(value).__name__}, which cannot be written into a file: make it inside "
                 "the function, from plain values in the parameters."
             )
+
+    def _made(self, name: str, value: Any, scope: Scope, *, calls: bool) -> str | None:
+        """The expression that *value* was made by, where that makes it again."""
+        if self._with_geoflow and isinstance(value, TypedJob):
+            return statement_of(name, scope)
+        return assigned(name, value, scope, calls=calls or type(value).__module__ == "typing")
 
     def _import(self, name: str, statements: list[str], who: str) -> None:
         self.imports[name] = statements
