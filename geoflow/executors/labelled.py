@@ -42,7 +42,8 @@ class _Said(NamedTuple):
 def write_labelled(value: Any, path: Path) -> None:
     """Write a Dataset or a DataArray; ``UnstorableValue`` says what of it cannot be written."""
     dataset, array = _as_dataset(value)
-    said = [_said(number, name, dataset, _called(name, array)) for number, name in enumerate(dataset.variables)]
+    names = [*dataset.data_vars, *dataset.coords]  # in which order they come back
+    said = [_said(number, name, dataset, _called(name, array)) for number, name in enumerate(names)]
     about = {"array": array, "name": _exact("its name", getattr(value, "name", None)), "variables": said}
     about |= {"attrs": _exact("its attribute", dataset.attrs), "encoding": _encoding(dataset.encoding)}
     with _zipped(path) as store:
@@ -165,7 +166,7 @@ def _said(number: int, name: Any, dataset: Any, called: str) -> _Said:
     held, what = type(variable.data), f"{called}, of type {variable.dtype},"
     if not isinstance(variable.dtype, importlib.import_module("numpy").dtype) or held.__module__ != "numpy":
         more = ": .compute() it" if held.__module__.startswith("dask.") else ""
-        raise UnstorableValue(f"{what} is held by a {held.__module__}.{held.__qualname__}{more}")
+        raise UnstorableValue(f"{what} held by a {held.__module__}.{held.__qualname__}, would not come back so{more}")
     if index is not None and type(index).__name__ != "PandasIndex":
         raise UnstorableValue(f"{what} has an index of its own kind, a {type(index).__name__}")
     exact_name, dims = _exact("the name of a variable", name), [_exact("a dimension", dim) for dim in variable.dims]
@@ -205,8 +206,12 @@ def _bits(array: Any) -> Any:
 
 
 def _encoding(encoding: Any) -> Any:
-    """Of how the file was packed that the values came from what can be said: rioxarray finds the CRS by it."""
-    return _exact("", {name: value for name, value in encoding.items() if _tried(_exact, "", value)})
+    """Of how the file was packed that the values came from what can be said: rioxarray finds the CRS by it.
+
+    Where it was is left out: it may have been in a folder of the attempt's own, and equal objects are to be equal.
+    """
+    said = {name: value for name, value in encoding.items() if name != "source" and _tried(_exact, "", value)}
+    return _exact("", said)
 
 
 def _readable(attrs: Any) -> dict[str, Any]:
