@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -62,6 +63,17 @@ def save(cell: Cell, name: str) -> None:
     cell.screenshot(path=TO / f"{name}.png", animations="disabled")
 
 
+def page(browser: Any, path: Path, name: str, theme: str) -> None:
+    """A page that was saved to be sent, as it is read, and once as it is printed."""
+    for media in ("screen", "print") if theme == "light" else ("screen",):
+        width = 720 if media == "print" else 1000  # that of a sheet
+        opened = browser.new_page(viewport={"width": width, "height": 1000}, color_scheme=theme)
+        opened.emulate_media(media=media)
+        opened.goto(path.as_uri())
+        opened.screenshot(path=TO / f"{name}-{'printed' if media == 'print' else theme}.png")
+        opened.close()
+
+
 def shots(lab: Lab, theme: str) -> None:
     lab.run(TYPE)
     cell = lab.run('session.form(clip_scenes, area="Po", scenes=400)')
@@ -80,6 +92,7 @@ def shots(lab: Lab, theme: str) -> None:
     use(button(cell, "Tasks"))
     cell.locator(".geoflow-row").first.wait_for()
     save(cell, f"failed-{theme}")
+    lab.run('_ = job.save("job.html"); _ = job.task().bundle("bad.zip").unpack("bad")')
 
     lab.run("broken = absent = (); unlucky = True")
     cell = lab.run('job = clip_scenes.run(area="Po valley", scenes=80, session=session)')
@@ -109,6 +122,8 @@ def main() -> None:
                 lab.command("application:toggle-left-area")
                 lab.run(f"import os; os.makedirs('{theme}'); os.chdir('{theme}')")
                 shots(lab, theme)
+            page(browser, notebooks / theme / "job.html", "page", theme)
+            page(browser, notebooks / theme / "bad" / "index.html", "bundle", theme)
     for path in sorted(TO.glob("*.png")):
         print(f"{path.relative_to(ROOT)}: {path.stat().st_size / 1000:.0f} kB")
 
