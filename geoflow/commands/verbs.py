@@ -183,8 +183,18 @@ def dump(session: Session, request: Request) -> Dumped:
 def bundle(session: Session, request: Request) -> Report:
     """The task as it was written. Its code goes along where its type is known here, else see --load."""
     _load(session, request)
+    task = session.task(request.task)
     how = {name: getattr(request, name) for name in ("inputs", "limit", "overwrite")}
-    return session.task(request.task).bundle(request.target, **how)
+    try:
+        made = task.bundle(request.target, **how)
+    except FileExistsError:
+        raise UsageError(f"{request.target} is there already: give another name, or say --overwrite.") from None
+    except FileNotFoundError as exc:
+        raise UsageError(str(exc)) from None
+    if made.told.code.place is None and not request.load:
+        file = session.runtime.row(task.job_id).source or "FILE"
+        tell(f"It can be read, but not run. --load {shlex.quote(file)} --overwrite has its code go along.")
+    return made
 
 
 def unbundle(session: Session, request: Request) -> Report:
@@ -192,10 +202,13 @@ def unbundle(session: Session, request: Request) -> Report:
     sent = api.unbundle(request.source)
     if request.words and not request.run:
         raise UsageError("--param is for --run.")
-    if request.run:
-        return sent.run(parameters(request.words, request.variables), folder=request.folder)
-    if request.folder is not None:
-        tell(f"It is written to {sent.unpack(request.folder)}: python run.py there calls its handler.")
+    try:
+        if request.run:
+            return sent.run(parameters(request.words, request.variables), folder=request.folder)
+        if request.folder is not None:
+            tell(f"It is written to {sent.unpack(request.folder)}: python run.py there calls its handler.")
+    except (FileExistsError, FileNotFoundError) as exc:
+        raise UsageError(str(exc)) from None
     return sent
 
 

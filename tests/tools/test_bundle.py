@@ -175,7 +175,7 @@ def test_S69_a_task_that_is_not_registered_any_more_is_sent_to_be_read(
     bundle = session.run("odd").task().bundle(tmp_path / "odd.zip")
     assert "It cannot be run elsewhere: its code cannot be put together as text." in " ".join(bundle.lines(9_000))
     assert "registered as a partial" in str(bundle.told.code.why)
-    assert "return 1 / 0" in str(bundle.told.code.source)  # as it was kept when it ran
+    assert "return 1 / 0" in str(bundle.source)  # as it was kept when it ran
     with pytest.raises(BundleError, match=r"cannot be run elsewhere: .* registered as a partial"):
         bundle.run()
 
@@ -619,6 +619,13 @@ def test_the_verbs_write_show_and_run_a_bundle(
     assert main(["--workers", "0", "run", "broken_job.py", f"tasks={one}"]) == 1
     assert main(["bundle", "bad.zip", "--load", "broken_job.py", "--inputs", "*"]) == 0
     assert "TypeError: len() takes exactly one argument (2 given)" in capsys.readouterr().out
+    assert main(["bundle", "bad.zip", "--load", "broken_job.py"]) == 2
+    assert "bad.zip is there already: give another name, or say --overwrite." in capsys.readouterr().err
+    assert main(["bundle", "read.zip"]) == 0
+    out, err = (" ".join(text.split()) for text in capsys.readouterr())
+    assert "It cannot be run elsewhere: its job type was not known where the bundle was made" in out
+    assert "in bundle.source" in out
+    assert f"--load {tmp_path / 'broken_job.py'} --overwrite has its code go along." in err
     assert main(["unbundle", "bad.zip", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["task"]["task_id"] == "t0"
     assert main(["unbundle", "bad.zip", "--run"]) == 2
@@ -629,5 +636,6 @@ def test_the_verbs_write_show_and_run_a_bundle(
     assert "as it did then" in capsys.readouterr().out
     assert main(["unbundle", "bad.zip", "there"]) == 0
     assert (tmp_path / "there/inputs/0/in.txt").read_text() == "three"
+    assert main(["unbundle", "bad.zip", "there"]) == 2
     assert main(["unbundle", "in.txt"]) == 2
     del sys.modules["broken_job"]

@@ -134,8 +134,8 @@ def _handler(runtime: Runtime, job: JobRow, task: TaskRow, secrets: tuple[str, .
         handler = task.handler_in(registered)
         code = code_of(handler, registered, task.task_type, secrets)
         takes_context, now = accepts_context(handler), runtime.fingerprints(job).get(task.task_type)
-    except DefinitionError as exc:
-        code = Code({}, why=f"its job type was not registered where the bundle was made: {exc.what or exc}")
+    except DefinitionError:
+        code = Code({}, why="its job type was not known where the bundle was made, and so its code is not there.")
     kept = runtime.store.sources([ran]) if ran else {}
     return code, {
         "ran": ran,

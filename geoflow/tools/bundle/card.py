@@ -113,6 +113,8 @@ def parts(told: Told, files: Files, here: Versions) -> Iterator[str | Entry | Ta
     if files:
         sizes = ", ".join(f"{name} ({count(len(text.splitlines()), 'line')})" for name, text in files.items())
         yield f"Code: {sizes}."
+    elif told.code.source:
+        yield "Code: that of the handler alone, as it ran, in bundle.source."
     differ = [
         (name, version, here.get(name, "not installed"))
         for name, version in told.ran_with.items()

@@ -56,6 +56,11 @@ class Bundle(Report):
         return put(self.told.parameters, {})
 
     @property
+    def source(self) -> str | None:
+        """The text of the handler that ran, with what it uses, where that was kept; ``code`` has what would be run."""
+        return self.told.code.source
+
+    @property
     def error(self) -> str | None:
         """The type and the message of the error that the last attempt ended with."""
         last = self.told.last
