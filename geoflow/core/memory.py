@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 ALONE = math.inf  # the need of a task that is to have all of the budget
 MARGIN = 1.25  # by which what nobody has seen yet may be more than it looks
+CAREFUL = 0.75  # of all that there is: what one of which nobody knows anything is expected to need
+FAR = 2  # so many times the largest size that was seen, and more, lets one expect nothing
 PROCESS = 80_000_000  # what a worker has with Python and some libraries, before any task
 UNKNOWN = 1  # that of one of which nothing is known: it runs with any other, but not with one that is alone
 
@@ -57,9 +59,10 @@ class Memory:
         return True
 
     def is_out(self, job: str, key: int, need: float) -> None:
-        """The task is out already, before its need was known: there may be more out now than the budget."""
-        if key not in self._held:
-            self._hold(job, key, int(min(need, self.budget)), passed=False)
+        """The task is out already, before its *need* was known: there may be more out now than the budget."""
+        held = self._held.get(key)
+        self.leave([key])
+        self._hold(job, key, int(min(need, self.budget)), passed=held is not None and held.passed)
 
     def let_pass(self, job: str, key: int, need: float) -> None:
         """The task goes out before one that waits, beside which there is room for it."""
@@ -80,6 +83,10 @@ class Memory:
     def forget(self, job: str) -> None:
         """Nothing of the job is out, or to go out."""
         self.leave([key for key, held in self._held.items() if held.job == job])
+        self.wait_no_more(job)
+
+    def wait_no_more(self, job: str) -> None:
+        """Nothing of the job waits for its part."""
         if self._first is not None and self._first[0] == job:
             self._stop_waiting()
 
@@ -112,10 +119,12 @@ class Expected:
 
     A larger one is taken to need no less than a smaller one did. Between two that are known it lies between what these
     had, below the least it goes down with the size, and beyond the largest it goes on as from the least to the most
-    that was seen; for `MARGIN` more, since nobody has seen it.
+    that was seen; for `MARGIN` more, since nobody has seen it. Where nothing was seen, or nothing near (`FAR`), it is
+    expected to need as much as an *unknown* one.
     """
 
-    def __init__(self, peaks: Iterable[tuple[float, int]]) -> None:
+    def __init__(self, peaks: Iterable[tuple[float, int]], unknown: float = UNKNOWN) -> None:
+        self._unknown = unknown
         known: dict[float, int] = {}
         self._least = self._most = 0
         for size, peak in sorted(peaks):
@@ -125,15 +134,21 @@ class Expected:
                 known[size] = max(peak, known.get(size, 0), next(reversed(known.values()), 0))
         self._sizes, self._peaks = list(known), list(known.values())
 
+    def is_guess(self, size: float) -> bool:
+        """Whether nothing tells what a task of this *size* needs."""
+        return self._most == 0 or (bool(self._sizes) and size > FAR * self._sizes[-1])
+
     def __call__(self, size: float) -> float:
         """Bytes for a task of this *size*."""
         sizes, peaks = self._sizes, self._peaks
         if size <= 0 or not sizes:
-            return self._most or UNKNOWN
+            return self._most or self._unknown
         place = bisect_left(sizes, size)
         if place == len(sizes):
-            grown = (peaks[-1] - self._least) * size / sizes[-1]
-            return max(peaks[-1], MARGIN * (self._least + grown))
+            least = self._least if self._least < peaks[-1] else 0
+            grown = (peaks[-1] - least) * size / sizes[-1]
+            likely = max(peaks[-1], MARGIN * (least + grown))
+            return max(likely, self._unknown) if self.is_guess(size) else likely
         if place == 0:
             likely = max(PROCESS, MARGIN * peaks[0] * size / sizes[0])
         else:

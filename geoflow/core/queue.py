@@ -29,8 +29,9 @@ class TaskQueue:
     """The queued tasks of one stage: so many, of which those *tried* before wait for the times told with their keys.
 
     *order* is that of the new ones, where it is not that of their keys; *needs* is how much memory each task needs, in
-    bytes, where they are to go out by that, and then there is an order. Of those that were tried some are to be
-    *alone*. Whatever a clock says, none waits longer than its delay, or than *most* seconds, where that is not known.
+    bytes, where they are to go out by that, and then there is an order; some of that may be *guessed*. Of those that
+    were tried some are to be *alone*. Whatever a clock says, none waits longer than its delay, or than *most* seconds,
+    where that is not known.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class TaskQueue:
         *,
         order: Iterable[int] | None = None,
         needs: Mapping[int, float] | None = None,
+        guessed: bool = False,
         tried: Iterable[tuple[int, float | None]] = (),
         alone: Iterable[int] = (),
         most: float = 0.0,
@@ -58,6 +60,7 @@ class TaskQueue:
         self._order = None if order is None or needs is not None else deque(order)  # or they are these
         self._line = None if order is None or needs is None else Line(order, needs)  # or these
         self._needs = {**(needs or {}), **dict.fromkeys(alone, ALONE)}
+        self.is_guessed = guessed
         self.is_blocked = False  # whether tasks that are ready wait for memory
         self._left = 0  # so many of them come from what was taken last
 
@@ -176,10 +179,13 @@ class TaskQueue:
         self._waits[key] = Wait(now, delay)
         heapq.heappush(self._tried, (now + delay, key))
 
-    def line_up(self, order: Sequence[int], needs: Mapping[int, float]) -> None:
-        """From now on the new ones, which are those in *order*, go out by the memory that each *needs*."""
-        self._needs = {**needs, **{key: need for key, need in self._needs.items() if need == ALONE}}
-        self._order, self._line, self._new = None, Line(order, self._needs), len(order)
+    def line_up(self, order: Sequence[int], needs: Mapping[int, float] | None = None, *, guessed: bool = False) -> None:
+        """From now on the new ones, which are those in *order*, go out by the memory that each *needs*, if that is
+        given; it may be *guessed*."""
+        self._needs = {**(needs or {}), **{key: need for key, need in self._needs.items() if need == ALONE}}
+        self._order = deque(order) if needs is None else None
+        self._line = None if needs is None else Line(order, self._needs)
+        self._new, self.is_guessed = len(order), guessed
 
     def be_alone(self, key: int) -> bool:
         """This one goes out again by itself, with all of the memory; whether it did not have that already."""

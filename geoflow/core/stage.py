@@ -35,9 +35,10 @@ _TOO_OFTEN = Failure(
 class StageTasks:
     """The tasks of a stage: those of the rows *planned*, or none where it is not planned yet.
 
-    They are in the states of *counts*, and at most so many *workers* may be at them. For *order*, *needs*, *tried* and
-    *alone* see `TaskQueue`; *failures* have failed for good. One that memory did not suffice for runs again alone, if
-    it *can_be_alone*. One that has more than its *share* of memory, in bytes, has outgrown it, which is to be seen to.
+    They are in the states of *counts*, and at most so many *workers* may be at them. For *order*, *needs*, *guessed*,
+    *tried* and *alone* see `TaskQueue`; *failures* have failed for good. One that memory did not suffice for runs again
+    alone, if it *can_be_alone*. One that has more than its *share* of memory, in bytes, has outgrown it, which is to be
+    seen to.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class StageTasks:
         workers: int | None = None,
         order: Sequence[int] | None = None,
         needs: Mapping[int, float] | None = None,
+        guessed: bool = False,
         can_be_alone: bool = False,
         share: int | None = None,
         tried: Sequence[tuple[int, float | None]] = (),
@@ -58,7 +60,7 @@ class StageTasks:
         self.policy = policy
         self.planned = planned
         queued = counts.get("queued", 0)
-        about: dict[str, Any] = {"order": order, "needs": needs, "tried": tried, "alone": alone}
+        about: dict[str, Any] = {"order": order, "needs": needs, "guessed": guessed, "tried": tried, "alone": alone}
         self.queue = TaskQueue(planned or _NOT_PLANNED, queued, most=policy.max_delay, **about)
         self.counts = {state: counts.get(state, 0) for state in ("processing", "completed", "failed", "cancelled")}
         self.failures = list(failures)
@@ -66,6 +68,8 @@ class StageTasks:
         self._workers = workers
         self._can_be_alone, self._share = can_be_alone, share
         self.has_outgrown = False
+        self.seen: dict[int, int] = {}  # what those that run had in memory by now, by their keys
+        self.sized_ends = 0  # as many as there were when it was last asked whether more is told
         self._learnt = 0  # so many have ended since one had, and it is looked at anew when these are twice as many
         self._changes = Changes([], [], [])
 
@@ -176,6 +180,15 @@ class StageTasks:
             return share
         self.has_outgrown = True
         return int(had * MARGIN)
+
+    def sees(self, looks: Mapping[int, int]) -> bool:
+        """Whether *looks* at tasks that run, which have so many bytes by now, tell of one more, or well more of one."""
+        first, count = (self.planned.first_key, self.planned.task_count) if self.planned is not None else (0, 0)
+        own = {key: had for key, had in looks.items() if first <= key < first + count}
+        if all(had <= MARGIN * self.seen.get(key, 0) for key, had in own.items()):
+            return False
+        self.seen |= own
+        return True
 
     def _is_next_alone(self, key: int) -> bool:
         """Whether this one, for which memory did not suffice, goes out again with all of it, before that counts."""

@@ -42,8 +42,8 @@ class Options:
     reuse: bool = False
     result_limit: float | None = None  # bytes
     budget: int | None = None  # bytes that its tasks may have together with others'; None is any number
+    careful: bool = False  # whether one is looked at first, where nothing is known of what they need
     share: int | None = None  # and that each may have, if there are as many as workers
-    careful: bool = False  # whether somebody said that budget: then nobody finds out by going beyond it
 
 
 class ActiveJob:

@@ -192,19 +192,23 @@ class Asking(Endings):
 
     def _line_up_anew(self, job: ActiveJob) -> None:
         """Tasks have had more memory than there is for each of as many as workers, or more is known of what they have:
-        from now on they go out by that."""
+        from now on they go out by that, if it matters."""
         job.tasks.has_outgrown = False
         planned = job.tasks.planned
         if self._memory is None or planned is None:
             return
         self._flush(job)
-        is_news = not job.tasks.queue.is_weighed
-        lined = lined_up(job, self._store, planned, has_outgrown=True)
-        job.tasks.queue.line_up(**lined)
+        queue = job.tasks.queue
+        was_known = queue.is_weighed and not queue.is_guessed
+        lined = lined_up(job, self._store, planned, anew=True)
+        queue.line_up(**lined)
+        needs = lined.get("needs", {})
         for key, _, _ in self._store.in_state(planned, "processing"):
-            self._memory.is_out(job.job_id, key, lined["needs"].get(key, 0))
-        most = human_bytes(max(lined["needs"].values(), default=0))
-        if is_news:
+            self._memory.is_out(job.job_id, key, needs.get(key, 0))
+        if not queue.is_weighed:
+            self._memory.wait_no_more(job.job_id)
+        if needs and not was_known and not queue.is_guessed:
+            most = human_bytes(max(needs.values()))
             tell(job, f"goes on by memory: tasks of stage {planned.stage} are expected to need up to {most} each")
 
     def _finalized(self, job: ActiveJob, attempt: Attempt) -> None:

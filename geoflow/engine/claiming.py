@@ -68,8 +68,8 @@ class Claiming(Parts):
         limits = s.task_timeout, s.plan_timeout, s.finalize_timeout
         most = None if s.result_limit is None else s.result_limit * 1e6
         share = None if self.budget is None else self.budget // self.executor.slots
-        memory = self.budget, share, s.memory != "auto"
-        return Options(policy, s.on_failure, s.allow_failed, *limits, s.reuse, most, *memory)
+        careful = share is not None and self.executor.looks() is not None
+        return Options(policy, s.on_failure, s.allow_failed, *limits, s.reuse, most, self.budget, careful, share)
 
     def whose(self) -> str | None:
         """Whose session it is, when it is not for a task that runs in this process to wait in."""

@@ -176,7 +176,7 @@ class CoreMachine(Asking):
 
     def _work(self, job: ActiveJob, dispatch: bool) -> None:
         """Write all that happened and start what there is room for, in one transaction, then send that."""
-        if job.tasks.has_outgrown:
+        if job.tasks.has_outgrown or (job.tasks.queue.is_guessed and self._is_told_more(job)):
             self._line_up_anew(job)
         executor = self._executor
         room = executor.capacity(job.job_id, reserve=job.tasks.may_wait_behind()) if dispatch else 0
@@ -195,6 +195,11 @@ class CoreMachine(Asking):
                 chunk = job.chunk(self._number(), batch, PATIENCE * executor.chunk_seconds)
                 executor.submit(job.hold(chunk, places.pop()) if places else chunk)
         job.leave(*places)
+
+    def _is_told_more(self, job: ActiveJob) -> bool:
+        """Whether tasks that run tell what others need, or more have ended: asked while that is a guess."""
+        before, job.tasks.sized_ends = job.tasks.sized_ends, self._sized_ends.bit_length()  # twice as many
+        return job.tasks.sees(self._executor.looks() or {}) or before != job.tasks.sized_ends
 
     def _fail(self, job: ActiveJob, error: str, traceback: str | None = None) -> None:
         changes = job.tasks.take_changes()._asdict()
@@ -216,6 +221,7 @@ class CoreMachine(Asking):
             self._memory.leave(report.chunk.batch.keys)
         if job is None:
             return
+        self._sized_ends += job.stage.sized
         self._agenda.touch([job])
         job.is_back(report.chunk.number)
         if report.broken is not None:

@@ -6,6 +6,7 @@ with its process through no fault of its own, or it never began.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from queue import SimpleQueue
 from typing import Any, Protocol
 
@@ -45,6 +46,10 @@ class Executor(Protocol):
 
     def busy(self) -> bool:
         """Whether any chunk is out."""
+
+    def looks(self) -> Mapping[int, int] | None:
+        """How many bytes each task that went out by itself has in memory now, by its key, of those that run for long
+        enough to have begun in earnest; None where that cannot be told."""
 
     def where(self) -> str | None:
         """A folder from which `leftovers` tells later what ran and what had returned, if this process is killed."""

@@ -241,6 +241,9 @@ class FuturesExecutor:
     def busy(self) -> bool:
         return bool(self._out or self._waiting)
 
+    def looks(self) -> None:
+        return None
+
     def where(self) -> str | None:
         return None
 

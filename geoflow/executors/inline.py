@@ -248,6 +248,9 @@ class InlineExecutor:
     def busy(self) -> bool:
         return bool(self._waiting)
 
+    def looks(self) -> None:
+        return None
+
     def where(self) -> str | None:
         folder = self._open().folder
         return None if folder is None else str(folder)

@@ -27,7 +27,7 @@ from geoflow.executors.watch import Watch
 from geoflow.executors.worker import Answer
 from geoflow.support.identity import label
 from geoflow.support.masking import DEFAULT_SECRETS
-from geoflow.support.memory import Kills
+from geoflow.support.memory import Kills, of_process
 
 
 class ProcessExecutor:
@@ -148,6 +148,11 @@ class ProcessExecutor:
 
     def busy(self) -> bool:
         return any(slot.chunks for slot in self._slots)
+
+    def looks(self) -> dict[int, int] | None:
+        if of_process(os.getpid()) is None:
+            return None
+        return dict(look for slot in self._slots if (look := slot.look()) is not None)
 
     def close(self) -> None:
         slots, lifeline, folder = self._slots, self._lifeline, self._folder

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import geoflow as gf
+from geoflow.core.chunks import Chunk
 from geoflow.errors import DefinitionError, JobFailed, ParameterError
 from geoflow.support.memory import Kills
 from tests.helpers import jobs
@@ -309,7 +310,10 @@ def hold(parameters: dict[str, Any]) -> dict[str, Any]:
     return {"success": True, "result": {"held": len(held)}}
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="the system cannot forget a peak")
+needs_looks = pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="the system cannot forget a peak")
+
+
+@needs_looks
 def test_S56_the_peak_of_a_small_task_behind_a_large_one_is_its_own(open_session: OpenSession) -> None:
     session = open_session(workers=1)
     session.register(weighing("one_by_one", "50MB"), {"act": hold})
@@ -339,20 +343,50 @@ def test_S56_a_stage_that_says_sizes_goes_by_what_tasks_of_these_sizes_had(open_
     assert (large_ones["started_at"].iloc[1:].to_numpy() >= large_ones["ended_at"].iloc[:-1].to_numpy()).all()
 
 
-def test_S56_of_sizes_that_nobody_has_seen_the_first_runs_alone_where_a_budget_was_said(
+@needs_looks
+@pytest.mark.on_duckdb
+def test_S56_a_first_run_of_large_tasks_that_say_their_sizes_has_no_two_of_them_at_once(
     open_session: OpenSession,
 ) -> None:
-    """The default budget, of the whole machine, holds nobody up."""
     session = open_session(workers=3, memory="400MB")
-    session.register(weighing("unseen", None, size="megabytes", order="largest"), {"act": hold})
-    job = session.run("unseen", tasks=[{"megabytes": number, "sleep": 0.05} for number in (1, 2, 250, 240, 3, 245)])
-    assert job.status == "completed"
+    session.register(weighing("first_run", None, size="megabytes", order="largest"), {"act": hold})
+    job = session.run("first_run", tasks=[{"megabytes": 1}] * 6 + [{"megabytes": 250, "sleep": 0.05}] * 3)
     attempts = job.attempts().sort_values("started_at")
+    assert (attempts["outcome"] == "completed").all()
     large = attempts[attempts["peak_memory"] > 240 * MB]
-    assert large["task_id"].iloc[0] == attempts["task_id"].iloc[0] == job.tasks()["task_id"][2], "the largest is first"
-    assert attempts["started_at"].iloc[1] >= attempts["ended_at"].iloc[0], "alone"
-    assert (large["started_at"].iloc[1:].to_numpy() >= large["ended_at"].iloc[:-1].to_numpy()).all(), "two are too much"
-    assert not open_session().runtime.options.careful
+    assert len(large) == 3
+    assert (large["started_at"].iloc[1:].to_numpy() >= large["ended_at"].iloc[:-1].to_numpy()).all()
+
+
+@needs_looks
+def test_S56_a_first_run_of_long_tasks_waits_for_a_look_at_the_first_one_and_not_for_its_end(
+    open_session: OpenSession, tmp_path: Path
+) -> None:
+    session = open_session(workers=3, memory="2GB")
+    session.register(weighing("long_run", None, size="others"), {"act": meet})
+    tasks = [{"folder": str(tmp_path), "others": 2, "name": f"{number}"} for number in range(3)]
+    assert session.run("long_run", tasks=tasks).status == "completed"
+
+
+@needs_looks
+def test_S56_a_first_run_of_short_tasks_has_them_travel_together_once_one_has_ended(
+    open_session: OpenSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = open_session(workers=2, memory="2GB")
+    executor, sent = session.runtime.executor, list[int]()
+    submit = executor.submit
+
+    def told(chunk: Chunk) -> None:
+        if chunk.kind == "tasks":
+            sent.append(len(chunk.batch.keys))
+        submit(chunk)
+
+    monkeypatch.setattr(executor, "submit", told)
+    session.register(weighing("short_run", None, size="value", order="largest"), jobs.ALL_HANDLERS)
+    job = session.run("short_run", tasks=[{"value": number} for number in range(2000)])
+    assert job.status == "completed"
+    assert sent[0] == 1
+    assert len(sent) < 300 < sum(sent) == 2000
 
 
 def test_S56_a_stage_that_says_nothing_goes_by_memory_once_there_is_too_little_for_all_workers(

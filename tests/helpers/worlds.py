@@ -254,6 +254,9 @@ class ScriptedExecutor:
     def busy(self) -> bool:
         return any(self._queues)
 
+    def looks(self) -> None:
+        return None
+
     def where(self) -> str | None:
         return None
 

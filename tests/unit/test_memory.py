@@ -179,6 +179,31 @@ def test_the_system_has_ended_a_process_if_it_counts_one_more_than_at_the_last_l
     assert not Kills(tmp_path).look(), "an older kernel does not count"
 
 
+def test_S56_once_memory_does_not_matter_tasks_go_together_again_in_the_order_that_was_left() -> None:
+    queue, memory = (
+        TaskQueue(StageRow(0, 1, 1, 5, 0.0), 5, order=[3, 1, 4, 5, 2], needs=dict.fromkeys(range(1, 6), 75)),
+        Memory(100),
+    )
+    part = Part(memory, "job", lambda: False)
+    assert queue.take(4, lambda new: new, 0.0, part) == Take(StageRow(0, 1, 1, 5, 0.0), [[3]], 0, [])
+    queue.started([3], [3], new=True)
+    assert queue.is_blocked
+    queue.line_up([1, 4, 5, 2])
+    memory.is_out("job", 3, 0)
+    assert memory.passing() == 25, "as one that needs 75 waits"
+    memory.wait_no_more("job")
+    assert memory.passing() == 100
+    took = queue.take(1, lambda new: 3, 0.0, part)
+    assert took is not None
+    assert took.groups == [[1, 4, 5]]
+    queue.started([1, 4], [1, 4, 5], new=True)
+    assert len(queue) == 2
+    again = queue.take(4, lambda new: 1, 0.0, part)
+    assert again is not None
+    assert again.groups == [[5], [2]]
+    assert not queue.is_blocked
+
+
 @given(
     st.lists(st.tuples(st.integers(0, 50), st.integers(1, 100)), min_size=1),
     st.integers(0, 100),
@@ -201,4 +226,14 @@ def test_S56_what_nobody_has_seen_is_expected_to_go_on_as_what_was_seen() -> Non
     assert Expected([(10, 10**9)])(1) == 1.25 * 10**8, "less than the least goes down with the size"
     assert Expected([(10, 10**9)])(0.1) == PROCESS
     assert expected(20) == 1.25 * (110 + 2 * 90)
+    assert Expected([(10, 1000)])(15) == 1.25 * 1500, "of one alone nobody knows what it would have had anyway"
     assert Expected([])(7) == Expected([])(0) == UNKNOWN
+
+
+def test_S56_what_is_far_from_all_that_was_seen_is_a_guess_and_needs_what_an_unknown_one_does() -> None:
+    nothing, little = Expected([], unknown=700), Expected([(1, 110), (10, 200)], unknown=700)
+    assert nothing.is_guess(5)
+    assert nothing(0) == nothing(5) == 700
+    assert [little.is_guess(size) for size in (0, 5, 20, 21)] == [False, False, False, True]
+    assert little(20) < 700 == little(21)
+    assert little(100) == 1.25 * (110 + 10 * 90), "which is more than an unknown one needs"

@@ -119,3 +119,14 @@ def test_a_stage_with_a_limit_has_no_more_tasks_out_at_once_and_each_goes_alone(
     assert stage.take(9, 1, 60.0, NOW) == Take(PLANNED, [], 100, [1, 1])
     sent(stage, range(101, 103))
     assert (stage.can_start(NOW), stage.take(9, 1, 60.0, NOW)) == (False, None)
+
+
+def test_S56_looks_tell_more_of_tasks_of_the_stage_alone_and_when_one_has_well_more_than_before() -> None:
+    stage = a_stage()
+    assert not stage.sees({})
+    assert not stage.sees({100: 50, 105: 50}), "which are of other stages"
+    assert stage.sees({101: 100, 105: 50})
+    assert not stage.sees({101: 120})
+    assert stage.sees({101: 126})
+    assert stage.sees({101: 126, 104: 1})
+    assert stage.seen == {101: 126, 104: 1}
