@@ -27,7 +27,7 @@ from geoflow.tools.bundle.opened import Bundle
 from geoflow.tools.bundle.told import hidden_in, put
 from tests.helpers.drawn import checked, text_of
 from tests.helpers.sessions import ROOT, OpenSession
-from tests.helpers.stored import NASTY
+from tests.helpers.stored import NASTY, planned
 
 # A handler that needs no geoflow, with a module of its own beside it, in a package that leaves a trace when imported.
 PACKAGE = {
@@ -370,6 +370,32 @@ def test_S69_a_bundle_of_a_task_whose_process_died_has_its_stack_its_last_prints
     assert "geoflow: its process had" in members(tmp_path / "bad.zip")["index.html"].decode()
 
 
+def test_S69_what_is_too_much_to_be_read_is_not_sent_and_a_page_has_the_beginning_of_it(
+    session: gf.Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = session.run("acts", tasks=[{"value": ["word"] * 20_000}, {}])
+    job.task("s1-t0").bundle(tmp_path / "long.zip")
+    page = members(tmp_path / "long.zip")["index.html"]
+    assert len(page) < 150_000  # what it was given is longer
+    assert b"task.json has all" in page
+    monkeypatch.setattr("geoflow.tools.bundle.names.MOST_TEXT", 100_000)
+    with pytest.raises(
+        ParameterError, match=r"task s1-t0 .* has [\d.]+ kB of parameters, results and texts, more than"
+    ):
+        job.task("s1-t0").bundle(tmp_path / "longer.zip")
+    assert not [*tmp_path.glob("*longer*")]
+
+
+def test_S69_a_task_that_has_not_run_yet_is_sent_too(session: gf.Session, tmp_path: Path) -> None:
+    lease, _ = planned(session.store)
+    session.store.release(lease)
+    job = session.job(lease.job_id)
+    bundle = job.task(str(job.tasks()["task_id"][0])).bundle(tmp_path / "queued.zip")
+    assert (bundle.error, bundle.traceback, bundle.output) == (None, None, None)
+    assert repr(bundle).splitlines()[1].startswith("queued: ")
+    assert "○ queued" in text_of(str(bundle._repr_html_()))
+
+
 # The files that go along
 
 
@@ -532,7 +558,7 @@ def test_S69_a_link_an_encrypted_file_and_a_zip_bomb_are_refused(good: Path, tmp
     refused(path, "is encrypted, or packed in a way")
     bomb = packed(path, {**inside, "index.html": bytes(100_000_000)})
     assert bomb.stat().st_size < 1_000_000
-    refused(path, "is 100.0 MB of text, more than a bundle may have")
+    refused(path, "is 100.0 MB of text, 100.0 MB with others: too much")
     # Two entries that lead to the same bytes, as in bombs that are small and grow without end.
     raw = packed(path, inside | {"README.txt": inside["run.py"]}).read_bytes()
     first, second = (raw.index(name, raw.index(b"PK\x01\x02")) - 46 for name in (b"README.txt", b"run.py"))

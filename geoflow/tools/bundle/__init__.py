@@ -24,7 +24,7 @@ from geoflow.stores.files import growing_beside, private
 from geoflow.support.environment import environment, sound
 from geoflow.support.jsonable import from_json
 from geoflow.support.masking import mask, mask_text
-from geoflow.support.text import shorten
+from geoflow.support.text import human_bytes, shorten
 from geoflow.tools import along
 from geoflow.tools.bundle import card, names
 from geoflow.tools.bundle.code import Code, code_of
@@ -100,12 +100,21 @@ def write(
                     default=_plain,
                 )
             )
-            for name, text in code.files.items():
-                archive.writestr(names.CODE + name, text)
-            archive.writestr(names.TASK, told.model_dump_json(indent=1))
-            archive.writestr(names.PAGE, card.page_of(told, code.files))
-            archive.writestr(names.README, _README.format(name=told.name))
-            archive.writestr(names.RUN, runner())
+            texts = {
+                **{names.CODE + name: text for name, text in code.files.items()},
+                names.TASK: told.model_dump_json(indent=1),
+                names.PAGE: card.page_of(told, code.files),
+                names.README: _README.format(name=told.name),
+                names.RUN: runner(),
+            }
+            size = sum(len(text.encode()) for text in texts.values())
+            if size > names.MOST_TEXT:
+                raise ParameterError(
+                    f"{task} has {human_bytes(size)} of parameters, results and texts, more than the "
+                    f"{human_bytes(names.MOST_TEXT)} that go into a bundle: give it a file, and what that is called."
+                )
+            for name, text in texts.items():
+                archive.writestr(name, text)
         os.replace(new, target)
     return target
 
@@ -140,7 +149,7 @@ def _handler(runtime: Runtime, job: JobRow, task: TaskRow, secrets: tuple[str, .
     return code, {
         "ran": ran,
         "now": now,
-        "source": kept.get(ran or ""),
+        "source": mask_text(kept[ran], secrets) if ran in kept else None,
         "files": {name: hashlib.sha256(text.encode()).hexdigest() for name, text in code.files.items()},
         "place": None if code.place is None else code.place._asdict(),
         "takes_context": takes_context,

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from geoflow.render import markup
 from geoflow.render.markup import Html, block, element, faint, head, line, state, table, title
 from geoflow.render.page import page
 from geoflow.render.report import Entry, Table
-from geoflow.support.text import count, human_bytes, human_duration, last_lines, shorten
+from geoflow.support.text import count, first_lines, human_bytes, human_duration, last_lines, shorten
 from geoflow.tools.bundle.told import SentAttempt, Told
 from geoflow.views.model import SYMBOLS, WHOLE, laid_out
 from geoflow.views.model import when as moment
 from geoflow.views.tracebacks import NEWEST_FIRST, fold
 
-_CELL, _LINES, _SHOWN = 300, 200, 12
+_CELL, _VALUE, _LINES, _SHOWN = 300, 20_000, 200, 12
 Files = Mapping[str, str]
 Versions = Mapping[str, str]
 
@@ -41,9 +42,9 @@ def _parts(told: Told, files: Files, here: Versions) -> Iterator[Html]:
         yield block("Traceback", short)
         yield block(WHOLE, last.traceback if short != last.traceback else None)
     yield from (line(faint(note)) for note in notes(told))
-    yield block("Parameters", laid_out(told.parameters, 100))
+    yield block("Parameters", _json(told.parameters))
     if told.task.result is not None:
-        yield block("Result", laid_out(told.task.result, 100))
+        yield block("Result", _json(told.task.result))
     if last is not None and last.output:
         yield block("What it printed last", last_lines(last.output, _LINES))
     if told.inputs.named:
@@ -144,6 +145,10 @@ def _sent(told: Told, place: str | None, why: str | None) -> str:
     beside = f"{place.partition('/')[0]}/"  # what belongs to a file is there too
     sizes = [size for name, (size, _) in told.inputs.files.items() if name.startswith(beside)]
     return human_bytes(sum(sizes)) + (f" in {count(len(sizes), 'file')}" if len(sizes) > 1 else "")
+
+
+def _json(value: Any) -> str:
+    return first_lines(laid_out(value, 100), characters=_VALUE, rest="; task.json has all")
 
 
 def _time(at: float | None) -> str:

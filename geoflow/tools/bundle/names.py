@@ -9,6 +9,7 @@ from geoflow.support.text import plain
 TASK, PAGE, README, RUN, CODE, INPUTS = "task.json", "index.html", "README.txt", "run.py", "code/", "inputs/"
 OWN = (TASK, PAGE, README, RUN)
 LONGEST = 240
+MOST_TEXT = 64_000_000  # bytes of all texts in a bundle together
 _MODULE = re.compile(r"(?:[^\W\d]\w*/)*[^\W\d]\w*\.py")
 
 

@@ -29,7 +29,6 @@ from geoflow.tools.bundle.told import FORMAT, Told, put
 
 _BAD = " is not to be trusted:"
 _MOST_ENTRIES = 20_000
-_LARGEST_TEXT = 64_000_000  # bytes, unpacked
 _PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _NOT_SOUND = (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, EOFError, OSError)
 
@@ -212,7 +211,7 @@ def _checked(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]
     entries = archive.infolist()
     if len(entries) > _MOST_ENTRIES:
         raise BundleError(f"{path.name} has {len(entries):,} files, more than a bundle may have ({_MOST_ENTRIES:,}).")
-    by_name, folded = dict[str, zipfile.ZipInfo](), set[str]()
+    by_name, folded, text = dict[str, zipfile.ZipInfo](), set[str](), 0
     for entry in entries:
         name, why = entry.filename, names.problem_of(entry.orig_filename)
         kind = stat.S_IFMT(entry.external_attr >> 16)
@@ -224,8 +223,10 @@ def _checked(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]
             why = "is encrypted, or packed in a way that bundles are not"
         if why is None and (same := unicodedata.normalize("NFKC", name).casefold()) in folded:
             why = "is there twice"
-        if why is None and not name.startswith(names.INPUTS) and entry.file_size > _LARGEST_TEXT:
-            why = f"is {human_bytes(entry.file_size)} of text, more than a bundle may have"
+        if why is None and not name.startswith(names.INPUTS):
+            text += entry.file_size
+            if text > names.MOST_TEXT:
+                why = f"is {human_bytes(entry.file_size)} of text, {human_bytes(text)} with others: too much"
         if why is not None:
             raise BundleError(f"{path.name}{_BAD} {_shown(entry.orig_filename)} in it {why}.")
         by_name[name] = entry
@@ -261,7 +262,7 @@ def _check_told(told: Told, by_name: Mapping[str, zipfile.ZipInfo], path: Path) 
 def _text(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> str:
     try:
         with archive.open(entry) as file:
-            return file.read(_LARGEST_TEXT + 1).decode("utf-8")
+            return file.read(names.MOST_TEXT + 1).decode("utf-8")
     except (UnicodeDecodeError, zlib.error) as exc:
         raise BundleError(f"{_shown(entry.filename)} in the bundle is no text: {exc}.") from None
 
