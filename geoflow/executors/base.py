@@ -48,8 +48,8 @@ class Executor(Protocol):
         """Whether any chunk is out."""
 
     def looks(self) -> Mapping[int, int] | None:
-        """How many bytes each task that went out by itself has in memory now, by its key, of those that run for long
-        enough to have begun in earnest; None where that cannot be told."""
+        """How many bytes each task that went out by itself has in memory now, by its key, once that has been about
+        the same for some time; None where that cannot be told."""
 
     def where(self) -> str | None:
         """A folder from which `leftovers` tells later what ran and what had returned, if this process is killed."""

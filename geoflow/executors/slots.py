@@ -23,14 +23,13 @@ from geoflow.executors.reports import from_answer, from_mark, has_ended, with_re
 from geoflow.executors.watch import Watch
 from geoflow.executors.worker import Answer
 from geoflow.executors.worker_process import WorkerProcess
-from geoflow.support.memory import Kills, of_process, too_little
+from geoflow.support.memory import Kills, too_little
 from geoflow.support.text import cut
 
 logger = logging.getLogger("geoflow.executors")
 MAX_START_FAILURES = 3
 # An answer that is on its way is waited for so long before its process is ended.
 ANSWER_SECONDS = 0.25
-LOOK_SECONDS = 0.5  # that a task has run for before what its process has in memory tells what it takes
 # How long the pool may take to see that its process has gone, and to hand over what that had told.
 GONE_SECONDS = 0.5
 _generations = count()  # of all slots: a late message is never taken for one of another process
@@ -224,14 +223,14 @@ class Slot:
         return [] if self._process.is_heard() else self._end(_UNHEARD)
 
     def look(self) -> tuple[int, int] | None:
-        """The key of the task that runs by itself for some time, and how many bytes it has in memory."""
+        """The key of the task that runs by itself, and how many bytes it has in memory, once that has been steady."""
         chunk, mark = self.chunks[0] if self.chunks else None, self._mark.read()
         if chunk is None or chunk.kind != "tasks" or len(chunk.batch.keys) != 1:
             return None
         if mark.chunk != chunk.number or mark.position < 1:
             return None
-        is_young = self._watch.spent(mark.since) < LOOK_SECONDS
-        return None if is_young or not (had := of_process(mark.pid)) else (mark.key, had)
+        had = self._process.steady(mark.since)
+        return None if had is None else (mark.key, had)
 
     def _past_its_time(self, chunk: Chunk, mark: Mark) -> str | None:
         """Why the call that runs is to be ended, if it is."""

@@ -27,7 +27,7 @@ from geoflow.executors.spawning import SlotContext, end_server
 from geoflow.executors.spool import SUFFIX
 from geoflow.support import progress
 from geoflow.support.identity import end_group, is_running
-from geoflow.support.memory import of_process
+from geoflow.support.memory import of_process, steady
 from geoflow.support.surroundings import Surroundings
 from geoflow.support.text import human_bytes
 from geoflow.usercode.packing import Code
@@ -189,6 +189,10 @@ class WorkerProcess:
             if before := [look for look in looks if look[0] <= last - seconds]:
                 earlier[before[-1][0]] = f", {last - before[-1][0]:.0f} s before {human_bytes(before[-1][1])}"
         return f"geoflow: its process had {human_bytes(most)} in memory{''.join(earlier.values())}"
+
+    def steady(self, since: float) -> int | None:
+        """See `geoflow.support.memory.steady`."""
+        return steady(self._looks, since)
 
     def is_heard(self) -> bool:
         """Whether its pool has the thread by which it is heard: to start another one may have failed, which ends it."""

@@ -7,7 +7,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from geoflow.support.control_groups import told
@@ -17,6 +17,8 @@ from geoflow.support.text import human_bytes
 RESERVE = 300_000_000
 # Of several processes that die at once, the system has ended all, if one: nobody counts which.
 _AT_ONCE_SECONDS = 1.0
+# What a process has in memory tells what its task takes once it has not grown by more than a quarter for so long.
+STEADY_SECONDS, GROWTH = 0.5, 1.25
 
 
 def budget(root: Path = Path("/")) -> int | None:
@@ -47,6 +49,14 @@ def of_process(pid: int) -> int | None:
     with contextlib.suppress(OSError, ValueError, IndexError):
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
     return None
+
+
+def steady(looks: Iterable[tuple[float, int]], since: float) -> int | None:
+    """The bytes that a process has had for `STEADY_SECONDS` by *looks* at it, of the time *since* some moment; None
+    while it takes more, and where there were not enough looks."""
+    these = [look for look in looks if look[0] > since]
+    earlier = [had for when, had in these if when <= these[-1][0] - STEADY_SECONDS]
+    return these[-1][1] if earlier and these[-1][1] <= GROWTH * earlier[-1] else None
 
 
 class Peak:

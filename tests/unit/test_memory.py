@@ -12,7 +12,7 @@ from geoflow.core.memory import ALONE, PROCESS, UNKNOWN, Expected, Line, Memory,
 from geoflow.core.queue import TaskQueue
 from geoflow.core.rows import StageRow, Take
 from geoflow.support.amount import bytes_of
-from geoflow.support.memory import Kills, budget
+from geoflow.support.memory import Kills, budget, steady
 
 NEEDS = st.lists(st.one_of(st.integers(1, 100), st.just(ALONE)), max_size=12)
 
@@ -202,6 +202,22 @@ def test_S56_once_memory_does_not_matter_tasks_go_together_again_in_the_order_th
     assert again is not None
     assert again.groups == [[5], [2]]
     assert not queue.is_blocked
+
+
+@pytest.mark.parametrize(
+    ("looks", "had"),
+    [
+        ([], None),
+        ([(0.0, 90), (1.1, 90), (1.5, 90)], None),  # not for long enough, in this call
+        ([(1.1, 40), (1.4, 90), (1.7, 100)], None),  # it takes more still
+        ([(1.1, 40), (1.4, 90), (1.7, 100), (2.0, 110)], 110),
+        ([(1.1, 90), (1.7, 10)], 10),
+    ],
+)
+def test_S56_what_a_task_has_is_told_once_its_process_has_had_about_the_same_for_half_a_second(
+    looks: list[tuple[float, int]], had: int | None
+) -> None:
+    assert steady(looks, since=1.0) == had
 
 
 @given(
