@@ -255,6 +255,19 @@ def test_S69_an_unpacked_bundle_runs_where_geoflow_is_not_installed(
     assert '"area": 2.0' in done.stdout
     with pytest.raises(FileExistsError, match="is there already: name a folder that is not"):
         bundle.unpack(folder)
+    folder = sent.task("t0").bundle(tmp_path / "bad.zip", inputs="path").unpack(tmp_path / "secret")
+
+    def run() -> tuple[int, str]:
+        done = subprocess.run(
+            [sys.executable, "-ISB", "run.py"], cwd=folder, capture_output=True, text=True, check=False
+        )
+        return done.returncode, done.stderr
+
+    code, said = run()
+    assert (code, "the parameters api_key. Write values of yours into task.json." in said) == (2, True)
+    (folder / "task.json").write_text((folder / "task.json").read_text().replace('"***"', '"mine"'))
+    code, said = run()
+    assert (code, "No module named 'geoflow'" in said) == (1, True)  # which this job type imports
 
 
 def test_S69_what_a_notebook_defines_goes_along_as_one_module(session: gf.Session, tmp_path: Path) -> None:

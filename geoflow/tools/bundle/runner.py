@@ -22,13 +22,13 @@ def main() -> int:
     """0 where the handler succeeds, 1 where it does not, 2 where it cannot be called."""
     with open(os.path.join(HERE, "task.json"), encoding="utf-8") as file:
         told = json.load(file)
-    place, hidden = told["code"]["place"], told["hidden"]
+    place, hidden = told["code"]["place"], still_hidden(told["parameters"], told["hidden"])
     if place is None:
         return refused(f"This task cannot be run elsewhere: {told['code']['why']}")
     if hidden:
         return refused(
-            f"Not sent, since they look secret: the parameters {', '.join(hidden)}. Write values of yours into "
-            'task.json, and empty its list "hidden".'
+            f"Not sent, since they look secret: the parameters {', '.join(hidden)}. Write values of yours "
+            "into task.json."
         )
     sys.path.insert(0, os.path.join(HERE, "code"))
     parameters = with_inputs(told["parameters"], told["inputs"]["places"])
@@ -39,6 +39,14 @@ def main() -> int:
     except (Exception, SystemExit) as exc:
         returned, error = None, exc
     return tell(returned, error)
+
+
+def still_hidden(value: Any, hidden: list[str], name: str = "") -> list[str]:
+    """Which of the *hidden* parameters have been given no other value."""
+    if name in hidden:
+        return [name] if MASKED in str(value) else []
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [each for key, item in items for each in still_hidden(item, hidden, f"{name}.{key}" if name else str(key))]
 
 
 def with_inputs(value: Any, places: dict[str, str]) -> Any:
