@@ -22,7 +22,7 @@ from geoflow.stores.columns import COMPLETED_OWN, COMPLETED_SAME, duckdb_type
 from geoflow.stores.duckdb_file import File, borrow, check_whole, explaining
 from geoflow.stores.job_locks import Ownership
 from geoflow.stores.ranges import consecutive
-from geoflow.stores.store import Store, completed_columns, not_long, nothing_queued
+from geoflow.stores.store import Store, completed_columns, not_long
 from geoflow.support.jsonable import to_json
 from geoflow.support.parcel import PIECE
 
@@ -200,7 +200,7 @@ class DuckDbStore(Store):
             if not rows and not all_there:
                 break  # there are more, too long to go out at the same time
             if not rows:
-                raise nothing_queued(stage, size)
+                raise self.damaged(f"no task of stage {stage.stage} is queued where {size} were to start")
             _, alike = next(groupby(rows[:size], lambda row: row[2:4]))
             keys, names, types, attempts, parameters = zip(*not_long(alike), strict=True)
             texts = to_json(names), f"[{','.join(parameters)}]"

@@ -277,7 +277,8 @@ class Store(RemovableJobs):
         """Write what became of tasks, then start those to *take*: a batch for each of its groups and sizes, in order.
 
         A batch may have fewer tasks than wished for: it ends before the first one of another type or history. Nothing
-        is written when a task is not in the state that it should leave, or none is queued where some were to start.
+        is written when a task is not in the state that it should leave; ``StoreError`` where none is queued of those
+        that were to start.
         """
         with self._transaction(lease) as connection:
             self._move(connection, moves, attempts, completed)
@@ -305,7 +306,7 @@ class Store(RemovableJobs):
         asked = {"after": after, "before": before, "size": size}
         head = connection.execute(look, {**asked, "size": 1}).fetchone()
         if head is None:
-            raise nothing_queued(stage, size)
+            raise self.damaged(f"no task of stage {stage.stage} is queued where {size} were to start")
         first, *kind = head
         alike = dict(zip(history.split(", "), kind, strict=True))
         # By a range, not by `chosen`: to sort and to count takes twice the time of all else.
@@ -382,10 +383,6 @@ def completed_columns(several: Completed) -> tuple[tuple[Iterable[Any], ...], tu
         keys = (key * ATTEMPTS_PER_TASK + several.attempt for key in keys)
     own = keys, several.started_at, several.ended_at, several.cpu, several.results
     return own, (str(Outcome.COMPLETED), several.slot, several.pid, several.peak_memory, several.code)
-
-
-def nothing_queued(stage: StageRow, wanted: int) -> IllegalTransition:
-    return IllegalTransition(f"No task of stage {stage.stage} is queued where {wanted} were to start.")
 
 
 def not_long(rows: Iterable[Any]) -> Iterator[Any]:
