@@ -13,6 +13,7 @@ from geoflow.engine.runtime import Runtime
 from geoflow.errors import StoreError
 from geoflow.job_handle import JobHandle
 from geoflow.jobtypes.contract import normalise
+from geoflow.notebook import progress
 from geoflow.stores.store import Store
 from geoflow.support import logs
 from geoflow.support.moments import Moment, moment
@@ -43,6 +44,16 @@ class Housekeeping:
     def settings(self) -> Settings:
         """What it was opened with, and what stands for the rest."""
         return self.runtime.settings
+
+    def watch(self, limit: int = 20) -> None:
+        """Show the last *limit* jobs of the store live, newest first, whoever runs them; a row opens its job below.
+
+        A row has the parameters that are not the same in all jobs of its type, how far it is, for how long somebody
+        drove it, which leaves out the night before a resume, and how long ago it was submitted. It goes on until the
+        session is closed, and what it shows then stays in a saved notebook. Where there is no notebook, they are
+        printed as they are now.
+        """
+        progress.watch_jobs(self.runtime, limit)
 
     def jobs(
         self,

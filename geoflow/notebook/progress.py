@@ -134,6 +134,17 @@ def watch(runtime: Runtime, job_id: str) -> None:
         print(job_text(runtime.snapshot(job_id)))
 
 
+def watch_jobs(runtime: Runtime, limit: int) -> None:
+    """Show the last *limit* jobs live and return; where this is no notebook, print them as they are now."""
+    from geoflow.notebook import job_list  # with rendering and views that a terminal's jobs have no use for
+
+    def show() -> None:
+        job_list.JobList(runtime, limit).show()
+
+    if not (_in_notebook() and runtime.settings.display != "text" and safely(show)):
+        print(job_list.told(runtime, limit))
+
+
 @contextmanager
 def live(draw: Callable[[], Drawn], how: str, *, waits: bool) -> Iterator[bool]:
     """Show in a notebook what *draw* draws, again and again; and once more at the end, where this *waits* for it.

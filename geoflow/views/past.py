@@ -11,6 +11,8 @@ from geoflow.views.stages import StageView
 
 LOOKED_AT = 20  # of a job's last events
 _STOPS = {"cancelled": "cancelled", "interrupted": "interrupted", "failed": "failed", "ended": "failed"}
+_BEGIN = ("submitted", "claimed")
+_REST = ("cancelled", "interrupted", "ended", "finalized")
 _CHANGE_NOTHING = ("found again", "claimed", "cancel asked")
 
 
@@ -21,13 +23,34 @@ def stopped(events: Sequence[EventRow], stages: Iterable[StageView], session: st
         return ""
     asked = events[changes[-1] - 1] if changes[-1] else last
     by = f" by {_who(asked if asked.event == 'cancel asked' else last, session, host)}" * (last.status != "failed")
-    ago, at = _ago(now - last.happened_at), when(last.happened_at)  # both: what is kept grows old
+    since, at = ago(now - last.happened_at), when(last.happened_at)  # both: what is kept grows old
     waiting = sum(stage.counts.get(state, 0) for stage in stages for state in ("queued", "cancelled", "processing"))
     left = f", {count(waiting, 'task')} left" if waiting else ""
-    return f"{_STOPS[last.event]}{by} {ago} ({at}){left}"
+    return f"{_STOPS[last.event]}{by} {since} ({at}){left}"
 
 
-def _ago(seconds: float) -> str:
+def worked(events: Iterable[EventRow], driven_until: float | None) -> float | None:
+    """So many seconds somebody drove the job, by its *events*; None where these do not tell.
+
+    What lies between a stop and the next beginning does not count. Of a driver that was killed its last event counts as
+    its end; *driven_until* is now, where somebody drives it.
+    """
+    total, since, last, told = 0.0, None, 0.0, False
+    for event in events:
+        told = True
+        if event.event in _BEGIN:
+            total += last - since if since is not None else 0.0
+            since = event.happened_at
+        elif event.event in _REST and since is not None:
+            total, since = total + event.happened_at - since, None
+        last = event.happened_at
+    if since is not None:
+        total += max((last if driven_until is None else driven_until) - since, 0.0)
+    return total if told else None
+
+
+def ago(seconds: float) -> str:
+    """So many seconds before now, in words."""
     if seconds < 10.0:
         return "just now"
     length = f"{seconds:.0f} s" if seconds < 60.0 else " ".join(human_duration(seconds).split()[:2])

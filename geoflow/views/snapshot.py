@@ -6,6 +6,8 @@ The cost hardly grows with the tasks: states are counted in SQL, and few of the 
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -196,7 +198,15 @@ def _outline(
     stages = tuple(_stages(connection, row, plans, until, reusing))
     failed = any(stage.counts.get("failed") for stage in stages)
     with_errors = row.status == JobStatus.COMPLETED and (failed or bool(_fallback(row.result)))
-    return JobView(row.job_id, row.job_type, str(row.status), with_errors, *times, driver, stages)
+    return JobView(row.job_id, row.job_type, str(row.status), with_errors, *times, _named(driver), stages)
+
+
+def _named(driver: str | None) -> str | None:
+    """Who drives a job, as who looks knows it: a number tells nobody that it is this very process."""
+    who, since = driver.partition(",")[::2] if driver else ("", "")
+    if who != f"process {os.getpid()}":
+        return driver
+    return f"this {'notebook' if 'ipykernel' in sys.modules else 'process'}{since and f',{since}'}"
 
 
 def _elapsed(started_at: float | None, ended_at: float | None, now: float | None) -> float | None:
