@@ -175,8 +175,9 @@ def hide(text: str, name: str, secrets: tuple[str, ...]) -> tuple[str, list[str]
 def _hidden(name: str, node: ast.Constant | ast.JoinedStr, secrets: tuple[str, ...]) -> str | bytes | None:
     """What is to stand for a text, where it holds what looks secret."""
     if isinstance(node, ast.JoinedStr):
-        parts = [str(part.value) for part in node.values if isinstance(part, ast.Constant)]
-        return MASKED if any(mask_text(part, secrets) != part for part in parts) else None
+        parts = [str(part.value) for part in ast.walk(node) if isinstance(part, ast.Constant)]
+        is_secret = looks_secret(name, secrets) or any(mask_text(part, secrets) != part for part in parts)
+        return MASKED if is_secret else None
     if isinstance(node.value, bytes):
         return MASKED.encode() if node.value and looks_secret(name, secrets) else None
     value = str(node.value)
@@ -206,12 +207,19 @@ def _texts(tree: ast.AST) -> Iterator[tuple[str, ast.Constant | ast.JoinedStr, b
                 pairs = [(a.arg, v) for a, v in zip(reversed(given), reversed(node.defaults), strict=False)]
                 pairs += [(a.arg, v) for a, v in zip(node.kwonlyargs, node.kw_defaults, strict=True)]
         names |= {id(value): name for name, value in pairs if value is not None}
-    inside = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
     said = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    inside = set[
+        int
+    ]()  # where these stand cannot be told before Python 3.12: the whole text is hidden with one of them
     for node in ast.walk(tree):
-        is_text = isinstance(node, ast.Constant) and isinstance(node.value, str | bytes) and id(node) not in inside
-        if is_text or isinstance(node, ast.JoinedStr):
-            yield names.get(id(node), ""), node, id(node) in said  # type: ignore[misc]
+        if isinstance(node, ast.JoinedStr) and id(node) not in inside:
+            parts = {id(part): part for part in ast.walk(node) if part is not node}
+            inside |= parts.keys()
+            values = [part for part in parts.values() if isinstance(part, ast.Constant) and part.value]
+            yield next((names[id(part)] for part in values if id(part) in names), ""), node, id(node) in said
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes) and id(node) not in inside:
+            yield names.get(id(node), ""), node, id(node) in said
 
 
 def _name(target: ast.expr) -> str:
