@@ -25,7 +25,12 @@ def lists(monkeypatch: pytest.MonkeyPatch) -> list[job_list.JobList]:
     """Those that were shown."""
     shown: list[job_list.JobList] = []
     show = job_list.JobList.show
-    monkeypatch.setattr(job_list.JobList, "show", lambda self: (shown.append(self), show(self)))
+
+    def shows(self: job_list.JobList) -> None:
+        shown.append(self)
+        show(self)
+
+    monkeypatch.setattr(job_list.JobList, "show", shows)
     return shown
 
 
