@@ -99,6 +99,14 @@ def shots(lab: Lab, theme: str) -> None:
     button(cell, "Finalize again").wait_for()
     save(cell, f"with-errors-{theme}")
 
+    lab.run('long = clip_scenes.submit(area="Upper Rhine", scenes=400, session=session)')
+    cell = lab.run("session.watch()")
+    until(cell, "processing")
+    use(cell.locator(".geoflow-row").nth(1))
+    cell.get_by_text("Progress").wait_for()
+    save(cell, f"jobs-{theme}")
+    lab.run("end = long.cancel()")
+
     lab.run('broken = ("S2A_0007", "S2A_0031", "S2A_0052")')
     cell = lab.run('job = clip_scenes.run(area="Po valley", scenes=100, session=session)')
     button(cell, "Retry failed").wait_for()

@@ -83,3 +83,46 @@ def test_all_that_is_written_stands_out_from_what_is_behind_it(notebook: Lab, th
         assert [each for each in shown if each["ratio"] < each["least"]] == []
     finally:
         notebook.command("apputils:change-theme", theme="JupyterLab Light")
+
+
+WIDER = """
+root => [...root.querySelectorAll(".geoflow, .geoflow *, .geoflow-row, .geoflow-chip")].filter(each => {
+  if (each.closest(".gf-wide, pre, svg, summary") || !each.getClientRects().length) return false;
+  return each.getBoundingClientRect().right > root.getBoundingClientRect().right + 1;
+}).map(each => each.outerHTML.slice(0, 80))
+"""
+
+
+@pytest.mark.parametrize("width", [640, 490], ids=["640 pixels", "980 pixels at 200 %"])
+def test_nothing_goes_beyond_the_cell_where_there_is_little_room(notebook: Lab, width: int) -> None:
+    size = notebook.page.viewport_size
+    notebook.command("application:toggle-left-area")
+    try:
+        cell = failed(notebook)
+        notebook.page.set_viewport_size({"width": width, "height": 900})
+        until(cell, "Errors: 3 failed tasks")
+        assert cell.locator(".jp-OutputArea").first.evaluate(WIDER) == []
+    finally:
+        notebook.page.set_viewport_size(size)
+        notebook.command("application:toggle-left-area")
+
+
+def test_the_card_is_told_in_words_to_who_cannot_see_it(notebook: Lab) -> None:
+    """As the accessibility tree has it: what is told by colour, place or width is said, and controls have names."""
+    cell = failed(notebook)
+    tree = cell.locator(".jp-OutputArea").first.aria_snapshot()
+    for said in (
+        'region "Job acts',
+        "- status:",
+        'heading "acts" [level=3]',
+        'columnheader "Stage"',
+        'row "failed 1 act Tasks: 3 completed, 3 failed 3/6',
+        'heading "Errors: 3 failed tasks in 2 groups" [level=4]',
+        'group "Where it was raised"',
+        'button "Retry failed"',
+        'button "✗ 3 failed"',
+        'textbox "Find:"',
+        'button "✗ failed s1-t0 stage 1',
+        "status: 1 to 6 of 6",
+    ):
+        assert said in tree, tree
