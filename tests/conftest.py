@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import compileall
+import functools
 import gc
 import os
 import shutil
@@ -12,11 +13,13 @@ import tempfile
 import textwrap
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import pytest
 
 import geoflow as gf
+from geoflow.usercode.fingerprint import text_of
 from tests.helpers import jobs, profiles
 from tests.helpers.clocks import ManualClock
 from tests.helpers.sessions import ROOT, Drive, OpenSession, Trace
@@ -107,6 +110,17 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     # A module that a test edits twice in a second would be taken from its bytecode, here and in workers.
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _text_of_jobs_once() -> Iterator[None]:
+    """Each new store keeps the text of the handlers of `jobs`, and to find it takes longer than many a test."""
+    of_jobs = {id(code) for code in vars(jobs).values() if isinstance(code, FunctionType)}
+    found = functools.cache(text_of)
+    with pytest.MonkeyPatch.context() as patched:
+        find = "geoflow.engine.claiming.text_of"
+        patched.setattr(find, lambda code: (found if id(code) in of_jobs else text_of)(code))
+        yield
 
 
 @pytest.fixture(scope="session")

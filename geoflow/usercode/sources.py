@@ -66,6 +66,15 @@ def own(node: ast.AST) -> Iterator[ast.AST]:
             yield from own(child)
 
 
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """Those of what is its `own`, in the same order: few among many expressions, and all with names but lambdas."""
+    for field in ("body", "handlers", "orelse", "finalbody", "cases"):
+        for child in getattr(node, field, ()):
+            yield child
+            if not isinstance(child, Definition):
+                yield from _statements(child)
+
+
 def definition(path: str, qualname: str, line: int = 0) -> Definition | None:
     """What is so called in a file or cell.
 
@@ -79,7 +88,7 @@ def definition(path: str, qualname: str, line: int = 0) -> Definition | None:
         return here[0] if len(here) == 1 else None
     nodes: list[Any] = [tree]
     for name in qualname.replace("<locals>.", "").split("."):
-        nodes = [node for outer in nodes for node in _named(own(outer), name)]
+        nodes = [node for outer in nodes for node in _named(_statements(outer), name)]
     here = [node for node in nodes if _first_line(node) == line]
     return (here or nodes or [None])[-1]
 

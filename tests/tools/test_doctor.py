@@ -29,7 +29,7 @@ from geoflow.stores.sqlite import SCHEMA_VERSION
 from geoflow.support.settings import load_settings
 from geoflow.support.text import columns
 from geoflow.tools.doctor import Diagnosis, DoctorReport, doctor, geospatial
-from geoflow.tools.doctor.diagnosis import ok
+from geoflow.tools.doctor.diagnosis import ok, run_python
 from geoflow.tools.doctor.geospatial import GEO_VARIABLES, geo_libraries, geo_variables
 from geoflow.tools.doctor.installed import extras, packages, python, sqlite_library
 from geoflow.tools.doctor.places import file_system, folder, locks, log, write_ahead
@@ -48,6 +48,24 @@ def _as_on_any_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GEOFLOW_WORKERS", "2")
     for variable in GEO_VARIABLES:
         monkeypatch.delenv(variable, raising=False)
+
+
+@pytest.fixture(scope="module")
+def said_by_libraries() -> dict[Any, Any]:
+    return {}
+
+
+@pytest.fixture(autouse=True)
+def _libraries_are_asked_once(said_by_libraries: dict[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that has asked the same in the same environment stands for the next: each imports all that is there."""
+
+    def asked(*code: str, environment: dict[str, str]) -> tuple[str, str]:
+        told = tuple(item for item in sorted(environment.items()) if item[0] not in ("TMPDIR", "PYTEST_CURRENT_TEST"))
+        if (code, told) not in said_by_libraries:
+            said_by_libraries[code, told] = run_python(*code, environment=environment)
+        return said_by_libraries[code, told]
+
+    monkeypatch.setattr(geospatial, "run_python", asked)
 
 
 def by_name(findings: DoctorReport) -> dict[str, Diagnosis]:
@@ -411,6 +429,7 @@ from pathlib import Path
 from geoflow.tools import doctor
 from geoflow.support.settings import load_settings
 from geoflow.tools.doctor.diagnosis import ok
+doctor.geo_libraries = lambda: ok("not asked here")
 print(json.dumps(doctor.doctor(load_settings(store=sys.argv[1])).document()))
 """
     command = [sys.executable, "-c", code, str(store)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import linecache
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 import geoflow as gf
 from geoflow.usercode.fingerprint import fingerprint
 from geoflow.usercode.references import names
-from geoflow.usercode.sources import source_of
+from geoflow.usercode.sources import definition, source_of
 from tests.helpers import fingerprinted
 
 _cells = iter(range(10_000))
@@ -283,3 +284,17 @@ def test_names_in_comprehensions_are_found_alike_on_every_python(
 @pytest.mark.parametrize("name", fingerprinted.BEFORE)
 def test_code_that_is_as_it_was_has_the_fingerprint_that_an_earlier_geoflow_gave_it(name: str) -> None:
     assert fingerprint(fingerprinted.ALL[name]) == fingerprinted.BEFORE[name]
+
+
+def test_a_definition_is_found_in_whatever_statement_it_stands_and_the_last_of_a_name_counts(tmp_path: Path) -> None:
+    compound = ["if x:", "else:", "for x in y:", "else:", "while x:", "else:", "with x:"]
+    compound += ["try:", "except OSError:", "else:", "finally:", "match x:\n  case 1:"]
+    text = "".join(f"{head}\n   def f{n}(): pass\n   def last(): {n}\n" for n, head in enumerate(compound))
+    (tmp_path / "made.py").write_text(f"{text}class C:\n if x:\n  async def inner(self): (lambda: 1)\n")
+    for n in range(len(compound)):
+        assert definition(str(tmp_path / "made.py"), f"f{n}") is not None, compound[n]
+    last = definition(str(tmp_path / "made.py"), "last")
+    assert last is not None
+    assert ast.unparse(last).endswith(str(len(compound) - 1))
+    assert definition(str(tmp_path / "made.py"), "C.inner") is not None
+    assert definition(str(tmp_path / "made.py"), "inner") is None
