@@ -388,9 +388,10 @@ def _explained(exc: sqlite3.Error | UnicodeDecodeError, name: str) -> StoreError
         return StoreBusy(f"{name} was locked by another process for {BUSY_SECONDS:.0f} s. Nothing was written.")
     if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return StoreError(f"{name} is damaged or is not a store ({exc}). Keep a copy, and start with another store.")
-    if code in _NOT_OURS or (code is None and isinstance(exc, sqlite3.OperationalError)):  # none: a text is no text
-        # It may quote what it is about, whatever that is.
-        what = f"{name} is damaged, or another program changed it ({shorten(str(exc), 200)})."
+    if code in _NOT_OURS or (code is None and isinstance(exc, sqlite3.OperationalError)):
+        # Without a code it quotes what it could not decode, and our own SQL.
+        how = "a text in it cannot be decoded" if code is None else shorten(str(exc), 200)
+        what = f"{name} is damaged, or another program changed it ({how})."
         return StoreError(f"{what} Keep a copy, and start with another store.")
     if primary in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
         what = "written" if primary == sqlite3.SQLITE_READONLY else "opened"
