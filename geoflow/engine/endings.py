@@ -45,6 +45,7 @@ class Endings(Loop):
         self._next_request = 0.0
         self._memory = None if budget is None else Memory(budget)
         self._sized_ends = 0  # so many chunks of tasks that tell their sizes have come back, of all jobs
+        self._written_ends = 0  # and of so many the store tells
         self._jobs_without_memory: set[ActiveJob] = set()  # whose tasks wait for some
 
     def _part(self, job: ActiveJob) -> Part | None:

@@ -89,6 +89,7 @@ class CoreMachine(Asking):
             if self._jobs.get(job.job_id) is job:
                 self._guarded(job, self._advance)
         self._executor.written()
+        self._written_ends = self._sized_ends
 
     def _room(self) -> int:
         """How much the first job in line can send."""
@@ -198,7 +199,7 @@ class CoreMachine(Asking):
 
     def _is_told_more(self, job: ActiveJob) -> bool:
         """Whether tasks that run tell what others need, or more have ended: asked while that is a guess."""
-        before, job.tasks.sized_ends = job.tasks.sized_ends, self._sized_ends.bit_length()  # twice as many
+        before, job.tasks.sized_ends = job.tasks.sized_ends, self._written_ends.bit_length()  # twice as many
         return job.tasks.sees(self._executor.looks() or {}) or before != job.tasks.sized_ends
 
     def _fail(self, job: ActiveJob, error: str, traceback: str | None = None) -> None:

@@ -221,11 +221,13 @@ class TableReader(abc.ABC):
         return [key for (key,) in self._of(stage, f"SELECT t.task_key {these} ORDER BY t.task_key")]
 
     def peaks(self, job_type: str, probes: str, stage: int) -> list[tuple[float, int]]:
-        """Of tasks of the last plans of the *stage*, in jobs of the *job_type* and in *probes* of it, the size, or 0,
+        """Of tasks of the last plans of the *stage* of which any has completed, in jobs of the *job_type* and in *probes* of it, the size, or 0,
         and the most that each had in memory."""
         plans = (
             "SELECT s.first_key, s.first_key + s.task_count FROM stage s JOIN job j USING (job_key)"
-            f" WHERE s.stage = ? AND (j.job_type = ? OR j.job_type = ?) ORDER BY s.stage_key DESC LIMIT {_PLANS}"
+            " WHERE s.stage = ? AND (j.job_type = ? OR j.job_type = ?) AND EXISTS (SELECT 1 FROM task t"
+            " WHERE t.task_key >= s.first_key AND t.task_key < s.first_key + s.task_count AND t.status = 'completed')"
+            f" ORDER BY s.stage_key DESC LIMIT {_PLANS}"
         )
         most = f"AND a.peak_memory IS NOT NULL ORDER BY a.peak_memory DESC LIMIT {_PEAKS}"
         rows = [
