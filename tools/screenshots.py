@@ -103,7 +103,7 @@ def shots(lab: Lab, theme: str) -> None:
     cell = lab.run("session.watch()")
     until(cell, "processing")
     use(cell.locator(".geoflow-row").nth(1))
-    cell.get_by_text("Progress").wait_for()
+    cell.get_by_text("3 mosaic").wait_for()
     save(cell, f"jobs-{theme}")
     lab.run("end = long.cancel()")
 

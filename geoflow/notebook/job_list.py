@@ -18,7 +18,7 @@ from geoflow.support.text import aligned, shorten
 from geoflow.views.job_list import HEADS, ListedJob, listed_jobs
 
 SECONDS_BETWEEN = 1.0  # two looks
-WIDE = 120  # columns of a row
+WIDE = 104  # columns of a row: what a page of JupyterLab has room for beside its files
 
 
 def text_of(jobs: list[ListedJob], width: int) -> list[str]:
@@ -84,8 +84,8 @@ class JobList:
             return
         self._jobs = listed_jobs(store, runtime.clock.now(), self._limit, runtime.settings.secrets)
         head, *lines = text_of(self._jobs, WIDE)
-        said = Html('<div class="geoflow"><b>{}</b>{}<pre>  {}</pre></div>')
-        _set(self._heads, "value", said.format(self._name, line("" if self._jobs else "There are none yet."), head))
+        said = Html('<div class="geoflow gf-piece"><b>{}</b><div class="gf-heads">  {}</div></div>')
+        _set(self._heads, "value", said.format(self._name, head if self._jobs else "There are none yet."))
         for _ in range(len(self._jobs) - len(self.rows)):
             self._add_row(len(self.rows))
         for place, button in enumerate(self.rows):

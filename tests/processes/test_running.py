@@ -55,7 +55,7 @@ def test_S53_S54_what_a_task_prints_and_how_far_it_has_come_is_seen_while_it_run
 ) -> None:
     session, gate = open_session(workers=1), tmp_path / "gate"
     job = session.submit("acts", tasks=[{}, held(gate, "gf.progress(3, 10, 'band 3')"), {}])
-    wait_until(lambda: bool(running(session, job)) and running(session, job)[0].progress is not None)
+    wait_until(lambda: any(task.progress is not None for task in running(session, job)))
     (task,) = running(session, job)
     assert (task.task_id, task.stage, task.progress) == ("s1-t1", 1, Progress(3.0, 10.0, "band 3"))
     assert task.printed == "before\n"
@@ -82,7 +82,7 @@ def test_S53_S54_another_process_sees_it_too_and_what_was_printed_stays_when_the
     row = session.store.latest()
     assert row is not None
     job = session.job(row.job_id)
-    wait_until(lambda: bool(running(session, job)) and running(session, job)[0].progress is not None)
+    wait_until(lambda: any(task.progress is not None for task in running(session, job)))
     (task,) = running(session, job)
     assert task.progress == Progress(2.0, None, "")
     assert task.last_line == "20%|## |"
@@ -117,7 +117,7 @@ def test_S53_what_a_task_prints_can_be_followed_to_its_end_each_line_once(
     job = session.submit("acts", tasks=[task])
     if workers == 0:
         threading.Thread(target=job.wait).start()
-    wait_until(lambda: bool(running(session, job)) and "before" in running(session, job)[0].printed)
+    wait_until(lambda: any("before" in task.printed for task in running(session, job)))
     lines = followed(session, job, "s1-t0")
     assert next(lines) == "half before"
     gate.touch()
@@ -127,7 +127,7 @@ def test_S53_what_a_task_prints_can_be_followed_to_its_end_each_line_once(
 def test_S53_who_follows_what_is_too_long_to_be_kept_is_told_so(open_session: OpenSession, tmp_path: Path) -> None:
     session, gate = open_session(workers=1, output_limit=100), tmp_path / "gate"
     job = session.submit("acts", tasks=[held(gate, "print('x' * 200)")])
-    wait_until(lambda: bool(running(session, job)) and "x" in running(session, job)[0].printed)
+    wait_until(lambda: any("x" in task.printed for task in running(session, job)))
     lines = followed(session, job, "s1-t0")
     assert [next(lines), next(lines)] == ["before", "x" * 200]
     gate.touch()
@@ -156,7 +156,7 @@ def test_S53_an_attempt_that_is_ended_with_its_job_keeps_what_it_printed(
 ) -> None:
     session = open_session(workers=1)
     job = session.submit("acts", tasks=[held(tmp_path / "gate", "gf.progress(1)")])
-    wait_until(lambda: bool(running(session, job)) and running(session, job)[0].progress is not None)
+    wait_until(lambda: any(task.progress is not None for task in running(session, job)))
     if how == "cancel":
         job.cancel()
     else:
