@@ -371,8 +371,8 @@ def test_S56_a_first_run_of_long_tasks_waits_for_a_look_at_the_first_one_and_not
 @pytest.mark.on_duckdb
 def test_S56_what_tasks_had_is_told_by_the_last_plans_of_which_any_has_completed(open_session: OpenSession) -> None:
     session = open_session(workers=1)
-    session.register(weighing("seldom", None, size="value"), jobs.ALL_HANDLERS)
-    assert session.run("seldom", tasks=[{"value": 7}]).status == "completed"
+    session.register(weighing("seldom", None, size="n"), jobs.ALL_HANDLERS)
+    assert session.run("seldom", tasks=[{"n": 7}]).status == "completed"
     for number in range(4):
         assert session.run("seldom", tasks=[{"do": "raise", "value": "ValueError", "n": number}]).status == "failed"
     assert [size for size, _ in session.store.peaks("seldom", "probe of seldom", 1)] == [7]
