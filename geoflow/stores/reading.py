@@ -221,8 +221,8 @@ class TableReader(abc.ABC):
         return [key for (key,) in self._of(stage, f"SELECT t.task_key {these} ORDER BY t.task_key")]
 
     def peaks(self, job_type: str, probes: str, stage: int) -> list[tuple[float, int]]:
-        """Of tasks of the last plans of the *stage* of which any has completed, in jobs of the *job_type* and in *probes*
-        of it, the size, or 0, and the most that each had in memory."""
+        """Of tasks of the last plans of the *stage* of which any has completed, in jobs of the *job_type* and in
+        *probes* of it, the size, or 0, and the most that each had in memory."""
         plans = (
             "SELECT s.first_key, s.first_key + s.task_count FROM stage s JOIN job j USING (job_key)"
             " WHERE s.stage = ? AND (j.job_type = ? OR j.job_type = ?) AND EXISTS (SELECT 1 FROM task t"
