@@ -14,7 +14,7 @@ from geoflow.errors import StoreError
 from geoflow.stores import columns
 from geoflow.stores.checked import HIGHEST, job_row
 from geoflow.stores.columns import ATTEMPTS_BETWEEN, ATTEMPTS_PER_TASK
-from geoflow.stores.whole import MISSING, there
+from geoflow.stores.whole import MISSING, check_end, there
 
 # Jobs
 
@@ -275,10 +275,13 @@ def task(connection: Any, job_id: str, key: int, longest: int) -> Task | None:
 
 def last_attempt(connection: Any, key: int) -> LastAttempt:
     sql = (
-        "SELECT t.status, t.attempt, t.parameters, a.result, a.error_type, a.error, a.output"
-        f" FROM task t LEFT JOIN {columns.last_attempt()} WHERE t.task_key = ?"
+        "SELECT t.status, t.attempt, t.parameters, a.result, a.error_type, a.error, a.output, j.status, s.superseded"
+        f" FROM task t LEFT JOIN {columns.last_attempt()} JOIN stage s USING (stage_key) JOIN job j USING (job_key)"
+        " WHERE t.task_key = ?"
     )
-    return LastAttempt._make(there(connection.execute(sql, (key,)).fetchone()))
+    *last, job, superseded = there(connection.execute(sql, (key,)).fetchone())
+    check_end(last[0], last[3], is_over=job == "completed" and not superseded)
+    return LastAttempt._make(last)
 
 
 class TaskWhere(NamedTuple):

@@ -33,3 +33,9 @@ def there(row: Any) -> Any:
     if row is None:
         raise StoreError(MISSING)
     return row
+
+
+def check_end(status: str, result: str | None, *, is_over: bool) -> None:
+    """``StoreError`` where a task has completed without a result, or has not ended where its job *is over*."""
+    if (status == "completed" and result is None) or (is_over and status not in ("completed", "failed")):
+        raise StoreError(MISSING)

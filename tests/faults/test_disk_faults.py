@@ -19,6 +19,7 @@ import geoflow as gf
 from geoflow.core.batch import NewTasks
 from geoflow.core.models import Attempt
 from geoflow.core.rows import Move, NewJob
+from geoflow.engine.tasks import TaskNotFound
 from geoflow.errors import JobNotFound, StoreError
 from geoflow.stores.sqlite import SqliteStore
 from tests.faults.driving import SECONDS, Start, check_aftermath, check_store
@@ -379,12 +380,12 @@ def answers(path: Path, job_id: str, task_id: str) -> dict[str, object]:
 def complaint_or(ask: Callable[[], object]) -> object:
     try:
         return repr(ask())
-    except (StoreError, JobNotFound) as exc:
+    except (StoreError, JobNotFound, TaskNotFound) as exc:
         return exc
 
 
 def is_complaint(answer: object) -> bool:
-    return "is damaged" in str(answer) or isinstance(answer, JobNotFound)
+    return "is damaged" in str(answer) or isinstance(answer, JobNotFound | TaskNotFound)
 
 
 def test_F090_a_damaged_index_of_the_log_is_made_anew(open_session: OpenSession, start: Start, store: Path) -> None:
