@@ -53,9 +53,10 @@ def listed_jobs(store: Store, now: float, limit: int, secrets: Sequence[str]) ->
 
 
 def _worked(store: Store, view: JobView, now: float) -> str:
-    """For how long somebody drove it: the night before a resume is none of that."""
+    """For how long somebody drove it, without the night before a resume; where that was not kept, at most so long."""
     seconds = worked(store.events(view.job_id), now if view.driver else None)
-    seconds = view.elapsed if seconds is None else seconds
+    if seconds is None and view.elapsed is not None:
+        return f"at most {human_duration(view.elapsed)}"
     return "" if seconds is None else human_duration(seconds)
 
 

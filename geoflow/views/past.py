@@ -30,14 +30,15 @@ def stopped(events: Sequence[EventRow], stages: Iterable[StageView], session: st
 
 
 def worked(events: Iterable[EventRow], driven_until: float | None) -> float | None:
-    """So many seconds somebody drove the job, by its *events*; None where these do not tell.
+    """So many seconds somebody drove the job, by its *events*; None where these do not tell, or not from its beginning.
 
-    What lies between a stop and the next beginning does not count. Of a driver that was killed its last event counts as
-    its end; *driven_until* is now, where somebody drives it.
+    A job of geoflow 0.1 has events only since a newer one resumed it. What lies between a stop and the next beginning
+    does not count. Of a driver that was killed its last event counts as its end; *driven_until* is now, where somebody
+    drives it.
     """
     total, since, last, told = 0.0, None, 0.0, False
     for event in events:
-        told = True
+        told = told or event.event == "submitted"
         if event.event in _BEGIN:
             total += last - since if since is not None else 0.0
             since = event.happened_at

@@ -10,6 +10,7 @@ import pytest
 from geoflow.core.rows import EventRow
 from geoflow.notebook import job_list
 from geoflow.notebook.outputs import WIDGET
+from geoflow.views.job_list import listed_jobs
 from geoflow.views.past import ago, worked
 from tests.helpers.drawn import checked, text_of
 from tests.helpers.sessions import OpenSession
@@ -110,6 +111,23 @@ def test_the_hours_between_a_stop_and_the_next_beginning_are_not_worked() -> Non
     assert worked(told(("submitted", 0.0), ("planned", 5.0), ("claimed", 90.0), ("ended", 100.0)), None) == 15.0, (
         "killed"
     )
+
+
+def test_of_a_job_whose_beginning_has_no_events_it_is_not_told_that_it_was_worked_on_since_then_alone(
+    open_session: OpenSession,
+) -> None:
+    resumed = told(("claimed", 30_000.0), ("finalized", 30_040.0))
+    assert worked(resumed, None) is None
+    session = open_session(workers=0)
+    job = session.run("hello_world", n=2)
+    store: Any = session.runtime.store
+    now = session.runtime.clock.now()
+    (listed,) = listed_jobs(store, now, 1, ())
+    assert "at most" not in listed.words[5]
+    with store._transaction() as connection:
+        connection.execute("DELETE FROM events WHERE job_id = ? AND event = 'submitted'", (job.id,))
+    (listed,) = listed_jobs(store, now, 1, ())
+    assert listed.words[5].startswith("at most ")
 
 
 def test_how_long_ago_is_said_as_a_person_would() -> None:
