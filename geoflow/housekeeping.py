@@ -46,7 +46,7 @@ class Housekeeping:
         return self.runtime.settings
 
     def watch(self, limit: int = 20) -> None:
-        """Show the last *limit* jobs of the store live, newest first, whoever runs them; a row opens its job below.
+        """Show the last *limit* jobs of the store live, and those that come; a row opens its job below the list.
 
         A row has the parameters that are not the same in all jobs of its type, how far it is, for how long somebody
         drove it, which leaves out the night before a resume, and how long ago it was submitted. It goes on until the

@@ -11,6 +11,7 @@ import weakref
 from typing import Any
 
 from geoflow.engine.runtime import Runtime
+from geoflow.errors import JobNotFound
 from geoflow.notebook.outputs import WIDGET, detached, display, safely
 from geoflow.render.drawing import job_html
 from geoflow.render.markup import STYLE, Html, element, line, table, title
@@ -37,17 +38,20 @@ def html_of(jobs: list[ListedJob], name: str) -> str:
 
 def told(runtime: Runtime, limit: int) -> str:
     """The jobs as they are now, as text."""
-    jobs = listed_jobs(runtime.store, runtime.clock.now(), limit, runtime.settings.secrets)
+    jobs = listed_jobs(runtime.store, runtime.clock.now(), limit, runtime.settings.secrets)[::-1]
     return "\n".join(text_of(jobs, 80)) if jobs else "There are no jobs yet."
 
 
 class JobList:
-    """The last *limit* jobs of a session's store, in the cell that runs now, until the session is closed."""
+    """The last *limit* jobs of a session's store, and those that come, until the session is closed.
+
+    New ones come below the others: whatever is submitted, a row stays the same job's, and is where it was.
+    """
 
     def __init__(self, runtime: Runtime, limit: int) -> None:
         self._runtime, self._limit = weakref.ref(runtime), limit
         self._name = f"Jobs of {runtime.store.name}"
-        self._jobs: list[ListedJob] = []
+        self._known: dict[str, ListedJob] = {}  # by their ids; one that is there keeps its place
         self.rows: list[Any] = []
         self.chosen: str | None = None
         self._poke = threading.Event()
@@ -78,23 +82,31 @@ class JobList:
             self._poke.clear()
         self._output.update(self._static(), raw=True)
 
+    @property
+    def _jobs(self) -> list[ListedJob]:
+        return list(self._known.values())
+
     def _look(self, runtime: Runtime) -> None:
         store = runtime.open_store
         if store is None:
             return
-        self._jobs = listed_jobs(store, runtime.clock.now(), self._limit, runtime.settings.secrets)
-        head, *lines = text_of(self._jobs, WIDE)
+        newest = listed_jobs(store, runtime.clock.now(), self._limit, runtime.settings.secrets)
+        self._known |= {job.view.job_id: job for job in reversed(newest)}
+        jobs = self._jobs
+        head, *lines = text_of(jobs, WIDE)
         said = Html('<div class="geoflow gf-piece"><b>{}</b><div class="gf-heads">  {}</div></div>')
-        _set(self._heads, "value", said.format(self._name, head if self._jobs else "There are none yet."))
-        for _ in range(len(self._jobs) - len(self.rows)):
+        _set(self._heads, "value", said.format(self._name, head if jobs else "There are none yet."))
+        for _ in range(len(jobs) - len(self.rows)):
             self._add_row(len(self.rows))
         for place, button in enumerate(self.rows):
-            job = self._jobs[place] if place < len(self._jobs) else None
-            mark = "▾" if job is not None and job.view.job_id == self.chosen else " "
-            _set(button, "description", f"{mark} {lines[place]}" if job is not None else "")
-            _set(button, "tooltip", f"Submitted {job.at}. Open it, or close it." if job is not None else "")
-            _set(button.layout, "display", None if job is not None else "none")
-        _set(self._card, "value", job_html(runtime.snapshot(self.chosen)) if self.chosen else "")
+            job = jobs[place]
+            mark = "▾" if job.view.job_id == self.chosen else " "
+            _set(button, "description", f"{mark} {lines[place]}")
+            _set(button, "tooltip", f"Submitted {job.at}. Open it, or close it.")
+        try:
+            _set(self._card, "value", job_html(runtime.snapshot(self.chosen)) if self.chosen else "")
+        except JobNotFound:  # it was removed meanwhile
+            self.chosen = None
 
     def _add_row(self, place: int) -> None:
         button = self._widgets.Button(layout={"width": "auto"})
@@ -104,7 +116,7 @@ class JobList:
         self._body.children = tuple(self.rows)
 
     def _choose(self, place: int) -> None:
-        job_id = self._jobs[place].view.job_id if place < len(self._jobs) else None
+        job_id = self._jobs[place].view.job_id
         self.chosen = None if job_id == self.chosen else job_id
         self._poke.set()
 

@@ -49,21 +49,21 @@ def test_S68_jobs_are_listed_live_and_a_row_opens_its_job_and_closes_it_again(
     assert WIDGET in page.outputs[-1]
     until = {"do": "wait for", "value": str(tmp_path / "gate")}
     job = session.submit("acts", tasks=[{}, until], n=2)
-    wait_until(lambda: len(words(listed)) == 2 and "1/2" in words(listed)[0])
-    newest, oldest = words(listed)
+    wait_until(lambda: len(words(listed)) == 2 and "1/2" in words(listed)[1])
+    oldest, newest = words(listed)
     assert "processing" in newest
     assert "n=2" in newest
     assert "failed" in oldest
     assert listed.rows[0].tooltip.startswith("Submitted 20")
-    listed.rows[0].click()
+    listed.rows[1].click()
     wait_until(lambda: "driven by this process" in text_of(listed._card.value))
     checked(listed._card.value)
-    assert words(listed)[0].startswith("▾")
+    assert words(listed)[1].startswith("▾")
     (tmp_path / "gate").touch()
     job.wait()
-    wait_until(lambda: "completed" in words(listed)[0])
+    wait_until(lambda: "completed" in words(listed)[1])
     wait_until(lambda: text_of(listed._card.value).startswith("✓ completed acts"))
-    listed.rows[0].click()
+    listed.rows[1].click()
     wait_until(lambda: listed._card.value == "")
 
 
