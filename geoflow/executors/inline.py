@@ -119,8 +119,10 @@ class _Tee(io.TextIOBase):
         return thread is self._thread or (ends_of_attempt() is None and thread is not threading.main_thread())
 
     def flush(self) -> None:
-        if self._screen is not None and hasattr(self._screen, "flush"):
-            self._screen.flush()
+        # Flushed as this one goes, too, and what it stood before may have been closed by then.
+        screen = self._screen
+        if screen is not None and hasattr(screen, "flush") and not getattr(screen, "closed", False):
+            screen.flush()
         if self._is_on:
             self._kept.flush()
 

@@ -22,8 +22,9 @@ from geoflow.jobtypes.parameters import validated
 from geoflow.jobtypes.schema import LEFT_OUT, Field, fields_of, schema_of
 from geoflow.notebook import progress
 from geoflow.notebook.inputs import Input, problem_html, widgets
-from geoflow.notebook.outputs import detached, shell
+from geoflow.notebook.outputs import detached
 from geoflow.render.markup import Html, element, head
+from geoflow.support.ipython import shell
 from geoflow.support.jsonable import from_json, to_json
 from geoflow.support.masking import looks_secret, mask, mask_text
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib
 import json
-import sys
 from collections.abc import Callable, Iterable
 from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
 from geoflow.render.drawing import job_html, job_text
+from geoflow.support.ipython import shell
 from geoflow.support.logs import logger_of
 from geoflow.support.text import shorten
 from geoflow.views.model import SYMBOLS, JobView
@@ -26,13 +26,6 @@ _TITLE = """(() => {
   document.addEventListener("visibilitychange", () => { document.title = title; }, {once: true});
 })()"""
 NOTHING: dict[str, Any] = {"text/plain": "", "text/html": ""}
-
-
-def shell() -> Any:
-    """The IPython of this notebook; None where there is no notebook."""
-    ipython = sys.modules.get("IPython")
-    found = ipython.get_ipython() if ipython is not None else None
-    return found if hasattr(found, "kernel") else None
 
 
 def cell() -> object:

@@ -14,8 +14,9 @@ from geoflow.engine.runtime import OnExisting, Runtime
 from geoflow.jobtypes.contract import PROBE_OF, DefinesJob
 from geoflow.notebook.live import Drawn, Live
 from geoflow.notebook.mistakes import show_as_a_line
-from geoflow.notebook.outputs import SECONDS_BETWEEN, safely, shell
+from geoflow.notebook.outputs import SECONDS_BETWEEN, safely
 from geoflow.render.drawing import job_html, job_text, running_text
+from geoflow.support.ipython import shell
 from geoflow.support.masking import safe
 from geoflow.support.text import columns, fit, pad, plain, shorten
 from geoflow.views.model import JobView

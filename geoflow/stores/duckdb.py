@@ -200,7 +200,7 @@ class DuckDbStore(Store):
             if not rows and not all_there:
                 break  # there are more, too long to go out at the same time
             if not rows:
-                raise self.damaged(f"no task of stage {stage.stage} is queued where {size} were to start")
+                raise self.nothing_queued(stage, size)
             _, alike = next(groupby(rows[:size], lambda row: row[2:4]))
             keys, names, types, attempts, parameters = zip(*not_long(alike), strict=True)
             texts = to_json(names), f"[{','.join(parameters)}]"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from geoflow.core.rows import FailedRow, JobRow, Results, StageRow
-from geoflow.errors import StoreError
+from geoflow.errors import IllegalTransition, StoreError
 from geoflow.stores.checked import job_row, stage_rows
 from geoflow.stores.columns import last_attempt
 from geoflow.support.parcel import PIECE
@@ -50,6 +50,10 @@ def by_ranges(
             longest = max((len(text) for text in row if isinstance(text, str)), default=0) or 1
             at_once = max(1, min(_GROWTH * at_once, most, PIECE * (end - start + 1) // (2 * longest)))
             start = end + 1
+
+
+class NothingQueued(StoreError, IllegalTransition):
+    """Tasks were to start, and the store has none of them: who asked has counted them, and they are gone."""
 
 
 class TableReader(abc.ABC):
@@ -182,6 +186,11 @@ class TableReader(abc.ABC):
 
         keys = [(stage.first_key, stage.end_key - 1)]
         return (row for row in by_ranges(ask, keys, _RESULTS_AT_ONCE, _FIRST_AT_ONCE) if row[0])
+
+    def nothing_queued(self, stage: StageRow, wanted: int) -> NothingQueued:
+        """What to raise where none is queued of so many that are *wanted*."""
+        how = f"No task of stage {stage.stage} is queued where {wanted} were to start"
+        return NothingQueued(str(self.damaged(how)))
 
     def damaged(self, how: str) -> StoreError:
         """What to raise where rows of it cannot be what was written."""

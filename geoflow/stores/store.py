@@ -306,7 +306,7 @@ class Store(RemovableJobs):
         asked = {"after": after, "before": before, "size": size}
         head = connection.execute(look, {**asked, "size": 1}).fetchone()
         if head is None:
-            raise self.damaged(f"no task of stage {stage.stage} is queued where {size} were to start")
+            raise self.nothing_queued(stage, size)
         first, *kind = head
         alike = dict(zip(history.split(", "), kind, strict=True))
         # By a range, not by `chosen`: to sort and to count takes twice the time of all else.

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -20,6 +19,7 @@ from geoflow.jobtypes.contract import PROBE_OF
 from geoflow.stores import questions
 from geoflow.stores.events import here
 from geoflow.stores.store import Store
+from geoflow.support.ipython import shell
 from geoflow.support.jsonable import from_json
 from geoflow.support.masking import DEFAULT_SECRETS, mask, mask_text
 from geoflow.support.text import cut, human_bytes, overwritten, plain, shorten
@@ -206,7 +206,7 @@ def _named(driver: str | None) -> str | None:
     who, since = driver.partition(",")[::2] if driver else ("", "")
     if who != f"process {os.getpid()}":
         return driver
-    return f"this {'notebook' if 'ipykernel' in sys.modules else 'process'}{since and f',{since}'}"
+    return f"this {'process' if shell() is None else 'notebook'}{since and f',{since}'}"
 
 
 def _elapsed(started_at: float | None, ended_at: float | None, now: float | None) -> float | None:

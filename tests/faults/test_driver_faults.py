@@ -214,7 +214,7 @@ def test_S36_a_fault_at_calls_of_the_driver_of_worker_processes_leaves_a_session
 
 def test_S36_what_stops_a_job_is_told_with_what_to_do(open_session: OpenSession) -> None:
     session = open_session(workers=0)
-    session.runtime.__dict__["executor"] = Faulty(session.runtime.executor, Fault(3, OSError("no room")))
+    session.runtime.__dict__["executor"] = Faulty(session.runtime.executor, Fault(5, OSError("no room")))
     job = session.submit("acts", tasks=[{}])
     with pytest.raises(DriverFailed, match=r"was stopped, .*OSError: no room.* job\.resume\(\) goes on"):
         job.wait(timeout=SECONDS)

@@ -56,7 +56,7 @@ def test_S68_jobs_are_listed_live_and_a_row_opens_its_job_and_closes_it_again(
     assert "failed" in oldest
     assert listed.rows[0].tooltip.startswith("Submitted 20")
     listed.rows[1].click()
-    wait_until(lambda: "driven by this process" in text_of(listed._card.value))
+    wait_until(lambda: "driven by this notebook" in text_of(listed._card.value))
     checked(listed._card.value)
     assert words(listed)[1].startswith("▾")
     (tmp_path / "gate").touch()
