@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import resource
 import subprocess
 import sys
@@ -19,7 +21,7 @@ import geoflow as gf
 from geoflow.commands.printing import MORE, Followed, Output
 from geoflow.core.models import Progress
 from geoflow.engine.tasks import place_of
-from geoflow.executors.inline import _Kept
+from geoflow.executors.inline import _Kept, _Tee
 from geoflow.executors.marker import MarkFile
 from geoflow.executors.running import told_in
 from geoflow.support import attempt, progress
@@ -389,3 +391,19 @@ def test_S58_a_task_that_neither_prints_nor_tells_of_its_progress_is_ended_and_t
     assert failed[0] == "timeout"
     assert failed[1].startswith("it begins")
     assert rows(session, "SELECT count(*) FROM attempts WHERE outcome = 'completed'") == [(3,)]  # the scan, and two
+
+
+def test_what_stood_before_a_screen_that_was_closed_meanwhile_goes_without_a_word(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    missed: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", missed.append)
+    kept = _Kept(None, 100, MarkFile(None))
+    tee = _Tee("stdout", kept)
+    with (tmp_path / "screen").open("w") as screen, contextlib.redirect_stdout(screen), tee:
+        print("kept")
+    assert kept.take() == "kept\n"
+    del tee
+    gc.collect()
+    assert missed == []
+    kept.close()
