@@ -380,5 +380,7 @@ def _opened(path: str, stack: contextlib.ExitStack) -> list[BinaryIO]:
         with suppress(OSError):
             file = stack.enter_context(open(name, "rb"))  # noqa: SIM115 - closed by the stack
             status = os.fstat(file.fileno())
-            found.setdefault((status.st_dev, status.st_ino), file)
+            file_id = status.st_dev, status.st_ino
+            found.pop(file_id, None)  # what was found between is younger: the log has rotated twice meanwhile
+            found[file_id] = file
     return [*reversed(found.values())]

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -199,3 +200,29 @@ def test_S65_each_run_of_a_job_has_a_correlation_id_of_its_own(open_session: Ope
     assert ids == [f"{job.id[:8]}.1", f"{job.id[:8]}.2"]
     lines = asked.sql(f"SELECT task_id, error_type FROM logs WHERE correlation_id = '{ids[1]}' AND task_id IS NOT NULL")
     assert set(lines["error_type"].dropna()) == {"ValueError"}
+
+
+def test_S65_lines_are_read_in_their_order_also_where_the_log_rotates_twice_as_it_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "work.log"
+
+    def write(number: int) -> None:
+        path.write_text(json.dumps({"message": str(number)}) + "\n")
+
+    def rotate(number: int) -> None:
+        for place in (2, 1):
+            if (old := Path(f"{path}.{place}")).exists():
+                old.rename(f"{path}.{place + 1}")
+        path.rename(f"{path}.1")
+        write(number)
+
+    def rotates_twice(pattern: str) -> Iterator[str]:
+        rotate(2)  # once the youngest was opened
+        rotate(3)
+        yield from ()
+
+    write(0)
+    rotate(1)
+    monkeypatch.setattr("glob.iglob", rotates_twice)
+    assert [line["message"] for line in logs.read(path)] == ["0", "1", "2"]
